@@ -1,0 +1,1 @@
+"""Client of birnn-serving: strings in, encodings out."""

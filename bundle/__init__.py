@@ -1,0 +1,1 @@
+"""The contract on disk between export and service: manifest, tokenizers, golden vectors, the ragged batch."""

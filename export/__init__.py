@@ -1,0 +1,1 @@
+"""The PyTorch side: encoders, training, checkpoints, the ONNX graphs and their verification."""
