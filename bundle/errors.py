@@ -1,0 +1,32 @@
+"""What can be wrong with a bundle, and with one sequence."""
+
+import enum
+from dataclasses import dataclass
+
+
+class BundleError(Exception):
+    """A bundle on disk is missing, damaged, tampered with, or of a schema this version does not know."""
+
+
+class ItemErrorCode(enum.IntEnum):
+    """Why a sequence has no encoding; the numbers are those of birnn.v1 `ItemError.Code`."""
+
+    EMPTY = 1
+    NOT_UTF8 = 2
+    UNKNOWN_CHARACTERS = 3
+    TOO_LONG = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """One sequence that cannot be encoded.
+
+    Attributes:
+        index: Position of the sequence in its request.
+        code: What kind of error it is.
+        reason: What is wrong, the limit, and what to do.
+    """
+
+    index: int
+    code: ItemErrorCode
+    reason: str
