@@ -1,0 +1,141 @@
+"""The manifest: what a bundle says about itself."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bundle.errors import BundleError
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+
+Pooling = Literal["final", "mean", "max", "mean+max"]
+Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
+
+
+def inside(file: str) -> str:
+    """Check that a file name stays inside its folder."""
+    path = PurePosixPath(file)
+    if not file or path.is_absolute() or ".." in path.parts or "\\" in file or "\0" in file:
+        raise ValueError(f"{file!r} is not a path inside the bundle")
+    return file
+
+
+FileName = Annotated[str, AfterValidator(inside)]
+Size = Annotated[int, Field(ge=1)]
+
+
+class _Model(BaseModel):
+    """Unknown keys are errors: a manifest from a newer version must not be half understood."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TokenizerEntry(_Model):
+    """Which tokenizer reads the sequences."""
+
+    kind: str
+    file: FileName = "tokenizer.json"
+
+
+class Graphs(_Model):
+    """One ONNX graph for each output variant, so that asking for pooled vectors never pays for per-token ones."""
+
+    pooled: FileName = "pooled.onnx"
+    tokens: FileName = "tokens.onnx"
+
+
+class Verification(_Model):
+    """How the graphs were compared with PyTorch float64 when the bundle was written.
+
+    `max_error_*` are the largest absolute differences over `cases` runs.
+    """
+
+    max_error_pooled: float
+    max_error_tokens: float
+    cases: Size
+    torch: str
+    onnxruntime: str
+    provider: str
+
+
+class Training(_Model):
+    """Where the weights come from: data, the command, the objective, how many sequences, what came out."""
+
+    data: list[str]
+    recipe: str
+    objective: str
+    sequences: int
+    metrics: dict[str, float]
+
+
+class Manifest(_Model):
+    """Everything a server or a reader must know about a bundle.
+
+    `dimension` is the width of a pooled encoding, `token_dimension` that of a per-token one. `tolerance` is the largest
+    absolute error against the float64 reference with which an engine may serve the bundle.
+    """
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
+    version: Size
+    description: str
+    architecture: Architecture
+    nonlinearity: Literal["tanh", "relu"] | None
+    vocab_size: Size
+    embedding_size: Size
+    hidden_size: Size
+    layers: Size
+    bias: bool
+    pooling: Pooling
+    dimension: Size
+    token_dimension: Size
+    dtype: Literal["float32"]
+    opset: Size
+    max_length: Size
+    tokenizer: TokenizerEntry
+    graphs: Graphs = Graphs()
+    golden: FileName = "golden.safetensors"
+    tolerance: Annotated[float, Field(gt=0, le=0.1)]
+    verification: Verification
+    training: Training
+    files: dict[FileName, Annotated[str, Field(pattern=re.compile(r"^[0-9a-f]{64}$"))]]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        if self.token_dimension != 2 * self.hidden_size:
+            raise ValueError(
+                f"token_dimension is {self.token_dimension}, twice the hidden size {self.hidden_size} expected"
+            )
+        if self.dimension != pooled_dimension(self.pooling, self.hidden_size):
+            raise ValueError(f"dimension {self.dimension} does not fit pooling {self.pooling!r}")
+        needed = {self.tokenizer.file, self.graphs.pooled, self.graphs.tokens, self.golden}
+        if missing := sorted(needed - self.files.keys()):
+            raise ValueError(f"no digest for {', '.join(missing)}")
+        return self
+
+    def to_json(self) -> str:
+        """Content of manifest.json."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """Read manifest.json.
+
+        Raises:
+            BundleError: It is not a manifest of a known schema version; says where.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            places = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}" for problem in error.errors()
+            )
+            raise BundleError(f"{MANIFEST_FILE} is not valid: {places}") from error
+
+
+def pooled_dimension(pooling: Pooling, hidden_size: int) -> int:
+    """Width of a pooled encoding: both directions, and twice that where mean and max are concatenated."""
+    return 4 * hidden_size if pooling == "mean+max" else 2 * hidden_size

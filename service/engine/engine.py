@@ -1,0 +1,54 @@
+"""What every engine does: run a ragged batch, and describe itself."""
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.ragged import RaggedBatch
+
+
+class Output(enum.Enum):
+    """Which encoding is wanted: one vector a sequence, or one a token."""
+
+    POOLED = "pooled"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What runs an encoder.
+
+    Attributes:
+        engine: Name and version, `onnxruntime 1.32.0`.
+        device: `cpu` or `cuda:0`.
+        precision: Of the arithmetic, `float32`.
+        slots: Batches that this engine runs best at the same time.
+        max_rows: Rows beyond which a larger batch is no faster per row.
+    """
+
+    engine: str
+    device: str
+    precision: str
+    slots: int
+    max_rows: int
+
+
+class Engine(Protocol):
+    """Runs one version of one encoder on one device; safe to call from several threads."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine is."""
+
+    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+        """Encode a batch without empty sequences.
+
+        Returns:
+            Pooled: float32 [n, D], a row a sequence. Tokens: float32 [tokens, 2H], sequences back to back.
+
+        Raises:
+            EngineError: The run failed.
+        """
