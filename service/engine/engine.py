@@ -27,6 +27,7 @@ class EngineInfo:
         precision: Of the arithmetic, `float32`.
         slots: Batches that this engine runs best at the same time.
         max_rows: Rows beyond which a larger batch is no faster per row.
+        parallel_slots: Whether slots are separate processors (cores), so that work spread over idle ones ends sooner.
     """
 
     engine: str
@@ -34,6 +35,7 @@ class EngineInfo:
     precision: str
     slots: int
     max_rows: int
+    parallel_slots: bool
 
 
 class Engine(Protocol):

@@ -39,6 +39,7 @@ class OnnxEngine:
             precision=bundle.manifest.dtype,
             slots=slots or (available_cores() if on_cpu else 2),
             max_rows=MAX_ROWS[provider],
+            parallel_slots=on_cpu,
         )
         self._provider = provider
         self._step_multiple = 1 if on_cpu else 8
@@ -130,6 +131,6 @@ def available_cores() -> int:
 def missing_cuda_hint() -> str:
     """What to do where CUDA does not work."""
     return (
-        "CUDA needs an NVIDIA driver, onnxruntime-gpu (pip install 'birnn-serving[service,gpu]') and no plain onnxruntime "
-        f"beside it; this onnxruntime {ort.__version__} offers {', '.join(ort.get_available_providers())}"
+        "CUDA needs an NVIDIA driver, onnxruntime-gpu (pip install 'birnn-serving[service,gpu]') and no plain "
+        f"onnxruntime beside it; this onnxruntime {ort.__version__} offers {', '.join(ort.get_available_providers())}"
     )

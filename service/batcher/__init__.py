@@ -1,0 +1,1 @@
+"""Batching: which waiting sequences run together next."""
