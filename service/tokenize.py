@@ -31,7 +31,7 @@ def _tokenize(
     if not oversized:
         return tokenizer.tokenize(sequences, max_length, truncate)
     kept = np.delete(np.arange(len(sequences), dtype=np.intp), oversized)
-    rest = tokenizer.tokenize([sequences[index] for index in kept], max_length, truncate)
+    rest = tokenizer.tokenize([sequences[index] for index in kept.tolist()], max_length, truncate)
     errors = [ItemError(int(kept[error.index]), error.code, error.reason) for error in rest.errors]
     errors += [
         ItemError(

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,27 +61,32 @@ class Batcher:
 
     def __init__(
         self,
+        lanes: Sequence[Lane],
         slots: int,
         metrics: Metrics,
         *,
         max_backlog_seconds: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Serve `lanes` on one device.
+
+        Args:
+            lanes: Every output of every encoder on the device.
+            slots: Batches that run at the same time.
+            metrics: Where to count.
+            max_backlog_seconds: Predicted seconds of work that may wait; more is refused.
+            clock: Seconds since some point in time; deadlines are on it.
+        """
         self._slots = slots
         self._idle = slots
         self._metrics = metrics
         self._max_backlog_seconds = max_backlog_seconds
         self._clock = clock
-        self._lanes: list[Lane] = []
+        self._lanes = lanes
         self._works: dict[int, _Work] = {}
         self._numbers = itertools.count()
         self._executor = ThreadPoolExecutor(slots, thread_name_prefix="birnn-slot")
         self._closed = False
-        self.last_success = -float("inf")
-
-    def add_lane(self, lane: Lane) -> None:
-        """Serve one more output of an encoder."""
-        self._lanes.append(lane)
 
     def backlog_seconds(self) -> float:
         """Predicted seconds until everything that waits now has been computed."""
@@ -207,7 +212,7 @@ class Batcher:
         if error is not None:
             self._lose(lane, parts, error)
         else:
-            self.last_success = self._clock()
+            lane.last_success = self._clock()
             self._observe(lane, batch, seconds)
             self._deliver(lane, batch, parts, done.result(), seconds)
         self._dispatch()

@@ -1,5 +1,6 @@
 """A lane: the sequences that wait for one output of one encoder, and so may share a batch."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,7 +46,7 @@ class Waiting:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One output of one encoder: its engine, what its batches cost, and what waits for it."""
+    """One output of one encoder: its engine, what its batches cost, what waits for it, and when it last worked."""
 
     encoder: str
     engine: Engine
@@ -53,6 +54,7 @@ class Lane:
     width: int
     cost: CostModel
     waiting: Waiting = field(default_factory=Waiting)
+    last_success: float = -math.inf
 
     def add(self, work: int, lengths: NDArray[np.int64], now: float) -> float:
         """Queue all rows of a request.

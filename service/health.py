@@ -1,0 +1,74 @@
+"""Health is a real forward pass: an encoder that has been idle proves that it still gives the right numbers."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+
+from service.batcher.batcher import Batcher
+from service.encoders import Encoders, ServedEncoder
+from service.engine.engine import Output
+from service.errors import OverloadedError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+
+class HealthMonitor:
+    """Runs a golden sequence through the batcher whenever no batch has succeeded for a while."""
+
+    def __init__(
+        self,
+        encoders: Encoders,
+        batcher: Batcher,
+        *,
+        interval: float,
+        patience: float,
+        changed: Callable[[bool], Awaitable[None]],
+    ) -> None:
+        """Watch `encoders`.
+
+        Args:
+            encoders: What is served.
+            batcher: Where it runs.
+            interval: Seconds between looks.
+            patience: Seconds that a probe may take; it waits behind the queue like everybody else.
+            changed: Told when health turns.
+        """
+        self._encoders = encoders
+        self._batcher = batcher
+        self._interval = interval
+        self._patience = patience
+        self._changed = changed
+        self._healthy = True
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            idle_since = time.monotonic() - self._interval
+            idle = [encoder for encoder in self._encoders if encoder.last_success < idle_since]
+            healthy = all([await self._probe(encoder) for encoder in idle])
+            if healthy != self._healthy:
+                self._healthy = healthy
+                logger.log(logging.INFO if healthy else logging.ERROR, "health: %s", "good again" if healthy else "bad")
+                await self._changed(healthy)
+
+    async def _probe(self, encoder: ServedEncoder) -> bool:
+        golden = encoder.bundle.golden
+        shortest = int(golden.batch.lengths.argmin())
+        batch = golden.batch.take(np.array([shortest]))
+        try:
+            async with asyncio.timeout(self._patience):
+                computed = await self._batcher.encode(encoder.lanes[Output.POOLED], batch)
+        except OverloadedError:
+            return True
+        except (ServiceError, TimeoutError) as error:
+            logger.error("encoder %s failed its health probe: %r", encoder.bundle.label, error)
+            return False
+        error_size = float(np.abs(computed.values[0] - golden.pooled[shortest]).max())
+        if not error_size <= encoder.manifest.tolerance:
+            logger.error("encoder %s gives wrong numbers: off by %g", encoder.bundle.label, error_size)
+            return False
+        return True

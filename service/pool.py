@@ -1,0 +1,187 @@
+"""The encoder pool: from strings to encodings, with no transport in sight. Both gRPC services are adapters over it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.errors import ItemError
+from bundle.tokenizer import Tokenized
+from service.batcher.batcher import Batcher, Computed
+from service.encoders import Encoders, ServedEncoder
+from service.engine.engine import Output
+from service.errors import InvalidRequestError, UnavailableError
+from service.metrics import Metrics
+from service.settings import Settings
+from service.tokenize import tokenize
+
+# Protobuf cannot write messages of 2 GiB.
+MAX_REPLY_BYTES = (1 << 31) - (1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sequence that was encoded, but not quite as it was sent."""
+
+    index: int
+    unknown_tokens: int
+    truncated_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """The outcome of one request.
+
+    Attributes:
+        encoder: Which encoder and version answered.
+        values: Pooled: float32 [sequences, D], the rows of failed items NaN. Tokens: float32 [tokens, 2H], sequences
+            back to back, failed items without rows.
+        lengths: Tokens of each sequence, 0 for failed items, uint32 [sequences].
+        errors: Items without an encoding, by ascending index.
+        notices: Items with unknown or cut tokens, by ascending index.
+        tokenize, queue, compute: Where the time went, in seconds.
+    """
+
+    encoder: ServedEncoder
+    values: NDArray[np.float32]
+    lengths: NDArray[np.uint32]
+    errors: list[ItemError]
+    notices: list[Notice]
+    tokenize: float
+    queue: float
+    compute: float
+
+
+class EncoderPool:
+    """Tokenizes requests, has them computed, and puts the results back in order."""
+
+    def __init__(self, encoders: Encoders, batcher: Batcher, settings: Settings, metrics: Metrics) -> None:
+        self.encoders = encoders
+        self._batcher = batcher
+        self._settings = settings
+        self._metrics = metrics
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+        self.healthy = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether every encoder found is served, and no shutdown is under way."""
+        return not self.draining and not self.encoders.broken and self.healthy
+
+    @property
+    def under_way(self) -> int:
+        """Number of requests that have been accepted and not yet answered."""
+        return self._under_way
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait for those under way."""
+        self.draining = True
+        await self._idle.wait()
+
+    async def encode(
+        self,
+        name: str,
+        version: str,
+        sequences: Sequence[bytes],
+        output: Output,
+        *,
+        truncate: bool = False,
+        deadline: float | None = None,
+        found: Callable[[ServedEncoder], None] = lambda encoder: None,
+    ) -> Encoded:
+        """Encode a request; items fail alone.
+
+        Args:
+            name: Name of the encoder; may be empty where exactly one is served.
+            version: Its version; empty for the highest.
+            sequences: UTF-8.
+            output: One vector a sequence or one a token.
+            truncate: Cut long sequences instead of failing them.
+            deadline: When the caller gives up, on `time.monotonic`.
+            found: Told which encoder answers, before anything else can fail.
+
+        Raises:
+            ServiceError: The request failed as a whole; see `service.errors`.
+        """
+        if self.draining:
+            raise UnavailableError("the server is shutting down; retry with another one")
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            encoder = self.encoders.find(name, version)
+            found(encoder)
+            self._check_count(len(sequences))
+            start = time.perf_counter()
+            tokenized = await tokenize(
+                encoder.bundle.tokenizer,
+                sequences,
+                max_length=encoder.manifest.max_length,
+                max_bytes=self._settings.max_sequence_bytes,
+                truncate=truncate,
+            )
+            seconds = time.perf_counter() - start
+            self._count(encoder, tokenized, seconds)
+            computed = await self._compute(encoder, tokenized, output, deadline, len(sequences))
+            return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def _check_count(self, count: int) -> None:
+        limit = self._settings.max_sequences
+        if count == 0:
+            raise InvalidRequestError(f"the request holds no sequences; send between 1 and {limit}")
+        if count > limit:
+            raise InvalidRequestError(
+                f"the request holds {count} sequences and this server accepts {limit} in a call; split it"
+            )
+
+    async def _compute(
+        self, encoder: ServedEncoder, tokenized: Tokenized, output: Output, deadline: float | None, count: int
+    ) -> Computed:
+        lane = encoder.lanes[output]
+        rows = count if output is Output.POOLED else tokenized.batch.tokens
+        size = rows * lane.width * 4
+        if size > MAX_REPLY_BYTES:
+            raise InvalidRequestError(
+                f"the reply would hold {size >> 20} MiB and a message holds at most {MAX_REPLY_BYTES >> 20}; "
+                "split the request"
+            )
+        if len(tokenized.batch) == 0:
+            return Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
+        return await self._batcher.encode(lane, tokenized.batch, deadline)
+
+    def _count(self, encoder: ServedEncoder, tokenized: Tokenized, seconds: float) -> None:
+        name, metrics = encoder.manifest.name, self._metrics
+        metrics.tokenize_seconds.labels(name).observe(seconds)
+        for error in tokenized.errors:
+            metrics.sequence_errors.labels(name, error.code.name).inc()
+        metrics.unknown_tokens.labels(name).inc(int(tokenized.unknown.sum()))
+        metrics.truncated_sequences.labels(name).inc(int((tokenized.truncated > 0).sum()))
+        length = metrics.sequence_length.labels(name)
+        for tokens in tokenized.batch.lengths.tolist():
+            length.observe(tokens)
+
+
+def _assemble(
+    encoder: ServedEncoder, tokenized: Tokenized, computed: Computed, output: Output, count: int, seconds: float
+) -> Encoded:
+    lengths = np.zeros(count, dtype=np.uint32)
+    lengths[tokenized.rows] = tokenized.batch.lengths
+    values = computed.values
+    if output is Output.POOLED and tokenized.errors:
+        values = np.full((count, computed.values.shape[1]), np.nan, dtype=np.float32)
+        values[tokenized.rows] = computed.values
+    noted = np.flatnonzero((tokenized.unknown > 0) | (tokenized.truncated > 0))
+    notices = [
+        Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
+        for item in noted.tolist()
+    ]
+    return Encoded(encoder, values, lengths, tokenized.errors, notices, seconds, computed.queue, computed.compute)

@@ -1,0 +1,1 @@
+"""The gRPC services: thin adapters over the encoder pool."""

@@ -1,0 +1,100 @@
+"""birnn.v1.EncoderService over the encoder pool."""
+
+import grpc
+import numpy as np
+
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
+from service.encoders import ServedEncoder
+from service.engine.engine import Output
+from service.errors import InvalidRequestError, ServiceError
+from service.metrics import Metrics
+from service.pool import Encoded, EncoderPool
+from service.rpc.status import CallRecord, deadline_of
+
+OUTPUTS = {
+    pb.OUTPUT_UNSPECIFIED: Output.POOLED,
+    pb.OUTPUT_POOLED: Output.POOLED,
+    pb.OUTPUT_TOKENS: Output.TOKENS,
+}
+
+
+class EncoderService(EncoderServiceServicer):
+    """Our own service: many strings in, float bytes out, errors by item."""
+
+    def __init__(self, pool: EncoderPool, metrics: Metrics) -> None:
+        self._pool = pool
+        self._metrics = metrics
+
+    async def Encode(self, request: pb.EncodeRequest, context: grpc.aio.ServicerContext) -> pb.EncodeResponse:  # noqa: N802
+        """Encode the sequences of one request."""
+        with CallRecord(self._metrics, "Encode") as record:
+            try:
+                output = OUTPUTS.get(request.output)
+                if output is None:
+                    raise InvalidRequestError(f"unknown output {request.output}; use OUTPUT_POOLED or OUTPUT_TOKENS")
+                encoded = await self._pool.encode(
+                    request.encoder,
+                    request.version,
+                    request.sequences,
+                    output,
+                    truncate=request.truncate,
+                    deadline=deadline_of(context),
+                    found=record.name,
+                )
+            except ServiceError as error:
+                await record.fail(context, error)
+            response = _response(encoded, record.seconds)
+            record.code = grpc.StatusCode.OK
+            return response
+
+    async def ListEncoders(  # noqa: N802
+        self, request: pb.ListEncodersRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListEncodersResponse:
+        """List what is served, and what is there but broken."""
+        response = pb.ListEncodersResponse(encoders=[_describe(encoder) for encoder in self._pool.encoders])
+        for label, reason in self._pool.encoders.broken.items():
+            name, _, version = label.rpartition("/")
+            response.encoders.add(name=name, version=version, description=f"not served: {reason}")
+        return response
+
+
+def _response(encoded: Encoded, seconds: float) -> pb.EncodeResponse:
+    manifest = encoded.encoder.manifest
+    return pb.EncodeResponse(
+        encoder=manifest.name,
+        version=str(manifest.version),
+        embeddings=np.ascontiguousarray(encoded.values, dtype="<f4").tobytes(),
+        shape=encoded.values.shape,
+        lengths=encoded.lengths.tolist(),
+        errors=[
+            pb.ItemError(index=error.index, code=pb.ItemError.Code.ValueType(error.code), reason=error.reason)
+            for error in encoded.errors
+        ],
+        notices=[
+            pb.ItemNotice(
+                index=notice.index, unknown_tokens=notice.unknown_tokens, truncated_tokens=notice.truncated_tokens
+            )
+            for notice in encoded.notices
+        ],
+        timings=pb.Timings(tokenize=encoded.tokenize, queue=encoded.queue, compute=encoded.compute, total=seconds),
+    )
+
+
+def _describe(encoder: ServedEncoder) -> pb.Encoder:
+    manifest, info = encoder.manifest, encoder.engine.info
+    return pb.Encoder(
+        name=manifest.name,
+        version=str(manifest.version),
+        architecture=manifest.architecture,
+        dimension=manifest.dimension,
+        token_dimension=manifest.token_dimension,
+        pooling=manifest.pooling,
+        tokenizer=manifest.tokenizer.kind,
+        max_length=manifest.max_length,
+        description=manifest.description,
+        engine=info.engine,
+        device=info.device,
+        precision=info.precision,
+        ready=True,
+    )
