@@ -1,0 +1,227 @@
+"""The batcher with an engine whose answers are easy to check, so that a row that strays is seen at once."""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bundle.ragged import RaggedBatch
+from service.batcher.batcher import Batcher
+from service.batcher.cost import CostModel
+from service.batcher.lane import Lane
+from service.engine.engine import EngineInfo, Output
+from service.errors import DeadlineError, EngineError, OverloadedError, UnavailableError
+from service.metrics import Metrics
+
+COST = CostModel(fixed=1e-4, per_step=1e-5, per_cell=1e-5)
+
+
+class SumEngine:
+    """Encodes a sequence as its sum and length, a token as itself and its square."""
+
+    def __init__(self, slots: int = 2) -> None:
+        self.info = EngineInfo("sum", "cpu", "float32", slots, max_rows=8, parallel_slots=True)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[list[int]]] = []
+
+    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+        self.gate.wait()
+        rows = [batch.row(row) for row in range(len(batch))]
+        self.batches.append([row.tolist() for row in rows])
+        if any((row == 666).any() for row in rows):
+            raise RuntimeError("a broken engine")
+        if output is Output.POOLED:
+            return np.array([[row.sum(), len(row)] for row in rows], dtype=np.float32)
+        return np.stack([batch.ids, batch.ids**2], axis=1).astype(np.float32)
+
+
+def lane_of(engine: SumEngine, output: Output = Output.POOLED, cost: CostModel = COST) -> Lane:
+    return Lane("sum", engine, output, 2, cost)
+
+
+def batch_of(*rows: list[int]) -> RaggedBatch:
+    return RaggedBatch.from_lists(rows)
+
+
+REQUESTS = st.lists(
+    st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=9), min_size=1, max_size=20), min_size=1, max_size=12
+)
+
+
+@given(REQUESTS, st.sampled_from(list(Output)), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_request_gets_its_own_rows_in_its_own_order(
+    requests: list[list[list[int]]], output: Output, slots: int
+) -> None:
+    async def scenario() -> None:
+        engine = SumEngine(slots)
+        lane = lane_of(engine, output)
+        batcher = Batcher([lane], slots, Metrics())
+        results = await asyncio.gather(*(batcher.encode(lane, batch_of(*rows)) for rows in requests))
+        batcher.close()
+        for rows, result in zip(requests, results, strict=True):
+            if output is Output.POOLED:
+                assert result.values.tolist() == [[sum(row), len(row)] for row in rows]
+            else:
+                assert result.values.tolist() == [[number, number**2] for row in rows for number in row]
+        computed = sorted(row for batch in engine.batches for row in batch)
+        assert computed == sorted(row for rows in requests for row in rows), "a row was lost, or computed twice"
+
+    asyncio.run(scenario())
+
+
+async def test_an_idle_slot_takes_what_is_there_at_once() -> None:
+    engine = SumEngine()
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 2, Metrics())
+    await batcher.encode(lane, batch_of([1, 2]))
+    assert engine.batches == [[[1, 2]]]
+    batcher.close()
+
+
+async def test_idle_cores_share_a_request() -> None:
+    engine = SumEngine()
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 2, Metrics())
+    await batcher.encode(lane, batch_of(*([number] for number in range(6))))
+    assert sorted(map(len, engine.batches)) == [3, 3]
+    batcher.close()
+
+
+async def test_waiting_requests_are_batched_together_by_length() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1e-5))
+    batcher = Batcher([lane], 1, Metrics())
+    engine.gate.clear()
+    first = asyncio.create_task(batcher.encode(lane, batch_of([0])))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(batcher.encode(lane, batch_of([1] * length))) for length in (3, 9, 3, 9, 3)]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(first, *others)
+    assert engine.batches == [[[0]], [[1] * 3] * 3, [[1] * 9] * 2]
+    batcher.close()
+
+
+async def test_a_small_request_passes_between_the_rows_of_a_large_one() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 1, Metrics())
+    engine.gate.clear()
+    large = asyncio.create_task(batcher.encode(lane, batch_of(*([1, 2, 3] for _ in range(800)))))
+    await asyncio.sleep(0)
+    small = asyncio.create_task(batcher.encode(lane, batch_of([4, 5])))
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await small
+    assert not large.done()
+    assert len(engine.batches) < 50
+    assert len((await large).values) == 800
+    batcher.close()
+
+
+async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 1, Metrics())
+    with pytest.raises(EngineError, match="a broken engine"):
+        await batcher.encode(lane, batch_of([666], [1]))
+    assert (await batcher.encode(lane, batch_of([1]))).values.tolist() == [[1, 1]]
+    assert len(lane.waiting) == 0
+    batcher.close()
+
+
+async def test_a_cancelled_request_leaves_the_queue_and_is_never_computed() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 1, Metrics())
+    engine.gate.clear()
+    first = asyncio.create_task(batcher.encode(lane, batch_of([0])))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(batcher.encode(lane, batch_of([1], [2])))
+    await asyncio.sleep(0)
+    assert len(lane.waiting) == 2
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert len(lane.waiting) == 0
+    engine.gate.set()
+    await first
+    assert engine.batches == [[[0]]]
+    batcher.close()
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_before_it_is_queued() -> None:
+    engine = SumEngine()
+    lane = lane_of(engine, cost=CostModel(1.0, 0.0, 0.0))
+    batcher = Batcher([lane], 2, Metrics())
+    with pytest.raises(DeadlineError, match="send fewer"):
+        await batcher.encode(lane, batch_of(*([1] for _ in range(100))), deadline=time.monotonic() + 0.01)
+    assert engine.batches == []
+    batcher.close()
+
+
+async def test_a_request_whose_deadline_passes_in_the_queue_is_dropped_before_it_is_computed() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    now = 0.0
+    batcher = Batcher([lane], 1, Metrics(), clock=lambda: now)
+    engine.gate.clear()
+    first = asyncio.create_task(batcher.encode(lane, batch_of([0])))
+    await asyncio.sleep(0)
+    late = asyncio.create_task(batcher.encode(lane, batch_of([1]), deadline=1.0))
+    fine = asyncio.create_task(batcher.encode(lane, batch_of([2]), deadline=100.0))
+    await asyncio.sleep(0)
+    now = 2.0
+    engine.gate.set()
+    await first
+    with pytest.raises(DeadlineError):
+        await late
+    await fine
+    assert engine.batches == [[[0]], [[2]]]
+    batcher.close()
+
+
+async def test_a_backlog_beyond_the_bound_is_refused_and_says_when_to_come_back() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1.0))
+    batcher = Batcher([lane], 1, Metrics(), max_backlog_seconds=10.0)
+    engine.gate.clear()
+    tasks = [asyncio.create_task(batcher.encode(lane, batch_of([1] * 6))) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="limit is 10 s") as caught:
+        await batcher.encode(lane, batch_of([1]))
+    assert caught.value.retry_after > 0
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+    batcher.close()
+
+
+async def test_an_idle_server_accepts_a_request_of_any_size() -> None:
+    engine = SumEngine()
+    lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1.0))
+    batcher = Batcher([lane], 2, Metrics(), max_backlog_seconds=1.0)
+    assert len((await batcher.encode(lane, batch_of(*([1] for _ in range(500))))).values) == 500
+    batcher.close()
+
+
+async def test_closing_fails_what_waits_instead_of_leaving_it_hanging() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 1, Metrics())
+    engine.gate.clear()
+    tasks = [asyncio.create_task(batcher.encode(lane, batch_of([number]))) for number in range(3)]
+    await asyncio.sleep(0)
+    batcher.close()
+    engine.gate.set()
+    for task in tasks:
+        with pytest.raises(UnavailableError):
+            await task
+    with pytest.raises(UnavailableError):
+        await batcher.encode(lane, batch_of([1]))
