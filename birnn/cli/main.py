@@ -20,16 +20,12 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "encode": Target(
-        "birnn.cli.encode_command", "encode", "", "Encode sequences or a file of them."
-    ),
+    "encode": Target("birnn.cli.encode_command", "encode", "", "Encode sequences or a file of them."),
     "serve": Target("service.commands", "serve", "service,cpu", "Serve the encoders of a models folder over gRPC."),
     "models": Target("service.commands", "models", "service,cpu", "List and verify encoder bundles."),
     "train": Target("export.train_command", "train", "export", "Train an encoder on a file of sequences."),
     "export": Target("export.export_command", "export", "export,cpu", "Export a checkpoint to a verified ONNX bundle."),
-    "loadtest": Target(
-        "loadtest.command", "loadtest", "loadtest", "Measure a server under an open-loop load."
-    ),
+    "loadtest": Target("loadtest.command", "loadtest", "loadtest", "Measure a server under an open-loop load."),
 }
 OWN_PACKAGES = {"birnn", "bundle", "export", "loadtest", "service"}
 
@@ -70,3 +66,7 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="birnn-serving", prog_name="birnn")
 def main() -> None:
     """Serve and use bidirectional recurrent sequence encoders."""
+
+
+if __name__ == "__main__":
+    main()

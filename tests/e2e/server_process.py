@@ -1,0 +1,99 @@
+"""The real server, in a process of its own, on ports of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+MODELS = Path(__file__).parents[2] / "models"
+START_SECONDS = 60
+SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC\), metrics on (http://[\w.]+:\d+)/metrics")
+
+
+@dataclass
+class ServerProcess:
+    """A running server: where it listens, and what it has logged so far."""
+
+    process: subprocess.Popen[str]
+    address: str = ""
+    http: str = ""
+    log: list[str] = field(default_factory=list)
+    serving: threading.Event = field(default_factory=threading.Event)
+
+    def read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if match := SERVING.search(line):
+                self.address, self.http = match.groups()
+                self.serving.set()
+        self.serving.set()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of an HTTP request."""
+        try:
+            with urllib.request.urlopen(self.http + path, timeout=10) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """All samples of /metrics by name and labels."""
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(self.get("/metrics")[1])
+            for sample in family.samples
+        }
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that carry at least these labels."""
+        wanted = set(labels.items())
+        return sum(value for (found, has), value in self.samples().items() if found == name and wanted <= has)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+
+def start(models: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start `birnn serve` on free ports."""
+    command = [sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
+    command += ["--grpc-port", "0", "--metrics-port", "0", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+
+
+@contextmanager
+def running(models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+    """A server that serves; killed at the end if it still runs."""
+    server = ServerProcess(start(models, *arguments, env=env))
+    reader = threading.Thread(target=server.read_log)
+    reader.start()
+    try:
+        assert server.serving.wait(START_SECONDS), "the server did not come up:\n" + "".join(server.log)
+        assert server.address, "the server stopped:\n" + "".join(server.log)
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        reader.join()
+
+
+def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+    """What a server that must not start says, once it has stopped with an error."""
+    process = start(models, *arguments, env=env)
+    try:
+        _, log = process.communicate(timeout=START_SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode not in (0, None), log
+    assert "Traceback" not in log, log
+    return log

@@ -1,0 +1,213 @@
+import random
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+from bundle.bundle import Bundle
+from tests.e2e.molecules import molecules
+from tests.e2e.server_process import MODELS, ServerProcess
+
+
+def encode(stub: EncoderServiceStub, sequences: list[str] | list[bytes], **options: Any) -> pb.EncodeResponse:
+    raw = [sequence.encode() if isinstance(sequence, str) else sequence for sequence in sequences]
+    response: pb.EncodeResponse = stub.Encode(
+        pb.EncodeRequest(sequences=raw, **{"encoder": "smiles", **options}), timeout=60
+    )
+    return response
+
+
+def vectors(response: pb.EncodeResponse) -> NDArray[np.float32]:
+    return np.frombuffer(response.embeddings, dtype="<f4").reshape(response.shape)
+
+
+def status(call: object) -> tuple[grpc.StatusCode, str]:
+    assert isinstance(call, grpc.Call)
+    return call.code(), call.details() or ""
+
+
+@pytest.mark.parametrize("name", ["smiles", "text"])
+@pytest.mark.parametrize("output", [pb.OUTPUT_POOLED, pb.OUTPUT_TOKENS])
+def test_golden_sequences_come_back_as_pytorch_encoded_them(
+    stub: EncoderServiceStub, name: str, output: pb.Output.ValueType
+) -> None:
+    bundle = Bundle.load(MODELS / name / "1")
+    golden = bundle.golden
+    sequences = [bundle.tokenizer.decode(golden.batch.row(row).tolist()) for row in range(len(golden.batch))]
+    # Not every sequence of ids is what its text tokenizes to; those that are must agree.
+    tokenized = bundle.tokenizer.tokenize(sequences, bundle.manifest.max_length)
+    same = [
+        row
+        for position, row in enumerate(tokenized.rows.tolist())
+        if tokenized.batch.row(position).tolist() == golden.batch.row(row).tolist()
+    ]
+    assert same
+    response = encode(stub, [sequences[row] for row in same], encoder=name, output=output)
+    expected = golden.pooled[same]
+    if output == pb.OUTPUT_TOKENS:
+        expected = np.concatenate([golden.tokens[slice(*golden.batch.offsets[row : row + 2])] for row in same])
+    assert (response.encoder, response.version) == (name, "1")
+    assert response.lengths == [len(golden.batch.row(row)) for row in same]
+    assert np.abs(vectors(response) - expected).max() < 1e-5
+
+
+def test_one_by_one_or_all_at_once_in_any_order_gives_the_same_vectors(stub: EncoderServiceStub) -> None:
+    strings = molecules(300)
+    together = vectors(encode(stub, strings))
+    alone = np.concatenate([vectors(encode(stub, [string])) for string in strings[:100]])
+    order = random.Random(1).sample(range(len(strings)), len(strings))
+    shuffled = vectors(encode(stub, [strings[index] for index in order]))
+    assert together.shape == (300, 512)
+    assert np.abs(alone - together[:100]).max() < 1e-5
+    assert np.abs(shuffled - together[order]).max() < 1e-5
+
+
+def test_calls_in_flight_together_do_not_mix_up_their_rows(stub: EncoderServiceStub) -> None:
+    strings = molecules(240)
+    together = vectors(encode(stub, strings))
+    calls = [
+        stub.Encode.future(
+            pb.EncodeRequest(encoder="smiles", sequences=[s.encode() for s in strings[start : start + 6]])
+        )
+        for start in range(0, 240, 6)
+    ]
+    assert np.abs(np.concatenate([vectors(call.result()) for call in calls]) - together).max() < 1e-5
+
+
+def test_items_fail_alone_and_their_rows_are_nan(stub: EncoderServiceStub) -> None:
+    good = vectors(encode(stub, ["CCO"]))[0]
+    response = encode(stub, [b"CCO", b"", b"C\xff", b"CC O", b"C" * 100_000, b"C" * 9_000, b"CCO"])
+    values = vectors(response)
+    assert [(error.index, pb.ItemError.Code.Name(error.code)) for error in response.errors] == [
+        (1, "CODE_EMPTY"),
+        (2, "CODE_NOT_UTF8"),
+        (3, "CODE_UNKNOWN_CHARACTERS"),
+        (4, "CODE_TOO_LONG"),
+        (5, "CODE_TOO_LONG"),
+    ]
+    assert "65536" in response.errors[3].reason
+    assert np.isnan(values[1:6]).all()
+    assert np.abs(values[[0, 6]] - good).max() < 1e-5
+    assert response.lengths == [3, 0, 0, 0, 0, 0, 3]
+
+
+def test_per_token_replies_leave_failed_items_out_and_say_so(stub: EncoderServiceStub) -> None:
+    response = encode(stub, ["CCO", "", "CN"], output=pb.OUTPUT_TOKENS)
+    assert response.lengths == [3, 0, 2]
+    assert response.shape == [5, 512]
+
+
+def test_a_request_of_nothing_but_bad_items_still_answers(stub: EncoderServiceStub) -> None:
+    response = encode(stub, ["", "x"])
+    assert len(response.errors) == 2
+    assert response.shape == [2, 512]
+
+
+def test_unknown_tokens_and_truncation_are_reported(stub: EncoderServiceStub) -> None:
+    response = encode(stub, ["C[Zz]C", "C" * 9_000, "C"], truncate=True)
+    limit = Bundle.load(MODELS / "smiles" / "1").manifest.max_length
+    assert [(n.index, n.unknown_tokens, n.truncated_tokens) for n in response.notices] == [
+        (0, 1, 0),
+        (1, 0, 9_000 - limit),
+    ]
+    assert not response.errors
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "code", "words"),
+    [
+        ({"encoder": "protein"}, 1, grpc.StatusCode.NOT_FOUND, ["'protein'", "smiles, text"]),
+        ({"encoder": ""}, 1, grpc.StatusCode.NOT_FOUND, ["smiles, text"]),
+        ({"version": "99"}, 1, grpc.StatusCode.NOT_FOUND, ["'99'", "served are: 1"]),
+        ({"version": "latest"}, 1, grpc.StatusCode.NOT_FOUND, ["'latest'"]),
+        ({}, 0, grpc.StatusCode.INVALID_ARGUMENT, ["no sequences", "16384"]),
+        ({}, 100_000, grpc.StatusCode.INVALID_ARGUMENT, ["100000", "16384", "split"]),
+        ({"output": 7}, 1, grpc.StatusCode.INVALID_ARGUMENT, ["OUTPUT_POOLED"]),
+    ],
+)
+def test_what_is_wrong_with_a_whole_request_is_said(
+    stub: EncoderServiceStub, options: dict[str, object], count: int, code: grpc.StatusCode, words: list[str]
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        encode(stub, ["C"] * count, **options)
+    found, details = status(caught.value)
+    assert found is code
+    assert all(word in details for word in words), details
+
+
+def test_a_message_beyond_the_limit_is_refused_and_the_server_stays_up(stub: EncoderServiceStub) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        encode(stub, ["C" * (65 << 20)])
+    assert status(caught.value)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(encode(stub, ["C"]).embeddings) == 512 * 4
+
+
+def test_a_deadline_that_cannot_be_met_ends_the_call(stub: EncoderServiceStub) -> None:
+    request = pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 16_000)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Encode(request, timeout=0.5)
+    assert status(caught.value)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(encode(stub, ["C"]).embeddings) == 512 * 4
+
+
+def test_encoders_are_listed_with_what_a_caller_needs(stub: EncoderServiceStub) -> None:
+    listed = {encoder.name: encoder for encoder in stub.ListEncoders(pb.ListEncodersRequest()).encoders}
+    smiles = listed["smiles"]
+    assert (smiles.architecture, smiles.dimension, smiles.token_dimension, smiles.tokenizer) == (
+        "bigru",
+        512,
+        512,
+        "smiles",
+    )
+    assert smiles.device == "cpu"
+    assert smiles.engine.startswith("onnxruntime")
+    assert smiles.ready
+    assert listed["text"].tokenizer == "text"
+
+
+def test_timings_add_up(stub: EncoderServiceStub) -> None:
+    timings = encode(stub, ["CCO"]).timings
+    assert timings.compute > 0
+    assert timings.tokenize + timings.queue + timings.compute <= timings.total
+
+
+def test_metrics_count_what_was_served(server: ServerProcess, stub: EncoderServiceStub) -> None:
+    before = {name: server.metric(name, encoder="smiles") for name in COUNTED}
+    errors_before = server.metric("birnn_sequence_errors_total", encoder="smiles", code="EMPTY")
+    encode(stub, ["CCO", "CC", "", "C[Zz]"])
+    with pytest.raises(grpc.RpcError):
+        encode(stub, ["C"], encoder="nobody")
+    grown = {name: server.metric(name, encoder="smiles") - before[name] for name in COUNTED}
+    assert grown["birnn_requests_total"] == 1
+    assert grown["birnn_sequences_total"] == 3
+    assert grown["birnn_tokens_total"] == 3 + 2 + 2
+    assert grown["birnn_unknown_tokens_total"] == 1
+    assert grown["birnn_request_seconds_count"] == 1
+    assert grown["birnn_tokenize_seconds_count"] == 1
+    assert grown["birnn_queue_seconds_count"] == 1
+    assert grown["birnn_compute_seconds_count"] >= 1
+    assert grown["birnn_batch_sequences_sum"] == 3
+    assert grown["birnn_sequence_length_count"] == 3
+    assert server.metric("birnn_sequence_errors_total", encoder="smiles", code="EMPTY") == errors_before + 1
+    assert server.metric("birnn_requests_total", encoder="", code="NOT_FOUND") >= 1
+    assert server.metric("birnn_queue_sequences") == 0
+    assert server.metric("birnn_encoder_ready") == 2
+    assert server.metric("birnn_encoder_info", encoder="smiles", architecture="bigru", device="cpu") == 1
+
+
+COUNTED = [
+    "birnn_requests_total",
+    "birnn_sequences_total",
+    "birnn_tokens_total",
+    "birnn_unknown_tokens_total",
+    "birnn_request_seconds_count",
+    "birnn_tokenize_seconds_count",
+    "birnn_queue_seconds_count",
+    "birnn_compute_seconds_count",
+    "birnn_batch_sequences_sum",
+    "birnn_sequence_length_count",
+]

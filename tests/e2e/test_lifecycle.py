@@ -1,0 +1,218 @@
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+from tests.e2e.server_process import MODELS, ServerProcess, failure, running
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health(server: ServerProcess, service: str) -> int:
+    with grpc.insecure_channel(server.address) as channel:
+        return int(health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status)
+
+
+@pytest.mark.parametrize("service", ["", "liveness", "birnn.v1.EncoderService", "inference.GRPCInferenceService"])
+def test_a_healthy_server_says_so_to_grpc_probes(server: ServerProcess, service: str) -> None:
+    assert health(server, service) == SERVING
+
+
+def test_a_healthy_server_says_so_over_http(server: ServerProcess) -> None:
+    assert server.get("/healthz") == (200, "ok\n")
+    assert server.get("/readyz") == (200, "ok\n")
+    assert server.get("/")[0] == 404
+
+
+def test_reflection_lists_both_services(server: ServerProcess) -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with grpc.insecure_channel(server.address) as channel:
+        (reply,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
+    names = {service.name for service in reply.list_services_response.service}
+    assert {"birnn.v1.EncoderService", "inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
+
+
+def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly() -> None:
+    with running() as server, grpc.insecure_channel(server.address) as channel:
+        stub = EncoderServiceStub(channel)
+        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 2_000))
+        while not server.metric("birnn_batch_sequences_count", encoder="smiles"):
+            time.sleep(0.01)
+        server.terminate()
+        while server.get("/readyz")[0] == 200:
+            time.sleep(0.01)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"C"]))
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert len(slow.result(timeout=60).embeddings) == 2_000 * 512 * 4
+        assert server.process.wait(timeout=30) == 0
+
+
+def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -> None:
+    with running(MODELS, "--drain-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
+        stub = EncoderServiceStub(channel)
+        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 250] * 16_000))
+        while not server.metric("birnn_batch_sequences_count", encoder="smiles"):
+            time.sleep(0.01)
+        server.terminate()
+        assert server.process.wait(timeout=30) == 0
+        assert slow.code() is not grpc.StatusCode.OK
+
+
+def test_an_idle_encoder_keeps_proving_itself() -> None:
+    with running(MODELS, "--health-seconds", "0.2") as server:
+        before = server.metric("birnn_batch_sequences_count", encoder="text")
+        deadline = time.monotonic() + 30
+        while server.metric("birnn_batch_sequences_count", encoder="text") < before + 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert health(server, "") == SERVING
+
+
+def test_a_cancelled_call_leaves_the_queue(server: ServerProcess, stub: EncoderServiceStub) -> None:
+    call = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 8_000))
+    while not server.metric("birnn_queue_sequences", encoder="smiles"):
+        time.sleep(0.01)
+    call.cancel()
+    deadline = time.monotonic() + 10
+    while server.metric("birnn_queue_sequences", encoder="smiles"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_under_overload_calls_are_refused_with_a_time_to_retry() -> None:
+    with running(MODELS, "--max-backlog-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
+        stub = EncoderServiceStub(channel)
+        large = pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 4_000)
+        accepted = stub.Encode.future(large)
+        while not server.metric("birnn_queue_sequences", encoder="smiles"):
+            time.sleep(0.01)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Encode(large)
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        trailers = {item.key: item.value for item in caught.value.trailing_metadata() or ()}
+        assert b"google.rpc.RetryInfo" in trailers["grpc-status-details-bin"]
+        assert int(trailers["grpc-retry-pushback-ms"]) > 0
+        accepted.cancel()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A copy of the models folder, to be broken."""
+    shutil.copytree(MODELS, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def tamper(models: Path) -> None:
+    weights = models / "text" / "1" / "weights.bin"
+    raw = bytearray(weights.read_bytes())
+    raw[1000] ^= 1
+    weights.write_bytes(raw)
+
+
+def truncate(models: Path) -> None:
+    weights = models / "text" / "1" / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def lose(models: Path) -> None:
+    (models / "text" / "1" / "tokens.onnx").unlink()
+
+
+def add_key(models: Path) -> None:
+    manifest = models / "text" / "1" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"name"', '"nmae"', 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (tamper, "weights.bin was changed"),
+        (truncate, "weights.bin was changed or cut short"),
+        (lose, "tokens.onnx is missing"),
+        (add_key, "nmae: Extra inputs are not permitted"),
+    ],
+)
+def test_a_damaged_bundle_is_refused_by_name_and_its_neighbors_are_served(
+    models: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(models)
+    with running(models) as server, grpc.insecure_channel(server.address) as channel:
+        stub = EncoderServiceStub(channel)
+        assert len(stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])).embeddings) == 512 * 4
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Encode(pb.EncodeRequest(encoder="text", sequences=[b"hello"]))
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert words in (caught.value.details() or "")
+        assert words in "".join(server.log)
+        assert server.metric("birnn_encoder_ready", encoder="text") == 0
+        assert server.get("/healthz")[0] == 200
+        assert server.get("/readyz")[0] == 503
+        assert health(server, "") == NOT_SERVING
+        listed = {encoder.name: encoder.ready for encoder in stub.ListEncoders(pb.ListEncodersRequest()).encoders}
+        assert listed == {"smiles": True, "text": False}
+
+
+@pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port"])
+def test_a_busy_port_is_an_error_that_names_the_flag(flag: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        log = failure(MODELS, flag, str(taken.getsockname()[1]))
+    assert "cannot listen" in log
+    assert flag in log
+
+
+def test_two_servers_never_share_a_port(server: ServerProcess) -> None:
+    assert "cannot listen" in failure(MODELS, "--grpc-port", server.address.rpartition(":")[2])
+    assert "cannot listen" in failure(MODELS, "--metrics-port", server.http.rpartition(":")[2])
+
+
+def test_what_is_missing_or_misspelt_stops_the_start(tmp_path: Path) -> None:
+    assert "does not exist" in failure(tmp_path / "nowhere")
+    assert "no encoder in" in failure(tmp_path)
+    assert "BIRNN_GRPCPORT" in failure(MODELS, env={"BIRNN_GRPCPORT": "1"})
+    assert "--grpc-port (BIRNN_GRPC_PORT" in failure(MODELS, "--grpc-port", "70000")
+    config = tmp_path / "birnn.toml"
+    config.write_text("modles = 'x'\n")
+    assert "modles" in failure(MODELS, "--config", str(config))
+
+
+def test_cuda_that_does_not_work_is_an_error_and_never_a_silent_cpu() -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine's onnxruntime has CUDA")
+    log = failure(MODELS, "--device", "cuda")
+    assert "no CUDA in this onnxruntime" in log
+    assert "birnn-serving[service,gpu]" in log
+
+
+def test_many_clients_at_once_are_all_answered(server: ServerProcess) -> None:
+    answers: list[int] = []
+
+    def client() -> None:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = EncoderServiceStub(channel)
+            for _ in range(20):
+                reply = stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"CCO", b"CC"]))
+                answers.append(len(reply.embeddings))
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [2 * 512 * 4] * 160

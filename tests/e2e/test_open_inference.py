@@ -1,0 +1,101 @@
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from birnn.openinference import inference_pb2 as pb
+from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
+from birnn.v1 import encoder_pb2
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+from tests.e2e.server_process import ServerProcess
+
+CLIENT = Path(__file__).with_name("foreign_client.py")
+
+
+def ask(server: ServerProcess, encoder: str, *strings: str) -> dict[str, Any]:
+    command = [sys.executable, str(CLIENT), server.address, encoder, *strings]
+    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    return answer
+
+
+@pytest.fixture
+def inference(server: ServerProcess) -> Iterator[GRPCInferenceServiceStub]:
+    with grpc.insecure_channel(server.address) as channel:
+        yield GRPCInferenceServiceStub(channel)
+
+
+def request(*strings: bytes, **changes: Any) -> pb.ModelInferRequest:
+    raw = b"".join(struct.pack("<I", len(string)) + string for string in strings)
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(strings), 1], **changes.pop("tensor", {})}
+    fields = {"model_name": "smiles", "raw_input_contents": [raw], **changes}
+    return pb.ModelInferRequest(inputs=[pb.ModelInferRequest.InferInputTensor(**tensor)], **fields)
+
+
+def test_tritonclient_works_unmodified(server: ServerProcess, stub: EncoderServiceStub) -> None:
+    answer = ask(server, "smiles", "CCO", "c1ccccc1")
+    assert answer["live"]
+    assert answer["ready"]
+    assert answer["model_ready"]
+    assert not answer["stranger_ready"]
+    assert answer["server"]["name"] == "birnn-serving"
+    assert answer["metadata"]["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": ["-1", "1"]}]
+    assert answer["metadata"]["outputs"] == [{"name": "embedding", "datatype": "FP32", "shape": ["-1", "512"]}]
+    assert answer["metadata"]["versions"] == ["1"]
+    assert answer["config"]["config"]["max_batch_size"] == 16384
+    assert answer["config"]["config"]["input"] == [{"name": "text", "data_type": "TYPE_STRING", "dims": ["1"]}]
+    assert answer["config"]["config"]["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": ["512"]}]
+    assert answer["id"] == "request-7"
+    ours = stub.Encode(encoder_pb2.EncodeRequest(encoder="smiles", sequences=[b"CCO", b"c1ccccc1"]))
+    expected = np.frombuffer(ours.embeddings, dtype="<f4").reshape(ours.shape)
+    assert np.abs(np.array(answer["embedding"]) - expected).max() < 1e-5
+
+
+def test_tritonclient_gets_readable_errors(server: ServerProcess) -> None:
+    status, message = ask(server, "smiles", "CCO", "what is this?")["error"]
+    assert status == "StatusCode.INVALID_ARGUMENT"
+    assert "1 sequences cannot be encoded: 1: cannot read character" in message
+
+
+def test_strings_may_come_as_typed_contents(inference: GRPCInferenceServiceStub) -> None:
+    contents = pb.InferTensorContents(bytes_contents=[b"CCO", b"CC"])
+    typed = inference.ModelInfer(request(b"", b"", raw_input_contents=[], tensor={"contents": contents}))
+    raw = inference.ModelInfer(request(b"CCO", b"CC"))
+    assert list(typed.outputs[0].shape) == [2, 512]
+    assert typed.raw_output_contents == raw.raw_output_contents
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "words"),
+    [
+        (request(b"C", model_name="stranger"), grpc.StatusCode.NOT_FOUND, "no encoder 'stranger'"),
+        (request(b"C", model_version="9"), grpc.StatusCode.NOT_FOUND, "no version '9'"),
+        (request(b"C", tensor={"name": "ids"}), grpc.StatusCode.INVALID_ARGUMENT, "one input named 'text'"),
+        (request(b"C", tensor={"datatype": "FP32"}), grpc.StatusCode.INVALID_ARGUMENT, "must be BYTES of shape [n, 1]"),
+        (request(b"C", tensor={"shape": [1, 2]}), grpc.StatusCode.INVALID_ARGUMENT, "must be BYTES of shape [n, 1]"),
+        (request(b"C", tensor={"shape": [3, 1]}), grpc.StatusCode.INVALID_ARGUMENT, "declares 3 strings and holds 1"),
+        (request(b"C", raw_input_contents=[b"\5\0\0\0C"]), grpc.StatusCode.INVALID_ARGUMENT, "within a string of 5"),
+        (request(b"C", raw_input_contents=[b"\5\0"]), grpc.StatusCode.INVALID_ARGUMENT, "within a length"),
+        (request(), grpc.StatusCode.INVALID_ARGUMENT, "no sequences"),
+        (
+            request(b"C", outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="logits")]),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "unknown output 'logits'",
+        ),
+    ],
+)
+def test_malformed_requests_say_what_is_wrong(
+    inference: GRPCInferenceServiceStub, bad: pb.ModelInferRequest, code: grpc.StatusCode, words: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        inference.ModelInfer(bad)
+    call = caught.value
+    assert isinstance(call, grpc.Call)
+    assert call.code() is code
+    assert words in (call.details() or "")
