@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from service.errors import StartupError
+from service.settings import load_settings
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "birnn.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_win_over_variables_which_win_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write(tmp_path, 'grpc_port = 1\nmetrics_port = 2\nhost = "file"\n')
+    monkeypatch.setenv("BIRNN_METRICS_PORT", "20")
+    monkeypatch.setenv("BIRNN_HOST", "variable")
+    settings = load_settings({"host": "flag"}, config)
+    assert (settings.grpc_port, settings.metrics_port, settings.host) == (1, 20, "flag")
+
+
+def test_defaults_listen_on_loopback_only() -> None:
+    assert load_settings({}).host == "127.0.0.1"
+
+
+def test_every_problem_is_listed_with_its_flag_variable_and_key() -> None:
+    with pytest.raises(StartupError) as caught:
+        load_settings({"grpc_port": "70000", "drain_seconds": "-1"})
+    assert "--grpc-port (BIRNN_GRPC_PORT, TOML `grpc_port`)" in str(caught.value)
+    assert "got '70000'" in str(caught.value)
+    assert "--drain-seconds" in str(caught.value)
+
+
+def test_an_unknown_variable_is_an_error_that_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIRNN_PORT", "1")
+    with pytest.raises(StartupError, match=r"BIRNN_PORT; known are .*BIRNN_GRPC_PORT"):
+        load_settings({})
+
+
+def test_variables_of_the_client_are_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIRNN_ADDRESS", "127.0.0.1:1")
+    load_settings({})
+
+
+def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="modles"):
+        load_settings({}, write(tmp_path, 'modles = "x"\n'))
+
+
+@pytest.mark.parametrize("text", ["models = ", "\x00"])
+def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StartupError, match=r"birnn\.toml"):
+        load_settings({}, write(tmp_path, text))

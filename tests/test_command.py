@@ -1,0 +1,42 @@
+"""The `birnn` command finds its subcommands, and says what is missing where one cannot be loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from birnn.cli.main import TARGETS
+
+
+def birnn(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command in a fresh interpreter in which the package `without` is not installed."""
+    code = f"import sys; sys.modules.update({{{without!r}: None}}); from birnn.cli.main import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", TARGETS)
+def test_every_subcommand_explains_itself(command: str) -> None:
+    done = birnn(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [("train", "torch", "export"), ("export", "torch", "export,cpu"), ("serve", "onnxruntime", "service,cpu")],
+)
+def test_a_missing_package_names_the_extra_that_brings_it(command: str, package: str, extra: str) -> None:
+    done = birnn(command, "--help", without=package)
+    assert done.returncode == 1
+    assert f"pip install 'birnn-serving[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_overview_needs_none_of_the_heavy_packages() -> None:
+    done = birnn("--help", without="torch")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in TARGETS)
+
+
+def test_an_unknown_subcommand_is_a_usage_error() -> None:
+    assert birnn("fly").returncode == 2
