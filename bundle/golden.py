@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from bundle.errors import BundleError
 from bundle.ragged import RaggedBatch
@@ -38,15 +38,16 @@ class Golden:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
-        save_file(
+        content = save(
             {
                 "ids": self.batch.ids,
                 "offsets": self.batch.offsets,
                 "pooled": np.ascontiguousarray(self.pooled),
                 "tokens": self.tokens.astype(np.float32),
-            },
-            path,
+            }
         )
+        # The library's own `save_file` makes files that only their owner can read, such as not the user of a container.
+        path.write_bytes(content)
 
     @classmethod
     def load(cls, path: Path) -> "Golden":

@@ -111,7 +111,7 @@ def find_bundles(models: Path) -> list[Path]:
     """
     if not models.is_dir():
         raise StartupError(f"the models folder {models} does not exist; give one with --models")
-    paths = sorted(manifest.parent for manifest in models.glob(f"*/*/{MANIFEST_FILE}"))
+    paths = sorted(manifest.parent for manifest in models.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"))
     if not paths:
         raise StartupError(
             f"no encoder in {models}: expected {models}/NAME/VERSION/{MANIFEST_FILE}, as `birnn export` writes them"

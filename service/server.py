@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import grpc
 import onnxruntime
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
@@ -130,7 +131,7 @@ class Server:
         add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, self._metrics), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
-            (ENCODER_SERVICE, INFERENCE_SERVICE, health_aio.SERVICE_NAME, reflection.SERVICE_NAME), server
+            (ENCODER_SERVICE, INFERENCE_SERVICE, SERVICE_NAME, reflection.SERVICE_NAME), server
         )
         address = f"{settings.host}:{settings.grpc_port}"
         try:
