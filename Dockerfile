@@ -1,0 +1,81 @@
+# birnn-serving in a container; deploy/README.md says how to build, run and deploy it.
+#   docker build --target cpu -t birnn-serving:0.1.0 .
+#   docker build --target gpu -t birnn-serving:0.1.0-gpu .
+#
+# BASE is any image with python3 >= 3.11 and its venv module. The gpu target takes CUDA and cuDNN from Python wheels, so
+# the same slim base serves both; the host brings the NVIDIA driver.
+ARG BASE=python:3.12-slim-bookworm
+
+FROM ${BASE} AS builder
+# Where packages come from: these arguments, or a whole pip.conf as the build secret `pip_conf`. Neither is kept.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN python3 -m venv /opt/birnn
+WORKDIR /source
+
+# Third-party packages only: pyproject.toml alone decides this layer, so that a change of source does not rebuild it.
+FROM builder AS metadata
+COPY pyproject.toml constraints.txt ./
+RUN touch README.md LICENSE
+
+FROM metadata AS dependencies-cpu
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    /opt/birnn/bin/python -m pip install -c constraints.txt '.[service,cpu]' \
+ && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools
+
+FROM metadata AS dependencies-gpu
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    /opt/birnn/bin/python -m pip install -c constraints.txt '.[service,gpu]' \
+ && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools
+
+# Our own packages, apart from the others: /opt/package is laid over /opt/birnn below.
+FROM builder AS package
+COPY pyproject.toml README.md LICENSE ./
+COPY birnn birnn
+COPY bundle bundle
+COPY export export
+COPY loadtest loadtest
+COPY service service
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    /opt/birnn/bin/python -m pip install --no-deps --prefix=/opt/package .
+
+FROM ${BASE} AS runtime
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="birnn-serving" \
+      org.opencontainers.image.description="Serves bidirectional recurrent sequence encoders over gRPC" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them. Byte code is compiled at build
+# time: the root file system may be read-only.
+ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    BIRNN_HOST=0.0.0.0 \
+    BIRNN_MODELS=/models
+WORKDIR /tmp
+# By number: Kubernetes' runAsNonRoot cannot check a name.
+USER 10001:10001
+EXPOSE 8001 8002
+STOPSIGNAL SIGTERM
+# The image format of OCI has no health checks: `buildah` and `podman` need --format docker to keep this one.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('BIRNN_METRICS_PORT', '8002') + '/healthz', timeout=4)"]
+ENTRYPOINT ["birnn"]
+CMD ["serve"]
+
+FROM runtime AS gpu
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=dependencies-gpu /opt/birnn /opt/birnn
+COPY --from=package /opt/package /opt/birnn
+COPY models /models
+
+# Last, so that a build without --target makes this one.
+FROM runtime AS cpu
+COPY --from=dependencies-cpu /opt/birnn /opt/birnn
+COPY --from=package /opt/package /opt/birnn
+COPY models /models
