@@ -1,0 +1,242 @@
+"""`birnn train`: from files of sequences to a checkpoint folder."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, get_args
+
+import click
+from click.core import ParameterSource
+
+from export.corpus import CorpusError, read_corpus, split_file_and_column, split_sentences
+from export.encoders import Architecture, EncoderConfig, Nonlinearity, Pooling
+from export.training import checkpoint
+from export.training.checkpoint import CheckpointError, load_encoder, read_training
+from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, prepare
+from export.training.errors import TrainingError
+from export.training.settings import OBJECTIVE_NAMES, Precision, TrainingSettings, parse_objectives
+from export.training.trainer import Outcome, Trainer
+
+# What may differ between the parts of a resumed run, and what is no setting at all.
+_CHANGEABLE = frozenset({"device", "patience", "max_minutes", "workers"})
+_NOT_SAVED = frozenset({"output", "resume"})
+
+_OUTCOMES: dict[Outcome, str] = {
+    "finished": "all epochs done",
+    "early": "stopped early: the validation loss got no better",
+    "time": "the minutes are over",
+}
+
+
+@click.command()
+@click.argument("corpus", nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
+@click.option("--resume", is_flag=True, help="Go on exactly where the run in the folder stopped.")
+@click.option("--architecture", type=click.Choice(get_args(Architecture)), default="bigru", show_default=True)
+@click.option("--tokenizer", type=click.Choice(TOKENIZER_KINDS), default="smiles", show_default=True)
+@click.option("--embedding-size", type=int, default=64, show_default=True)
+@click.option("--hidden-size", type=int, default=256, show_default=True, help="Of each direction.")
+@click.option("--layers", type=int, default=1, show_default=True)
+@click.option("--dropout", type=float, default=0.0, show_default=True)
+@click.option("--pooling", type=click.Choice(get_args(Pooling)), default="final", show_default=True)
+@click.option("--nonlinearity", type=click.Choice(get_args(Nonlinearity)), default="tanh", show_default=True)
+@click.option(
+    "--objective",
+    default=None,
+    help="Objectives, each with an optional weight, as in masked,descriptors:2. "
+    f"Choose from {', '.join(OBJECTIVE_NAMES)}. "
+    "[default: masked,descriptors,fingerprint for smiles; masked,tokens for text]",
+)
+@click.option("--exclude", multiple=True, metavar="FILE[:COLUMN]", help="Leave out what this file holds; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use the first N sequences of each corpus file.")
+@click.option("--sentences", is_flag=True, help="Split each line of the corpus into sentences.")
+@click.option("--max-length", type=int, default=256, show_default=True, help="Leave out sequences of more tokens.")
+@click.option("--vocab-size", type=int, default=8192, show_default=True, help="Of the text tokenizer.")
+@click.option("--minimum-count", type=int, default=10, show_default=True, help="Rarer SMILES tokens are unknown.")
+@click.option("--validation-share", type=float, default=0.01, show_default=True)
+@click.option("--epochs", type=int, default=10, show_default=True)
+@click.option("--max-minutes", type=float, help="Finish the schedule within this time.")
+@click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch.")
+@click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option("--warmup-steps", type=int, default=200, show_default=True)
+@click.option("--weight-decay", type=float, default=0.01, show_default=True)
+@click.option("--clip-norm", type=float, default=1.0, show_default=True)
+@click.option("--mask-share", type=float, default=0.2, show_default=True)
+@click.option("--evaluate-every", type=int, default=500, show_default=True, help="Steps between checkpoints.")
+@click.option("--patience", type=int, default=10, show_default=True, help="Evaluations without gain before stopping.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that compute descriptors. [default: one a core]")
+@click.pass_context
+def train(context: click.Context, /, output: Path, resume: bool, **options: Any) -> None:
+    """Train a bidirectional recurrent encoder on the sequences of CORPUS files.
+
+    CORPUS is one or more .smi, .txt, .csv:COLUMN or .tsv:COLUMN files, each plain, .gz or .xz. The folder given by
+    -o can be read by `birnn export` from the first evaluation on. Interrupting (Ctrl-C) saves a checkpoint.
+    """
+    try:
+        options = _resumed(context, output, options) if resume else _fresh(output, options)
+        trainer, dataset, max_length = _build(output, options, resume)
+        if resume:
+            trainer.resume()
+        else:
+            trainer.start(max_length)
+        _report(trainer, dataset)
+        with _interruptible() as stopped:
+            outcome = trainer.run(stop=lambda: bool(stopped))
+    except (CorpusError, CheckpointError, TrainingError) as error:
+        raise click.ClickException(str(error)) from error
+    if outcome == "stopped":
+        click.echo(f"Stopped at step {trainer.position.step:,} and saved. Go on with:", err=True)
+        click.echo(f"  birnn train -o {shlex.quote(str(output))} --resume", err=True)
+        sys.exit(128 + stopped[0])
+    click.echo(f"Finished at step {trainer.position.step:,}: {_OUTCOMES[outcome]}.", err=True)
+    click.echo(
+        f"Best validation loss {trainer.position.best_loss:.4f} at step {trainer.position.best_step:,}.", err=True
+    )
+    click.echo(output)
+
+
+def _fresh(output: Path, options: dict[str, Any]) -> dict[str, Any]:
+    if not options["corpus"]:
+        raise click.UsageError("give at least one CORPUS file, or --resume to go on with an existing run")
+    if (output / checkpoint.CONFIG).exists():
+        raise click.UsageError(f"{output} already holds a run: add --resume to go on with it, or choose another folder")
+    if options["objective"] is None:
+        options["objective"] = "masked,tokens" if options["tokenizer"] == "text" else "masked,descriptors,fingerprint"
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def _resumed(context: click.Context, output: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the run in `output`, with those that may change taken from the command line when given."""
+    saved = read_training(output).get("options")
+    if not isinstance(saved, dict) or saved.keys() != options.keys():
+        raise CheckpointError(f"{output / checkpoint.TRAINING}: holds no options of `birnn train`; start a new run")
+    for name, value in options.items():
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE or not value:
+            continue
+        given = list(value) if isinstance(value, tuple) else value
+        if name in _CHANGEABLE:
+            saved[name] = given
+        elif given != saved[name]:
+            raise click.UsageError(
+                f"{name.replace('_', '-')} was {saved[name]!r} when this run began and cannot become {given!r}; "
+                "leave it out, or start a new run in another folder"
+            )
+    return saved
+
+
+def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer, Dataset, int]:
+    settings = _training_settings(options)
+    tokenizer = load_encoder(output).tokenizer if resume else None
+    data = DatasetSettings(
+        options["tokenizer"],
+        options["max_length"],
+        options["vocab_size"],
+        options["minimum_count"],
+        options["validation_share"],
+    )
+    corpus = [sequence for name in options["corpus"] for sequence in _read(name, options["limit"])]
+    if options["sentences"]:
+        corpus = [sentence for line in corpus for sentence in split_sentences(line)]
+    exclude = [sequence for name in options["exclude"] for sequence in _read(name)]
+    dataset = prepare(
+        corpus, data, settings.objectives, exclude, options["workers"], output / "descriptors.npz", tokenizer
+    )
+    if resume and read_training(output).get("digest") != dataset.digest:
+        raise TrainingError(f"the corpus is not the one that the run in {output} began with; start a new run")
+    try:
+        config = EncoderConfig(
+            architecture=options["architecture"],
+            vocab_size=dataset.tokenizer.vocab_size,
+            embedding_size=options["embedding_size"],
+            hidden_size=options["hidden_size"],
+            layers=options["layers"],
+            dropout=options["dropout"],
+            pooling=options["pooling"],
+            nonlinearity=options["nonlinearity"],
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    facts = {
+        "data": [_name(name) for name in options["corpus"]],
+        "recipe": _recipe(options),
+        "objective": options["objective"],
+        "sequences": len(dataset.train) + len(dataset.validation),
+        "left_out": dataset.left_out,
+        "digest": dataset.digest,
+        "metrics": read_training(output).get("metrics", {}) if resume else {},
+        "settings": settings.to_json(),
+        "options": options,
+    }
+    return Trainer(output, config, dataset, settings, facts), dataset, options["max_length"]
+
+
+def _training_settings(options: dict[str, Any]) -> TrainingSettings:
+    own = set(TrainingSettings.__dataclass_fields__) - {"objectives"}
+    chosen = {name: options[name] for name in own}
+    return TrainingSettings(objectives=parse_objectives(options["objective"]), **chosen)
+
+
+def _read(name: str, limit: int | None = None) -> list[str]:
+    return read_corpus(*split_file_and_column(name), limit=limit)
+
+
+def _name(corpus: str) -> str:
+    """File name and column without the folder, which means nothing on another machine."""
+    path, column = split_file_and_column(corpus)
+    return path.name if column is None else f"{path.name}:{column}"
+
+
+def _recipe(options: dict[str, Any]) -> str:
+    """The command that repeats this run, with file names instead of paths."""
+    defaults = {parameter.name: parameter.default for parameter in train.params}
+    words = ["birnn", "train", *map(_name, options["corpus"])]
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if name == "exclude":
+            words += [word for one in value for word in (flag, _name(one))]
+        elif value is True:
+            words.append(flag)
+        elif name not in ("corpus", "workers") and value not in (None, False) and value != defaults[name]:
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
+
+
+def _report(trainer: Trainer, dataset: Dataset) -> None:
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in dataset.left_out.items())
+    parameters = sum(parameter.numel() for parameter in trainer.encoder.parameters())
+    click.echo(
+        f"{len(dataset.train):,} sequences to train on, {len(dataset.validation):,} to validate with"
+        + (f" (left out: {left_out})" if left_out else "")
+        + f"; {dataset.sequences.tokens:,} tokens, vocabulary of {dataset.tokenizer.vocab_size:,}; "
+        f"encoder of {parameters:,} parameters; {trainer.steps_per_epoch:,} steps an epoch on {trainer.device}",
+        err=True,
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM instead of dying of it; a second one has its usual effect."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Training of sequence encoders: objectives, batches, the loop, checkpoints."""

@@ -1,0 +1,187 @@
+"""Sequences made ready for training: tokenized, split, with the targets that the objectives need."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bundle.ragged import RaggedBatch
+from bundle.smiles import SmilesTokenizer
+from bundle.smiles import split as split_smiles
+from bundle.text import TextTokenizer
+from bundle.tokenizer import SequenceError, Tokenizer
+from export.training.batches import Rows
+from export.training.descriptors import FINGERPRINT_BITS, Molecules, canonical_smiles, describe_molecules
+from export.training.errors import TrainingError
+from export.training.settings import MOLECULE_OBJECTIVES
+
+TOKENIZER_KINDS = ("smiles", "text")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on its device: ids int64 [B, T], lengths int64 [B] (on the CPU) and the targets of its rows.
+
+    descriptors: float32 [B, F], not standardized. fingerprints: float32 [B, FINGERPRINT_BITS]. next_ids int64 [B, S]:
+    the sequence that follows in the corpus, padded with 0; empty rows have none.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    descriptors: Tensor | None = None
+    fingerprints: Tensor | None = None
+    next_ids: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tokenized sequences, split into training and validation rows by a hash of each sequence."""
+
+    tokenizer: Tokenizer
+    sequences: RaggedBatch
+    train: Rows
+    validation: Rows
+    descriptors: NDArray[np.float32] | None
+    fingerprints: NDArray[np.uint8] | None
+    with_next: bool
+    left_out: dict[str, int]
+    """How many sequences of the corpus were not used, by reason."""
+    digest: str
+    """SHA-256 of the sequences in use, in order: a resumed run must see the same ones."""
+
+    def batch(self, rows: Rows, device: torch.device) -> Batch:
+        """The batch of these rows."""
+        chosen = self.sequences.take(rows)
+        descriptors = fingerprints = next_ids = None
+        if self.descriptors is not None:
+            descriptors = torch.from_numpy(self.descriptors[rows]).to(device)
+        if self.fingerprints is not None:
+            bits = np.unpackbits(self.fingerprints[rows], axis=1, count=FINGERPRINT_BITS)
+            fingerprints = torch.from_numpy(bits).to(device, torch.float32)
+        if self.with_next:
+            next_ids = _to_tensor(self._next(rows)).to(device)
+        return Batch(
+            _to_tensor(chosen).to(device), torch.from_numpy(chosen.lengths), descriptors, fingerprints, next_ids
+        )
+
+    def _next(self, rows: Rows) -> RaggedBatch:
+        nothing = np.empty(0, np.int32)
+        last = len(self.sequences) - 1
+        return RaggedBatch.from_lists(self.sequences.row(row + 1) if row < last else nothing for row in rows)
+
+
+def _to_tensor(ragged: RaggedBatch) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(ragged.padded().T)).long()
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """How a corpus becomes a `Dataset`."""
+
+    tokenizer: str = "smiles"
+    max_length: int = 256
+    """Sequences of more tokens are left out."""
+    vocab_size: int = 8192
+    """Of the text tokenizer."""
+    minimum_count: int = 10
+    """Occurrences below which a SMILES token is unknown."""
+    validation_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.tokenizer not in TOKENIZER_KINDS:
+            raise TrainingError(f"tokenizer must be one of {', '.join(TOKENIZER_KINDS)}, not {self.tokenizer!r}")
+        if not 0 < self.validation_share < 1:
+            raise TrainingError(f"validation share must lie between 0 and 1, not {self.validation_share}")
+        if self.max_length < 1:
+            raise TrainingError(f"max length must be at least 1, not {self.max_length}")
+        if self.vocab_size < 300 and self.tokenizer == "text":
+            raise TrainingError(
+                f"vocab size must be at least 300 (256 bytes and room for merges), not {self.vocab_size}"
+            )
+
+
+def prepare(
+    corpus: list[str],
+    settings: DatasetSettings,
+    objectives: dict[str, float],
+    exclude: list[str],
+    workers: int | None = None,
+    cache_file: Path | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> Dataset:
+    """Clean, describe, tokenize and split a corpus.
+
+    Repeated sequences are used once. `exclude` is left out: molecules by canonical SMILES, text by equality. A
+    `tokenizer` from a checkpoint is used as it is, otherwise one is trained on the training split. Raises
+    TrainingError where objectives and tokenizer do not fit or too little is left.
+    """
+    molecular = settings.tokenizer == "smiles"
+    if (wrong := MOLECULE_OBJECTIVES & objectives.keys()) and not molecular:
+        raise TrainingError(f"objective {min(wrong)!r} needs molecules: use it with the smiles tokenizer")
+    sequences = list(dict.fromkeys(corpus))
+    left_out = {"repeated": len(corpus) - len(sequences)}
+    keep = np.ones(len(sequences), bool)
+    molecules: Molecules | None = None
+    if molecular:
+        readable = np.fromiter(map(_is_readable, sequences), bool, len(sequences))
+        left_out["unreadable"] = int((~readable).sum())
+        keep &= readable
+        if exclude or MOLECULE_OBJECTIVES & objectives.keys():
+            molecules = describe_molecules(sequences, frozenset(canonical_smiles(exclude)), workers, cache_file)
+            left_out["excluded"] = molecules.excluded
+            left_out["unreadable"] += int((readable & ~molecules.usable).sum()) - molecules.excluded
+            keep &= molecules.usable
+    elif exclude:
+        excluded = set(exclude)
+        keep &= np.fromiter((one not in excluded for one in sequences), bool, len(sequences))
+        left_out["excluded"] = int((~keep).sum())
+    kept = np.flatnonzero(keep)
+    sequences = [sequences[row] for row in kept]
+    held_out = np.fromiter((_is_held_out(one, settings.validation_share) for one in sequences), bool, len(sequences))
+    if tokenizer is None:
+        training_split = [one for one, out in zip(sequences, held_out, strict=True) if not out]
+        tokenizer = (
+            SmilesTokenizer.train(training_split, settings.minimum_count)
+            if molecular
+            else TextTokenizer.train(training_split, settings.vocab_size)
+        )
+    tokenized = tokenizer.tokenize([one.encode() for one in sequences], settings.max_length)
+    left_out[f"longer than {settings.max_length} tokens"] = len(tokenized.errors)
+    kept, held_out = kept[tokenized.rows], held_out[tokenized.rows]
+    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    if not len(train) or not len(validation):
+        raise TrainingError(
+            f"{len(train)} sequences are left to train on and {len(validation)} to validate with; "
+            "give more sequences or another validation share"
+        )
+    uses = objectives.keys()
+    return Dataset(
+        tokenizer=tokenizer,
+        sequences=tokenized.batch,
+        train=train,
+        validation=validation,
+        descriptors=molecules.descriptors[kept] if molecules is not None and "descriptors" in uses else None,
+        fingerprints=molecules.fingerprints[kept] if molecules is not None and "fingerprint" in uses else None,
+        with_next="next-tokens" in uses,
+        left_out={reason: count for reason, count in left_out.items() if count},
+        digest=hashlib.sha256("\n".join(sequences).encode()).hexdigest(),
+    )
+
+
+def _is_readable(smiles: str) -> bool:
+    try:
+        return bool(split_smiles(smiles))
+    except SequenceError:
+        return False
+
+
+def _is_held_out(sequence: str, share: float) -> bool:
+    # By hash, so that a sequence stays on its side whatever else the corpus holds.
+    digest = hashlib.blake2b(sequence.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64

@@ -1,0 +1,277 @@
+"""The training loop: seeded, resumable to the exact step, stopped by patience, time or a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from export.encoders import EncoderConfig, SequenceEncoder
+from export.training import checkpoint
+from export.training.batches import Rows, plan_batches
+from export.training.curve import draw_curve
+from export.training.dataset import Batch, Dataset
+from export.training.errors import TrainingError
+from export.training.objectives import Objectives, Score
+from export.training.settings import TrainingSettings
+
+FINAL_RATE = 0.05
+"""Share of the peak learning rate at which the cosine ends."""
+
+Outcome = Literal["finished", "early", "time", "stopped"]
+
+
+@dataclass
+class Position:
+    """Where a run stands. All of it is saved, so that a resumed run goes on as if it had never stopped."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_step: int = 0
+    without_gain: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    """Training losses since the last evaluation, summed, ..."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """... and how many batches gave one."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """`cpu`, `cuda` or `auto`. Raises TrainingError when CUDA is asked for and missing."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("CUDA is asked for, but this torch finds no CUDA device; use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+class Trainer:
+    """One run in one checkpoint folder.
+
+    Every random choice of a step is drawn from a generator seeded by (seed, step), every epoch's batches by
+    (seed, epoch): a resumed run repeats them without any saved generator state.
+    """
+
+    def __init__(
+        self, path: Path, config: EncoderConfig, dataset: Dataset, settings: TrainingSettings, facts: dict[str, Any]
+    ) -> None:
+        """`facts` goes into training.json, with the metrics. Raises TrainingError for a missing CUDA."""
+        self.path, self.dataset, self.settings, self.facts = path, dataset, settings, facts
+        self.device = resolve_device(settings.device)
+        torch.manual_seed(settings.seed)
+        self.encoder = SequenceEncoder(config)
+        self.model = Objectives(self.encoder, dataset, settings.objectives, settings.mask_share).to(self.device)
+        self.optimizer = torch.optim.AdamW(_decayed(self.model, settings.weight_decay), lr=settings.learning_rate)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
+        self.position = Position()
+        self.steps_per_epoch = len(self._epoch(0))
+        self.total_steps = self.steps_per_epoch * settings.epochs
+        self._began = 0.0
+
+    def start(self, max_length: int) -> None:
+        """Write the parts of the checkpoint that do not change, over whatever is there."""
+        (self.path / checkpoint.METRICS).unlink(missing_ok=True)
+        checkpoint.write_start(self.path, self.encoder.config, self.dataset.tokenizer, max_length, self.facts)
+
+    def resume(self) -> None:
+        """Go back to the saved position. Raises CheckpointError when it cannot be read."""
+        saved = checkpoint.read_state(self.path, self.model, self.optimizer)
+        if scaler := saved.pop("scaler", None):
+            self.scaler.load_state_dict(scaler)
+        try:
+            self.position = Position(**saved)
+        except TypeError as error:
+            raise checkpoint.CheckpointError(f"{self.path / checkpoint.STATE}: {error}") from error
+        _cut_metrics(self.path / checkpoint.METRICS, self.position.step)
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Outcome:
+        """Train until the epochs, the patience or the minutes are over, or until `stop` says so after a step.
+
+        Leaves a checkpoint behind in every case but an exception. Raises TrainingError when the loss is not finite.
+        """
+        self._began = time.monotonic() - self.position.seconds
+        outcome = self._loop(stop)
+        if outcome == "stopped":
+            self._save()
+        elif self.position.step % self.settings.evaluate_every:
+            self._evaluate_and_save()
+        if (self.path / checkpoint.METRICS).exists():
+            draw_curve(self.path / checkpoint.METRICS, self.path / checkpoint.CURVE)
+        return outcome
+
+    def _loop(self, stop: Callable[[], bool]) -> Outcome:
+        position, settings = self.position, self.settings
+        with tqdm(total=self.total_steps, initial=position.step, unit="step", mininterval=1.0) as bar:
+            start_tokens, start_seconds = position.tokens, position.seconds
+            while position.step < self.total_steps:
+                if position.without_gain >= settings.patience:
+                    return "early"
+                if settings.max_minutes is not None and position.seconds >= 60 * settings.max_minutes:
+                    return "time"
+                epoch, first = divmod(position.step, self.steps_per_epoch)
+                for rows in self._epoch(epoch)[first:]:
+                    loss = self._step(rows)
+                    position.seconds = time.monotonic() - self._began
+                    speed = (position.tokens - start_tokens) / max(position.seconds - start_seconds, 1e-9)
+                    bar.set_postfix_str(f"epoch {epoch + 1}, loss {loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
+                    bar.update()
+                    if position.step % settings.evaluate_every == 0:
+                        line = self._evaluate_and_save()
+                        bar.write(_summary(line))
+                    if stop():
+                        return "stopped"
+                    if position.without_gain >= settings.patience or self._progress() >= 1:
+                        break
+        return "finished"
+
+    def _epoch(self, epoch: int) -> list[Rows]:
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        return plan_batches(self.dataset.sequences.lengths, self.dataset.train, self.settings.batch_tokens, rng)
+
+    def _progress(self) -> float:
+        """Share of the schedule that is done: of the steps or, with a time limit, of the time if that is more."""
+        done = self.position.step / self.total_steps
+        if self.settings.max_minutes is not None:
+            done = max(done, self.position.seconds / (60 * self.settings.max_minutes))
+        return min(done, 1.0)
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.position.step + 1) / (self.settings.warmup_steps + 1))
+        cosine = FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * self._progress())) / 2
+        return self.settings.learning_rate * warm * cosine
+
+    def _step(self, rows: Rows) -> float:
+        position, settings = self.position, self.settings
+        dropout_seed, mask_seed = np.random.SeedSequence([settings.seed, position.step]).generate_state(2).tolist()
+        torch.manual_seed(dropout_seed)
+        generator = torch.Generator().manual_seed(mask_seed)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        batch = self.dataset.batch(rows, self.device)
+        scores = self._scores(batch, generator)
+        position.step += 1
+        position.tokens += int(batch.lengths.sum())
+        if not scores:
+            return math.nan
+        total = self.model.total(scores)
+        loss = float(total)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {position.step}; the last checkpoint is intact: "
+                "train again with a lower --learning-rate or a smaller --clip-norm"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(total))
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        for name, value in {"total": loss, **{name: float(score.loss) for name, score in scores.items()}}.items():
+            position.sums[name] = position.sums.get(name, 0.0) + value
+            position.counts[name] = position.counts.get(name, 0) + 1
+        return loss
+
+    def _scores(self, batch: Batch, generator: torch.Generator) -> dict[str, Score]:
+        reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.precision)
+        context = torch.autocast(self.device.type, dtype=reduced) if reduced else contextlib.nullcontext()
+        with context:
+            scores: dict[str, Score] = self.model(batch, generator)
+        return scores
+
+    def evaluate(self) -> dict[str, float]:
+        """Mean validation losses in full precision: the weighted total, each objective's, and accuracies."""
+        lengths = self.dataset.sequences.lengths
+        rng = np.random.default_rng(self.settings.seed)
+        sums: defaultdict[str, float] = defaultdict(float)
+        counts: defaultdict[str, int] = defaultdict(int)
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        self.model.eval()
+        with torch.inference_mode():
+            for rows in plan_batches(lengths, self.dataset.validation, self.settings.batch_tokens, rng):
+                scores: dict[str, Score] = self.model(self.dataset.batch(rows, self.device), generator)
+                for name, score in scores.items():
+                    sums[name] += float(score.loss) * score.count
+                    counts[name] += score.count
+                    if score.accuracy is not None:
+                        sums[f"{name} accuracy"] += float(score.accuracy) * score.count
+                        counts[f"{name} accuracy"] += score.count
+        self.model.train()
+        means = {name: sums[name] / counts[name] for name in sums}
+        total = sum(weight * means[name] for name, weight in self.settings.objectives.items() if name in means)
+        return {"total": total, **means}
+
+    def _evaluate_and_save(self) -> dict[str, Any]:
+        position = self.position
+        validation = self.evaluate()
+        if not math.isfinite(validation["total"]):
+            raise TrainingError(f"the validation loss is not finite at step {position.step}; lower --learning-rate")
+        position.seconds = time.monotonic() - self._began
+        line = {
+            "step": position.step,
+            "epoch": position.step / self.steps_per_epoch,
+            "tokens": position.tokens,
+            "seconds": round(position.seconds, 1),
+            "learning_rate": self._rate(),
+            "train": {name: position.sums[name] / position.counts[name] for name in position.sums},
+            "validation": validation,
+        }
+        position.sums, position.counts = {}, {}
+        if validation["total"] < position.best_loss:
+            position.best_loss, position.best_step, position.without_gain = validation["total"], position.step, 0
+            checkpoint.write_weights(self.path, self.encoder)
+            self.facts["metrics"] = _facts(line)
+        else:
+            position.without_gain += 1
+        with (self.path / checkpoint.METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._save()
+        return line
+
+    def _save(self) -> None:
+        if not (self.path / checkpoint.WEIGHTS).exists():
+            checkpoint.write_weights(self.path, self.encoder)
+        position = {**self.position.__dict__, "scaler": self.scaler.state_dict()}
+        checkpoint.write_state(self.path, self.model, self.optimizer, position)
+        checkpoint.write_training(self.path, self.facts)
+
+
+def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for AdamW: matrices decay, biases do not."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
+
+
+def _facts(line: dict[str, Any]) -> dict[str, float]:
+    """The flat figures of one evaluation for a model card."""
+    facts = {"step": float(line["step"]), "epochs": round(line["epoch"], 3), "million_tokens": line["tokens"] / 1e6}
+    facts["minutes"] = round(line["seconds"] / 60, 2)
+    for name, value in line["validation"].items():
+        facts["validation_" + name.replace(" ", "_").replace("-", "_")] = round(value, 5)
+    return facts
+
+
+def _summary(line: dict[str, Any]) -> str:
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in line["validation"].items())
+    return f"step {line['step']:,}: validation {losses}"
+
+
+def _cut_metrics(path: Path, step: int) -> None:
+    """Drop lines written after the saved position, which a killed run may have left."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    path.write_text("".join(kept), encoding="utf-8")
