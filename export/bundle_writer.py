@@ -1,0 +1,225 @@
+"""From a checkpoint to a bundle: all of it, proven, or nothing."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bundle.bundle import Bundle, sha256
+from bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training, Verification
+from export.golden_sequences import golden_ids
+from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
+from export.model_card import model_card
+from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint, load_encoder
+from export.verification import TOLERANCE, reference, verify_graphs
+
+TOKENIZER_FILE = "tokenizer.json"
+GOLDEN_FILE = "golden.safetensors"
+CARD_FILE = "README.md"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class ExportError(Exception):
+    """The bundle cannot be written as asked; the message says why and what to do."""
+
+
+def write_bundle(
+    checkpoint: Path,
+    destination: Path,
+    *,
+    name: str | None = None,
+    version: int | None = None,
+    description: str | None = None,
+    card: str = "",
+    metrics: Mapping[str, float] | None = None,
+    golden_sequences: Sequence[str] = (),
+    tolerance: float = TOLERANCE,
+    force: bool = False,
+) -> Bundle:
+    """Export the encoder of a checkpoint folder into a new bundle folder, and return the bundle.
+
+    The bundle is written into a temporary folder beside `destination`, verified there and renamed, so `destination` is
+    either as it was or complete. The same checkpoint and arguments give the same bytes on one machine.
+
+    Args:
+        checkpoint: Folder that `birnn train` wrote.
+        destination: Folder to create, `models/NAME/VERSION`.
+        name: Name of the encoder; by default that of the destination's parent folder.
+        version: Its version, at least 1; by default the destination's own name.
+        description: One sentence about it; by default made from the checkpoint's facts.
+        card: Markdown to put into the model card.
+        metrics: Further metrics for the manifest and the card, besides those of the training.
+        golden_sequences: Sequences to choose golden ones from; see `golden_ids`.
+        tolerance: Largest absolute error against PyTorch in float64, of this export and of every engine later.
+        force: Replace a bundle that stands at `destination`.
+
+    Raises:
+        ExportError: Name, version or destination cannot be used.
+        CheckpointError: The checkpoint is missing, damaged or contradicts itself.
+        WeightsError: A weight is not what the graphs need.
+        VerificationError: The graphs disagree with PyTorch.
+        OSError: The folder cannot be written.
+    """
+    name, version = _identity(destination, name, version)
+    if not 0 < tolerance <= 0.1:
+        raise ExportError(f"the tolerance must be above 0 and at most 0.1, not {tolerance:g}")
+    _check_destination(destination, force)
+    loaded = load_encoder(checkpoint)
+    training = _training(checkpoint, loaded, metrics or {})
+    if description is None:
+        description = f"{loaded.config.architecture} encoder of {loaded.tokenizer.kind} sequences"
+    with _new_folder(destination, force) as folder:
+        verification = _write_proven(folder, name, version, loaded, golden_sequences, tolerance)
+        manifest = _manifest(loaded, name, version, description, tolerance, verification, training, _digests(folder))
+        parameters = sum(parameter.numel() for parameter in loaded.encoder.parameters())
+        (folder / CARD_FILE).write_text(model_card(manifest, parameters, card), encoding="utf-8")
+        manifest = manifest.model_copy(update={"files": _digests(folder)})
+        (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        # What a server does first: a bundle that cannot be loaded must not appear.
+        Bundle.load(folder)
+    return Bundle.load(destination)
+
+
+def _write_proven(
+    folder: Path,
+    name: str,
+    version: int,
+    loaded: LoadedCheckpoint,
+    golden_sequences: Sequence[str],
+    tolerance: float,
+) -> Verification:
+    """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch."""
+    config, encoder = loaded.config, loaded.encoder
+    (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
+    weights = {key: tensor.numpy() for key, tensor in encoder.state_dict().items()}
+    write_graphs(config, weights, folder, name, version)
+    ids = golden_ids(loaded.tokenizer, loaded.max_length, config.token_dimension, golden_sequences)
+    golden = reference(encoder, ids)
+    golden.save(folder / GOLDEN_FILE)
+    return verify_graphs(
+        encoder,
+        folder / POOLED_FILE,
+        folder / TOKENS_FILE,
+        max_length=loaded.max_length,
+        golden=golden,
+        tolerance=tolerance,
+    )
+
+
+def _manifest(
+    loaded: LoadedCheckpoint,
+    name: str,
+    version: int,
+    description: str,
+    tolerance: float,
+    verification: Verification,
+    training: Training,
+    files: dict[str, str],
+) -> Manifest:
+    config = loaded.config
+    return Manifest(
+        name=name,
+        version=version,
+        description=description,
+        architecture=config.architecture,
+        nonlinearity=config.nonlinearity if config.architecture in ("birnn", "birnn-scratch") else None,
+        vocab_size=config.vocab_size,
+        embedding_size=config.embedding_size,
+        hidden_size=config.hidden_size,
+        layers=config.layers,
+        bias=config.bias,
+        pooling=config.pooling,
+        dimension=config.dimension,
+        token_dimension=config.token_dimension,
+        dtype="float32",
+        opset=OPSET,
+        max_length=loaded.max_length,
+        tokenizer=TokenizerEntry(kind=loaded.tokenizer.kind, file=TOKENIZER_FILE),
+        graphs=Graphs(pooled=POOLED_FILE, tokens=TOKENS_FILE),
+        golden=GOLDEN_FILE,
+        tolerance=tolerance,
+        verification=verification,
+        training=training,
+        files=files,
+    )
+
+
+def _training(checkpoint: Path, loaded: LoadedCheckpoint, metrics: Mapping[str, float]) -> Training:
+    """The manifest's part of training.json, with further metrics."""
+    facts = {key: loaded.training.get(key) for key in Training.model_fields}
+    try:
+        facts["metrics"] = {**(facts["metrics"] or {}), **metrics}
+        return Training.model_validate(facts)
+    except (TypeError, ValidationError) as error:
+        raise CheckpointError(f"{checkpoint / TRAINING}: does not describe a training ({error})") from error
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+
+
+def _identity(destination: Path, name: str | None, version: int | None) -> tuple[str, int]:
+    """Name and version, from the last two parts of the destination where they are not given."""
+    resolved = destination.resolve()
+    if name is None:
+        name = resolved.parent.name
+    if not _NAME.fullmatch(name):
+        raise ExportError(
+            f"{name!r} cannot be the name of an encoder: up to 100 of a-z, 0-9, '.', '_' and '-', beginning with a "
+            "letter or digit. Write to models/NAME/VERSION, or give --name"
+        )
+    if version is None:
+        if not _VERSION.fullmatch(resolved.name):
+            raise ExportError(
+                f"{resolved.name!r} cannot be a version: a whole number of at least 1. Write to models/NAME/VERSION, "
+                "or give --version"
+            )
+        version = int(resolved.name)
+    if version < 1:
+        raise ExportError(f"the version must be at least 1, not {version}")
+    return name, version
+
+
+def _check_destination(destination: Path, force: bool) -> None:
+    if not os.path.lexists(destination):
+        return
+    if not force:
+        raise ExportError(f"{destination} exists; export to a new version, or add --force to replace it")
+    if destination.is_symlink() or not destination.is_dir():
+        raise ExportError(f"{destination} is no folder; remove it yourself")
+    if any(destination.iterdir()) and not (destination / MANIFEST_FILE).is_file():
+        raise ExportError(f"{destination} holds something else than a bundle; --force replaces only bundles")
+
+
+@contextmanager
+def _new_folder(destination: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder that becomes `destination` if all goes well; otherwise nothing is left of it."""
+    created = [parent for parent in destination.parents if not parent.exists()]
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as temporary:
+            folder, old = Path(temporary, "new"), Path(temporary, "old")
+            # Inside the temporary folder, which only its owner may enter: a bundle is for everybody.
+            folder.mkdir()
+            yield folder
+            _check_destination(destination, force)
+            if destination.exists():
+                destination.rename(old)
+            try:
+                folder.rename(destination)
+            except OSError:
+                if old.exists():
+                    old.rename(destination)
+                raise
+    except BaseException:
+        for parent in created:
+            # Another process may have put something there in the meantime.
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+        raise
