@@ -126,7 +126,8 @@ class Batcher:
         try:
             return await work.future
         finally:
-            if self._works.pop(number, None) is not None:
+            del self._works[number]
+            if work.missing:
                 lane.remove(np.array([number]))
                 self._show_queue(lane)
 

@@ -1,0 +1,126 @@
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bundle.bundle import Bundle
+from bundle.ragged import RaggedBatch
+from service.engine.engine import Engine, EngineInfo, Output
+from service.engine.gate import pass_gate
+from service.engine.loading import load_engine
+from service.engine.onnx_engine import CPU, OnnxEngine
+from service.errors import EngineError, StartupError
+
+MODELS = Path(__file__).parents[3] / "models"
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.load(MODELS / "smiles" / "1")
+
+
+@pytest.fixture(scope="module")
+def engine(bundle: Bundle) -> Engine:
+    return load_engine(bundle, "cpu").engine
+
+
+@dataclass
+class Skewed:
+    """A real engine whose answers are changed on the way out, as by a wrong kernel."""
+
+    engine: Engine
+    output: Output
+    change: float
+    batched_only: bool = False
+    info: EngineInfo = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.info = self.engine.info
+
+    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+        values = self.engine.run(batch, output).copy()
+        if output is self.output and not (self.batched_only and len(batch) == 1):
+            values[0, 7] += self.change
+        return values
+
+
+def test_the_shipped_encoder_passes_the_gate_on_this_cpu(bundle: Bundle) -> None:
+    proven = load_engine(bundle, "cpu")
+    assert max(proven.report.pooled, proven.report.tokens) <= bundle.manifest.tolerance
+    assert proven.engine.info.device == "cpu"
+
+
+@pytest.mark.parametrize("output", list(Output))
+@pytest.mark.parametrize("change", [1e-3, float("nan"), float("inf")])
+def test_wrong_numbers_are_refused_and_named(bundle: Bundle, engine: Engine, output: Output, change: float) -> None:
+    with pytest.raises(StartupError, match=rf"smiles/1: {output.value} encodings, batched .* row 0, dimension 7"):
+        pass_gate(bundle, Skewed(engine, output, change))
+
+
+def test_numbers_that_are_wrong_only_in_a_batch_are_refused(bundle: Bundle, engine: Engine) -> None:
+    with pytest.raises(StartupError, match="batched"):
+        pass_gate(bundle, Skewed(engine, Output.POOLED, 1e-3, batched_only=True))
+
+
+def test_recurrent_nodes_are_seen_to_run_on_the_provider_asked_for(bundle: Bundle) -> None:
+    engine = OnnxEngine(bundle, CPU)
+    for output in Output:
+        engine.run(bundle.golden.batch, output)
+    placement = engine.placement()
+    assert {node.partition(":")[0] for node in placement} == {"pooled", "tokens"}
+    assert set(placement.values()) == {CPU}
+
+
+@given(st.lists(st.lists(st.integers(3, 40), min_size=1, max_size=60), min_size=1, max_size=12), st.data())
+@settings(max_examples=40, deadline=None)
+def test_neighbors_and_padding_never_change_an_answer(
+    engine: Engine, rows: list[list[int]], data: st.DataObject
+) -> None:
+    batch = RaggedBatch.from_lists(rows)
+    row = data.draw(st.integers(0, len(rows) - 1))
+    alone = RaggedBatch.from_lists([rows[row]])
+    pooled = engine.run(batch, Output.POOLED)[row]
+    assert np.abs(pooled - engine.run(alone, Output.POOLED)[0]).max() < 1e-5
+    tokens = engine.run(batch, Output.TOKENS)[batch.offsets[row] : batch.offsets[row + 1]]
+    assert np.abs(tokens - engine.run(alone, Output.TOKENS)).max() < 1e-5
+
+
+def test_a_run_that_fails_is_an_engine_error_that_names_the_shape(engine: Engine) -> None:
+    with pytest.raises(EngineError, match=r"shape \(2, 1\)"):
+        engine.run(RaggedBatch.from_lists([[10**6, 1]]), Output.POOLED)
+
+
+def test_a_graph_that_cannot_be_read_is_a_startup_error(bundle: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / "1"
+    shutil.copytree(bundle.path, folder)
+    (folder / "pooled.onnx").write_bytes(b"not a graph")
+    broken = Bundle(folder, bundle.manifest, bundle.tokenizer, bundle.golden)
+    with pytest.raises(StartupError, match=r"cannot load .*pooled\.onnx"):
+        load_engine(broken, "cpu")
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has CUDA: nothing to refuse"
+)
+def test_cuda_asked_for_where_there_is_none_is_an_error_and_auto_says_what_it_took(bundle: Bundle) -> None:
+    with pytest.raises(StartupError, match="no CUDA in this onnxruntime"):
+        load_engine(bundle, "cuda")
+    assert load_engine(bundle, "auto").choice == "this onnxruntime has no CUDA"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in ort.get_available_providers(), reason="needs an NVIDIA GPU and onnxruntime-gpu"
+)
+def test_cuda_passes_the_gate_and_agrees_with_the_cpu(bundle: Bundle, engine: Engine) -> None:
+    proven = load_engine(bundle, "cuda")
+    assert proven.engine.info.device == "cuda:0"
+    batch = bundle.golden.batch
+    for output in Output:
+        assert np.abs(proven.engine.run(batch, output) - engine.run(batch, output)).max() < 1e-5
