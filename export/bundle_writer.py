@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from bundle.bundle import Bundle, sha256
 from bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training, Verification
-from export.golden_sequences import golden_ids
+from export.golden_sequences import golden_lengths, golden_sequences
 from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
+from export.id_source import IdSource
 from export.model_card import model_card
 from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint, load_encoder
 from export.verification import TOLERANCE, reference, verify_graphs
@@ -20,6 +21,8 @@ from export.verification import TOLERANCE, reference, verify_graphs
 TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.safetensors"
 CARD_FILE = "README.md"
+# Of drawn ids, so that the same checkpoint gives the same bundle.
+SEED = 0
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -38,7 +41,7 @@ def write_bundle(
     description: str | None = None,
     card: str = "",
     metrics: Mapping[str, float] | None = None,
-    golden_sequences: Sequence[str] = (),
+    sequences: Sequence[str] = (),
     tolerance: float = TOLERANCE,
     force: bool = False,
 ) -> Bundle:
@@ -55,7 +58,8 @@ def write_bundle(
         description: One sentence about it; by default made from the checkpoint's facts.
         card: Markdown to put into the model card.
         metrics: Further metrics for the manifest and the card, besides those of the training.
-        golden_sequences: Sequences to choose golden ones from; see `golden_ids`.
+        sequences: Real sequences to verify with and to choose golden ones from; by default random ids. Those that the
+            tokenizer cannot read are passed over.
         tolerance: Largest absolute error against PyTorch in float64, of this export and of every engine later.
         force: Replace a bundle that stands at `destination`.
 
@@ -75,7 +79,7 @@ def write_bundle(
     if description is None:
         description = f"{loaded.config.architecture} encoder of {loaded.tokenizer.kind} sequences"
     with _new_folder(destination, force) as folder:
-        verification = _write_proven(folder, name, version, loaded, golden_sequences, tolerance)
+        verification = _write_proven(folder, name, version, loaded, sequences, tolerance)
         manifest = _manifest(loaded, name, version, description, tolerance, verification, training, _digests(folder))
         parameters = sum(parameter.numel() for parameter in loaded.encoder.parameters())
         (folder / CARD_FILE).write_text(model_card(manifest, parameters, card), encoding="utf-8")
@@ -91,7 +95,7 @@ def _write_proven(
     name: str,
     version: int,
     loaded: LoadedCheckpoint,
-    golden_sequences: Sequence[str],
+    sequences: Sequence[str],
     tolerance: float,
 ) -> Verification:
     """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch."""
@@ -99,14 +103,17 @@ def _write_proven(
     (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
     weights = {key: tensor.numpy() for key, tensor in encoder.state_dict().items()}
     write_graphs(config, weights, folder, name, version)
-    ids = golden_ids(loaded.tokenizer, loaded.max_length, config.token_dimension, golden_sequences)
-    golden = reference(encoder, ids)
+    real = loaded.tokenizer.tokenize(sequences, loaded.max_length).batch
+    source = IdSource(config.vocab_size, SEED, real)
+    lengths = golden_lengths(loaded.max_length, config.token_dimension)
+    golden = reference(encoder, golden_sequences(source, lengths, real))
     golden.save(folder / GOLDEN_FILE)
     return verify_graphs(
         encoder,
         folder / POOLED_FILE,
         folder / TOKENS_FILE,
         max_length=loaded.max_length,
+        source=source,
         golden=golden,
         tolerance=tolerance,
     )

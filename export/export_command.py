@@ -35,9 +35,9 @@ from export.verification import TOLERANCE, VerificationError
 )
 @click.option("--metric", "metrics", multiple=True, metavar="KEY=VALUE", help="A further metric; repeatable.")
 @click.option(
-    "--golden",
+    "--sequences",
     metavar="FILE[:COLUMN]",
-    help="File of sequences to choose golden ones from; its first 2,000 are read. [default: random ids]",
+    help="Real sequences to verify with, of which the first 2,000 are read. [default: random ids]",
 )
 @click.option(
     "--tolerance",
@@ -55,7 +55,7 @@ def export(
     description: str | None,
     card: Path | None,
     metrics: tuple[str, ...],
-    golden: str | None,
+    sequences: str | None,
     tolerance: float,
     force: bool,
 ) -> None:
@@ -77,7 +77,7 @@ def export(
             description=description,
             card=card_text,
             metrics=further_metrics,
-            golden_sequences=read_corpus(*split_file_and_column(golden), limit=2000) if golden else (),
+            sequences=read_corpus(*split_file_and_column(sequences), limit=2000) if sequences else (),
             tolerance=tolerance,
             force=force,
         )

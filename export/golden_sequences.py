@@ -1,54 +1,39 @@
 """The golden sequences of a bundle: a few of very different lengths, real ones where there are some."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.ragged import RaggedBatch
-from bundle.tokenizer import MASK_ID, Tokenizer
+from export.id_source import IdSource
 
 COUNT = 12
-# golden.safetensors holds a float32 per-token vector for each token; a bundle should stay small enough for git.
+# golden.safetensors holds a float32 vector for each token; a bundle should stay small enough for git.
 TOKEN_BYTES = 1_800_000
 
 
-def golden_ids(
-    tokenizer: Tokenizer, max_length: int, token_dimension: int, sequences: Sequence[str] = (), seed: int = 0
-) -> RaggedBatch:
-    """Sequences whose lengths grow evenly by factor from a single token to a long one.
-
-    Args:
-        tokenizer: The encoder's.
-        max_length: The longest sequence the encoder accepts, in tokens. The long one has this length, unless per-token
-            vectors of `token_dimension` floats would then take more than `TOKEN_BYTES`.
-        token_dimension: Floats a token.
-        sequences: Real sequences to choose from. Those that cannot be tokenized are passed over; where no length is
-            near the one wanted, and without any, ids are drawn from the vocabulary.
-        seed: Of the drawn ids.
-    """
-    lengths = golden_lengths(max_length, token_dimension)
-    random = np.random.default_rng(seed)
-    rows: list[NDArray[np.int32]] = [random_ids(random, tokenizer.vocab_size, length) for length in lengths]
-    if sequences:
-        batch = tokenizer.tokenize(sequences, max_length).batch
-        free = np.ones(len(batch), dtype=np.bool_)
-        for position, length in enumerate(lengths):
-            distance = np.where(free, np.abs(batch.lengths - length), max_length)
-            nearest = int(distance.argmin()) if len(batch) else 0
-            if len(batch) and distance[nearest] <= length // 4:
-                free[nearest] = False
-                rows[position] = batch.row(nearest)
+def golden_sequences(source: IdSource, lengths: list[int], sequences: RaggedBatch | None = None) -> RaggedBatch:
+    """One sequence for each of `lengths`: the one of `sequences` nearest in length, or `source` where none is near."""
+    rows: list[NDArray[np.int32]] = []
+    found = np.empty(0, dtype=np.int64) if sequences is None else sequences.lengths.copy()
+    for length in lengths:
+        distances = np.abs(found - length)
+        if sequences is not None and len(found) and distances.min() <= length // 4:
+            nearest = int(distances.argmin())
+            rows.append(sequences.row(nearest))
+            # Near to nothing any more: each is taken once.
+            found[nearest] = np.iinfo(np.int64).max // 2
+        else:
+            rows.append(source.text(length))
     return RaggedBatch.from_lists(rows)
 
 
 def golden_lengths(max_length: int, token_dimension: int) -> list[int]:
-    """`COUNT` lengths or fewer, ascending from 1 by about the same factor."""
-    budget = TOKEN_BYTES // (4 * token_dimension)
-    longest = max(1, min(max_length, budget // 3))
+    """Up to `COUNT` lengths that grow by about the same factor from 1 to a long one.
+
+    The long one is `max_length` tokens, unless all vectors of `token_dimension` floats would then take more than
+    `TOKEN_BYTES`.
+    """
+    # The sum of the lengths is below three times the longest for 12 of them up to a few hundred.
+    affordable = TOKEN_BYTES // (4 * token_dimension) // 3
+    longest = max(1, min(max_length, affordable))
     return sorted({round(length) for length in np.geomspace(1, longest, COUNT)})
-
-
-def random_ids(random: np.random.Generator, vocab_size: int, count: int) -> NDArray[np.int32]:
-    """Ids that a text can have: padding and mask left out, unless the vocabulary has nothing else."""
-    return random.integers(min(MASK_ID + 1, vocab_size - 1), vocab_size, count, dtype=np.int32)

@@ -21,7 +21,7 @@ from bundle.manifest import Verification
 from bundle.ragged import RaggedBatch
 from bundle.tokenizer import PAD_ID
 from export.encoders import SequenceEncoder
-from export.golden_sequences import random_ids
+from export.id_source import IdSource
 from export.recurrent_weights import refuse_non_finite
 
 TOLERANCE = 1e-5
@@ -62,9 +62,9 @@ def verify_graphs(
     tokens_path: Path,
     *,
     max_length: int,
+    source: IdSource,
     golden: Golden | None = None,
     tolerance: float = TOLERANCE,
-    seed: int = 0,
 ) -> Verification:
     """Run both graphs over a grid of (B, T) with mixed lengths, and over the golden sequences.
 
@@ -73,9 +73,9 @@ def verify_graphs(
         pooled_path: The graph with output `pooled`.
         tokens_path: The graph with output `tokens`.
         max_length: The longest sequence of the grid, in tokens.
+        source: Where the ids of the grid come from.
         golden: Further sequences with their reference.
         tolerance: Largest absolute difference allowed.
-        seed: Of the ids and lengths.
 
     Raises:
         WeightsError: A weight of the encoder is not finite.
@@ -83,14 +83,13 @@ def verify_graphs(
     """
     for name, tensor in encoder.state_dict().items():
         refuse_non_finite(name, tensor.numpy(force=True))
-    vocab_size = encoder.config.vocab_size
-    cases = [reference(encoder, batch) for batch in grid(vocab_size, max_length, seed)]
-    runs = [run for case in cases for run in _runs(case, "", vocab_size, seed)]
+    cases = [reference(encoder, batch) for batch in grid(source, max_length)]
+    runs = [run for case in cases for run in _runs(case, "", source)]
     if golden is not None:
-        runs += _runs(golden, "golden sequences, ", vocab_size, seed)
+        runs += _runs(golden, "golden sequences, ", source)
     return Verification(
-        max_error_pooled=_largest_error(pooled_path, "pooled", runs, tolerance),
-        max_error_tokens=_largest_error(tokens_path, "tokens", runs, tolerance),
+        max_error_pooled=_largest_error(encoder, pooled_path, "pooled", runs, tolerance),
+        max_error_tokens=_largest_error(encoder, tokens_path, "tokens", runs, tolerance),
         cases=2 * len(runs),
         torch=torch.__version__,
         onnxruntime=ort.__version__,
@@ -98,50 +97,51 @@ def verify_graphs(
     )
 
 
-def reference(encoder: SequenceEncoder, batch: RaggedBatch) -> Golden:
-    """Encodings of `batch` by `encoder` in float64, each sequence alone and without padding."""
-    exact = copy.deepcopy(encoder).double().cpu().eval()
+def reference(encoder: SequenceEncoder, batch: RaggedBatch, dtype: torch.dtype = torch.float64) -> Golden:
+    """Encodings of `batch` by PyTorch in float64 (or `dtype`), each sequence alone and without padding."""
+    exact = copy.deepcopy(encoder).to(device="cpu", dtype=dtype).eval()
     pooled, tokens = [], []
     with torch.inference_mode():
         for row in range(len(batch)):
             ids = torch.from_numpy(batch.row(row)).long()[None]
             lengths = torch.tensor([ids.shape[1]])
             outputs, final = exact.run(ids, lengths)
-            pooled.append(exact.pool(outputs, final, lengths)[0].numpy())
-            tokens.append(outputs[0].numpy())
+            pooled.append(exact.pool(outputs, final, lengths)[0].double().numpy())
+            tokens.append(outputs[0].double().numpy())
     return Golden(batch, np.stack(pooled), np.concatenate(tokens))
 
 
-def grid(vocab_size: int, max_length: int, seed: int) -> Iterator[RaggedBatch]:
+def grid(source: IdSource, max_length: int) -> Iterator[RaggedBatch]:
     """Batches of mixed lengths, a single token and the longest of each batch always among them."""
-    random = np.random.default_rng(seed)
     shapes = [(rows, min(steps, max_length)) for rows, steps in zip(ROWS, STEPS, strict=True)]
     shapes += [(rows, max_length) for rows in ROWS_OF_LONGEST]
     for rows, steps in shapes:
-        lengths = random.integers(1, steps, rows, endpoint=True)
+        lengths = source.random.integers(1, steps, rows, endpoint=True)
         lengths[0] = 1
         lengths[-1] = steps
-        random.shuffle(lengths)
-        yield RaggedBatch.from_lists([random_ids(random, vocab_size, int(length)) for length in lengths])
+        source.random.shuffle(lengths)
+        yield RaggedBatch.from_lists([source.text(int(length)) for length in lengths])
 
 
-def _runs(case: Golden, name: str, vocab_size: int, seed: int) -> Iterator[Run]:
+def _runs(case: Golden, name: str, source: IdSource) -> Iterator[Run]:
     """Every arrangement of the rows of a case."""
     batch = case.batch
     steps = int(batch.lengths.max())
     name += f"B={len(batch)}, T={steps}"
     yield Run(f"{name}, in one batch", 0, case, batch.padded(PAD_ID))
     with_junk = batch.padded(PAD_ID, steps + FURTHER_STEPS)
-    junk = np.random.default_rng(seed).integers(0, vocab_size, with_junk.shape, dtype=np.int32)
     is_padding = np.arange(len(with_junk))[:, None] >= batch.lengths
-    yield Run(f"{name}, in one batch with random ids as padding", 0, case, np.where(is_padding, junk, with_junk))
+    with_junk[is_padding] = source.junk(with_junk.shape)[is_padding]
+    yield Run(f"{name}, in one batch with random ids as padding", 0, case, with_junk)
     for row in range(len(batch)):
         begin, end = batch.offsets[row : row + 2]
         alone = Golden(batch.take(np.array([row])), case.pooled[row : row + 1], case.tokens[begin:end])
         yield Run(f"{name}, each row alone", row, alone, alone.batch.padded(PAD_ID))
 
 
-def _largest_error(path: Path, output: GraphOutput, runs: list[Run], tolerance: float) -> float:
+def _largest_error(
+    encoder: SequenceEncoder, path: Path, output: GraphOutput, runs: list[Run], tolerance: float
+) -> float:
     """Largest absolute error of one graph over `runs`. Raises VerificationError; see `verify_graphs`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -157,32 +157,47 @@ def _largest_error(path: Path, output: GraphOutput, runs: list[Run], tolerance: 
             (found,) = session.run([output], {"ids": run.ids, "lengths": lengths})
         except Exception as error:
             raise VerificationError(f"{path.name}, {run.label}: onnxruntime cannot run it: {error}") from error
-        largest = max(largest, _error(path.name, output, run, found, tolerance))
+        expected = _dense(run.expected, output, len(run.ids))
+        if found.shape != expected.shape:
+            raise VerificationError(
+                f"{path.name}, {run.label}: {output} has shape {list(found.shape)}, {list(expected.shape)} expected"
+            )
+        difference = np.abs(found - expected)
+        # Written so that NaN is refused.
+        if not (difference <= tolerance).all():
+            raise VerificationError(f"{path.name}: {_disagreement(encoder, output, run, found, expected, tolerance)}")
+        largest = max(largest, float(difference.max()))
     return largest
 
 
-def _error(graph: str, output: GraphOutput, run: Run, found: NDArray[np.float32], tolerance: float) -> float:
-    """Largest absolute error of one run. Raises VerificationError where it is above `tolerance`, or not a number."""
-    expected = run.expected.pooled if output == "pooled" else _dense(run.expected, len(run.ids))
-    if found.shape != expected.shape:
-        raise VerificationError(f"{graph}, {run.label}: {output} has shape {found.shape}, {expected.shape} expected")
-    difference = np.abs(found - expected)
-    # Written so that NaN is refused.
-    if not (difference <= tolerance).all():
-        place = np.unravel_index(np.nan_to_num(difference, nan=np.inf).argmax(), difference.shape)
-        *step, row, dimension = map(int, place)
-        length = int(run.expected.batch.lengths[row])
-        at = f"step {step[0] + 1}{' (padding)' if step[0] >= length else ''}, " if step else ""
-        raise VerificationError(
-            f"{graph} disagrees with PyTorch in float64: {run.label}: row {run.first_row + row} of length {length}, "
-            f"{at}dimension {dimension}: expected {expected[place]:.8g}, got {found[place]:.8g} "
-            f"(off by {difference[place]:.2g}, tolerance {tolerance:g})"
-        )
-    return float(difference.max())
+def _disagreement(
+    encoder: SequenceEncoder,
+    output: GraphOutput,
+    run: Run,
+    found: NDArray[np.float32],
+    expected: NDArray[np.float64],
+    tolerance: float,
+) -> str:
+    """Where the largest error is, and how far float32 itself is off there, to tell rounding from a wrong graph."""
+    difference = np.nan_to_num(np.abs(found - expected), nan=np.inf)
+    place = np.unravel_index(difference.argmax(), difference.shape)
+    *step, row, dimension = map(int, place)
+    length = int(run.expected.batch.lengths[row])
+    at = f"step {step[0]}{' (padding)' if step[0] >= length else ''}, " if step else ""
+    in_float32 = _dense(reference(encoder, run.expected.batch, torch.float32), output, len(run.ids))
+    return (
+        f"disagrees with PyTorch in float64: {run.label}: row {run.first_row + row} of length {length}, {at}"
+        f"dimension {dimension}: expected {expected[place]:.8g}, got {found[place]:.8g}, off by "
+        f"{difference[place]:.2g} (tolerance {tolerance:g}; PyTorch in float32 is off by "
+        f"{np.abs(in_float32 - expected)[place]:.2g} there and by up to {np.abs(in_float32 - expected).max():.2g} in "
+        "this run)"
+    )
 
 
-def _dense(expected: Golden, steps: int) -> NDArray[np.float64]:
-    """Per-token reference with zeros beyond each length, [T, B, 2H]."""
+def _dense(expected: Golden, output: GraphOutput, steps: int) -> NDArray[np.float64]:
+    """What a graph should give: pooled [B, D], or tokens [T, B, 2H] with zeros beyond each length."""
+    if output == "pooled":
+        return expected.pooled
     batch = expected.batch
     dense = np.zeros((len(batch), steps, expected.tokens.shape[1]))
     dense[np.arange(steps) < batch.lengths[:, None]] = expected.tokens
