@@ -83,6 +83,14 @@ def decode_sequence(sequence: bytes | str) -> str:
         ) from None
 
 
+def too_long(tokens: int, max_length: int) -> SequenceError:
+    """Error of a sequence of more tokens than an encoder accepts."""
+    return SequenceError(
+        ItemErrorCode.TOO_LONG,
+        f"the sequence has {tokens} tokens and this encoder accepts {max_length}; shorten it, or ask for truncation",
+    )
+
+
 def assemble(
     sequences: Sequence[bytes | str],
     max_length: int,
@@ -101,11 +109,7 @@ def assemble(
             ids = ids_of(sequence)
             cut = max(0, len(ids) - max_length)
             if cut and not truncate:
-                raise SequenceError(
-                    ItemErrorCode.TOO_LONG,
-                    f"the sequence has {len(ids)} tokens and this encoder accepts {max_length}; "
-                    "shorten it, or ask for truncation",
-                )
+                raise too_long(len(ids), max_length)
         except SequenceError as error:
             errors.append(ItemError(index, error.code, str(error)))
             continue
