@@ -40,6 +40,11 @@ COPY service service
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     /opt/birnn/bin/python -m pip install --no-deps --prefix=/opt/package .
 
+# Readable for the server's user, whatever the umask of the checkout.
+FROM builder AS bundles
+COPY models /models
+RUN chmod -R a+rX /models
+
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -72,10 +77,10 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=dependencies-gpu /opt/birnn /opt/birnn
 COPY --from=package /opt/package /opt/birnn
-COPY models /models
+COPY --from=bundles /models /models
 
 # Last, so that a build without --target makes this one.
 FROM runtime AS cpu
 COPY --from=dependencies-cpu /opt/birnn /opt/birnn
 COPY --from=package /opt/package /opt/birnn
-COPY models /models
+COPY --from=bundles /models /models
