@@ -1,0 +1,114 @@
+"""Replies to the parts of one input, put together."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn.encode_call import Chunk
+from birnn.encodings import EncoderInfo, Encodings, ItemError, ItemNotice, Timings, TokenEncodings
+from birnn.errors import SequenceError
+
+
+class Assembly:
+    """Puts consecutive chunks together. Vectors are copied into one array as they come, tokens stay where they are.
+
+    Args:
+        count: Number of sequences in all chunks.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._filled = 0
+        self._encoder, self._version = "", ""
+        self._vectors = np.empty((0, 0), np.float32)
+        self._tokens: list[NDArray[np.float32]] = []
+        self._lengths = np.zeros(count, np.int64)
+        self._errors: list[ItemError] = []
+        self._notices: list[ItemNotice] = []
+        self._timings: list[Timings] = []
+
+    @classmethod
+    def of_nothing(cls, info: EncoderInfo) -> "Assembly":
+        """The result for no sequences: no rows of the right width."""
+        assembly = cls(0)
+        assembly._encoder, assembly._version = info.name, info.version
+        assembly._vectors = np.empty((0, info.dimension), np.float32)
+        return assembly
+
+    def add_vectors(self, chunk: Chunk) -> None:
+        """Take the next chunk of pooled encodings."""
+        if self._filled == 0:
+            self._vectors = np.empty((self._count, chunk.matrix.shape[1]), np.float32)
+        self._vectors[self._filled : self._filled + len(chunk)] = chunk.matrix
+        self._add(chunk)
+
+    def add_tokens(self, chunk: Chunk) -> None:
+        """Take the next chunk of per-token encodings."""
+        self._tokens += by_sequence(chunk)
+        self._add(chunk)
+
+    def _add(self, chunk: Chunk) -> None:
+        start = self._filled
+        self._encoder, self._version = chunk.encoder, chunk.version
+        self._lengths[start : start + len(chunk)] = chunk.lengths
+        self._errors += [ItemError(start + e.index, e.code, e.reason) for e in chunk.errors]
+        self._notices += [ItemNotice(start + n.index, n.unknown_tokens, n.truncated_tokens) for n in chunk.notices]
+        self._timings += chunk.timings
+        self._filled += len(chunk)
+
+    def raise_errors(self) -> None:
+        """Raise a SequenceError where a sequence has no encoding."""
+        if self._errors:
+            raise SequenceError(self._errors, self._count)
+
+    def chunk(self) -> Chunk:
+        """All chunks as one; its matrix is empty for tokens."""
+        assert self._filled == self._count, f"{self._filled} of {self._count} sequences have been answered"
+        return Chunk(
+            encoder=self._encoder,
+            version=self._version,
+            lengths=self._lengths,
+            errors=tuple(self._errors),
+            notices=tuple(self._notices),
+            timings=tuple(self._timings),
+            matrix=self._vectors,
+        )
+
+    def encodings(self) -> Encodings:
+        """All chunks as one result."""
+        return encodings(self.chunk())
+
+    def token_encodings(self) -> TokenEncodings:
+        """All chunks as one result."""
+        return token_encodings(self.chunk(), self._tokens)
+
+
+def encodings(chunk: Chunk) -> Encodings:
+    """A chunk of pooled encodings as a result."""
+    return Encodings(
+        encoder=chunk.encoder,
+        version=chunk.version,
+        lengths=chunk.lengths,
+        errors=chunk.errors,
+        notices=chunk.notices,
+        timings=chunk.timings,
+        vectors=chunk.matrix,
+    )
+
+
+def token_encodings(chunk: Chunk, tokens: list[NDArray[np.float32]]) -> TokenEncodings:
+    """A chunk of per-token encodings as a result."""
+    return TokenEncodings(
+        encoder=chunk.encoder,
+        version=chunk.version,
+        lengths=chunk.lengths,
+        errors=chunk.errors,
+        notices=chunk.notices,
+        timings=chunk.timings,
+        tokens=tokens,
+    )
+
+
+def by_sequence(chunk: Chunk) -> list[NDArray[np.float32]]:
+    """Rows of each sequence of a per-token chunk, as views."""
+    ends = np.cumsum(chunk.lengths).tolist()
+    return [chunk.matrix[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

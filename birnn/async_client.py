@@ -1,0 +1,283 @@
+# A timeout travels to the server as the deadline of the call, so asyncio.timeout is no substitute.
+# ruff: noqa: ASYNC109
+"""The client for asyncio code."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
+from types import TracebackType
+from typing import Literal, Self, overload
+
+import grpc
+import grpc.aio
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn import encode_call
+from birnn.assembly import Assembly, by_sequence, encodings, token_encodings
+from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
+from birnn.client import LIST_TIMEOUT
+from birnn.encode_call import Chunk, EncodeCall, Item
+from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
+from birnn.errors import EncodeError, call_error
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+
+
+class AsyncClient:
+    """Encodes sequences with a birnn server; the same as `Client`, for one asyncio event loop.
+
+    It belongs to the event loop in which it is first used. Cancelling a coroutine cancels its calls.
+
+    Args:
+        address: HOST:PORT, or any gRPC target such as dns:///host:port or unix:/path.
+        credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
+        batch_size: Most sequences in one call for pooled encodings; an eighth of it for per-token ones.
+        in_flight: Most calls under way at a time for one input.
+
+    Raises:
+        ValueError: The address has no port, or a number is below 1.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        batch_size: int = 512,
+        in_flight: int = 4,
+    ) -> None:
+        if batch_size < 1 or in_flight < 1:
+            raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
+        self.address = checked_address(address)
+        self._credentials = credentials
+        self._batch_size = batch_size
+        self._in_flight = in_flight
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def encode(
+        self,
+        sequences: Iterable[Item] | Item,
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "nan"] = "raise",
+    ) -> NDArray[np.float32]:
+        """Encode sequences, one vector each: float32 [n, dimension]; see `Client.encode`."""
+        answer = await self._assemble("pooled", sequences, encoder, version, timeout, truncate)
+        if on_error == "raise":
+            answer.raise_errors()
+        vectors = answer.encodings().vectors
+        return vectors[0] if isinstance(sequences, str | bytes) else vectors
+
+    @overload
+    async def encode_tokens(  # type: ignore[overload-overlap]
+        self,
+        sequences: Item,
+        encoder: str = ...,
+        version: str | int | None = ...,
+        *,
+        timeout: float | None = ...,
+        truncate: bool = ...,
+        on_error: Literal["raise", "empty"] = ...,
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    async def encode_tokens(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = ...,
+        version: str | int | None = ...,
+        *,
+        timeout: float | None = ...,
+        truncate: bool = ...,
+        on_error: Literal["raise", "empty"] = ...,
+    ) -> list[NDArray[np.float32]]: ...
+
+    async def encode_tokens(
+        self,
+        sequences: Iterable[Item] | Item,
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "empty"] = "raise",
+    ) -> list[NDArray[np.float32]] | NDArray[np.float32]:
+        """Encode sequences, one vector a token: float32 [length, token_dimension] each; see `Client.encode_tokens`."""
+        answer = await self._assemble("tokens", sequences, encoder, version, timeout, truncate)
+        if on_error == "raise":
+            answer.raise_errors()
+        tokens = answer.token_encodings().tokens
+        return tokens[0] if isinstance(sequences, str | bytes) else tokens
+
+    async def call(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> Encodings:
+        """As `encode`, with all that the server says; see `Client.call`."""
+        return (await self._assemble("pooled", sequences, encoder, version, timeout, truncate)).encodings()
+
+    async def call_tokens(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> TokenEncodings:
+        """As `encode_tokens`, with all that the server says; see `Client.call_tokens`."""
+        return (await self._assemble("tokens", sequences, encoder, version, timeout, truncate)).token_encodings()
+
+    async def stream(
+        self,
+        sequences: Iterable[Item] | AsyncIterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> AsyncIterator[Encodings]:
+        """Encode an input of any length in bounded memory; see `Client.stream`."""
+        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None)
+        async with aclosing(self._chunks(call, sequences, timeout)) as chunks:
+            async for chunk in chunks:
+                yield encodings(chunk)
+
+    async def stream_tokens(
+        self,
+        sequences: Iterable[Item] | AsyncIterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> AsyncIterator[TokenEncodings]:
+        """As `stream`, one vector a token."""
+        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None)
+        async with aclosing(self._chunks(call, sequences, timeout)) as chunks:
+            async for chunk in chunks:
+                yield token_encodings(chunk, by_sequence(chunk))
+
+    async def encoders(self, *, timeout: float | None = LIST_TIMEOUT) -> list[EncoderInfo]:
+        """What the server serves; see `Client.encoders`."""
+        try:
+            reply = await self._stub().ListEncoders(pb.ListEncodersRequest(), timeout=timeout)
+        except grpc.RpcError as error:
+            raise call_error(error, self.address, timeout) from error
+        return [encode_call.encoder_info(encoder) for encoder in reply.encoders]
+
+    async def encoder(
+        self,
+        name: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = LIST_TIMEOUT,
+    ) -> EncoderInfo:
+        """The encoder that answers to this name and version; see `Client.encoder`."""
+        return encode_call.find_encoder(await self.encoders(timeout=timeout), name, version, self.address)
+
+    def _stub(self) -> EncoderServiceStub:
+        # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
+        if self._channel is None:
+            options = channel_options(self.address)
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self.address, options)
+            else:
+                self._channel = grpc.aio.secure_channel(self.address, self._credentials, options)
+        return EncoderServiceStub(self._channel)
+
+    async def _assemble(
+        self,
+        output: encode_call.Output,
+        sequences: Iterable[Item] | Item,
+        encoder: str,
+        version: str | int | None,
+        timeout: float | None,
+        truncate: bool,
+    ) -> Assembly:
+        items = encode_call.as_list(sequences)
+        if not items:
+            return Assembly.of_nothing(await self.encoder(encoder, version, timeout=timeout))
+        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout)
+        assembly = Assembly(len(items))
+        add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
+        async with aclosing(self._chunks(call, items)) as chunks:
+            async for chunk in chunks:
+                add(chunk)
+        return assembly
+
+    async def _chunks(
+        self,
+        call: EncodeCall,
+        sequences: Iterable[Item] | AsyncIterable[Item],
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Chunk, None]:
+        stub = self._stub()
+        limit = call.timeout if call.timeout is not None else timeout
+        requests = _requests(call, sequences)
+        pending: deque[tuple[pb.EncodeRequest, grpc.aio.UnaryUnaryCall]] = deque()
+        try:
+            while True:
+                while len(pending) < self._in_flight and (request := await anext(requests, None)) is not None:
+                    left = timeout if call.timeout is None else call.remaining()
+                    pending.append((request, stub.Encode(request, timeout=left)))
+                if not pending:
+                    return
+                request, under_way = pending[0]
+                try:
+                    reply = await under_way
+                except grpc.RpcError as error:
+                    raise call_error(error, self.address, limit) from error
+                except asyncio.CancelledError as error:
+                    if under_way.cancelled() and not _cancelling():
+                        message = "the client was closed during the call"
+                        raise EncodeError(message, grpc.StatusCode.CANCELLED) from error
+                    raise
+                pending.popleft()
+                yield call.parse(request, reply)
+        finally:
+            for _, under_way in pending:
+                under_way.cancel()
+
+
+def _cancelling() -> bool:
+    """Whether the running task was asked to stop, rather than the call it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _requests(
+    call: EncodeCall, sequences: Iterable[Item] | AsyncIterable[Item]
+) -> AsyncGenerator[pb.EncodeRequest, None]:
+    if isinstance(sequences, AsyncIterable):
+        async for sequence in sequences:
+            if (request := call.add(sequence)) is not None:
+                yield request
+        if (request := call.flush()) is not None:
+            yield request
+    else:
+        for request in call.requests([sequences] if isinstance(sequences, str | bytes) else sequences):
+            yield request

@@ -1,0 +1,300 @@
+"""The client for ordinary (synchronous) code."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Literal, Self, overload
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn import encode_call
+from birnn.assembly import Assembly, by_sequence, encodings, token_encodings
+from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
+from birnn.encode_call import Chunk, EncodeCall, Item
+from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
+from birnn.errors import EncodeError, call_error
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+
+LIST_TIMEOUT = 10.0
+
+
+class Client:
+    """Encodes sequences with a birnn server.
+
+    A client may be used by several threads, and connects when it is first used. Large inputs are split into calls of
+    `batch_size` sequences, several of them in flight, and come back in order. Calls that fail with UNAVAILABLE or
+    RESOURCE_EXHAUSTED are repeated up to four times, with back-off.
+
+    Args:
+        address: HOST:PORT, or any gRPC target such as dns:///host:port or unix:/path.
+        credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
+        batch_size: Most sequences in one call for pooled encodings; an eighth of it for per-token ones.
+        in_flight: Most calls under way at a time for one input.
+
+    Raises:
+        ValueError: The address has no port, or a number is below 1.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        batch_size: int = 512,
+        in_flight: int = 4,
+    ) -> None:
+        if batch_size < 1 or in_flight < 1:
+            raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
+        self.address = checked_address(address)
+        self._batch_size = batch_size
+        self._in_flight = in_flight
+        options = channel_options(address)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, options)
+        self._stub = EncoderServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def encode(
+        self,
+        sequences: Iterable[Item] | Item,
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "nan"] = "raise",
+    ) -> NDArray[np.float32]:
+        """Encode sequences, one vector each.
+
+        Args:
+            sequences: Strings, or bytes in UTF-8; or a single one.
+            encoder: Name of the encoder; "" where exactly one is served.
+            version: Its version; None for the highest.
+            timeout: Seconds for the whole input; None for no limit.
+            truncate: Cut sequences longer than the encoder's `max_length` instead of failing them.
+            on_error: What becomes of a sequence that cannot be encoded: "raise" a SequenceError that names all of
+                them, or fill its row with "nan".
+
+        Returns:
+            float32 [n, dimension], aligned with `sequences`; for a single one [dimension].
+
+        Raises:
+            SequenceError: Some sequences cannot be encoded, and `on_error` is "raise".
+            EncodeError: The call failed; the subclass says how.
+            TypeError: A sequence is neither str nor bytes.
+        """
+        answer = self._assemble("pooled", sequences, encoder, version, timeout, truncate)
+        if on_error == "raise":
+            answer.raise_errors()
+        vectors = answer.encodings().vectors
+        return vectors[0] if isinstance(sequences, str | bytes) else vectors
+
+    @overload
+    def encode_tokens(  # type: ignore[overload-overlap]
+        self,
+        sequences: Item,
+        encoder: str = ...,
+        version: str | int | None = ...,
+        *,
+        timeout: float | None = ...,
+        truncate: bool = ...,
+        on_error: Literal["raise", "empty"] = ...,
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def encode_tokens(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = ...,
+        version: str | int | None = ...,
+        *,
+        timeout: float | None = ...,
+        truncate: bool = ...,
+        on_error: Literal["raise", "empty"] = ...,
+    ) -> list[NDArray[np.float32]]: ...
+
+    def encode_tokens(
+        self,
+        sequences: Iterable[Item] | Item,
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "empty"] = "raise",
+    ) -> list[NDArray[np.float32]] | NDArray[np.float32]:
+        """Encode sequences, one vector a token. Arguments and errors as in `encode`.
+
+        Returns:
+            For each sequence float32 [length, token_dimension], forward and backward outputs concatenated; for a
+            single sequence the array alone. With `on_error="empty"` a failed sequence has no rows. The arrays are
+            read-only views of the replies: copy one to write to it.
+        """
+        answer = self._assemble("tokens", sequences, encoder, version, timeout, truncate)
+        if on_error == "raise":
+            answer.raise_errors()
+        tokens = answer.token_encodings().tokens
+        return tokens[0] if isinstance(sequences, str | bytes) else tokens
+
+    def call(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> Encodings:
+        """As `encode`, with all that the server says: errors and notices by sequence, lengths, version, timings.
+
+        Raises:
+            EncodeError: The call failed. Sequences that cannot be encoded raise nothing: see `Encodings.errors`.
+        """
+        return self._assemble("pooled", sequences, encoder, version, timeout, truncate).encodings()
+
+    def call_tokens(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> TokenEncodings:
+        """As `encode_tokens`, with all that the server says; see `call`."""
+        return self._assemble("tokens", sequences, encoder, version, timeout, truncate).token_encodings()
+
+    def stream(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> Iterator[Encodings]:
+        """Encode an input of any length in bounded memory.
+
+        The input is read no further ahead than `in_flight` calls of `batch_size` sequences. Stopping early cancels the
+        calls under way.
+
+        Args:
+            sequences: As in `encode`.
+            encoder: As in `encode`.
+            version: As in `encode`.
+            timeout: Seconds for each call; None for no limit.
+            truncate: As in `encode`.
+
+        Yields:
+            The results of consecutive parts of the input, in order; `errors` and `notices` of a part count from its
+            own first sequence.
+
+        Raises:
+            EncodeError: A call failed. Sequences that cannot be encoded raise nothing.
+        """
+        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None)
+        for chunk in self._chunks(call, sequences, timeout):
+            yield encodings(chunk)
+
+    def stream_tokens(
+        self,
+        sequences: Iterable[Item],
+        encoder: str = "smiles",
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+    ) -> Iterator[TokenEncodings]:
+        """As `stream`, one vector a token."""
+        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None)
+        for chunk in self._chunks(call, sequences, timeout):
+            yield token_encodings(chunk, by_sequence(chunk))
+
+    def encoders(self, *, timeout: float | None = LIST_TIMEOUT) -> list[EncoderInfo]:
+        """What the server serves; an encoder that cannot answer is listed with `ready` false.
+
+        Raises:
+            EncodeError: The call failed.
+        """
+        try:
+            reply = self._stub.ListEncoders(pb.ListEncodersRequest(), timeout=timeout)
+        except grpc.RpcError as error:
+            raise call_error(error, self.address, timeout) from error
+        return [encode_call.encoder_info(encoder) for encoder in reply.encoders]
+
+    def encoder(
+        self, name: str = "smiles", version: str | int | None = None, *, timeout: float | None = LIST_TIMEOUT
+    ) -> EncoderInfo:
+        """The encoder that answers to this name and version.
+
+        Raises:
+            UnknownEncoderError: There is none.
+            EncodeError: The call failed.
+        """
+        return encode_call.find_encoder(self.encoders(timeout=timeout), name, version, self.address)
+
+    def _assemble(
+        self,
+        output: encode_call.Output,
+        sequences: Iterable[Item] | Item,
+        encoder: str,
+        version: str | int | None,
+        timeout: float | None,
+        truncate: bool,
+    ) -> Assembly:
+        items = encode_call.as_list(sequences)
+        if not items:
+            return Assembly.of_nothing(self.encoder(encoder, version, timeout=timeout))
+        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout)
+        assembly = Assembly(len(items))
+        add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
+        for chunk in self._chunks(call, items):
+            add(chunk)
+        return assembly
+
+    def _chunks(
+        self, call: EncodeCall, sequences: Iterable[Item], timeout: float | None = None
+    ) -> Generator[Chunk, None, None]:
+        items = [sequences] if isinstance(sequences, str | bytes) else sequences
+        requests = call.requests(items)
+        pending: deque[tuple[pb.EncodeRequest, grpc.Future]] = deque()
+        try:
+            while True:
+                while len(pending) < self._in_flight and (request := next(requests, None)) is not None:
+                    limit = timeout if call.timeout is None else call.remaining()
+                    pending.append((request, self._stub.Encode.future(request, timeout=limit)))
+                if not pending:
+                    return
+                request, future = pending[0]
+                reply = self._result(future, timeout if call.timeout is None else call.timeout)
+                pending.popleft()
+                yield call.parse(request, reply)
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+    def _result(self, future: grpc.Future, timeout: float | None) -> pb.EncodeResponse:
+        try:
+            reply = future.result()
+        except grpc.FutureCancelledError as error:
+            raise EncodeError("the client was closed during the call", grpc.StatusCode.CANCELLED) from error
+        except grpc.RpcError as error:
+            raise call_error(error, self.address, timeout) from error
+        assert isinstance(reply, pb.EncodeResponse)
+        return reply

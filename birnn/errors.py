@@ -1,0 +1,131 @@
+"""What can go wrong with a call, as exceptions that say what to do."""
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from birnn.encodings import ItemError
+
+_SHOWN_ITEMS = 5
+# How gRPC words a connection that could not be made, as opposed to a server that answered UNAVAILABLE.
+_NO_CONNECTION = ("failed to connect", "connections to all backends failing", "errors resolving", "dns resolution")
+
+
+class EncodeError(Exception):
+    """A call failed.
+
+    Attributes:
+        code: The gRPC status code; None where the trouble was seen on this side.
+    """
+
+    def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ServerUnreachableError(EncodeError):
+    """No connection to the server."""
+
+
+class ServerUnavailableError(EncodeError):
+    """The server is starting or draining, or the connection broke, and retries did not help."""
+
+
+class OverloadedError(EncodeError):
+    """The server has more work than it can take on, and retries did not help.
+
+    Attributes:
+        retry_after: When the server predicts to have room, in seconds; None where it did not say.
+    """
+
+    def __init__(self, message: str, code: grpc.StatusCode | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, code)
+        self.retry_after = retry_after
+
+
+class DeadlineError(EncodeError):
+    """The reply did not come within `timeout`."""
+
+
+class UnknownEncoderError(EncodeError):
+    """The server has no such encoder or version."""
+
+
+class InvalidRequestError(EncodeError):
+    """The request must be changed."""
+
+
+class InconsistentReplyError(EncodeError):
+    """The server's replies do not fit what was sent, or do not fit together."""
+
+
+class SequenceError(EncodeError):
+    """Some sequences have no encoding; the others do: see `on_error` to get those.
+
+    Attributes:
+        errors: Every failed sequence, by ascending index.
+    """
+
+    def __init__(self, errors: Sequence[ItemError], count: int) -> None:
+        shown = "; ".join(f"sequence {error.index}: {error.reason}" for error in errors[:_SHOWN_ITEMS])
+        more = f"; and {len(errors) - _SHOWN_ITEMS} more" if len(errors) > _SHOWN_ITEMS else ""
+        hint = "drop them, or keep the others with on_error"
+        super().__init__(f"{len(errors)} of {count} sequences cannot be encoded ({hint}): {shown}{more}")
+        self.errors = tuple(errors)
+
+
+def call_error(error: grpc.RpcError, address: str, timeout: float | None) -> EncodeError:
+    """The exception for a failed call.
+
+    Args:
+        error: What gRPC raised.
+        address: Where the call went.
+        timeout: The deadline the caller set, in seconds.
+    """
+    code: grpc.StatusCode = error.code()
+    details: str = error.details() or "no details"
+    match code:
+        case grpc.StatusCode.UNAVAILABLE if details.lower().startswith(_NO_CONNECTION):
+            message = (
+                f"no server reachable at {address} ({details}); start one with `birnn serve`, or pass the right address"
+            )
+            return ServerUnreachableError(message, code)
+        case grpc.StatusCode.UNAVAILABLE:
+            return ServerUnavailableError(f"the server at {address} is unavailable: {details}; try again later", code)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in details:
+            message = f"the request is too large for {address}: {details}; send fewer or shorter sequences"
+            return InvalidRequestError(message, code)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            wait = retry_after(error)
+            when = "later" if wait is None else f"in {wait:.3g} s"
+            return OverloadedError(f"the server at {address} is overloaded: {details}; try again {when}", code, wait)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            limit = "" if timeout is None else f" of {timeout:g} s"
+            return DeadlineError(
+                f"no reply from {address} within the timeout{limit} ({details}); raise it or send fewer sequences", code
+            )
+        case grpc.StatusCode.NOT_FOUND:
+            return UnknownEncoderError(f"{details} (at {address})", code)
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidRequestError(details, code)
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return EncodeError(f"the server at {address} does not speak birnn.v1: {details}", code)
+        case _:
+            return EncodeError(f"the call to {address} failed with {code.name}: {details}", code)
+
+
+def retry_after(error: grpc.RpcError) -> float | None:
+    """Seconds after which the server asks to be called again (google.rpc.RetryInfo); None where it does not say."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            try:
+                status = status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+            info = error_details_pb2.RetryInfo()
+            for detail in status.details:
+                if detail.Unpack(info):
+                    return float(info.retry_delay.seconds + info.retry_delay.nanos * 1e-9)
+    return None

@@ -1,0 +1,191 @@
+"""An EncoderService on a real socket whose answers are simple to predict, and which fails on request.
+
+The real server is met in tests/e2e; here it must be possible to be slow, overloaded or wrong.
+"""
+
+import hashlib
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from numpy.typing import NDArray
+
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1 import encoder_pb2_grpc as rpc
+
+DIMENSION = 8
+TOKEN_DIMENSION = 6
+MAX_LENGTH = 40
+
+
+def vector(sequence: str | bytes) -> NDArray[np.float32]:
+    """The pooled encoding of a sequence: eight numbers from its digest."""
+    raw = sequence.encode() if isinstance(sequence, str) else sequence
+    return np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)[:DIMENSION].astype(np.float32) / np.float32(7)
+
+
+def matrix(sequence: str | bytes) -> NDArray[np.float32]:
+    """The per-token encoding of a sequence; a token is a byte."""
+    raw = sequence.encode() if isinstance(sequence, str) else sequence
+    return np.outer(np.frombuffer(raw, np.uint8), np.arange(1, TOKEN_DIMENSION + 1)).astype(np.float32)
+
+
+@dataclass
+class Failure:
+    """How one call ends instead of being answered."""
+
+    code: grpc.StatusCode
+    message: str = "told to fail"
+    pushback: float | None = None
+
+
+@dataclass
+class FakeService(rpc.EncoderServiceServicer):
+    """Sequences with `!` are unknown characters, those above MAX_LENGTH bytes too long, `?` is an unknown token."""
+
+    address: str = ""
+    failures: deque[Failure] = field(default_factory=deque)
+    delays: random.Random | None = None
+    stall: tuple[float, float] | None = None
+    version_of_call: dict[int, str] = field(default_factory=dict)
+    drop_a_row: bool = False
+    requests: list[pb.EncodeRequest] = field(default_factory=list)
+    attempts: int = 0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    hold: threading.Event | None = None
+    held: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ListEncoders(  # noqa: N802
+        self, request: pb.ListEncodersRequest, context: grpc.ServicerContext
+    ) -> pb.ListEncodersResponse:
+        encoders = [
+            pb.Encoder(
+                name=name,
+                version=version,
+                architecture="bigru",
+                dimension=DIMENSION,
+                token_dimension=TOKEN_DIMENSION,
+                tokenizer=tokenizer,
+                max_length=MAX_LENGTH,
+                ready=ready,
+            )
+            for name, version, tokenizer, ready in (
+                ("smiles", "2", "smiles", True),
+                ("smiles", "10", "smiles", True),
+                ("text", "1", "text", True),
+                ("broken", "1", "text", False),
+            )
+        ]
+        return pb.ListEncodersResponse(encoders=encoders)
+
+    def Encode(self, request: pb.EncodeRequest, context: grpc.ServicerContext) -> pb.EncodeResponse:  # noqa: N802
+        with self.lock:
+            self.attempts += 1
+            call = len(self.requests)
+            failure = self.failures.popleft() if self.failures else None
+            if failure is None:
+                self.requests.append(request)
+            delay = self.delays.uniform(0, 0.02) if self.delays else 0.0
+        if failure is not None:
+            _fail(context, failure)
+        if request.encoder not in ("smiles", "text"):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no encoder {request.encoder!r}; served are: smiles, text")
+        self._wait(context, delay)
+        reply = _answer(request)
+        reply.version = self.version_of_call.get(call, request.version or "10")
+        if self.drop_a_row:
+            reply.embeddings = reply.embeddings[DIMENSION * 4 :]
+        return reply
+
+    def _wait(self, context: grpc.ServicerContext, delay: float) -> None:
+        if self.hold is not None:
+            context.add_callback(self.cancelled.set)
+            self.held.set()
+            self.hold.wait(10)
+        if self.stall is not None:
+            start, end = self.stall
+            if start <= time.monotonic() < end:
+                delay = end - time.monotonic()
+        if delay:
+            time.sleep(delay)
+
+
+def _fail(context: grpc.ServicerContext, failure: Failure) -> None:
+    if failure.pushback is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(failure.pushback * 1000))
+        detail = any_pb2.Any()
+        detail.Pack(retry)
+        status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=failure.message, details=[detail])
+        context.set_trailing_metadata(
+            (
+                ("grpc-status-details-bin", status.SerializeToString()),
+                ("grpc-retry-pushback-ms", str(round(failure.pushback * 1000))),
+            )
+        )
+    context.abort(failure.code, failure.message)
+
+
+def _answer(request: pb.EncodeRequest) -> pb.EncodeResponse:
+    tokens = request.output == pb.OUTPUT_TOKENS
+    reply = pb.EncodeResponse(encoder=request.encoder, timings=pb.Timings(total=0.001))
+    rows = []
+    for index, sequence in enumerate(request.sequences):
+        if len(sequence) > MAX_LENGTH and request.truncate:
+            reply.notices.add(index=index, truncated_tokens=len(sequence) - MAX_LENGTH)
+            sequence = sequence[:MAX_LENGTH]
+        if error := _error(sequence):
+            code, reason = error
+            reply.errors.add(index=index, code=code, reason=reason)
+            reply.lengths.append(0)
+            rows += [] if tokens else [np.full((1, DIMENSION), np.nan, np.float32)]
+            continue
+        if b"?" in sequence:
+            reply.notices.add(index=index, unknown_tokens=sequence.count(b"?"))
+        reply.lengths.append(len(sequence))
+        rows.append(matrix(sequence) if tokens else vector(sequence)[None])
+    width = TOKEN_DIMENSION if tokens else DIMENSION
+    values = np.concatenate([np.empty((0, width), np.float32), *rows])
+    reply.shape.extend(values.shape)
+    reply.embeddings = values.astype("<f4").tobytes()
+    return reply
+
+
+def _error(sequence: bytes) -> tuple[pb.ItemError.Code.ValueType, str] | None:
+    if not sequence:
+        return pb.ItemError.CODE_EMPTY, "the sequence is empty"
+    if b"!" in sequence:
+        return pb.ItemError.CODE_UNKNOWN_CHARACTERS, "cannot read '!'"
+    if len(sequence) > MAX_LENGTH:
+        return pb.ItemError.CODE_TOO_LONG, f"{len(sequence)} tokens, the limit is {MAX_LENGTH}"
+    try:
+        sequence.decode()
+    except UnicodeDecodeError:
+        return pb.ItemError.CODE_NOT_UTF8, "not UTF-8"
+    return None
+
+
+@contextmanager
+def serving() -> Iterator[FakeService]:
+    """A fake service on a free port."""
+    service = FakeService()
+    server = grpc.server(ThreadPoolExecutor(16))
+    rpc.add_EncoderServiceServicer_to_server(service, server)
+    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield service
+    finally:
+        if service.hold is not None:
+            service.hold.set()
+        server.stop(None).wait()
