@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.ragged import RaggedBatch
-from service.batcher.lane import WINDOW, Lane, Waiting
-from service.batcher.plan import plan_batch
+from service.batcher.lane import Lane, Waiting
+from service.batcher.scheduler import Scheduler
 from service.engine.engine import Output
-from service.errors import DeadlineError, EngineError, OverloadedError, ServiceError, UnavailableError
+from service.errors import DeadlineError, EngineError, ServiceError, UnavailableError
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,6 @@ class _Work:
     """A request under way."""
 
     batch: RaggedBatch
-    deadline: float | None
     queued: float
     future: asyncio.Future[Computed]
     values: Values
@@ -77,20 +76,14 @@ class Batcher:
             max_backlog_seconds: Predicted seconds of work that may wait; more is refused.
             clock: Seconds since some point in time; deadlines are on it.
         """
-        self._slots = slots
+        self._scheduler = Scheduler(lanes, slots, max_backlog_seconds)
         self._idle = slots
         self._metrics = metrics
-        self._max_backlog_seconds = max_backlog_seconds
         self._clock = clock
-        self._lanes = lanes
         self._works: dict[int, _Work] = {}
         self._numbers = itertools.count()
         self._executor = ThreadPoolExecutor(slots, thread_name_prefix="birnn-slot")
         self._closed = False
-
-    def backlog_seconds(self) -> float:
-        """Predicted seconds until everything that waits now has been computed."""
-        return sum(lane.backlog for lane in self._lanes) / self._slots
 
     async def encode(self, lane: Lane, batch: RaggedBatch, deadline: float | None = None) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
@@ -109,26 +102,24 @@ class Batcher:
         if self._closed:
             raise UnavailableError("the server is shutting down; retry with another one")
         now = self._clock()
-        self._admit(lane, batch, deadline, now)
-        rows = len(batch) if lane.output is Output.POOLED else batch.tokens
         number = next(self._numbers)
+        rows = len(batch) if lane.output is Output.POOLED else batch.tokens
         work = _Work(
             batch=batch,
-            deadline=deadline,
             queued=now,
             future=asyncio.get_running_loop().create_future(),
             values=np.empty((rows, lane.width), dtype=np.float32),
             missing=len(batch),
         )
+        self._scheduler.add(lane, number, batch.lengths, deadline, now)
         self._works[number] = work
-        lane.add(number, batch.lengths, now)
         self._dispatch()
         try:
             return await work.future
         finally:
             del self._works[number]
             if work.missing:
-                lane.remove(np.array([number]))
+                self._scheduler.remove(lane, [number])
                 self._show_queue(lane)
 
     def close(self) -> None:
@@ -138,54 +129,16 @@ class Batcher:
             _fail(work, UnavailableError("the server is shutting down; retry with another one"))
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _admit(self, lane: Lane, batch: RaggedBatch, deadline: float | None, now: float) -> None:
-        backlog = self.backlog_seconds()
-        if backlog > self._max_backlog_seconds:
-            raise OverloadedError(
-                f"about {backlog:.1f} s of work wait already, the limit is {self._max_backlog_seconds:g} s; "
-                "retry later, or add a replica",
-                retry_after=max(0.1, backlog - self._max_backlog_seconds / 2),
-            )
-        if deadline is None:
-            return
-        own = float(lane.cost.shares(batch.lengths, lane.engine.info.max_rows).sum()) / self._slots
-        if now + own > deadline:
-            raise DeadlineError(
-                f"{len(batch)} sequences take about {own:.3g} s and {max(0.0, deadline - now):.3g} s are left; "
-                "send fewer in a call, or allow more time"
-            )
-
     def _dispatch(self) -> None:
         while self._idle and not self._closed:
-            lanes = [lane for lane in self._lanes if len(lane.waiting)]
-            if not lanes:
+            selection = self._scheduler.next(self._idle, self._clock())
+            if selection is None:
                 return
-            lane = min(lanes, key=lambda lane: float(lane.waiting.rank[0]))
-            taken = self._next_batch(lane)
-            if len(taken):
-                self._launch(lane, taken)
-            self._show_queue(lane)
-
-    def _next_batch(self, lane: Lane) -> Waiting:
-        """Take the rows that run next out of the lane; none where those chosen turn out to be too late."""
-        info = lane.engine.info
-        window = lane.waiting.length[:WINDOW]
-        max_rows = info.max_rows
-        if info.parallel_slots:
-            # Cores that idle together share what waits: two batches of 8 side by side end before one of 16.
-            max_rows = min(max_rows, -(-len(window) // self._idle))
-        taken = lane.take(plan_batch(window, lane.cost, max_rows))
-        end = self._clock() + lane.cost.seconds(len(taken), int(taken.length.max()))
-        late = []
-        for number in np.unique(taken.work).tolist():
-            work = self._works[number]
-            if work.deadline is not None and end > work.deadline:
-                late.append(number)
-                _fail(work, DeadlineError("the deadline passed, or would before the end of the computation"))
-        if late:
-            lane.remove(np.array(late))
-            taken = taken.select(~np.isin(taken.work, late))
-        return taken
+            for number in selection.late:
+                _fail(self._works[number], DeadlineError("the deadline passed, or would before the computation ends"))
+            if len(selection.rows):
+                self._launch(selection.lane, selection.rows)
+            self._show_queue(selection.lane)
 
     def _launch(self, lane: Lane, taken: Waiting) -> None:
         self._idle -= 1
@@ -249,7 +202,7 @@ class Batcher:
         logger.error("a batch of %s failed: %s", lane.encoder, error, exc_info=error)
         for _, work, _ in parts:
             _fail(work, failure)
-        lane.remove(np.array([number for number, _, _ in parts]))
+        self._scheduler.remove(lane, [number for number, _, _ in parts])
 
     def _observe(self, lane: Lane, batch: RaggedBatch, seconds: float) -> None:
         cells = int(batch.lengths.max()) * len(batch)
@@ -261,7 +214,7 @@ class Batcher:
         self._metrics.tokens.labels(lane.encoder).inc(batch.tokens)
 
     def _show_queue(self, lane: Lane) -> None:
-        waiting = [each.waiting for each in self._lanes if each.encoder == lane.encoder]
+        waiting = [each.waiting for each in self._scheduler.lanes if each.encoder == lane.encoder]
         self._metrics.queue_sequences.labels(lane.encoder).set(sum(map(len, waiting)))
         self._metrics.queue_tokens.labels(lane.encoder).set(sum(int(each.length.sum()) for each in waiting))
 

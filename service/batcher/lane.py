@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +18,30 @@ WINDOW = 2048
 class Waiting:
     """Waiting rows as parallel arrays [n], the most urgent first.
 
-    `rank` orders rows, `work` and `row` say which row of which request each is, `length` is in tokens.
+    `rank` orders rows, `deadline` is infinite for none, `work` and `row` say which row of which request each is, and
+    `length` is in tokens.
     """
 
     rank: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    deadline: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     work: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     length: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def select(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Waiting":
         """The rows at the given positions."""
-        return Waiting(self.rank[which], self.work[which], self.row[which], self.length[which])
+        return Waiting(*(column[which] for column in self._columns()))
 
     def joined(self, other: "Waiting") -> "Waiting":
         """Both, in order of rank; among equals those of `self` first."""
-        rank = np.concatenate([self.rank, other.rank])
-        merged = Waiting(
-            rank,
-            np.concatenate([self.work, other.work]),
-            np.concatenate([self.row, other.row]),
-            np.concatenate([self.length, other.length]),
-        )
-        return merged.select(np.argsort(rank, kind="stable"))
+        merged = Waiting(*map(np.concatenate, zip(self._columns(), other._columns(), strict=True)))
+        return merged.select(np.argsort(merged.rank, kind="stable"))
 
     def __len__(self) -> int:
         return len(self.rank)
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return (self.rank, self.deadline, self.work, self.row, self.length)
 
 
 @dataclass(slots=True, eq=False)
@@ -56,21 +56,22 @@ class Lane:
     waiting: Waiting = field(default_factory=Waiting)
     last_success: float = -math.inf
 
-    def add(self, work: int, lengths: NDArray[np.int64], now: float) -> float:
+    def add(self, work: int, lengths: NDArray[np.int64], deadline: float, now: float) -> None:
         """Queue all rows of a request.
 
-        A row's rank is when it would be done if its request had the machine to itself from now on. So small requests
+        A row's rank is when it would start if its request had the machine to itself from now on. So small requests
         pass between the rows of a large one, and since time goes on for everybody, nothing starves.
-
-        Returns:
-            Predicted seconds of compute.
         """
         shares = self.cost.shares(lengths, self.engine.info.max_rows)
-        ends = np.cumsum(shares)
-        rows = np.arange(len(lengths))
-        added = Waiting(now + ends - shares, np.full(len(lengths), work, dtype=np.int64), rows, lengths)
+        count = len(lengths)
+        added = Waiting(
+            rank=now + np.cumsum(shares) - shares,
+            deadline=np.full(count, deadline),
+            work=np.full(count, work, dtype=np.int64),
+            row=np.arange(count),
+            length=lengths,
+        )
         self.waiting = self.waiting.joined(added)
-        return float(ends[-1])
 
     def remove(self, works: NDArray[np.int64]) -> None:
         """Forget the waiting rows of some requests."""
@@ -84,7 +85,11 @@ class Lane:
         self.waiting = self.waiting.select(left)
         return taken
 
+    def seconds(self, lengths: NDArray[np.int64]) -> float:
+        """Predicted seconds of compute of sequences of `lengths`, in full batches of their like."""
+        return float(self.cost.shares(lengths, self.engine.info.max_rows).sum())
+
     @property
     def backlog(self) -> float:
         """Predicted seconds of compute that wait."""
-        return float(self.cost.shares(self.waiting.length, self.engine.info.max_rows).sum())
+        return self.seconds(self.waiting.length)
