@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -129,7 +130,7 @@ class Trainer:
                     bar.update()
                     if position.step % settings.evaluate_every == 0:
                         line = self._evaluate_and_save()
-                        bar.write(_summary(line))
+                        bar.write(_summary(line), file=sys.stderr)
                     if stop():
                         return "stopped"
                     if position.without_gain >= settings.patience or self._progress() >= 1:
@@ -166,7 +167,7 @@ class Trainer:
         if not scores:
             return math.nan
         total = self.model.total(scores)
-        loss = float(total)
+        loss = float(total.detach())
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {position.step}; the last checkpoint is intact: "
@@ -178,7 +179,10 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        for name, value in {"total": loss, **{name: float(score.loss) for name, score in scores.items()}}.items():
+        for name, value in {
+            "total": loss,
+            **{name: float(score.loss.detach()) for name, score in scores.items()},
+        }.items():
             position.sums[name] = position.sums.get(name, 0.0) + value
             position.counts[name] = position.counts.get(name, 0) + 1
         return loss

@@ -1,0 +1,95 @@
+"""Corpus files of every format, and what is said about broken ones."""
+
+import gzip
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from export.corpus import CorpusError, read_corpus, split_file_and_column, split_sentences
+
+
+def test_smi_takes_the_first_white_space_column(tmp_path: Path) -> None:
+    file = tmp_path / "a.smi"
+    file.write_text("CCO ethanol\nc1ccccc1\tbenzene |CXSMILES|\n\n   \nO\r\n")
+    assert read_corpus(file) == ["CCO", "c1ccccc1", "O"]
+
+
+def test_txt_takes_whole_lines_and_skips_blank_ones(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("One line. \n\n \nÜber two\n", encoding="utf-8")
+    assert read_corpus(file) == ["One line.", "Über two"]
+
+
+def test_csv_column_by_name_or_number(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('id,smiles\n1,CCO\n2,"C,C"\n3,\n')
+    assert read_corpus(file, "smiles") == ["CCO", "C,C"]
+    assert read_corpus(file, "2") == ["smiles", "CCO", "C,C"]
+
+
+def test_tsv_keeps_lone_quotation_marks(tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text('1\t"A man\n2\tA "plane" is\n')
+    assert read_corpus(file, "2") == ['"A man', 'A "plane" is']
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_compressed_files_read_like_plain_ones(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / f"a.smi{suffix}"
+    file.write_bytes(compress(b"CCO x\nCC\n"))
+    assert read_corpus(file) == ["CCO", "CC"]
+    assert read_corpus(file, limit=1) == ["CCO"]
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_cut_off_archives_are_named(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / f"a.smi{suffix}"
+    file.write_bytes(compress(bytes(range(33, 127)) * 400)[:-12])
+    with pytest.raises(CorpusError, match="damaged or cut off"):
+        read_corpus(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "message"),
+    [
+        ("a.sdf", b"CC\n", None, "unknown format '.sdf'"),
+        ("a.csv", b"smiles\nCC\n", None, "needs the name of the column"),
+        ("a.csv", b"smiles,x\nCC,1\n", "smile", "has no column 'smile'; it has smiles, x"),
+        ("a.csv", b"a,b\n1\n", "b", "line 2: has 1 columns, asked for number 2"),
+        ("a.csv", b"a\n1\n", "0", "numbered from 1"),
+        ("a.smi", b"CC\n", "x", "has no columns"),
+        ("a.smi", b"\n \n", None, "holds no sequence"),
+        ("a.smi", b"CC\n\xff\xfe\n", None, "not UTF-8"),
+        ("a.smi.gz", b"CC\n", None, "damaged or cut off"),
+        ("a.smi.xz", b"CC\n", None, "damaged or cut off"),
+    ],
+)
+def test_errors_name_the_file_and_the_fault(
+    tmp_path: Path, name: str, content: bytes, column: str | None, message: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(CorpusError, match=message) as caught:
+        read_corpus(file, column)
+    assert str(file) in str(caught.value)
+
+
+def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="No such file"):
+        read_corpus(tmp_path / "none.smi")
+    (tmp_path / "folder.smi").mkdir()
+    with pytest.raises(CorpusError, match="directory"):
+        read_corpus(tmp_path / "folder.smi")
+
+
+def test_file_and_column_are_taken_apart() -> None:
+    assert split_file_and_column("data/a.csv:smiles") == (Path("data/a.csv"), "smiles")
+    assert split_file_and_column("data/a.smi") == (Path("data/a.smi"), None)
+    assert split_file_and_column("odd:folder/a.smi") == (Path("odd:folder/a.smi"), None)
+
+
+def test_sentences_end_before_a_capital() -> None:
+    assert split_sentences("It was 3.5 m. He left! Why? e.g. this.") == ["It was 3.5 m.", "He left!", "Why? e.g. this."]
+    assert split_sentences("One only") == ["One only"]

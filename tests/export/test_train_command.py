@@ -1,0 +1,151 @@
+"""`birnn train` as a user runs it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from export.train_command import train
+from export.training.checkpoint import load_encoder
+
+from .training.conftest import MOLECULES, TEXT
+
+SMALL = [
+    *("--embedding-size", "6", "--hidden-size", "8", "--minimum-count", "1", "--validation-share", "0.2"),
+    *("--batch-tokens", "100", "--evaluate-every", "5", "--epochs", "2", "--workers", "1", "--device", "cpu"),
+]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    file = tmp_path / "molecules.smi"
+    file.write_text("\n".join(MOLECULES))
+    return file
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(train, [str(argument) for argument in arguments])
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return values
+
+
+@pytest.mark.parametrize("architecture", ["bigru", "bilstm", "birnn", "birnn-scratch"])
+def test_every_architecture_trains_to_a_loadable_checkpoint(tmp_path: Path, corpus: Path, architecture: str) -> None:
+    out = tmp_path / "run"
+    result = run(corpus, "-o", out, *SMALL, "--architecture", architecture, "--pooling", "mean+max", "--layers", 2)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{out}\n"
+    assert "all epochs done" in result.stderr
+    loaded = load_encoder(out)
+    assert loaded.config.architecture == architecture
+    assert loaded.config.dimension == 32
+    assert (out / "curve.png").exists()
+
+
+def test_facts_for_a_model_card_hold_no_paths(tmp_path: Path, corpus: Path) -> None:
+    exclude = tmp_path / "quality.csv"
+    exclude.write_text("smiles\nOCC\n")
+    out = tmp_path / "run"
+    result = run(corpus, "-o", out, *SMALL, "--exclude", f"{exclude}:smiles", "--objective", "masked,descriptors:2")
+    assert result.exit_code == 0, result.output
+    recorded = facts(out)
+    assert recorded["data"] == ["molecules.smi"]
+    assert recorded["sequences"] == len(MOLECULES) - 1
+    assert recorded["left_out"] == {"excluded": 1}
+    assert recorded["recipe"].startswith("birnn train molecules.smi --embedding-size 6")
+    assert "--exclude quality.csv:smiles" in recorded["recipe"]
+    assert str(tmp_path) not in recorded["recipe"]
+    assert recorded["metrics"]["validation_descriptors"] > 0
+
+
+def test_text_trains_from_a_table_column_by_default_objectives(tmp_path: Path) -> None:
+    file = tmp_path / "text.tsv"
+    file.write_text("".join(f"{number}\t{sentence}\n" for number, sentence in enumerate(TEXT)))
+    out = tmp_path / "run"
+    result = run(f"{file}:2", "-o", out, *SMALL, "--tokenizer", "text", "--vocab-size", 300, "--pooling", "mean")
+    assert result.exit_code == 0, result.output
+    assert facts(out)["objective"] == "masked,tokens"
+    loaded = load_encoder(out)
+    assert (
+        loaded.tokenizer.decode(loaded.tokenizer.tokenize([b"A man sees."], 50).batch.row(0).tolist()) == "A man sees."
+    )
+
+
+def test_signal_saves_and_resume_ends_like_an_uninterrupted_run(tmp_path: Path, corpus: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = [*SMALL, "--epochs", "25", "--patience", "1000"]
+    assert run(corpus, "-o", whole, *options).exit_code == 0
+
+    command = [sys.executable, "-c", "from export.train_command import train; train()"]
+    process = subprocess.Popen([*command, str(corpus), "-o", str(parts), *options], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (parts / "metrics.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert f"birnn train -o {parts} --resume" in errors
+
+    resumed = run("-o", parts, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert (parts / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    figures = [{**facts(folder)["metrics"], "minutes": 0} for folder in (parts, whole)]
+    assert figures[0] == figures[1]
+
+
+def test_resume_refuses_changed_options_and_a_changed_corpus(tmp_path: Path, corpus: Path) -> None:
+    out = tmp_path / "run"
+    assert run(corpus, "-o", out, *SMALL).exit_code == 0
+    changed = run("-o", out, "--resume", "--learning-rate", "1")
+    assert changed.exit_code == 2
+    assert "learning-rate was 0.002 when this run began" in changed.stderr
+    corpus.write_text("\n".join(MOLECULES[5:]))
+    other = run("-o", out, "--resume")
+    assert other.exit_code == 1
+    assert "the corpus is not the one" in other.stderr
+
+
+def test_existing_run_is_not_overwritten(tmp_path: Path, corpus: Path) -> None:
+    assert run(corpus, "-o", tmp_path / "run", *SMALL).exit_code == 0
+    again = run(corpus, "-o", tmp_path / "run", *SMALL)
+    assert again.exit_code == 2
+    assert "already holds a run: add --resume" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "OUT"], "give at least one CORPUS file"),
+        (["-o", "OUT", "--resume"], "is missing"),
+        (["none.smi", "-o", "OUT"], "none.smi: No such file"),
+        (["CORPUS:smiles", "-o", "OUT"], "has no columns"),
+        (["CORPUS", "-o", "OUT", "--objective", "mask"], "unknown objective 'mask'"),
+        (["CORPUS", "-o", "OUT", "--tokenizer", "text", "--objective", "descriptors"], "needs molecules"),
+        (
+            ["CORPUS", "-o", "OUT", "--hidden-size", "0", "--minimum-count", "1", "--validation-share", "0.2"],
+            "hidden_size must",
+        ),
+        (["CORPUS", "-o", "OUT", "--architecture", "gru"], "Invalid value for '--architecture'"),
+        (["CORPUS", "-o", "OUT", "--validation-share", "2"], "validation share must lie"),
+        (["CORPUS", "-o", "OUT", "--precision", "fp16", "--device", "cpu"], "fp16 needs CUDA"),
+    ],
+)
+def test_user_errors_are_one_clear_message(tmp_path: Path, corpus: Path, arguments: list[str], message: str) -> None:
+    places = {"OUT": str(tmp_path / "out"), "CORPUS": str(corpus)}
+    filled = [argument.replace("CORPUS", places["CORPUS"]).replace("OUT", places["OUT"]) for argument in arguments]
+    result = run(*filled, "--workers", 1)
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert message in result.stderr
+    assert not (tmp_path / "out" / "config.json").exists()

@@ -1,0 +1,96 @@
+"""From a corpus to tokenized, split rows with their targets."""
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.tokenizer import UNKNOWN_ID
+from export.training.dataset import Dataset, DatasetSettings, prepare
+from export.training.descriptors import DESCRIPTOR_NAMES, FINGERPRINT_BITS
+from export.training.errors import TrainingError
+
+from .conftest import MOLECULES, TEXT
+
+
+def decoded(dataset: Dataset) -> list[str]:
+    return [dataset.tokenizer.decode(dataset.sequences.row(row).tolist()) for row in range(len(dataset.sequences))]
+
+
+def test_what_cannot_be_used_is_left_out_and_counted() -> None:
+    corpus = [*MOLECULES, "CCO", "C C", "C1CC", "C" * 90]
+    settings = DatasetSettings(minimum_count=1, validation_share=0.2, max_length=80)
+    dataset = prepare(corpus, settings, {"descriptors": 1.0}, exclude=["OCC", "C(N)C"], workers=1)
+    assert dataset.left_out == {"repeated": 1, "unreadable": 2, "excluded": 2, "longer than 80 tokens": 1}
+    assert len(dataset.sequences) == len(MOLECULES) - 2
+    assert not {"CCO", "CCN"} & set(decoded(dataset))
+
+
+def test_split_covers_everything_once_and_does_not_depend_on_the_rest(molecules: Dataset) -> None:
+    assert sorted([*molecules.train, *molecules.validation]) == list(range(len(MOLECULES)))
+    settings = DatasetSettings(minimum_count=1, validation_share=0.2)
+    half = prepare(MOLECULES[::2], settings, {"masked": 1.0}, exclude=[])
+    everywhere = {MOLECULES[row] for row in molecules.validation}
+    assert {decoded(half)[row] for row in half.validation} == everywhere & set(MOLECULES[::2])
+
+
+def test_batch_has_the_targets_of_its_own_rows(molecules: Dataset) -> None:
+    rows = np.array([2, 0, 30])
+    batch = molecules.batch(rows, torch.device("cpu"))
+    assert batch.ids.dtype == torch.int64
+    assert batch.lengths.tolist() == molecules.sequences.lengths[rows].tolist()
+    assert batch.ids[1, 1:].tolist() == [0] * (batch.ids.shape[1] - 1)
+    assert batch.descriptors is not None
+    assert batch.descriptors.shape == (3, len(DESCRIPTOR_NAMES))
+    alone = molecules.batch(np.array([30]), torch.device("cpu"))
+    assert alone.descriptors is not None
+    assert torch.equal(batch.descriptors[2], alone.descriptors[0])
+    assert batch.fingerprints is not None
+    assert batch.fingerprints.shape == (3, FINGERPRINT_BITS)
+    assert set(batch.fingerprints.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_next_sequence_is_the_following_one_and_the_last_has_none(sentences: Dataset) -> None:
+    last = len(TEXT) - 1
+    batch = sentences.batch(np.array([0, last]), torch.device("cpu"))
+    assert batch.next_ids is not None
+    following = [token for token in batch.next_ids[0].tolist() if token]
+    assert sentences.tokenizer.decode(following) == TEXT[1]
+    assert not batch.next_ids[1].any()
+
+
+def test_text_is_excluded_by_equality() -> None:
+    settings = DatasetSettings("text", vocab_size=300, validation_share=0.2)
+    dataset = prepare(TEXT, settings, {"tokens": 1.0}, exclude=TEXT[:3])
+    assert decoded(dataset) == TEXT[3:]
+
+
+def test_rare_smiles_tokens_are_unknown() -> None:
+    settings = DatasetSettings(minimum_count=4, validation_share=0.2)
+    dataset = prepare(MOLECULES, settings, {"masked": 1.0}, exclude=[])
+    assert (dataset.sequences.ids == UNKNOWN_ID).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "objective", "corpus", "message"),
+    [
+        (DatasetSettings("text"), "descriptors", TEXT, "needs molecules"),
+        (DatasetSettings(validation_share=1e-9), "masked", MOLECULES, "0 to validate with"),
+        (DatasetSettings(), "masked", ["?§", "x y"], "0 sequences are left to train on"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(
+    settings: DatasetSettings, objective: str, corpus: list[str], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        prepare(corpus, settings, {objective: 1.0}, exclude=[])
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(TrainingError, match="tokenizer must be one of"):
+        DatasetSettings("words")
+    with pytest.raises(TrainingError, match="validation share"):
+        DatasetSettings(validation_share=1.0)
+    with pytest.raises(TrainingError, match="max length"):
+        DatasetSettings(max_length=0)
+    with pytest.raises(TrainingError, match="at least 300"):
+        DatasetSettings("text", vocab_size=200)

@@ -1,0 +1,100 @@
+"""What each objective hides, reads and rewards."""
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.tokenizer import MASK_ID
+from export.encoders import EncoderConfig, SequenceEncoder
+from export.training.dataset import Dataset
+from export.training.errors import TrainingError
+from export.training.objectives import Contrast, DescriptorRegression, Objectives, hide_tokens
+from export.training.settings import parse_objectives
+
+CPU = torch.device("cpu")
+
+
+def model(dataset: Dataset, *names: str, pooling: str = "final") -> Objectives:
+    torch.manual_seed(0)
+    config = EncoderConfig("bigru", dataset.tokenizer.vocab_size, 8, 12, pooling=pooling)  # type: ignore[arg-type]
+    return Objectives(SequenceEncoder(config), dataset, dict.fromkeys(names, 1.0), mask_share=0.3)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def test_hidden_share_is_kept_and_padding_is_never_hidden() -> None:
+    ids = torch.randint(3, 50, (200, 40), generator=generator())
+    lengths = torch.randint(1, 41, (200,), generator=generator())
+    corrupted, hidden = hide_tokens(ids, lengths, 50, 0.3, generator())
+    is_token = torch.arange(40) < lengths[:, None]
+    assert not hidden[~is_token].any()
+    assert torch.equal(corrupted[~hidden], ids[~hidden])
+    assert abs(hidden[is_token].float().mean() - 0.3) < 0.03
+    assert abs((corrupted[hidden] == MASK_ID).float().mean() - 0.8) < 0.05
+    assert 0.05 < (corrupted[hidden] == ids[hidden]).float().mean() < 0.15
+
+
+def test_pooled_objectives_see_no_masks(molecules: Dataset) -> None:
+    together = model(molecules, "masked", "descriptors")
+    batch = molecules.batch(molecules.train[:8], CPU)
+    scores = together(batch, generator())
+    assert scores["descriptors"].count == 6
+    with torch.no_grad():
+        pooled = together.encoder(batch.ids, batch.lengths)[2:]
+        assert batch.descriptors is not None
+        expected = together.heads["descriptors"](pooled, batch.descriptors[2:])
+    torch.testing.assert_close(scores["descriptors"].loss, expected.loss)
+
+
+def test_masked_alone_uses_every_row(molecules: Dataset) -> None:
+    batch = molecules.batch(molecules.train, CPU)
+    _, hidden = hide_tokens(batch.ids, batch.lengths, molecules.tokenizer.vocab_size, 0.3, generator())
+    assert model(molecules, "masked")(batch, generator())["masked"].count == int(hidden.sum())
+
+
+def test_descriptors_are_standardized_cut_and_defined(molecules: Dataset) -> None:
+    regression = DescriptorRegression(model(molecules, "masked").encoder, molecules)
+    with torch.no_grad():
+        regression.head.weight.zero_()
+        regression.head.bias.zero_()
+    assert molecules.descriptors is not None
+    values = torch.from_numpy(molecules.descriptors[molecules.train])
+    varying = float((regression.deviation != 1).float().mean())
+    # A head that always says the mean has the variance of the standardized values as its loss: 1, less what is cut.
+    assert 0.7 * varying < regression(torch.zeros(len(values), 24), values).loss < 1.01
+    undefined = torch.full_like(values[:2], torch.nan)
+    assert regression(torch.zeros(2, 24), undefined).loss == 0
+    enormous = torch.full_like(values[:2], 1e30)
+    assert float(regression(torch.zeros(2, 24), enormous).loss.detach()) == pytest.approx(25.0)
+
+
+def test_contrast_is_lowest_for_the_own_sequence() -> None:
+    vectors = torch.eye(4)
+    own = Contrast()(vectors, vectors)
+    other = Contrast()(vectors, vectors.roll(1, 0))
+    assert own.accuracy == 1
+    assert other.accuracy == 0
+    assert own.loss < 1e-6 < other.loss
+    assert Contrast()(vectors[:1], vectors[:1]) is None
+
+
+def test_text_objectives_score_every_row_that_has_a_target(sentences: Dataset) -> None:
+    rows = np.arange(len(sentences.sequences) - 3, len(sentences.sequences))
+    scores = model(sentences, "contrast", "tokens", "next-tokens", pooling="mean")(
+        sentences.batch(rows, CPU), generator()
+    )
+    # The last sentence has no next one.
+    assert {name: score.count for name, score in scores.items()} == {"contrast": 3, "tokens": 3, "next-tokens": 2}
+    assert all(torch.isfinite(score.loss) for score in scores.values())
+
+
+def test_weights_are_read_from_the_option() -> None:
+    assert parse_objectives("masked:0.5, descriptors") == {"masked": 0.5, "descriptors": 1.0}
+
+
+@pytest.mark.parametrize("text", ["", "mask", "masked,masked", "masked:x", "masked:0", "masked:-1", "masked:nan"])
+def test_impossible_objectives_are_refused(text: str) -> None:
+    with pytest.raises(TrainingError, match="objective"):
+        parse_objectives(text)

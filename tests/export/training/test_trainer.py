@@ -1,0 +1,161 @@
+"""Training learns, repeats itself, goes on exactly, and stops when it should."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from export.training.checkpoint import load_encoder
+from export.training.dataset import Dataset
+from export.training.errors import TrainingError
+from export.training.settings import TrainingSettings
+from export.training.trainer import Trainer, resolve_device
+
+from .conftest import MakeTrainer
+
+ARCHITECTURES = ["bigru", "bilstm", "birnn", "birnn-scratch"]
+
+
+def metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def seen_again(dataset: Dataset) -> Dataset:
+    """Validated with the training rows: so few sequences can be learned, not generalized from."""
+    return replace(dataset, validation=dataset.train)
+
+
+def stop_after(trainer: Trainer, step: int) -> Callable[[], bool]:
+    return lambda: trainer.position.step >= step
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_training_lowers_every_loss(
+    tmp_path: Path, make_trainer: MakeTrainer, molecules: Dataset, architecture: str
+) -> None:
+    trainer = make_trainer(tmp_path, seen_again(molecules), architecture, epochs=12)
+    before = trainer.evaluate()
+    assert trainer.run() == "finished"
+    after = trainer.evaluate()
+    for name in ("total", "masked", "descriptors", "fingerprint"):
+        assert after[name] < before[name]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_text_objectives_lower_their_losses(tmp_path: Path, make_trainer: MakeTrainer, sentences: Dataset) -> None:
+    objectives = {"contrast": 1.0, "tokens": 1.0, "next-tokens": 1.0}
+    trainer = make_trainer(tmp_path, seen_again(sentences), objectives=objectives, epochs=20, batch_tokens=100)
+    before = trainer.evaluate()
+    trainer.run()
+    after = trainer.evaluate()
+    for name in objectives:
+        assert after[name] < before[name]
+
+
+def test_same_seed_same_result_and_another_seed_another(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        make_trainer(tmp_path / name, seed=seed).run()
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert metrics(tmp_path / "a") != metrics(tmp_path / "c")
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.mark.parametrize("step", [3, 10, 13])
+def test_resumed_run_repeats_an_uninterrupted_one_exactly(tmp_path: Path, make_trainer: MakeTrainer, step: int) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    assert whole.run() == "finished"
+    first = make_trainer(tmp_path / "parts")
+    assert first.run(stop=stop_after(first, step)) == "stopped"
+    assert first.position.step == step
+
+    second = make_trainer(tmp_path / "other")
+    second.path = tmp_path / "parts"
+    second.resume()
+    assert second.position.step == step
+    assert second.run() == "finished"
+
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+    for name, parameter in whole.model.named_parameters():
+        assert torch.equal(parameter, second.model.get_parameter(name)), name
+
+
+def test_lines_after_the_saved_position_are_dropped_on_resume(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.run(stop=stop_after(trainer, 7))
+    saved = (tmp_path / "metrics.jsonl").read_text()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 10, "train": {}}\n{"step": 15, "tr')
+    trainer.resume()
+    assert (tmp_path / "metrics.jsonl").read_text() == saved
+
+
+def test_checkpoint_can_be_loaded_before_the_first_evaluation(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path, evaluate_every=1000)
+    trainer.run(stop=stop_after(trainer, 1))
+    assert load_encoder(tmp_path).config == trainer.encoder.config
+
+
+def test_best_weights_are_kept_and_training_stops_early(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path, epochs=400, evaluate_every=4, patience=3, learning_rate=0.1, warmup_steps=0)
+    assert trainer.run() == "early"
+    lines = metrics(tmp_path)
+    losses = [line["validation"]["total"] for line in lines]
+    assert losses.index(min(losses)) == len(losses) - 4
+    assert trainer.position.best_loss == min(losses)
+    assert load_encoder(tmp_path).training["metrics"]["validation_total"] == round(min(losses), 5)
+
+
+def test_minutes_end_the_run(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path, epochs=10**6, max_minutes=1e-6)
+    assert trainer.run() == "time"
+    assert trainer.position.step >= 1
+    assert len(metrics(tmp_path)) == 1
+
+
+def test_loss_that_is_not_finite_stops_with_advice(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.encoder.embedding.weight[3:].fill_(torch.nan)
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1.*lower --learning-rate"):
+        trainer.run()
+
+
+def test_bf16_trains_on_a_cpu(tmp_path: Path, make_trainer: MakeTrainer, molecules: Dataset) -> None:
+    trainer = make_trainer(tmp_path, seen_again(molecules), precision="bf16", epochs=6)
+    before = trainer.evaluate()["total"]
+    trainer.run()
+    assert trainer.evaluate()["total"] < before
+    assert trainer.encoder.embedding.weight.dtype == torch.float32
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_asked_for_and_missing_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="finds no CUDA device"):
+        resolve_device("cuda")
+    assert resolve_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_tokens": 0},
+        {"learning_rate": 0.0},
+        {"clip_norm": float("nan")},
+        {"mask_share": 1.0},
+        {"max_minutes": 0.0},
+        {"warmup_steps": -1},
+        {"precision": "int8"},
+        {"precision": "fp16", "device": "cpu"},
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError):
+        TrainingSettings(objectives={"masked": 1.0}, **wrong)
