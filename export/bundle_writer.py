@@ -173,21 +173,22 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _identity(destination: Path, name: str | None, version: int | None) -> tuple[str, int]:
     """Name and version, from the last two parts of the destination where they are not given."""
-    resolved = destination.resolve()
+    # Links are not followed: a version may be stored elsewhere.
+    place = Path(os.path.abspath(destination))
     if name is None:
-        name = resolved.parent.name
+        name = place.parent.name
     if not _NAME.fullmatch(name):
         raise ExportError(
             f"{name!r} cannot be the name of an encoder: up to 100 of a-z, 0-9, '.', '_' and '-', beginning with a "
             "letter or digit. Write to models/NAME/VERSION, or give --name"
         )
     if version is None:
-        if not _VERSION.fullmatch(resolved.name):
+        if not _VERSION.fullmatch(place.name):
             raise ExportError(
-                f"{resolved.name!r} cannot be a version: a whole number of at least 1. Write to models/NAME/VERSION, "
+                f"{place.name!r} cannot be a version: a whole number of at least 1. Write to models/NAME/VERSION, "
                 "or give --version"
             )
-        version = int(resolved.name)
+        version = int(place.name)
     if version < 1:
         raise ExportError(f"the version must be at least 1, not {version}")
     return name, version

@@ -8,6 +8,7 @@ ARCHITECTURES = {
     "birnn": "bidirectional RNN",
     "birnn-scratch": "bidirectional RNN, trained as two RNNs written from scratch",
 }
+BAR = r"\|"
 POOLINGS = {
     "final": "the last state of each direction: [h_forward(T); h_backward(1)]",
     "mean": "mean over the sequence's own tokens",
@@ -85,4 +86,4 @@ def _verification(manifest: Manifest) -> str:
 
 def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
     lines = [head, ("---", "---"), *rows]
-    return "\n".join(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
+
+from birnn.cli.main import main
+from bundle.bundle import Bundle
+from tests.export.small_encoders import MOLECULES, write_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    write_checkpoint(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "models" / "small" / "1"
+
+
+def export(*words: object) -> Result:
+    return CliRunner().invoke(main, ["export", *map(str, words)])
+
+
+def refused(result: Result, output: Path) -> str:
+    """The message of an export that was refused as the user's error and left nothing behind."""
+    assert result.exit_code in (1, 2)
+    # Anything else would reach the user as a traceback.
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    assert not output.exists()
+    return result.stderr
+
+
+def test_it_writes_a_bundle_and_says_what_was_verified_with_which_error(checkpoint: Path, output: Path) -> None:
+    result = export(checkpoint, "-o", output)
+    assert result.exit_code == 0, result.stderr
+    found = Bundle.load(output).manifest.verification
+    assert "small version 1: bigru, 1 layer, pooling final, 8 dimensions" in result.stdout
+    assert f"{found.cases} runs of onnxruntime" in result.stdout
+    assert (
+        f"{found.max_error_pooled:.2e} pooled, {found.max_error_tokens:.2e} per token (tolerance 1e-05)"
+        in result.stdout
+    )
+
+
+def test_every_option_reaches_the_bundle(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_text("Handle with care.")
+    (tmp_path / "some.smi").write_text("\n".join(MOLECULES))
+    output = tmp_path / "out"
+    options = ["--name", "other", "--version", 7, "--description", "A test.", "--card", tmp_path / "card.md"]
+    options += ["--tolerance", "2e-5", "--metric", "r2=0.71", "--metric", "mae=-1e-3"]
+    result = export(checkpoint, "-o", output, "--sequences", tmp_path / "some.smi", *options)
+    assert result.exit_code == 0, result.stderr
+    bundle = Bundle.load(output)
+    assert (bundle.label, bundle.manifest.description, bundle.manifest.tolerance) == ("other/7", "A test.", 2e-5)
+    assert bundle.manifest.training.metrics == {"validation_total": 1.5, "r2": 0.71, "mae": -1e-3}
+    assert "Handle with care." in (output / "README.md").read_text()
+    texts = [bundle.tokenizer.decode(bundle.golden.batch.row(row).tolist()) for row in range(len(bundle.golden.batch))]
+    assert set(texts) & set(MOLECULES)
+
+
+def test_an_existing_bundle_is_replaced_with_force_only(checkpoint: Path, output: Path) -> None:
+    assert export(checkpoint, "-o", output).exit_code == 0
+    result = export(checkpoint, "-o", output)
+    assert result.exit_code == 1
+    assert "add --force" in result.stderr
+    assert export(checkpoint, "-o", output, "--force").exit_code == 0
+
+
+def test_a_missing_checkpoint_is_named(output: Path, tmp_path: Path) -> None:
+    assert f"{tmp_path / 'none'}: no checkpoint folder" in refused(export(tmp_path / "none", "-o", output), output)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "weights.safetensors", "training.json"])
+def test_a_missing_file_is_named(checkpoint: Path, output: Path, file: str) -> None:
+    (checkpoint / file).unlink()
+    assert f"{file}: is missing" in refused(export(checkpoint, "-o", output), output)
+
+
+def test_truncated_weights_are_refused(checkpoint: Path, output: Path) -> None:
+    weights = checkpoint / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert "weights.safetensors: damaged or cut off" in refused(export(checkpoint, "-o", output), output)
+
+
+def test_weights_of_a_wrong_shape_are_refused_with_both_shapes(checkpoint: Path, output: Path) -> None:
+    weights = load_file(checkpoint / "weights.safetensors")
+    weights["core.rnn.weight_ih_l0"] = torch.zeros(12, 9)
+    save_file(weights, checkpoint / "weights.safetensors")
+    message = refused(export(checkpoint, "-o", output), output)
+    assert "core.rnn.weight_ih_l0" in message
+    assert "[12, 9]" in message
+    assert "[12, 5]" in message
+
+
+def test_nan_weights_are_refused_with_the_tensor_s_name(checkpoint: Path, output: Path) -> None:
+    weights = load_file(checkpoint / "weights.safetensors")
+    weights["embedding.weight"][4, 0] = torch.nan
+    save_file(weights, checkpoint / "weights.safetensors")
+    assert "embedding.weight" in refused(export(checkpoint, "-o", output), output)
+
+
+def test_a_disagreement_is_told_with_its_place(checkpoint: Path, output: Path) -> None:
+    message = refused(export(checkpoint, "-o", output, "--tolerance", "1e-12"), output)
+    assert "no bundle was written: pooled.onnx: disagrees with PyTorch in float64: B=1, T=1" in message
+
+
+@pytest.mark.parametrize("metric", ["r2", "=1", "r2=good", "r2=nan", "r2=inf", ""])
+def test_a_metric_that_is_no_number_is_refused(checkpoint: Path, output: Path, metric: str) -> None:
+    assert f"{metric!r} is not KEY=VALUE" in refused(export(checkpoint, "-o", output, "--metric", metric), output)
+
+
+@pytest.mark.parametrize("tolerance", ["0", "-1", "nan", "1"])
+def test_a_tolerance_that_cannot_be_is_refused(checkpoint: Path, output: Path, tolerance: str) -> None:
+    assert "tolerance" in refused(export(checkpoint, "-o", output, "--tolerance", tolerance), output)
+
+
+def test_a_card_that_is_no_text_is_refused(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_bytes(b"\xff\xfe\x00")
+    assert "cannot read" in refused(export(checkpoint, "-o", output, "--card", tmp_path / "card.md"), output)
+
+
+def test_a_file_of_sequences_that_does_not_exist_is_refused(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+    message = refused(export(checkpoint, "-o", output, "--sequences", tmp_path / "none.smi"), output)
+    assert "none.smi" in message
+
+
+def test_a_place_that_cannot_be_written_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file")
+    output = tmp_path / "models" / "small" / "1"
+    assert "cannot write" in refused(export(checkpoint, "-o", output), output)
