@@ -107,7 +107,7 @@ def train(context: click.Context, /, output: Path, resume: bool, **options: Any)
 def _fresh(output: Path, options: dict[str, Any]) -> dict[str, Any]:
     if not options["corpus"]:
         raise click.UsageError("give at least one CORPUS file, or --resume to go on with an existing run")
-    if (output / checkpoint.CONFIG).exists():
+    if (output / checkpoint.STATE).exists():
         raise click.UsageError(f"{output} already holds a run: add --resume to go on with it, or choose another folder")
     if options["objective"] is None:
         options["objective"] = "masked,tokens" if options["tokenizer"] == "text" else "masked,descriptors,fingerprint"
@@ -116,6 +116,8 @@ def _fresh(output: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def _resumed(context: click.Context, output: Path, options: dict[str, Any]) -> dict[str, Any]:
     """The options of the run in `output`, with those that may change taken from the command line when given."""
+    if not (output / checkpoint.STATE).exists():
+        raise CheckpointError(f"{output}: holds no checkpoint to go on from; give a CORPUS and leave --resume out")
     saved = read_training(output).get("options")
     if not isinstance(saved, dict) or saved.keys() != options.keys():
         raise CheckpointError(f"{output / checkpoint.TRAINING}: holds no options of `birnn train`; start a new run")

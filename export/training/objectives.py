@@ -110,10 +110,10 @@ class DescriptorRegression(nn.Module):
 
 
 class FingerprintBits(nn.Module):
-    """Binary cross-entropy of folded ECFP4 bits from the pooled vector, summed over a molecule's set bits' number.
+    """Binary cross-entropy of folded ECFP4 bits from the pooled vector.
 
-    The sum over all bits is divided by the mean number of set bits, because most bits are zero in most molecules
-    and a mean over bits would make the loss vanish.
+    Summed over all bits and divided by the mean number of set ones: most bits are zero in most molecules, and a mean
+    over all would make the loss vanish beside the others.
     """
 
     set_bits: Tensor

@@ -127,7 +127,7 @@ def test_existing_run_is_not_overwritten(tmp_path: Path, corpus: Path) -> None:
     ("arguments", "message"),
     [
         (["-o", "OUT"], "give at least one CORPUS file"),
-        (["-o", "OUT", "--resume"], "is missing"),
+        (["-o", "OUT", "--resume"], "holds no checkpoint to go on from"),
         (["none.smi", "-o", "OUT"], "none.smi: No such file"),
         (["CORPUS:smiles", "-o", "OUT"], "has no columns"),
         (["CORPUS", "-o", "OUT", "--objective", "mask"], "unknown objective 'mask'"),
