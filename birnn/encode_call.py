@@ -1,58 +1,71 @@
-"""One use of a client, without any I/O: how sequences become requests, and replies one result."""
+"""One use of the client, without any I/O: how sequences become requests, and what a reply says."""
 
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from birnn.encoder_info import EncoderInfo
-from birnn.encodings import EmbeddingsT, Encodings, ItemError, ItemErrorCode, ItemNotice, Timings
-from birnn.errors import DeadlineError, InconsistentReplyError
-from birnn.output import Output
+from birnn.encodings import EncoderInfo, ItemError, ItemErrorCode, ItemNotice, Reply, Timings
+from birnn.errors import DeadlineError, InconsistentReplyError, UnknownEncoderError
 from birnn.v1 import encoder_pb2 as pb
 
-OnError = Literal["raise", "nan"]
+# A sequence: text, or its UTF-8.
+Item = str | bytes
+Output = Literal["pooled", "tokens"]
+
+# Most bytes of sequences in one request. A per-token reply has up to a few KiB for each of them.
+LARGEST_REQUEST = {"pooled": 1 << 20, "tokens": 1 << 15}
+# A per-token request has this many times fewer sequences than a pooled one.
+TOKENS_SHARE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What the caller chose.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Chunk(Reply):
+    """The parsed reply to one request; indices count from its own first sequence.
 
     Attributes:
-        encoder: Name of the encoder; "" where exactly one is served.
-        version: Its version; None for the highest.
-        timeout: Seconds to wait; None for no limit.
-        truncate: Cut sequences that are too long instead of failing them.
+        matrix: float32 [n, dimension], or [tokens, token_dimension]; a read-only view of the reply.
     """
 
-    encoder: str
-    version: str | int | None
-    timeout: float | None
-    truncate: bool
-
-    @property
-    def wire_version(self) -> str:
-        """The version as birnn.v1 has it."""
-        return "" if self.version is None else str(self.version)
+    matrix: NDArray[np.float32]
 
 
-class EncodeCall(Generic[EmbeddingsT]):
-    """Encoding some input, which is split into requests.
+class EncodeCall:
+    """The encoding of some input, split into requests.
 
     Args:
-        output: Pooled or per token.
-        choice: Encoder, version, timeout (from now on, for all requests together), truncation.
-        batch_size: Most sequences in a request for pooled encodings.
+        output: One vector a sequence ("pooled") or a token ("tokens").
+        encoder: Name of the encoder; "" where exactly one is served.
+        version: Its version; None for the highest.
+        truncate: Cut sequences that are too long instead of failing them.
+        batch_size: Most sequences in a request for pooled encodings; fewer go into one for tokens.
+        timeout: Seconds from now in which all replies must have come; None for no limit.
     """
 
-    def __init__(self, output: Output[EmbeddingsT], choice: Choice, batch_size: int) -> None:
-        self._output = output
-        self._choice = choice
-        self._batch_size = max(1, batch_size // output.batch_share)
-        self._deadline = None if choice.timeout is None else time.monotonic() + choice.timeout
+    def __init__(
+        self,
+        output: Output,
+        encoder: str,
+        version: str | int | None,
+        truncate: bool,
+        batch_size: int,
+        timeout: float | None,
+    ) -> None:
+        self.encoder = encoder
+        self.version = "" if version is None else str(version)
+        self.timeout = timeout
+        self._truncate = truncate
+        self._output: Output = output
+        self._batch_size = max(1, batch_size // TOKENS_SHARE) if output == "tokens" else batch_size
+        self._batch_bytes = LARGEST_REQUEST[output]
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._answered_by = ""
+        self._seen = 0
+        self._batch: list[bytes] = []
+        self._size = 0
 
     def remaining(self) -> float | None:
         """Seconds until the deadline; None for no limit.
@@ -64,107 +77,140 @@ class EncodeCall(Generic[EmbeddingsT]):
             return None
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise DeadlineError(
-                f"not finished within the timeout of {self._choice.timeout:g} s; raise it or send fewer sequences"
-            )
+            raise DeadlineError(f"no reply within the timeout of {self.timeout:g} s; raise it or send fewer sequences")
         return left
 
-    def requests(self, sequences: Iterable[str | bytes]) -> Iterator[pb.EncodeRequest]:
-        """Split the input into requests, reading only as far as the next one needs.
+    def requests(self, sequences: Iterable[Item]) -> Iterator[pb.EncodeRequest]:
+        """Split the input into requests, reading it only as far as needed for the next.
 
         Raises:
             TypeError: An item is neither str nor bytes.
         """
-        batch: list[bytes] = []
-        size = 0
-        for index, sequence in enumerate(sequences):
-            raw = _utf8(sequence, index)
-            if batch and size + len(raw) > self._output.batch_bytes:
-                yield self._request(batch)
-                batch, size = [], 0
-            batch.append(raw)
-            size += len(raw)
-            if len(batch) == self._batch_size:
-                yield self._request(batch)
-                batch, size = [], 0
-        if batch:
-            yield self._request(batch)
+        for sequence in sequences:
+            if (request := self.add(sequence)) is not None:
+                yield request
+        if (request := self.flush()) is not None:
+            yield request
 
-    def _request(self, batch: list[bytes]) -> pb.EncodeRequest:
-        return pb.EncodeRequest(
-            encoder=self._choice.encoder,
-            version=self._choice.wire_version,
-            sequences=batch,
-            output=self._output.wire,
-            truncate=self._choice.truncate,
-        )
-
-    def parse(self, request: pb.EncodeRequest, reply: pb.EncodeResponse) -> Encodings[EmbeddingsT]:
-        """The reply to one request, with views of its bytes.
+    def add(self, sequence: Item) -> pb.EncodeRequest | None:
+        """Take the next sequence of the input; returns the request before it, once that is full.
 
         Raises:
-            InconsistentReplyError: It does not fit the request, or another version answered than before.
+            TypeError: The sequence is neither str nor bytes.
         """
-        # Vectors of two versions look alike and must not be mixed.
-        answered_by = f"{reply.encoder} version {reply.version}"
-        if self._answered_by not in ("", answered_by):
-            raise InconsistentReplyError(
-                f"{self._answered_by} answered the first sequences and {answered_by} later ones (a new version was put "
-                "into service meanwhile): repeat the call, or name a version"
-            )
-        self._answered_by = answered_by
-        count = len(request.sequences)
+        raw = _encoded(sequence, self._seen)
+        full = len(self._batch) == self._batch_size or self._size + len(raw) > self._batch_bytes
+        request = self.flush() if full else None
+        self._batch.append(raw)
+        self._size += len(raw)
+        self._seen += 1
+        return request
+
+    def flush(self) -> pb.EncodeRequest | None:
+        """A request of what was added since the last; None for nothing."""
+        if not self._batch:
+            return None
+        request = pb.EncodeRequest(
+            encoder=self.encoder,
+            version=self.version,
+            sequences=self._batch,
+            output=pb.OUTPUT_TOKENS if self._output == "tokens" else pb.OUTPUT_POOLED,
+            truncate=self._truncate,
+        )
+        self._batch, self._size = [], 0
+        return request
+
+    def parse(self, request: pb.EncodeRequest, reply: pb.EncodeResponse) -> Chunk:
+        """Check and unpack the reply to a request.
+
+        Raises:
+            InconsistentReplyError: The reply does not fit the request, or another version answered an earlier one.
+        """
+        self._check_same_encoder(f"{reply.encoder} version {reply.version}")
         lengths = np.array(reply.lengths, dtype=np.int64)
+        sent = len(request.sequences)
+        rows = int(lengths.sum()) if self._output == "tokens" else sent
         shape, raw = tuple(reply.shape), reply.embeddings
-        rows = self._output.rows(lengths)
-        if len(lengths) != count or len(shape) != 2 or shape[0] != rows or len(raw) != shape[0] * shape[1] * 4:
+        if len(lengths) != sent or len(shape) != 2 or shape[0] != rows or len(raw) != shape[0] * shape[1] * 4:
             raise InconsistentReplyError(
-                f"{count} sequences were sent, and the reply holds {len(lengths)} lengths and {len(raw)} bytes of shape {shape}"
+                f"{sent} sequences were sent, and the reply has {len(lengths)} lengths, shape {shape}, {len(raw)} bytes"
             )
-        return Encodings(
+        timings = reply.timings
+        return Chunk(
             encoder=reply.encoder,
             version=reply.version,
-            embeddings=self._output.views(np.frombuffer(raw, dtype="<f4").reshape(shape), lengths),
             lengths=lengths,
-            errors=tuple(ItemError(error.index, ItemErrorCode(error.code), error.reason) for error in reply.errors),
-            notices=tuple(
-                ItemNotice(notice.index, notice.unknown_tokens, notice.truncated_tokens) for notice in reply.notices
-            ),
-            timings=(Timings(reply.timings.tokenize, reply.timings.queue, reply.timings.compute, reply.timings.total),),
+            errors=tuple(ItemError(e.index, ItemErrorCode(e.code), e.reason) for e in reply.errors),
+            notices=tuple(ItemNotice(n.index, n.unknown_tokens, n.truncated_tokens) for n in reply.notices),
+            timings=(Timings(timings.tokenize, timings.queue, timings.compute, timings.total),),
+            matrix=np.frombuffer(raw, dtype="<f4").reshape(shape),
         )
 
-    def assembly(self, count: int, on_error: OnError) -> "Assembly[EmbeddingsT]":
-        """What joins the replies for `count` sequences."""
-        return Assembly(self._output, count, on_error)
-
-    def empty(self, info: EncoderInfo) -> Encodings[EmbeddingsT]:
-        """The result for no sequences."""
-        return Encodings(
-            encoder=info.name,
-            version=info.version,
-            embeddings=self._output.allocate(0, self._output.width(info)),
-            lengths=np.empty(0, np.int64),
-            errors=(),
-            notices=(),
-            timings=(),
-        )
+    def _check_same_encoder(self, answered_by: str) -> None:
+        # Vectors of two versions look alike, and must not be compared with each other.
+        if self._answered_by and answered_by != self._answered_by:
+            raise InconsistentReplyError(
+                f"{self._answered_by} answered the first part and {answered_by} a later one; "
+                "repeat the call, or name the version"
+            )
+        self._answered_by = answered_by
 
 
-class Assembly(Generic[EmbeddingsT]):
-    """Joins the results of consecutive requests.
+def as_list(sequences: Iterable[Item] | Item) -> list[Item]:
+    """The sequences as a list; a single str or bytes is one sequence, not many characters."""
+    return [sequences] if isinstance(sequences, str | bytes) else list(sequences)
+
+
+def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
+    """What ListEncoders says of one encoder."""
+    return EncoderInfo(
+        name=encoder.name,
+        version=encoder.version,
+        architecture=encoder.architecture,
+        dimension=encoder.dimension,
+        token_dimension=encoder.token_dimension,
+        pooling=encoder.pooling,
+        tokenizer=encoder.tokenizer,
+        max_length=encoder.max_length,
+        description=encoder.description,
+        engine=encoder.engine,
+        device=encoder.device,
+        precision=encoder.precision,
+        ready=encoder.ready,
+    )
+
+
+def find_encoder(infos: Iterable[EncoderInfo], name: str, version: str | int | None, address: str) -> EncoderInfo:
+    """The encoder that would answer.
 
     Args:
-        output: Pooled or per token.
-        count: Number of sequences of all requests.
-        on_error: "raise" where a failed sequence is to end it all.
-    """
+        infos: What the server lists.
+        name: The name asked for; "" where exactly one is served.
+        version: The version asked for; None for the highest.
+        address: The server, for the message.
 
-    def __init__(self, output: Output[EmbeddingsT], count: int, on_error: OnError) -> None:
-        self._output = output
-        self._count = count
-        self._on_error = on_error
-        self._filled = 0
-        self._embeddings: EmbeddingsT | None = None
-        self._parts: list[Encodings[EmbeddingsT]] = []
-        self._errors: list[ItemError] = []
-        self._notices: list[ItemNotice] = []
+    Raises:
+        UnknownEncoderError: There is none.
+    """
+    ready = [info for info in infos if info.ready]
+    alone = len({info.name for info in ready}) == 1
+    matches = [
+        info
+        for info in ready
+        if (info.name == name or (not name and alone)) and (version is None or info.version == str(version))
+    ]
+    if not matches:
+        served = ", ".join(f"{info.name} version {info.version}" for info in ready) or "none that is ready"
+        wanted = f"encoder {name!r}" if version is None else f"encoder {name!r} version {version}"
+        raise UnknownEncoderError(f"{wanted} is not served at {address}; served: {served}")
+    # Versions are counting numbers.
+    return max(matches, key=lambda info: (len(info.version), info.version))
+
+
+def _encoded(sequence: Item, index: int) -> bytes:
+    if isinstance(sequence, bytes):
+        return sequence
+    if isinstance(sequence, str):
+        # A lone surrogate has no UTF-8: what is sent for it fails alone, as NOT_UTF8.
+        return sequence.encode("utf-8", "surrogatepass")
+    raise TypeError(f"sequence {index} is {sequence!r:.80}, a {type(sequence).__name__}, and not a str or bytes")

@@ -2,17 +2,9 @@
 
 import enum
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-# Pooled, float32 [n, dimension], one row a sequence.
-Vectors = NDArray[np.float32]
-# Per token: for each sequence float32 [length, token_dimension].
-TokenVectors = list[NDArray[np.float32]]
-
-EmbeddingsT = TypeVar("EmbeddingsT", Vectors, TokenVectors)
 
 
 class ItemErrorCode(enum.IntEnum):
@@ -78,14 +70,12 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Encodings(Generic[EmbeddingsT]):
-    """Everything the server says about `n` sequences, in their order.
+class Reply:
+    """What pooled and per-token encodings have in common. `n` is the number of sequences.
 
     Attributes:
         encoder: Name of the encoder that answered.
         version: Its version.
-        embeddings: Pooled: float32 [n, dimension], rows of failed sequences NaN. Per token: for each sequence float32
-            [length, token_dimension], failed sequences with no rows.
         lengths: int64 [n], tokens of each sequence; 0 for failed ones.
         errors: Sequences that have no encoding, by ascending index.
         notices: Sequences encoded not quite as sent, by ascending index.
@@ -94,7 +84,6 @@ class Encodings(Generic[EmbeddingsT]):
 
     encoder: str
     version: str
-    embeddings: EmbeddingsT
     lengths: NDArray[np.int64]
     errors: tuple[ItemError, ...]
     notices: tuple[ItemNotice, ...]
@@ -102,3 +91,62 @@ class Encodings(Generic[EmbeddingsT]):
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Encodings(Reply):
+    """One vector a sequence.
+
+    Attributes:
+        vectors: float32 [n, dimension], aligned with the sequences sent; rows of failed ones are NaN. The result of
+            `call` may be written to; a part of a `stream` is a read-only view of the reply.
+    """
+
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TokenEncodings(Reply):
+    """One vector a token.
+
+    Attributes:
+        tokens: For each sequence sent float32 [length, token_dimension], forward and backward outputs concatenated;
+            no rows for failed ones. Read-only views of the replies: copy one to write to it.
+    """
+
+    tokens: list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """An encoder that is served, or would be if it were not broken.
+
+    Attributes:
+        name: What to pass as `encoder`.
+        version: What to pass as `version`.
+        architecture: For example "bigru".
+        dimension: Width of a pooled encoding.
+        token_dimension: Width of a per-token encoding, twice the hidden size.
+        pooling: For example "final": [h_forward(T); h_backward(1)].
+        tokenizer: "smiles" or "text".
+        max_length: Longest sequence accepted, in tokens.
+        description: What it was trained on and for; of a broken encoder, what is wrong.
+        engine: What runs it, for example "onnxruntime".
+        device: For example "cpu".
+        precision: For example "float32".
+        ready: Whether it answers.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    dimension: int
+    token_dimension: int
+    pooling: str
+    tokenizer: str
+    max_length: int
+    description: str
+    engine: str
+    device: str
+    precision: str
+    ready: bool
