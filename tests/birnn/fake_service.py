@@ -62,6 +62,7 @@ class FakeService(rpc.EncoderServiceServicer):
     attempts: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
     hold: threading.Event | None = None
+    never_held: bytes = b""
     held: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -100,18 +101,22 @@ class FakeService(rpc.EncoderServiceServicer):
             _fail(context, failure)
         if request.encoder not in ("smiles", "text"):
             context.abort(grpc.StatusCode.NOT_FOUND, f"no encoder {request.encoder!r}; served are: smiles, text")
-        self._wait(context, delay)
+        if self.never_held not in request.sequences:
+            self._hold(context)
+        self._wait(delay)
         reply = _answer(request)
         reply.version = self.version_of_call.get(call, request.version or "10")
         if self.drop_a_row:
             reply.embeddings = reply.embeddings[DIMENSION * 4 :]
         return reply
 
-    def _wait(self, context: grpc.ServicerContext, delay: float) -> None:
+    def _hold(self, context: grpc.ServicerContext) -> None:
         if self.hold is not None:
             context.add_callback(self.cancelled.set)
             self.held.set()
             self.hold.wait(10)
+
+    def _wait(self, delay: float) -> None:
         if self.stall is not None:
             start, end = self.stall
             if start <= time.monotonic() < end:

@@ -171,10 +171,10 @@ def test_a_stream_counts_positions_from_each_part(client: Client) -> None:
 
 
 def test_leaving_a_stream_cancels_the_calls_under_way(service: FakeService, client: Client) -> None:
+    service.hold, service.never_held = threading.Event(), b"C0"
     parts = client.stream(many(1000))
     next(parts)
-    service.hold = threading.Event()
-    next(parts, None)
+    assert service.held.wait(5)
     parts.close()  # type: ignore[attr-defined]
     assert service.cancelled.wait(5)
 
