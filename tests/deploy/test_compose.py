@@ -1,0 +1,70 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+GPU = ROOT / "deploy" / "docker-compose.gpu.yml"
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
+
+each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
+
+
+def test_compose_files_follow_the_compose_specification() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(COMPOSE),
+        str(GPU),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@each_service
+def test_ports_are_open_to_this_machine_only(service: dict[str, Any]) -> None:
+    assert service["ports"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+@each_service
+def test_containers_cannot_write_their_image_or_gain_privileges(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@each_service
+def test_containers_say_whether_they_are_well(service: dict[str, Any]) -> None:
+    assert service["healthcheck"]["test"][0] == "CMD"
+
+
+@each_service
+def test_mounted_files_exist_and_stay_unchanged(service: dict[str, Any]) -> None:
+    for volume in service.get("volumes", []):
+        source, _, rest = volume.partition(":")
+        if source.startswith("."):
+            assert (ROOT / source).exists()
+            assert rest.endswith(":ro")
+
+
+def test_images_are_pinned_to_a_version() -> None:
+    tags = {name: service["image"].partition(":")[2] for name, service in SERVICES.items()}
+    assert all(tag and tag != "latest" for tag in tags.values()), tags
+
+
+def test_the_dashboard_is_where_grafana_is_told_to_look() -> None:
+    grafana = SERVICES["grafana"]
+    mounts = {target: ROOT / source for source, target, _ in (volume.split(":") for volume in grafana["volumes"][:-1])}
+    provider = ROOT / "deploy" / "grafana" / "provisioning" / "dashboards" / "birnn.yml"
+    folder = yaml.safe_load(provider.read_text(encoding="utf-8"))["providers"][0]["options"]["path"]
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == folder
+    assert (mounts[folder] / home.name).is_file()

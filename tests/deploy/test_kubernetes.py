@@ -1,0 +1,142 @@
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.server import LIVENESS
+from service.settings import ENV_PREFIX, Settings
+
+KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
+# The oldest release with `preStop: sleep`, and the newest with known schemas.
+RELEASES = ("1.30", kubernetes_validate.latest_version())
+RENDERER = next(
+    (command for command in (("kustomize", "build"), ("kubectl", "kustomize")) if shutil.which(command[0])), None
+)
+
+pytestmark = pytest.mark.skipif(RENDERER is None, reason="neither kustomize nor kubectl is installed")
+
+Manifests = dict[str, dict[str, Any]]
+
+
+def render(folder: Path) -> Manifests:
+    """What a kustomization renders to, by kind/name."""
+    assert RENDERER is not None
+    done = subprocess.run([*RENDERER, str(folder)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return {
+        f"{manifest['kind']}/{manifest['metadata']['name']}": manifest for manifest in yaml.safe_load_all(done.stdout)
+    }
+
+
+def pod(manifests: Manifests) -> dict[str, Any]:
+    spec: dict[str, Any] = manifests["Deployment/birnn"]["spec"]["template"]["spec"]
+    return spec
+
+
+def container(manifests: Manifests) -> dict[str, Any]:
+    (only,) = pod(manifests)["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+@pytest.fixture(scope="module")
+def base() -> Manifests:
+    return render(KUBERNETES / "base")
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Manifests:
+    return render(KUBERNETES / "overlays" / "gpu")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("variant", ["base", "overlays/gpu"])
+def test_every_manifest_follows_the_schemas_of_kubernetes(variant: str, release: str) -> None:
+    for manifest in render(KUBERNETES / variant).values():
+        kubernetes_validate.validate(manifest, release, strict=True)
+
+
+@pytest.mark.parametrize("variant", ["base", "overlays/gpu"])
+def test_selectors_find_the_pods_that_they_are_for(variant: str) -> None:
+    manifests = render(KUBERNETES / variant)
+    labels = manifests["Deployment/birnn"]["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [
+        manifests["Deployment/birnn"]["spec"]["selector"]["matchLabels"],
+        manifests["PodDisruptionBudget/birnn"]["spec"]["selector"]["matchLabels"],
+        manifests["Service/birnn"]["spec"]["selector"],
+        manifests["Service/birnn-metrics"]["spec"]["selector"],
+    ]
+    assert all(selector and selector.items() <= labels for selector in selectors)
+
+
+def test_clients_see_every_pod_and_prometheus_one_address(base: Manifests) -> None:
+    ports = {port["name"]: port["containerPort"] for port in container(base)["ports"]}
+    grpc, metrics = base["Service/birnn"]["spec"], base["Service/birnn-metrics"]["spec"]
+    assert grpc["clusterIP"] == "None"
+    assert metrics.get("type", "ClusterIP") == "ClusterIP"
+    assert "clusterIP" not in metrics
+    assert [ports[port["targetPort"]] for port in (*grpc["ports"], *metrics["ports"])] == [8001, 8002]
+
+
+def test_kubernetes_probes_the_servers_own_health_services(base: Manifests) -> None:
+    probes = {name: container(base)[f"{name}Probe"]["grpc"] for name in ("startup", "liveness", "readiness")}
+    assert all(probe["port"] == 8001 for probe in probes.values())
+    assert {name: probe["service"] for name, probe in probes.items()} == {
+        "startup": LIVENESS,
+        "liveness": LIVENESS,
+        "readiness": "",
+    }
+
+
+def test_a_pod_has_time_to_drain(base: Manifests) -> None:
+    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    pause = container(base)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod(base)["terminationGracePeriodSeconds"] > pause + float(settings["BIRNN_DRAIN_SECONDS"])
+
+
+def test_pods_get_only_variables_that_the_server_knows(base: Manifests) -> None:
+    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    names = {*settings, *(variable["name"] for variable in container(base)["env"])}
+    assert names <= {ENV_PREFIX + field.upper() for field in Settings.model_fields}
+    # Kubernetes' own would be BIRNN_SERVICE_HOST and the like, which stop the start-up.
+    assert pod(base)["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("variant", ["base", "overlays/gpu"])
+def test_pods_satisfy_the_restricted_security_standard(variant: str) -> None:
+    manifests = render(KUBERNETES / variant)
+    assert pod(manifests)["securityContext"]["runAsNonRoot"] is True
+    assert pod(manifests)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(manifests)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_gpu_overlay_asks_for_a_gpu_and_for_cuda(gpu: Manifests) -> None:
+    served = container(gpu)
+    assert served["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert served["args"] == ["serve", "--device", "cuda"]
+    assert served["image"].endswith("-gpu")
+    assert "BIRNN_SLOTS" not in {variable["name"] for variable in served.get("env", [])}
+
+
+def test_the_service_monitor_finds_the_metrics_service(base: Manifests, tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "overlays" / "monitored"
+    overlay.mkdir()
+    overlay.joinpath("kustomization.yaml").write_text(
+        "resources: [../../base]\ncomponents: [../../components/service-monitor]\n", encoding="utf-8"
+    )
+    manifests = render(overlay)
+    monitor, metrics = manifests["ServiceMonitor/birnn"]["spec"], manifests["Service/birnn-metrics"]
+    assert monitor["selector"]["matchLabels"].items() <= metrics["metadata"]["labels"].items()
+    assert [endpoint["port"] for endpoint in monitor["endpoints"]] == [
+        port["name"] for port in metrics["spec"]["ports"]
+    ]
+    assert metrics["metadata"]["labels"][monitor["jobLabel"]] == "birnn"
