@@ -68,6 +68,7 @@ def write_bundle(
         CheckpointError: The checkpoint is missing, damaged or contradicts itself.
         WeightsError: A weight is not what the graphs need.
         VerificationError: The graphs disagree with PyTorch.
+        BundleError: What was written cannot be loaded again.
         OSError: The folder cannot be written.
     """
     name, version = _identity(destination, name, version)
