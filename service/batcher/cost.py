@@ -30,6 +30,10 @@ class CostModel:
         """Predicted time of sequences of `lengths`, each as its share of a batch of `rows` rows like itself."""
         return np.asarray(self.fixed / rows + (self.per_step / rows + self.per_cell) * lengths, dtype=np.float64)
 
+    def company_is_cheap(self, steps: int) -> bool:
+        """Whether a row that joins others like it costs at most a quarter of what it costs alone."""
+        return self.per_cell * steps <= 0.25 * self.seconds(1, steps)
+
     @classmethod
     def fit(cls, measurements: Iterable[tuple[int, int, float]]) -> "CostModel":
         """Fit (rows, steps, seconds) by least squares on relative errors; no coefficient is negative."""

