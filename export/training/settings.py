@@ -76,8 +76,6 @@ class TrainingSettings:
             raise TrainingError(f"mask share must lie between 0 and 1, not {self.mask_share}")
         if self.precision not in get_args(Precision):
             raise TrainingError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}")
-        if self.precision == "fp16" and self.device == "cpu":
-            raise TrainingError("fp16 needs CUDA; on a CPU use fp32 or bf16")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""

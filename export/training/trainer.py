@@ -68,9 +68,11 @@ class Trainer:
     def __init__(
         self, path: Path, config: EncoderConfig, dataset: Dataset, settings: TrainingSettings, facts: dict[str, Any]
     ) -> None:
-        """`facts` goes into training.json, with the metrics. Raises TrainingError for a missing CUDA."""
+        """`facts` goes into training.json, with the metrics. Raises TrainingError for a device that is missing or cannot."""
         self.path, self.dataset, self.settings, self.facts = path, dataset, settings, facts
         self.device = resolve_device(settings.device)
+        if settings.precision == "fp16" and self.device.type == "cpu":
+            raise TrainingError("fp16 needs CUDA; on a CPU use fp32 or bf16")
         torch.manual_seed(settings.seed)
         self.encoder = SequenceEncoder(config)
         self.model = Objectives(self.encoder, dataset, settings.objectives, settings.mask_share).to(self.device)

@@ -142,6 +142,13 @@ def test_cuda_asked_for_and_missing_is_an_error() -> None:
     assert resolve_device("auto").type == "cpu"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_fp16_on_a_cpu_is_an_error(tmp_path: Path, make_trainer: MakeTrainer, device: str) -> None:
+    with pytest.raises(TrainingError, match="fp16 needs CUDA"):
+        make_trainer(tmp_path, precision="fp16", device=device)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -153,7 +160,6 @@ def test_cuda_asked_for_and_missing_is_an_error() -> None:
         {"max_minutes": 0.0},
         {"warmup_steps": -1},
         {"precision": "int8"},
-        {"precision": "fp16", "device": "cpu"},
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
