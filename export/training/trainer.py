@@ -68,7 +68,7 @@ class Trainer:
     def __init__(
         self, path: Path, config: EncoderConfig, dataset: Dataset, settings: TrainingSettings, facts: dict[str, Any]
     ) -> None:
-        """`facts` goes into training.json, with the metrics. Raises TrainingError for a device that is missing or cannot."""
+        """`facts` goes into training.json, with the metrics. Raises TrainingError for a device that cannot do it."""
         self.path, self.dataset, self.settings, self.facts = path, dataset, settings, facts
         self.device = resolve_device(settings.device)
         if settings.precision == "fp16" and self.device.type == "cpu":
@@ -85,7 +85,8 @@ class Trainer:
 
     def start(self, max_length: int) -> None:
         """Write the parts of the checkpoint that do not change, over whatever is there."""
-        (self.path / checkpoint.METRICS).unlink(missing_ok=True)
+        for stale in (checkpoint.METRICS, checkpoint.WEIGHTS, checkpoint.STATE):
+            (self.path / stale).unlink(missing_ok=True)
         checkpoint.write_start(self.path, self.encoder.config, self.dataset.tokenizer, max_length, self.facts)
 
     def resume(self) -> None:
