@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -42,6 +43,7 @@ def write_bundle(
     card: str = "",
     metrics: Mapping[str, float] | None = None,
     sequences: Sequence[str] = (),
+    max_length: int | None = None,
     tolerance: float = TOLERANCE,
     force: bool = False,
 ) -> Bundle:
@@ -60,6 +62,8 @@ def write_bundle(
         metrics: Further metrics for the manifest and the card, besides those of the training.
         sequences: Real sequences to verify with and to choose golden ones from; by default random ids. Those that the
             tokenizer cannot read are passed over.
+        max_length: Longest sequence that will be accepted, in tokens; by default that of the training. The recurrence
+            itself knows no limit.
         tolerance: Largest absolute error against PyTorch in float64, of this export and of every engine later.
         force: Replace a bundle that stands at `destination`.
 
@@ -76,6 +80,8 @@ def write_bundle(
         raise ExportError(f"the tolerance must be above 0 and at most 0.1, not {tolerance:g}")
     _check_destination(destination, force)
     loaded = load_encoder(checkpoint)
+    if max_length is not None:
+        loaded = replace(loaded, max_length=max_length)
     training = _training(checkpoint, loaded, metrics or {})
     if description is None:
         description = f"{loaded.config.architecture} encoder of {loaded.tokenizer.kind} sequences"

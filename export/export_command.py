@@ -40,6 +40,11 @@ from export.verification import TOLERANCE, VerificationError
     help="Real sequences to verify with, of which the first 2,000 are read. [default: random ids]",
 )
 @click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    help="Longest sequence to accept, in tokens; the recurrence knows no limit. [default: that of the training]",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0, max=0.1, min_open=True),
     default=TOLERANCE,
@@ -56,6 +61,7 @@ def export(
     card: Path | None,
     metrics: tuple[str, ...],
     sequences: str | None,
+    max_length: int | None,
     tolerance: float,
     force: bool,
 ) -> None:
@@ -78,6 +84,7 @@ def export(
             card=card_text,
             metrics=further_metrics,
             sequences=read_corpus(*split_file_and_column(sequences), limit=2000) if sequences else (),
+            max_length=max_length,
             tolerance=tolerance,
             force=force,
         )

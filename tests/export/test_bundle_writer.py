@@ -83,6 +83,11 @@ def test_golden_vectors_go_from_one_token_to_the_longest_sequence(checkpoint: Pa
     assert (bundle.golden.batch.lengths.min(), bundle.golden.batch.lengths.max()) == (1, 40)
 
 
+def test_longer_sequences_than_in_training_are_accepted_where_asked_for(checkpoint: Path, destination: Path) -> None:
+    bundle = write_bundle(checkpoint, destination, max_length=70)
+    assert bundle.manifest.max_length == bundle.golden.batch.lengths.max() == 70
+
+
 def test_golden_sequences_are_real_ones_where_given(checkpoint: Path, destination: Path) -> None:
     bundle = write_bundle(checkpoint, destination, sequences=[*MOLECULES, "not a molecule", ""])
     golden = bundle.golden.batch
