@@ -117,8 +117,7 @@ class SequenceFile:
         text = io.TextIOWrapper(self._file, encoding="utf-8", errors="surrogateescape", newline="")
         # A tsv file has no quoting: a lone quotation mark in a sentence must not swallow the lines after it.
         tabs = self._kind == "tsv"
-        quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-        records = csv.reader(text, delimiter="\t" if tabs else ",", quoting=quoting)
+        records = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(text)
         try:
             header: list[str] = next(records, [])
             if header:
