@@ -1,0 +1,11 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.birnn.fake_service import FakeService, serving
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with serving() as service:
+        yield service
