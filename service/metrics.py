@@ -55,6 +55,9 @@ class Metrics:
         self.compute_seconds = histogram("compute_seconds", "Running one batch.", SECONDS)
         self.batch_sequences = histogram("batch_sequences", "Sequences in a batch.", POWERS_OF_TWO)
         self.batch_padding_ratio = histogram("batch_padding_ratio", "Share of a batch that is padding.", RATIOS)
+        self.cost_error_ratio = histogram(
+            "cost_error_ratio", "How far the predicted time of a batch was from its time, as a share of it.", RATIOS
+        )
         self.sequence_length = histogram("sequence_length", "Tokens of a sequence.", POWERS_OF_TWO)
 
         self.queue_sequences = gauge("queue_sequences", "Sequences waiting.", "encoder")

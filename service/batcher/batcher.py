@@ -162,14 +162,18 @@ class Batcher:
     ) -> None:
         self._idle += 1
         seconds = self._clock() - started
-        error = UnavailableError("the server is shutting down") if done.cancelled() else done.exception()
-        if error is not None:
-            self._lose(lane, parts, error)
-        else:
+        try:
+            if done.cancelled():
+                raise UnavailableError("the server is shutting down; retry with another one")
+            values = done.result()
             lane.last_success = self._clock()
             self._observe(lane, batch, seconds)
-            self._deliver(lane, batch, parts, done.result(), seconds)
-        self._dispatch()
+            self._deliver(lane, batch, parts, values, seconds)
+        except Exception as error:
+            # Whatever it was, nobody may be left waiting for an answer that will not come.
+            self._lose(lane, parts, error)
+        finally:
+            self._dispatch()
 
     def _deliver(
         self,
@@ -196,7 +200,7 @@ class Batcher:
                 self._metrics.queue_seconds.labels(lane.encoder).observe(queue)
                 work.future.set_result(Computed(work.values, queue, work.compute))
 
-    def _lose(self, lane: Lane, parts: list[tuple[int, _Work, NDArray[np.int64]]], error: BaseException) -> None:
+    def _lose(self, lane: Lane, parts: list[tuple[int, _Work, NDArray[np.int64]]], error: Exception) -> None:
         """Fail the requests of a batch that failed; their other rows need not be computed."""
         failure = error if isinstance(error, ServiceError) else EngineError(f"the engine failed unexpectedly: {error}")
         logger.error("a batch of %s failed: %s", lane.encoder, error, exc_info=error)
@@ -205,7 +209,10 @@ class Batcher:
         self._scheduler.remove(lane, [number for number, _, _ in parts])
 
     def _observe(self, lane: Lane, batch: RaggedBatch, seconds: float) -> None:
-        cells = int(batch.lengths.max()) * len(batch)
+        steps = int(batch.lengths.max())
+        cells = steps * len(batch)
+        predicted = lane.learn(len(batch), steps, seconds)
+        self._metrics.cost_error_ratio.labels(lane.encoder).observe(abs(seconds - predicted) / max(seconds, 1e-9))
         self._metrics.compute_seconds.labels(lane.encoder).observe(seconds)
         self._metrics.batch_sequences.labels(lane.encoder).observe(len(batch))
         self._metrics.batch_padding_ratio.labels(lane.encoder).observe(1 - batch.tokens / cells)

@@ -30,6 +30,10 @@ class CostModel:
         """Predicted time of sequences of `lengths`, each as its share of a batch of `rows` rows like itself."""
         return np.asarray(self.fixed / rows + (self.per_step / rows + self.per_cell) * lengths, dtype=np.float64)
 
+    def scaled(self, factor: float) -> "CostModel":
+        """The same shape, `factor` times as slow."""
+        return CostModel(self.fixed * factor, self.per_step * factor, self.per_cell * factor)
+
     def company_is_cheap(self, steps: int) -> bool:
         """Whether a row that joins others like it costs at most a quarter of what it costs alone."""
         return self.per_cell * steps <= 0.25 * self.seconds(1, steps)

@@ -14,6 +14,9 @@ from service.engine.engine import Engine, Output
 WINDOW = 2048
 # How many times longer than alone a request may take before it no longer lets smaller ones pass.
 STRETCH = 4.0
+# Weight of one batch in the running mean of how far batches drift from their profile, and the most that one may count.
+SMOOTHING = 0.05
+LARGEST_DRIFT = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -48,15 +51,37 @@ class Waiting:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One output of one encoder: its engine, what its batches cost, what waits for it, and when it last worked."""
+    """One output of one encoder: its engine, what its batches cost, what waits for it, and when it last worked.
+
+    `profile` is the cost measured at load, `cost` the same corrected by what batches have taken since.
+    """
 
     encoder: str
     engine: Engine
     output: Output
     width: int
-    cost: CostModel
+    profile: CostModel
     waiting: Waiting = field(default_factory=Waiting)
     last_success: float = -math.inf
+    drift: float = 1.0
+    cost: CostModel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cost = self.profile
+
+    def learn(self, rows: int, steps: int, seconds: float) -> float:
+        """Let the time that a batch took correct the predictions for the next ones.
+
+        A profile is taken on an idle machine; at work, batches share its memory and clock, and so drift from it.
+
+        Returns:
+            What was predicted for the batch, in seconds.
+        """
+        predicted = self.cost.seconds(rows, steps)
+        ratio = min(max(seconds / self.profile.seconds(rows, steps), 1 / LARGEST_DRIFT), LARGEST_DRIFT)
+        self.drift += SMOOTHING * (ratio - self.drift)
+        self.cost = self.profile.scaled(self.drift)
+        return predicted
 
     def add(self, work: int, lengths: NDArray[np.int64], deadline: float, now: float) -> None:
         """Queue all rows of a request.

@@ -225,3 +225,17 @@ async def test_closing_fails_what_waits_instead_of_leaving_it_hanging() -> None:
             await task
     with pytest.raises(UnavailableError):
         await batcher.encode(lane, batch_of([1]))
+
+
+async def test_an_engine_that_answers_with_too_few_rows_fails_the_request_and_leaves_nobody_waiting() -> None:
+    class Forgetful(SumEngine):
+        def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+            return super().run(batch, output)[:-1]
+
+    engine = Forgetful(slots=1)
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 1, Metrics())
+    for _ in range(2):
+        with pytest.raises(EngineError, match="unexpectedly"):
+            await batcher.encode(lane, batch_of([1], [2], [3]))
+    batcher.close()
