@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
+from bundle.tokenizer import SPECIAL_TOKENS
 from export.corpus import CorpusError, read_corpus, split_file_and_column, split_sentences
 from export.encoders import Architecture, EncoderConfig, Nonlinearity, Pooling
 from export.training import checkpoint
@@ -21,7 +23,7 @@ from export.training.checkpoint import CheckpointError, load_encoder, read_train
 from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, prepare
 from export.training.errors import TrainingError
 from export.training.settings import OBJECTIVE_NAMES, Precision, TrainingSettings, parse_objectives
-from export.training.trainer import Outcome, Trainer
+from export.training.trainer import Outcome, Trainer, resolve_device
 
 # What may differ between the parts of a resumed run, and what is no setting at all.
 _CHANGEABLE = frozenset({"device", "patience", "max_minutes", "workers"})
@@ -93,6 +95,8 @@ def train(context: click.Context, /, output: Path, resume: bool, **options: Any)
             outcome = trainer.run(stop=lambda: bool(stopped))
     except (CorpusError, CheckpointError, TrainingError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{output}: cannot be written ({error})") from error
     if outcome == "stopped":
         click.echo(f"Stopped at step {trainer.position.step:,} and saved. Go on with:", err=True)
         click.echo(f"  birnn train -o {shlex.quote(str(output))} --resume", err=True)
@@ -137,6 +141,9 @@ def _resumed(context: click.Context, output: Path, options: dict[str, Any]) -> d
 
 def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer, Dataset, int]:
     settings = _training_settings(options)
+    # All that can be refused is refused here, before the descriptors of a large corpus take their minutes.
+    resolve_device(settings.device, settings.precision)
+    config = _encoder_config(options)
     tokenizer = load_encoder(output).tokenizer if resume else None
     data = DatasetSettings(
         options["tokenizer"],
@@ -149,24 +156,12 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
     if options["sentences"]:
         corpus = [sentence for line in corpus for sentence in split_sentences(line)]
     exclude = [sequence for name in options["exclude"] for sequence in _read(name)]
+    output.mkdir(parents=True, exist_ok=True)
     dataset = prepare(
         corpus, data, settings.objectives, exclude, options["workers"], output / "descriptors.npz", tokenizer
     )
     if resume and read_training(output).get("digest") != dataset.digest:
         raise TrainingError(f"the corpus is not the one that the run in {output} began with; start a new run")
-    try:
-        config = EncoderConfig(
-            architecture=options["architecture"],
-            vocab_size=dataset.tokenizer.vocab_size,
-            embedding_size=options["embedding_size"],
-            hidden_size=options["hidden_size"],
-            layers=options["layers"],
-            dropout=options["dropout"],
-            pooling=options["pooling"],
-            nonlinearity=options["nonlinearity"],
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     facts = {
         "data": [_name(name) for name in options["corpus"]],
         "recipe": _recipe(options),
@@ -178,7 +173,18 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         "settings": settings.to_json(),
         "options": options,
     }
+    config = replace(config, vocab_size=dataset.tokenizer.vocab_size)
     return Trainer(output, config, dataset, settings, facts), dataset, options["max_length"]
+
+
+def _encoder_config(options: dict[str, Any]) -> EncoderConfig:
+    """The encoder that the options describe, its vocabulary still empty but for the special tokens."""
+    names = {field.name for field in fields(EncoderConfig)} & options.keys()
+    names.remove("vocab_size")
+    try:
+        return EncoderConfig(vocab_size=len(SPECIAL_TOKENS), **{name: options[name] for name in names})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _training_settings(options: dict[str, Any]) -> TrainingSettings:

@@ -25,7 +25,7 @@ from export.training.curve import draw_curve
 from export.training.dataset import Batch, Dataset
 from export.training.errors import TrainingError
 from export.training.objectives import Objectives, Score
-from export.training.settings import TrainingSettings
+from export.training.settings import Precision, TrainingSettings
 
 FINAL_RATE = 0.05
 """Share of the peak learning rate at which the cosine ends."""
@@ -49,12 +49,14 @@ class Position:
     """... and how many batches gave one."""
 
 
-def resolve_device(name: str) -> torch.device:
-    """`cpu`, `cuda` or `auto`. Raises TrainingError when CUDA is asked for and missing."""
+def resolve_device(name: str, precision: Precision = "fp32") -> torch.device:
+    """`cpu`, `cuda` or `auto`. Raises TrainingError when CUDA is asked for and missing, and for fp16 on a CPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise TrainingError("CUDA is asked for, but this torch finds no CUDA device; use --device cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "fp16" and name == "cpu":
+        raise TrainingError("fp16 needs CUDA; on a CPU use fp32 or bf16")
     return torch.device(name)
 
 
@@ -70,9 +72,7 @@ class Trainer:
     ) -> None:
         """`facts` goes into training.json, with the metrics. Raises TrainingError for a device that cannot do it."""
         self.path, self.dataset, self.settings, self.facts = path, dataset, settings, facts
-        self.device = resolve_device(settings.device)
-        if settings.precision == "fp16" and self.device.type == "cpu":
-            raise TrainingError("fp16 needs CUDA; on a CPU use fp32 or bf16")
+        self.device = resolve_device(settings.device, settings.precision)
         torch.manual_seed(settings.seed)
         self.encoder = SequenceEncoder(config)
         self.model = Objectives(self.encoder, dataset, settings.objectives, settings.mask_share).to(self.device)
@@ -129,7 +129,9 @@ class Trainer:
                     loss = self._step(rows)
                     position.seconds = time.monotonic() - self._began
                     speed = (position.tokens - start_tokens) / max(position.seconds - start_seconds, 1e-9)
-                    bar.set_postfix_str(f"epoch {epoch + 1}, loss {loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
+                    shown = "nothing hidden" if loss is None else f"loss {loss:.4f}"
+                    left = "" if (minutes := self._minutes_left()) is None else f", at most {minutes:.0f} min left"
+                    bar.set_postfix_str(f"epoch {epoch + 1}, {shown}, {speed:,.0f} tokens/s{left}", refresh=False)
                     bar.update()
                     if position.step % settings.evaluate_every == 0:
                         line = self._evaluate_and_save()
@@ -144,6 +146,12 @@ class Trainer:
         rng = np.random.default_rng([self.settings.seed, epoch])
         return plan_batches(self.dataset.sequences.lengths, self.dataset.train, self.settings.batch_tokens, rng)
 
+    def _minutes_left(self) -> float | None:
+        """Until the time limit, which the bar's own estimate knows nothing of."""
+        if self.settings.max_minutes is None:
+            return None
+        return max(0.0, self.settings.max_minutes - self.position.seconds / 60)
+
     def _progress(self) -> float:
         """Share of the schedule that is done: of the steps or, with a time limit, of the time if that is more."""
         done = self.position.step / self.total_steps
@@ -156,7 +164,8 @@ class Trainer:
         cosine = FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * self._progress())) / 2
         return self.settings.learning_rate * warm * cosine
 
-    def _step(self, rows: Rows) -> float:
+    def _step(self, rows: Rows) -> float | None:
+        """Learn from one batch; gives its loss, or nothing where the batch held nothing to predict."""
         position, settings = self.position, self.settings
         dropout_seed, mask_seed = np.random.SeedSequence([settings.seed, position.step]).generate_state(2).tolist()
         torch.manual_seed(dropout_seed)
@@ -168,12 +177,15 @@ class Trainer:
         position.step += 1
         position.tokens += int(batch.lengths.sum())
         if not scores:
-            return math.nan
+            return None
         total = self.model.total(scores)
         loss = float(total.detach())
         if not math.isfinite(loss):
+            saved = (
+                "the last checkpoint is intact" if (self.path / checkpoint.STATE).exists() else "nothing was saved yet"
+            )
             raise TrainingError(
-                f"the loss is {loss} at step {position.step}; the last checkpoint is intact: "
+                f"the loss is {loss} at step {position.step}; {saved}: "
                 "train again with a lower --learning-rate or a smaller --clip-norm"
             )
         self.optimizer.zero_grad(set_to_none=True)

@@ -148,3 +148,25 @@ def test_user_errors_are_one_clear_message(tmp_path: Path, corpus: Path, argumen
     assert isinstance(result.exception, SystemExit)
     assert message in result.stderr
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dropout", "1"], "dropout must be at least 0"),
+        (["--precision", "fp16", "--device", "cpu"], "fp16 needs CUDA"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_descriptor(
+    tmp_path: Path, corpus: Path, arguments: list[str], message: str
+) -> None:
+    result = run(corpus, "-o", tmp_path / "out", *arguments)
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_no_folder_is_one_clear_message(corpus: Path) -> None:
+    result = run(corpus, "-o", corpus, *SMALL)
+    assert result.exit_code == 1
+    assert f"{corpus}: cannot be written" in result.stderr
+    assert corpus.read_text().split() == MOLECULES
