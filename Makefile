@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types protos clean
+.PHONY: help serve test lint types protos train-smiles train-text export-smiles export-text clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,35 @@ lint: $(VENV)/dev.stamp ## Check style and formatting.
 
 types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
+
+# Training the encoders that ship. DATA is a folder with smiles/chembl.smi.xz (ChEMBL SMILES), quality/*.csv (the molecules
+# to leave out: CDDD's and MoleculeNet's benchmarks), text/wikitext2-{valid,test}.txt and text/stsb-train.tsv.
+DATA ?= data
+RUNS ?= runs
+DEVICE ?= auto
+PRECISION ?= bf16
+
+train-smiles: $(VENV)/dev.stamp ## Train the SMILES encoder that ships (DATA=folder RUNS=folder DEVICE= PRECISION=).
+	$(BIN)/birnn train $(DATA)/smiles/chembl.smi.xz -o $(RUNS)/smiles-1 --limit 400000 \
+	  --exclude $(DATA)/quality/cddd_lipo.csv:smiles --exclude $(DATA)/quality/esol.csv:smiles \
+	  --exclude $(DATA)/quality/lipophilicity.csv:smiles \
+	  --architecture bigru --embedding-size 64 --hidden-size 256 --pooling final \
+	  --objective masked:0.5,descriptors:2,fingerprint --device $(DEVICE) --precision $(PRECISION) --max-minutes 63
+
+# WikiText's own escapes (" @-@ ", "<unk>", a space before a comma) are undone, so that the encoder learns plain English.
+build/wikitext2.txt: $(DATA)/text/wikitext2-valid.txt $(DATA)/text/wikitext2-test.txt
+	@mkdir -p $(@D)
+	sed -E -e '/^ *(=.*)?$$/d' -e 's/ @(.)@ /\1/g' -e 's/<unk> ?//g' -e "s/ ([,.;:!?%)]|'s)/\1/g" -e 's/\( /(/g' $^ > $@
+
+train-text: build/wikitext2.txt $(VENV)/dev.stamp ## Train the text encoder that ships.
+	$(BIN)/birnn train $< $(DATA)/text/stsb-train.tsv:6 $(DATA)/text/stsb-train.tsv:7 -o $(RUNS)/text-1 \
+	  --tokenizer text --vocab-size 4096 --sentences --architecture bigru --embedding-size 128 --hidden-size 256 \
+	  --pooling mean --objective contrast,tokens:0.2 --mask-share 0.6 --batch-tokens 4096 --evaluate-every 250 \
+	  --patience 20 --epochs 40 --validation-share 0.02 --device $(DEVICE) --precision $(PRECISION) --max-minutes 38
+
+export-smiles export-text: export-%: $(VENV)/dev.stamp ## Export a trained run as models/NAME/1, with its card from docs/cards.
+	$(BIN)/birnn export $(RUNS)/$*-1 -o models/$*/1 --force --max-length 1024 --card docs/cards/$*.md \
+	  --sequences $(if $(filter smiles,$*),examples/molecules.smi,examples/sentences.txt) $(EXPORT_ARGS)
 
 # Old generators on purpose: generated code demands a runtime at least as new as its generator.
 protos: | $(BIN)/python ## Write the stubs in birnn/ anew from protos/.
