@@ -1,7 +1,6 @@
 """The onnxruntime engine, on a CPU or on CUDA, and never silently on the other one."""
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
 from bundle.ragged import RaggedBatch
+from service.engine.cores import available_cores
 from service.engine.engine import EngineInfo, Output
 from service.errors import EngineError, StartupError
 
@@ -121,11 +121,6 @@ def provider_options(provider: str, gpu_memory_mib: int) -> Mapping[str, Any]:
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",
     }
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def missing_cuda_hint() -> str:

@@ -1,0 +1,33 @@
+"""How many cores this process may use."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cores(cgroup: Path = CGROUP) -> int:
+    """Cores of this process: those it may be scheduled on, or fewer where a container has a share of them.
+
+    Args:
+        cgroup: Where the control group of this process is mounted; its CPU quota is read as of version 2 (`cpu.max`) or
+            1 (`cpu.cfs_quota_us`). A quota of 1.5 cores counts as 2.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = _quota(cgroup)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Cores' worth of time that the control group grants; None where it sets no limit or cannot be read."""
+    try:
+        if (cgroup / "cpu.max").is_file():
+            limit, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            limit = (cgroup / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text(encoding="ascii")
+        quota = float(limit) / float(period)
+    except (OSError, ValueError):  # no control groups here, or "max": no limit
+        return None
+    return quota if quota > 0 else None
