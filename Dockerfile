@@ -12,6 +12,9 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /opt/birnn
+# Byte code that is valid whatever the time stamps of its sources: layers round them, and a start would compile anew what
+# differs by a second, each time, as the root file system may be read-only.
+ENV COMPILE="python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 WORKDIR /source
 
 # Third-party packages only: pyproject.toml alone decides this layer, so that a change of source does not rebuild it.
@@ -21,13 +24,15 @@ RUN touch README.md LICENSE
 
 FROM metadata AS dependencies-cpu
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install -c constraints.txt '.[service,cpu]' \
- && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools
+    /opt/birnn/bin/python -m pip install --no-compile -c constraints.txt '.[service,cpu]' \
+ && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools \
+ && ${COMPILE} /opt/birnn/lib
 
 FROM metadata AS dependencies-gpu
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install -c constraints.txt '.[service,gpu]' \
- && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools
+    /opt/birnn/bin/python -m pip install --no-compile -c constraints.txt '.[service,gpu]' \
+ && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools \
+ && ${COMPILE} /opt/birnn/lib
 
 # Our own packages, apart from the others: /opt/package is laid over /opt/birnn below.
 FROM builder AS package
@@ -38,7 +43,8 @@ COPY export export
 COPY loadtest loadtest
 COPY service service
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install --no-deps --prefix=/opt/package .
+    /opt/birnn/bin/python -m pip install --no-compile --no-deps --prefix=/opt/package . \
+ && ${COMPILE} /opt/package/lib
 
 # Readable for the server's user, whatever the umask of the checkout.
 FROM builder AS bundles
@@ -53,8 +59,7 @@ LABEL org.opencontainers.image.title="birnn-serving" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them. Byte code is compiled at build
-# time: the root file system may be read-only.
+# Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them.
 ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
