@@ -26,6 +26,12 @@ def test_batches_of_common_lengths_need_no_padding_and_are_shuffled_between_epoc
     assert [batch.tolist() for batch in first] != [batch.tolist() for batch in second]
 
 
+def test_a_handful_of_one_length_joins_its_neighbors() -> None:
+    lengths = np.array([10, 10, 11, 11, 40, 40, 40], np.int64)
+    batches = plan_batches(lengths, np.arange(7, dtype=np.intp), 240, np.random.default_rng(0))
+    assert sorted(sorted(lengths[batch].tolist()) for batch in batches) == [[10, 10, 11, 11], [40, 40, 40]]
+
+
 def test_only_the_rows_asked_for_are_batched() -> None:
     lengths = np.array([3, 3, 4, 5], np.int64)
     batches = plan_batches(lengths, np.array([0, 3]), 100, np.random.default_rng(0))
