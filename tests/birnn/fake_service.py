@@ -181,12 +181,17 @@ def _error(sequence: bytes) -> tuple[pb.ItemError.Code.ValueType, str] | None:
 
 
 @contextmanager
-def serving() -> Iterator[FakeService]:
+def serving(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeService]:
     """A fake service on a free port."""
     service = FakeService()
     server = grpc.server(ThreadPoolExecutor(16))
     rpc.add_EncoderServiceServicer_to_server(service, server)
-    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    port = (
+        server.add_insecure_port("127.0.0.1:0")
+        if credentials is None
+        else server.add_secure_port("127.0.0.1:0", credentials)
+    )
+    service.address = f"127.0.0.1:{port}"
     server.start()
     try:
         yield service

@@ -9,7 +9,7 @@ import pytest
 
 import birnn
 from birnn import AsyncClient
-from tests.birnn.fake_service import DIMENSION, MAX_LENGTH, Failure, FakeService, matrix, vector
+from tests.birnn.fake_service import DIMENSION, MAX_LENGTH, Failure, FakeService, matrix, serving, vector
 
 
 def many(count: int) -> list[str]:
@@ -122,3 +122,9 @@ def test_a_client_may_be_made_before_its_event_loop(service: FakeService) -> Non
             return len(await client.encode(["CCO"]))
 
     assert asyncio.run(encode()) == 1
+
+
+async def test_credentials_are_used() -> None:
+    with serving(grpc.local_server_credentials()) as service:
+        async with AsyncClient(service.address, credentials=grpc.local_channel_credentials()) as client:
+            np.testing.assert_array_equal(await client.encode("CCO"), vector("CCO"))

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 import birnn
 from birnn import Client
-from tests.birnn.fake_service import DIMENSION, MAX_LENGTH, TOKEN_DIMENSION, Failure, FakeService, matrix, vector
+from tests.birnn.fake_service import (
+    DIMENSION,
+    MAX_LENGTH,
+    TOKEN_DIMENSION,
+    Failure,
+    FakeService,
+    matrix,
+    serving,
+    vector,
+)
 
 MOLECULES = ["CCO", "c1ccccc1", "CC(=O)O", "C[N+](C)(C)C", "N#N"]
 
@@ -306,3 +315,16 @@ def test_threads_may_share_a_client(service: FakeService, client: Client) -> Non
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_credentials_are_used(service: FakeService) -> None:
+    with (
+        serving(grpc.local_server_credentials()) as local,
+        Client(local.address, credentials=grpc.local_channel_credentials()) as client,
+    ):
+        np.testing.assert_array_equal(client.encode("CCO"), vector("CCO"))
+    with (
+        Client(service.address, credentials=grpc.ssl_channel_credentials()) as stranger,
+        pytest.raises(birnn.EncodeError),
+    ):
+        stranger.encoders(timeout=0.5)
