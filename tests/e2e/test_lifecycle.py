@@ -44,7 +44,7 @@ def test_reflection_lists_both_services(server: ServerProcess) -> None:
 def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly() -> None:
     with running() as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 2_000))
+        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 800))
         while not server.metric("birnn_batch_sequences_count", encoder="smiles"):
             time.sleep(0.01)
         server.terminate()
@@ -54,7 +54,7 @@ def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly(
             stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"C"]))
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert len(slow.result(timeout=60).embeddings) == 2_000 * 512 * 4
+        assert len(slow.result(timeout=60).embeddings) == 800 * 512 * 4
         assert server.process.wait(timeout=30) == 0
 
 
