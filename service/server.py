@@ -125,6 +125,11 @@ class Server:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_message_mib << 20),
                 ("grpc.max_send_message_length", -1),
+                # Clients may ask every ten seconds whether we still live, or long calls would end for "too many pings".
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # One connection is one server: only those who reconnect see new replicas.
+                ("grpc.max_connection_age_ms", round(settings.max_connection_seconds * 1000)),
             ]
         )
         add_EncoderServiceServicer_to_server(EncoderService(pool, self._metrics), server)

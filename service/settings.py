@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
         30.0, description="Most work that may wait, in predicted seconds; beyond that calls get RESOURCE_EXHAUSTED."
     )
+    max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
+    )
     drain_seconds: Seconds = Field(20.0, description="How long calls in flight may take to finish after SIGTERM.")
     health_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="An encoder that has been idle this long proves itself with a real forward pass."

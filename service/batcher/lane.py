@@ -83,8 +83,8 @@ class Lane:
         self.cost = self.profile.scaled(self.drift)
         return predicted
 
-    def add(self, work: int, lengths: NDArray[np.int64], deadline: float, now: float) -> None:
-        """Queue all rows of a request.
+    def arrange(self, work: int, lengths: NDArray[np.int64], deadline: float, now: float) -> Waiting:
+        """The rows of a request, ready to be added.
 
         A row's rank is when it would start if its request were slowed down `STRETCH` times; the rows of a batch's
         worth share theirs. So small requests pass between the rows of a large one, every request is slowed down by
@@ -96,14 +96,17 @@ class Lane:
         shares = self.cost.shares(lengths, max_rows)
         rows = np.arange(len(lengths))
         starts = (np.cumsum(shares) - shares)[rows // max_rows * max_rows]
-        added = Waiting(
+        return Waiting(
             rank=now + STRETCH * starts,
             deadline=np.full(len(rows), deadline),
             work=np.full(len(rows), work, dtype=np.int64),
             row=rows,
             length=lengths,
         )
-        self.waiting = self.waiting.joined(added)
+
+    def add(self, rows: Waiting) -> None:
+        """Queue rows."""
+        self.waiting = self.waiting.joined(rows)
 
     def remove(self, works: NDArray[np.int64]) -> None:
         """Forget the waiting rows of some requests."""
@@ -120,6 +123,11 @@ class Lane:
     def seconds(self, lengths: NDArray[np.int64]) -> float:
         """Predicted seconds of compute of sequences of `lengths`, in full batches of their like."""
         return float(self.cost.shares(lengths, self.engine.info.max_rows).sum())
+
+    def seconds_ahead(self, rank: float) -> float:
+        """Predicted seconds of compute that wait and are at least as urgent as `rank`."""
+        ahead = int(np.searchsorted(self.waiting.rank, rank, side="right"))
+        return self.seconds(self.waiting.length[:ahead])
 
     @property
     def backlog(self) -> float:

@@ -11,6 +11,14 @@ from service.batcher.lane import WINDOW, Lane, Waiting
 from service.batcher.plan import plan_batch
 from service.errors import DeadlineError, OverloadedError
 
+# A request is taken on if it would be done in time even if everything took so many times longer than predicted.
+CAUTION = 1.3
+# Due rows among which lengths are matched, in full batches: the more, the less padding, but the further the order in
+# which rows are done strays from the order in which they came, and a request is done only with its last row.
+DUE_BATCHES = 8
+# Seconds after which a refused caller may come back at the earliest.
+LEAST_RETRY = 0.1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
@@ -51,7 +59,8 @@ class Scheduler:
             now: The time.
 
         Raises:
-            OverloadedError: More work waits than the bound allows. An empty queue takes a request of any size.
+            OverloadedError: More work waits than the bound allows, or than can be done before the deadline. An empty
+                queue takes a request of any size.
             DeadlineError: The deadline cannot be met even if nothing else waited.
         """
         backlog = self.backlog_seconds
@@ -59,15 +68,31 @@ class Scheduler:
             raise OverloadedError(
                 f"about {backlog:.1f} s of work wait already, the limit is {self._max_backlog_seconds:g} s; "
                 "retry later, or add a replica",
-                retry_after=max(0.1, backlog - self._max_backlog_seconds / 2),
+                retry_after=max(LEAST_RETRY, backlog - self._max_backlog_seconds / 2),
             )
-        alone = lane.seconds(lengths) / self.slots
-        if deadline is not None and now + alone > deadline:
+        rows = lane.arrange(work, lengths, math.inf if deadline is None else deadline, now)
+        if deadline is not None:
+            self._check_deadline(lane, rows, deadline - now)
+        lane.add(rows)
+
+    def _check_deadline(self, lane: Lane, rows: Waiting, left: float) -> None:
+        """Refuse what will not be done in the `left` seconds: half-computed requests are computed in vain."""
+        alone = lane.seconds(rows.length) / self.slots
+        if alone > left:
             raise DeadlineError(
-                f"{len(lengths)} sequences take about {alone:.3g} s and {max(0.0, deadline - now):.3g} s are left; "
+                f"{len(rows)} sequences take about {alone:.3g} s and {max(0.0, left):.3g} s are left; "
                 "send fewer in a call, or allow more time"
             )
-        lane.add(work, lengths, math.inf if deadline is None else deadline, now)
+        ahead = sum(each.seconds_ahead(float(rows.rank[-1])) for each in self.lanes) / self.slots
+        # Besides what waits, there are the batches under way, and the one that the last row will be in.
+        batches = 2 * lane.cost.seconds(lane.engine.info.max_rows, int(rows.length.max()))
+        needed = CAUTION * (ahead + alone) + batches
+        if ahead > 0 and needed > left:
+            raise OverloadedError(
+                f"about {ahead:.3g} s of work are ahead of this request and {left:.3g} s are left until its deadline; "
+                "retry later, allow more time, or add a replica",
+                retry_after=max(LEAST_RETRY, needed - left),
+            )
 
     def remove(self, lane: Lane, works: list[int]) -> None:
         """Forget the waiting rows of some requests."""
@@ -108,4 +133,4 @@ class Scheduler:
             return WINDOW
         if lane.cost.company_is_cheap(int(lane.waiting.length[0])):
             due = max(due, lane.engine.info.max_rows)
-        return min(due, WINDOW)
+        return min(due, DUE_BATCHES * lane.engine.info.max_rows)

@@ -74,6 +74,9 @@ class Policy(Protocol):
     def next(self, idle: int, now: float) -> tuple[list[tuple[int, int]], list[int]]:
         """Rows for a free slot, empty where nothing waits, and the requests dropped as too late."""
 
+    def ended(self, batch: Batch) -> None:
+        """A batch is done."""
+
 
 class SimulatedEngine:
     """Stands where an engine stands, for its description only: the simulation keeps the time."""
@@ -104,6 +107,9 @@ class Ours:
                 return list(zip(selection.rows.work.tolist(), selection.rows.row.tolist(), strict=True)), late
         return [], late
 
+    def ended(self, batch: Batch) -> None:
+        self.lane.learn(len(batch.rows), batch.steps, batch.end - batch.start)
+
 
 class Fifo:
     """First come, first served: up to `max_rows` rows in order of arrival, padded to the longest.
@@ -130,6 +136,9 @@ class Fifo:
         del self.queue[:taken]
         return rows, []
 
+    def ended(self, batch: Batch) -> None:
+        """Learn nothing."""
+
 
 def simulate(policy: Policy, requests: Sequence[Request], cost: CostModel, slots: int) -> Outcome:
     """Run a load, sorted by arrival, through a policy on `slots` slots whose batches take exactly `cost`."""
@@ -147,6 +156,7 @@ def simulate(policy: Policy, requests: Sequence[Request], cost: CostModel, slots
             policy.add(work, requests[work], now)
         if done is not None:
             idle += 1
+            policy.ended(done)
             for finished, _ in done.rows:
                 missing[finished] -= 1
                 if missing[finished] == 0 and finished not in outcome.late:

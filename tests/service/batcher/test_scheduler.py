@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import DeadlineError
+from service.batcher.cost import CostModel
+from service.errors import DeadlineError, OverloadedError
 from tests.service.batcher.simulation import (
     CPU_COST,
     GPU_COST,
@@ -34,18 +35,19 @@ REQUESTS = st.lists(
 class Refusing(Ours):
     """The real scheduler, whose refusals count as dropped."""
 
-    refused: set[int]
+    def __init__(self, cost: CostModel, slots: int, max_rows: int) -> None:
+        super().__init__(cost, slots, max_rows)
+        self.refused: set[int] = set()
 
     def add(self, work: int, request: Request, now: float) -> None:
         try:
             super().add(work, request, now)
-        except DeadlineError:
+        except (DeadlineError, OverloadedError):
             self.refused.add(work)
 
 
 def run(requests: list[Request], slots: int = 2) -> Outcome:
     policy = Refusing(CPU_COST, slots, 32)
-    policy.refused = set()
     outcome = simulate(policy, requests, CPU_COST, slots)
     outcome.late |= policy.refused
     return outcome
@@ -96,6 +98,25 @@ def test_a_stream_of_small_requests_does_not_starve_a_large_one_nor_the_other_wa
     # Less than 0.3 of the machine is left for the large one, which the small ones do not wait behind.
     assert outcome.finished[number] - large.arrival < 8 * alone.latencies[0]
     assert np.quantile(others, 0.99) < 0.2 * alone.latencies[0]
+
+
+@pytest.mark.parametrize("patience", [0.1, 0.5])
+@pytest.mark.parametrize("load", [1.2, 2.0, 4.0])
+def test_under_overload_almost_all_computing_is_for_callers_who_get_their_answer(load: float, patience: float) -> None:
+    slower = CPU_COST.scaled(1.2)
+    possible = capacity(slower, 2, 32)
+    requests = [
+        Request(request.arrival, request.lengths, request.arrival + patience)
+        for request in poisson_load(load * possible / 8, 3.0, 8, seed=3)
+    ]
+    policy = Refusing(CPU_COST, 2, 32)
+    outcome = simulate(policy, requests, slower, 2)
+    in_time = sum(
+        end <= request.deadline
+        for request, end in zip(requests, outcome.finished, strict=True)
+        if request.deadline is not None
+    )
+    assert in_time * 8 / requests[-1].arrival > 0.85 * possible
 
 
 @pytest.mark.parametrize("load", [0.5, 0.8, 0.95])
