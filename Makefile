@@ -64,8 +64,8 @@ train-text: build/wikitext2.txt $(VENV)/dev.stamp ## Train the text encoder that
 	  --pooling mean --objective contrast,tokens:0.2 --mask-share 0.6 --batch-tokens 4096 --evaluate-every 250 \
 	  --patience 20 --epochs 40 --validation-share 0.02 --device $(DEVICE) --precision $(PRECISION) --max-minutes 38
 
-EXAMPLES_smiles := examples/molecules.smi
-EXAMPLES_text := examples/sentences.txt
+EXAMPLES_smiles := --sequences examples/molecules.smi --sequences examples/proteins.smi
+EXAMPLES_text := --sequences examples/sentences.txt
 DESCRIPTION_smiles := Molecules as SMILES: 512 floats for regression, clustering and similarity. BiGRU trained on ChEMBL.
 DESCRIPTION_text := English sentences: 512 floats, small and honest. BiGRU trained on WikiText-2 and STS sentences.
 # From the model cards; measured anew after a training.
@@ -73,8 +73,8 @@ METRICS_smiles := --metric cddd_lipophilicity_r2=0.644
 METRICS_text := --metric stsb_dev_pearson=0.697
 
 export-smiles export-text: export-%: $(VENV)/dev.stamp ## Export a trained run as models/NAME/1, with its card from docs/cards.
-	$(BIN)/birnn export $(RUNS)/$*-1 -o models/$*/1 --force --max-length 512 --card docs/cards/$*.md \
-	  --sequences $(EXAMPLES_$*) --description "$(DESCRIPTION_$*)" $(METRICS_$*)
+	$(BIN)/birnn export $(RUNS)/$*-1 -o models/$*/1 --force --max-length 1024 --card docs/cards/$*.md \
+	  $(EXAMPLES_$*) --description "$(DESCRIPTION_$*)" $(METRICS_$*)
 
 # Old generators on purpose: generated code demands a runtime at least as new as its generator.
 protos: | $(BIN)/python ## Write the stubs in birnn/ anew from protos/.

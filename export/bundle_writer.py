@@ -61,7 +61,7 @@ def write_bundle(
         card: Markdown to put into the model card.
         metrics: Further metrics for the manifest and the card, besides those of the training.
         sequences: Real sequences to verify with and to choose golden ones from; by default random ids. Those that the
-            tokenizer cannot read are passed over.
+            tokenizer cannot read are passed over, those that are too long are cut.
         max_length: Longest sequence that will be accepted, in tokens; by default that of the training. The recurrence
             itself knows no limit.
         tolerance: Largest absolute error against PyTorch in float64, of this export and of every engine later.
@@ -110,7 +110,7 @@ def _write_proven(
     (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
     weights = {key: tensor.numpy() for key, tensor in encoder.state_dict().items()}
     write_graphs(config, weights, folder, name, version)
-    real = loaded.tokenizer.tokenize(sequences, loaded.max_length).batch
+    real = loaded.tokenizer.tokenize(sequences, loaded.max_length, truncate=True).batch
     source = IdSource(config.vocab_size, SEED, real)
     lengths = golden_lengths(loaded.max_length, config.token_dimension)
     golden = reference(encoder, golden_sequences(source, lengths, real))

@@ -36,8 +36,9 @@ from export.verification import TOLERANCE, VerificationError
 @click.option("--metric", "metrics", multiple=True, metavar="KEY=VALUE", help="A further metric; repeatable.")
 @click.option(
     "--sequences",
+    multiple=True,
     metavar="FILE[:COLUMN]",
-    help="Real sequences to verify with, of which the first 2,000 are read. [default: random ids]",
+    help="Real sequences to verify with, the first 2,000 of each file; repeatable. [default: random ids]",
 )
 @click.option(
     "--max-length",
@@ -60,7 +61,7 @@ def export(
     description: str | None,
     card: Path | None,
     metrics: tuple[str, ...],
-    sequences: str | None,
+    sequences: tuple[str, ...],
     max_length: int | None,
     tolerance: float,
     force: bool,
@@ -83,7 +84,7 @@ def export(
             description=description,
             card=card_text,
             metrics=further_metrics,
-            sequences=read_corpus(*split_file_and_column(sequences), limit=2000) if sequences else (),
+            sequences=[text for file in sequences for text in read_corpus(*split_file_and_column(file), limit=2000)],
             max_length=max_length,
             tolerance=tolerance,
             force=force,
