@@ -1,0 +1,91 @@
+"""Health with the shipped encoder and a real engine that can be made to fail, to lie and to hang."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bundle.bundle import Bundle
+from bundle.ragged import RaggedBatch
+from service.batcher.batcher import Batcher
+from service.batcher.cost import profile
+from service.batcher.lane import Lane
+from service.encoders import Encoders, ServedEncoder
+from service.engine.engine import Engine, Output
+from service.engine.loading import load_engine
+from service.health import HealthMonitor
+from service.metrics import Metrics
+
+MODELS = Path(__file__).parents[2] / "models"
+INTERVAL, PATIENCE = 0.02, 0.5
+
+
+class Moody:
+    """A real engine with a mood: well, failing, lying or hanging."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.info = engine.info
+        self.mood = "well"
+        self.woken = threading.Event()
+
+    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+        if self.mood == "failing":
+            raise RuntimeError("the device fell off the bus")
+        if self.mood == "hanging":
+            self.woken.wait()
+        values = self.engine.run(batch, output)
+        return values + np.float32(0.01) if self.mood == "lying" else values
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.load(MODELS / "smiles" / "1")
+
+
+@pytest.fixture
+def engine(bundle: Bundle) -> Iterator[Moody]:
+    moody = Moody(load_engine(bundle, "cpu").engine)
+    yield moody
+    moody.woken.set()
+
+
+@asynccontextmanager
+async def watched(bundle: Bundle, engine: Moody) -> AsyncIterator["asyncio.Queue[bool]"]:
+    """Turns of health, as they are told."""
+    lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
+    encoders = Encoders()
+    encoders.add(ServedEncoder(bundle, engine, {Output.POOLED: lane}))
+    batcher = Batcher([lane], 2, Metrics())
+    turns: asyncio.Queue[bool] = asyncio.Queue()
+    monitor = HealthMonitor(encoders, batcher, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
+    watch = asyncio.create_task(monitor.run())
+    try:
+        yield turns
+    finally:
+        watch.cancel()
+        engine.woken.set()
+        batcher.close()
+
+
+@pytest.mark.parametrize("mood", ["failing", "lying", "hanging"])
+async def test_an_engine_that_no_longer_works_turns_health_off_and_one_that_recovers_on_again(
+    bundle: Bundle, engine: Moody, mood: str
+) -> None:
+    async with watched(bundle, engine) as turns, asyncio.timeout(30):
+        engine.mood = mood
+        assert await turns.get() is False
+        engine.mood = "well"
+        engine.woken.set()
+        assert await turns.get() is True
+
+
+async def test_a_working_engine_stays_healthy_through_many_probes(bundle: Bundle, engine: Moody) -> None:
+    async with watched(bundle, engine) as turns:
+        await asyncio.sleep(20 * INTERVAL)
+        assert turns.empty()
