@@ -26,6 +26,7 @@ from service.metrics import Metrics
 from service.pool import EncoderPool
 from service.rpc.encoder_service import EncoderService
 from service.rpc.inference_service import InferenceService
+from service.rpc.malformed import MalformedRequestInterceptor
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Server:
     async def _listen(self, pool: EncoderPool) -> grpc.aio.Server:
         settings = self._settings
         server = grpc.aio.server(
+            interceptors=[MalformedRequestInterceptor(self._metrics)],
             options=[
                 # Two servers on one port would share its calls without a word; better an error.
                 ("grpc.so_reuseport", 0),
@@ -130,7 +132,7 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
                 # One connection is one server: only those who reconnect see new replicas.
                 ("grpc.max_connection_age_ms", round(settings.max_connection_seconds * 1000)),
-            ]
+            ],
         )
         add_EncoderServiceServicer_to_server(EncoderService(pool, self._metrics), server)
         add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, self._metrics), server)

@@ -146,6 +146,21 @@ def test_a_message_beyond_the_limit_is_refused_and_the_server_stays_up(stub: Enc
     assert len(encode(stub, ["C"]).embeddings) == 512 * 4
 
 
+@pytest.mark.parametrize("method", ["birnn.v1.EncoderService/Encode", "inference.GRPCInferenceService/ModelConfig"])
+@pytest.mark.parametrize("raw", [b"\x0a\xff", b"\x0a\x02\xc3\x28", b"\xff" * 50])
+def test_bytes_that_are_no_message_are_an_invalid_argument_and_no_traceback(
+    server: ServerProcess, method: str, raw: bytes
+) -> None:
+    before = server.metric("birnn_requests_total", code="INVALID_ARGUMENT")
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/{method}")(raw)
+    found, details = status(caught.value)
+    assert found is grpc.StatusCode.INVALID_ARGUMENT
+    assert "message" in details
+    assert server.metric("birnn_requests_total", code="INVALID_ARGUMENT") == before + 1
+    assert "Traceback" not in "".join(server.log)
+
+
 def test_a_deadline_that_cannot_be_met_ends_the_call(stub: EncoderServiceStub) -> None:
     request = pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 16_000)
     with pytest.raises(grpc.RpcError) as caught:
