@@ -8,11 +8,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bundle.errors import BundleError
 
-SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 
 Pooling = Literal["final", "mean", "max", "mean+max"]
 Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
+Nonlinearity = Literal["tanh", "relu"]
 
 
 def inside(file: str) -> str:
@@ -83,7 +83,7 @@ class Manifest(_Model):
     version: Size
     description: str
     architecture: Architecture
-    nonlinearity: Literal["tanh", "relu"] | None
+    nonlinearity: Nonlinearity | None
     vocab_size: Size
     embedding_size: Size
     hidden_size: Size

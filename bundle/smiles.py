@@ -99,6 +99,8 @@ class SmilesTokenizer:
         others = assemble([sequences[row] for row in rest.tolist()], max_length, truncate, self._read)
         errors = [replace(error, index=int(rest[error.index])) for error in others.errors]
         read = _limited(scanned.batch, np.flatnonzero(scanned.understood), max_length, truncate, errors)
+        if not len(others.rows):
+            return replace(read, errors=sorted(errors, key=lambda error: error.index))
         rows = np.concatenate([read.rows, rest[others.rows]])
         order = np.argsort(rows)
         return Tokenized(

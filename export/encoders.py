@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
-Pooling = Literal["final", "mean", "max", "mean+max"]
-Nonlinearity = Literal["tanh", "relu"]
+from bundle.manifest import Architecture, Nonlinearity, Pooling, pooled_dimension
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class EncoderConfig:
     @property
     def dimension(self) -> int:
         """Width of a pooled encoding: 2H, or 4H for mean+max."""
-        return self.token_dimension * (2 if self.pooling == "mean+max" else 1)
+        return pooled_dimension(self.pooling, self.hidden_size)
 
 
 def token_mask(lengths: Tensor, steps: int) -> Tensor:

@@ -15,9 +15,10 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
+from bundle.manifest import Architecture, Nonlinearity, Pooling
 from bundle.tokenizer import SPECIAL_TOKENS
 from export.corpus import CorpusError, read_corpus, split_file_and_column, split_sentences
-from export.encoders import Architecture, EncoderConfig, Nonlinearity, Pooling
+from export.encoders import EncoderConfig
 from export.training import checkpoint
 from export.training.checkpoint import CheckpointError, load_encoder, read_training
 from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, prepare

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.bundle import Bundle, read_manifest
+from bundle.bundle import Bundle
 from bundle.errors import BundleError
 from bundle.manifest import MANIFEST_FILE, Manifest
 from service.batcher.cost import profile
@@ -145,10 +145,10 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders:
 
 
 def _load(path: Path, settings: Settings) -> ServedEncoder:
-    manifest = read_manifest(path)
+    bundle = Bundle.load(path)
+    manifest = bundle.manifest
     if (path.parent.name, path.name) != (manifest.name, str(manifest.version)):
         raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")
-    bundle = Bundle.load(path)
     proven = load_engine(bundle, settings.device, slots=settings.slots, gpu_memory_mib=settings.gpu_memory_mib)
     engine = proven.engine
     widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}

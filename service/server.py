@@ -49,7 +49,6 @@ class Server:
         self._metrics.describe_server(onnxruntime.__version__)
         self._health = health_aio.HealthServicer()
         self._pool: EncoderPool | None = None
-        self._healthy = True
         self._stop = asyncio.Event()
         self.grpc_port = 0
         self.metrics_port = 0
@@ -65,7 +64,7 @@ class Server:
             loop.add_signal_handler(number, self.stop)
         settings = self._settings
         http = HttpServer(
-            settings.host, settings.metrics_port, self._metrics, live=lambda: self._healthy, ready=lambda: self._ready
+            settings.host, settings.metrics_port, self._metrics, live=lambda: self._live, ready=lambda: self._ready
         )
         self.metrics_port = http.port
         http.start()
@@ -87,6 +86,10 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
         self._stop.set()
+
+    @property
+    def _live(self) -> bool:
+        return self._pool is None or self._pool.healthy
 
     @property
     def _ready(self) -> bool:
@@ -167,13 +170,12 @@ class Server:
         logger.info("stopped")
 
     async def _set_healthy(self, healthy: bool) -> None:
-        self._healthy = healthy
-        if self._pool is not None:
-            self._pool.healthy = healthy
+        assert self._pool is not None
+        self._pool.healthy = healthy
         await self._publish_health()
 
     async def _publish_health(self) -> None:
-        await self._health.set(LIVENESS, SERVING if self._healthy else NOT_SERVING)
+        await self._health.set(LIVENESS, SERVING if self._live else NOT_SERVING)
         for service in READINESS:
             await self._health.set(service, SERVING if self._ready else NOT_SERVING)
 

@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bundle.manifest import Architecture, Pooling
 from export.encoders import (
-    Architecture,
     BiRNN,
     BiRNNScratch,
     EncoderConfig,
-    Pooling,
     RNNScratch,
     SequenceEncoder,
     reversed_steps,
