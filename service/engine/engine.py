@@ -28,6 +28,8 @@ class EngineInfo:
         slots: Batches that this engine runs best at the same time.
         max_rows: Rows beyond which a larger batch is no faster per row.
         parallel_slots: Whether slots are separate processors (cores), so that work spread over idle ones ends sooner.
+        packed: Whether a row costs its own tokens only. If not, batches are padded, and it costs the longest row's.
+        run_slots: Slots that one run can make use of: 2 where it can walk both directions at the same time.
     """
 
     engine: str
@@ -36,6 +38,8 @@ class EngineInfo:
     slots: int
     max_rows: int
     parallel_slots: bool
+    packed: bool = False
+    run_slots: int = 1
 
 
 class Engine(Protocol):
@@ -45,8 +49,13 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """What this engine is."""
 
-    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch without empty sequences.
+
+        Args:
+            batch: The sequences.
+            output: One vector a sequence or one a token.
+            slots: How many slots this run may occupy, at most `info.run_slots`; the result is the same to the bit.
 
         Returns:
             Pooled: float32 [n, D], a row a sequence. Tokens: float32 [tokens, 2H], sequences back to back.

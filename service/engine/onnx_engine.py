@@ -49,7 +49,7 @@ class OnnxEngine:
             output: self._open(bundle.path / file, provider, gpu_memory_mib) for output, file in graphs.items()
         }
 
-    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch; see `Engine.run`."""
         lengths = batch.lengths.astype(np.int32)
         ids = batch.padded(steps=self._steps(int(lengths.max())))

@@ -34,7 +34,7 @@ class Moody:
         self.mood = "well"
         self.woken = threading.Event()
 
-    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         if self.mood == "failing":
             raise RuntimeError("the device fell off the bus")
         if self.mood == "hanging":

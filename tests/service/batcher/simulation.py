@@ -84,7 +84,7 @@ class SimulatedEngine:
     def __init__(self, slots: int, max_rows: int, parallel_slots: bool) -> None:
         self.info = EngineInfo("simulated", "cpu", "float32", slots, max_rows, parallel_slots)
 
-    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         raise AssertionError("a simulated engine never runs")
 
 

@@ -30,7 +30,7 @@ class SumEngine:
         self.gate.set()
         self.batches: list[list[list[int]]] = []
 
-    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         self.gate.wait()
         rows = [batch.row(row) for row in range(len(batch))]
         self.batches.append([row.tolist() for row in rows])
@@ -229,7 +229,7 @@ async def test_closing_fails_what_waits_instead_of_leaving_it_hanging() -> None:
 
 async def test_an_engine_that_answers_with_too_few_rows_fails_the_request_and_leaves_nobody_waiting() -> None:
     class Forgetful(SumEngine):
-        def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+        def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
             return super().run(batch, output)[:-1]
 
     engine = Forgetful(slots=1)

@@ -43,7 +43,7 @@ class Skewed:
     def __post_init__(self) -> None:
         self.info = self.engine.info
 
-    def run(self, batch: RaggedBatch, output: Output) -> NDArray[np.float32]:
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         values = self.engine.run(batch, output).copy()
         if output is self.output and not (self.batched_only and len(batch) == 1):
             values[0, 7] += self.change
