@@ -1,7 +1,8 @@
 """The ragged batch: sequences of token ids of different lengths, back to back in one array."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ class RaggedBatch:
     Attributes:
         ids: All token ids, one sequence after another, int32 [tokens].
         offsets: Where each sequence begins in `ids`, and at last where the final one ends, int64 [n + 1].
+        lengths: Number of tokens of each sequence, int64 [n]; follows from the offsets.
 
     Raises:
         ValueError: The offsets do not start at 0, fall, or do not end at the number of ids.
@@ -21,20 +23,18 @@ class RaggedBatch:
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or self.offsets.ndim != 1 or len(self.offsets) == 0:
             raise ValueError(f"ids and offsets are flat arrays, got shapes {self.ids.shape} and {self.offsets.shape}")
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or (np.diff(self.offsets) < 0).any():
+        lengths = self.offsets[1:] - self.offsets[:-1]
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or (len(lengths) and lengths.min() < 0):
             raise ValueError(f"offsets must rise from 0 to the number of ids, {len(self.ids)}")
+        object.__setattr__(self, "lengths", lengths)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Number of tokens of each sequence, int64 [n]."""
-        return np.diff(self.offsets)
 
     @property
     def tokens(self) -> int:
@@ -63,6 +63,12 @@ class RaggedBatch:
     def row(self, index: int) -> NDArray[np.int32]:
         """Token ids of one sequence, a view [length]."""
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+    def keys(self) -> list[bytes]:
+        """One hashable value a sequence [n], equal exactly where the ids are."""
+        raw = self.ids.tobytes()
+        ends = (self.offsets * self.ids.itemsize).tolist()
+        return [raw[start:end] for start, end in pairwise(ends)]
 
     def take(self, rows: NDArray[np.intp]) -> "RaggedBatch":
         """The sequences at `rows`, in that order; a row may be taken more than once."""

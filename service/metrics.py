@@ -7,11 +7,12 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
+
+from service.histogram import ArrayHistogram, Series
 
 # From a tenth of a millisecond, the queue of an idle server, to half a minute, the longest backlog by default.
 SECONDS = (
@@ -38,8 +39,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"birnn_{name}", text, labels, registry=self.registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"birnn_{name}", text, ("encoder", *labels), buckets=buckets, registry=self.registry)
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> ArrayHistogram:
+            return ArrayHistogram(f"birnn_{name}", text, ("encoder", *labels), buckets, self.registry)
 
         self.requests = counter("requests", "Calls by method and gRPC status code.", "method", "code")
         self.sequences = counter("sequences", "Sequences encoded.")
@@ -48,6 +49,9 @@ class Metrics:
         self.sequence_errors = counter("sequence_errors", "Sequences refused, by reason.", "code")
         self.unknown_tokens = counter("unknown_tokens", "Tokens encoded as unknown.")
         self.truncated_sequences = counter("truncated_sequences", "Sequences cut to the encoder's longest length.")
+        self.shared_sequences = counter("shared_sequences", "Sequences answered by an equal one that was in flight.")
+        self.cache_hits = counter("cache_hits", "Sequences found in the response cache.")
+        self.cache_misses = counter("cache_misses", "Sequences looked for in the response cache in vain.")
 
         self.request_seconds = histogram("request_seconds", "From a call's arrival to its reply.", SECONDS, "method")
         self.tokenize_seconds = histogram("tokenize_seconds", "Tokenizing one call.", SECONDS)
@@ -62,6 +66,7 @@ class Metrics:
 
         self.queue_sequences = gauge("queue_sequences", "Sequences waiting.", "encoder")
         self.queue_tokens = gauge("queue_tokens", "Tokens waiting.", "encoder")
+        self.cache_bytes = gauge("cache_bytes", "Size of the response cache.")
         self.encoder_ready = gauge("encoder_ready", "1 where a version is served, else 0.", "encoder", "version")
         self.encoder_info = gauge(
             "encoder_info", "What is served, and by what.",
@@ -69,9 +74,53 @@ class Metrics:
         )  # fmt: skip
         self.server_info = gauge("server_info", "Versions of the server and of onnxruntime.", "version", "onnxruntime")
 
+        self._encoders: dict[str, EncoderMetrics] = {}
+        self._calls: dict[tuple[str, str, str], tuple[Counter, Series]] = {}
+
+    def of(self, encoder: str) -> "EncoderMetrics":
+        """The metrics of one encoder."""
+        found = self._encoders.get(encoder)
+        if found is None:
+            found = self._encoders[encoder] = EncoderMetrics(self, encoder)
+        return found
+
+    def count_call(self, encoder: str, method: str, code: str, seconds: float) -> None:
+        """Count a call that ended with a gRPC status code after `seconds`."""
+        labels = (encoder, method, code)
+        found = self._calls.get(labels)
+        if found is None:
+            found = self._calls[labels] = (self.requests.labels(*labels), self.request_seconds.labels(encoder, method))
+        requests, request_seconds = found
+        requests.inc()
+        request_seconds.observe(seconds)
+
     def describe_server(self, onnxruntime: str) -> None:
         """Publish the versions that run."""
         self.server_info.labels(server_version(), onnxruntime).set(1)
+
+
+class EncoderMetrics:
+    """What every call and batch of one encoder updates.
+
+    Its series are looked up once: prometheus-client takes longer to find one than to add to it.
+    """
+
+    def __init__(self, metrics: Metrics, encoder: str) -> None:
+        self.sequences = metrics.sequences.labels(encoder)
+        self.tokens = metrics.tokens.labels(encoder)
+        self.padded_tokens = metrics.padded_tokens.labels(encoder)
+        self.unknown_tokens = metrics.unknown_tokens.labels(encoder)
+        self.truncated_sequences = metrics.truncated_sequences.labels(encoder)
+        self.shared_sequences = metrics.shared_sequences.labels(encoder)
+        self.cache_hits = metrics.cache_hits.labels(encoder)
+        self.cache_misses = metrics.cache_misses.labels(encoder)
+        self.tokenize_seconds = metrics.tokenize_seconds.labels(encoder)
+        self.queue_seconds = metrics.queue_seconds.labels(encoder)
+        self.compute_seconds = metrics.compute_seconds.labels(encoder)
+        self.batch_sequences = metrics.batch_sequences.labels(encoder)
+        self.batch_padding_ratio = metrics.batch_padding_ratio.labels(encoder)
+        self.cost_error_ratio = metrics.cost_error_ratio.labels(encoder)
+        self.sequence_length = metrics.sequence_length.labels(encoder)
 
 
 def server_version() -> str:

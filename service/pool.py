@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import ItemError
+from bundle.ragged import RaggedBatch
 from bundle.tokenizer import Tokenized
-from service.batcher.batcher import Batcher, Computed
+from service.batcher.batcher import Batcher
+from service.batcher.work import Computed
 from service.encoders import Encoders, ServedEncoder
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, UnavailableError
-from service.metrics import Metrics
+from service.metrics import EncoderMetrics, Metrics
+from service.response_cache import ResponseCache
 from service.settings import Settings
 from service.tokenize import tokenize
 
@@ -39,7 +42,7 @@ class Encoded:
         encoder: Which encoder and version answered.
         values: Pooled: float32 [sequences, D], the rows of failed items NaN. Tokens: float32 [tokens, 2H], sequences
             back to back, failed items without rows.
-        lengths: Tokens of each sequence, 0 for failed items, uint32 [sequences].
+        lengths: Tokens of each sequence, 0 for failed items, int64 [sequences].
         errors: Items without an encoding, by ascending index.
         notices: Items with unknown or cut tokens, by ascending index.
         tokenize, queue, compute: Where the time went, in seconds.
@@ -47,7 +50,7 @@ class Encoded:
 
     encoder: ServedEncoder
     values: NDArray[np.float32]
-    lengths: NDArray[np.uint32]
+    lengths: NDArray[np.int64]
     errors: list[ItemError]
     notices: list[Notice]
     tokenize: float
@@ -63,6 +66,8 @@ class EncoderPool:
         self._batcher = batcher
         self._settings = settings
         self._metrics = metrics
+        self._cache = ResponseCache(settings.cache_mib << 20)
+        metrics.cache_bytes.set_function(lambda: self._cache.bytes)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -126,7 +131,7 @@ class EncoderPool:
                 truncate=truncate,
             )
             seconds = time.perf_counter() - start
-            self._count(encoder, tokenized, seconds)
+            self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
             computed = await self._compute(encoder, tokenized, output, deadline, len(sequences))
             return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
         finally:
@@ -156,30 +161,61 @@ class EncoderPool:
             )
         if len(tokenized.batch) == 0:
             return Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
+        if output is Output.POOLED and self._cache.enabled:
+            return await self._look_up(encoder, tokenized.batch, deadline)
         return await self._batcher.encode(lane, tokenized.batch, deadline)
 
-    def _count(self, encoder: ServedEncoder, tokenized: Tokenized, seconds: float) -> None:
-        name, metrics = encoder.manifest.name, self._metrics
-        metrics.tokenize_seconds.labels(name).observe(seconds)
+    async def _look_up(self, encoder: ServedEncoder, batch: RaggedBatch, deadline: float | None) -> Computed:
+        """Take from the cache what is there, and have the rest computed."""
+        metrics, lane, label = (
+            self._metrics.of(encoder.manifest.name),
+            encoder.lanes[Output.POOLED],
+            encoder.bundle.label,
+        )
+        keys = batch.keys()
+        kept = [self._cache.get(label, key) for key in keys]
+        missing = np.array([row for row, found in enumerate(kept) if found is None], dtype=np.intp)
+        metrics.cache_hits.inc(len(keys) - len(missing))
+        metrics.cache_misses.inc(len(missing))
+        if len(missing) == len(keys):
+            computed = await self._batcher.encode(lane, batch, deadline)
+        elif len(missing):
+            computed = await self._batcher.encode(lane, batch.take(missing), deadline)
+        else:
+            computed = Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
+        for row, encoding in zip(missing.tolist(), computed.values, strict=True):
+            self._cache.put(label, keys[row], encoding)
+        if len(missing) == len(keys):
+            return computed
+        values = np.empty((len(keys), lane.width), dtype=np.float32)
+        values[missing] = computed.values
+        for row, found in enumerate(kept):
+            if found is not None:
+                values[row] = found
+        return Computed(values, computed.queue, computed.compute)
+
+    def _count(self, metrics: EncoderMetrics, encoder: ServedEncoder, tokenized: Tokenized, seconds: float) -> None:
+        metrics.tokenize_seconds.observe(seconds)
+        metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
-            metrics.sequence_errors.labels(name, error.code.name).inc()
-        metrics.unknown_tokens.labels(name).inc(int(tokenized.unknown.sum()))
-        metrics.truncated_sequences.labels(name).inc(int((tokenized.truncated > 0).sum()))
-        length = metrics.sequence_length.labels(name)
-        for tokens in tokenized.batch.lengths.tolist():
-            length.observe(tokens)
+            self._metrics.sequence_errors.labels(encoder.manifest.name, error.code.name).inc()
+        if unknown := int(tokenized.unknown.sum()):
+            metrics.unknown_tokens.inc(unknown)
+        if truncated := int(np.count_nonzero(tokenized.truncated)):
+            metrics.truncated_sequences.inc(truncated)
 
 
 def _assemble(
     encoder: ServedEncoder, tokenized: Tokenized, computed: Computed, output: Output, count: int, seconds: float
 ) -> Encoded:
-    lengths = np.zeros(count, dtype=np.uint32)
-    lengths[tokenized.rows] = tokenized.batch.lengths
-    values = computed.values
+    lengths, values = tokenized.batch.lengths, computed.values
+    if tokenized.errors:
+        lengths = np.zeros(count, dtype=np.int64)
+        lengths[tokenized.rows] = tokenized.batch.lengths
     if output is Output.POOLED and tokenized.errors:
         values = np.full((count, computed.values.shape[1]), np.nan, dtype=np.float32)
         values[tokenized.rows] = computed.values
-    noted = np.flatnonzero((tokenized.unknown > 0) | (tokenized.truncated > 0))
+    noted = np.flatnonzero(tokenized.unknown + tokenized.truncated)
     notices = [
         Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
         for item in noted.tolist()

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
         None, description="Batches that run at the same time; by default one per core on a CPU, two on a GPU."
     )
     gpu_memory_mib: Count = Field(4096, description="Most GPU memory for each encoder, in MiB.")
+    cache_mib: Annotated[int, Field(ge=0)] = Field(
+        0, description="Response cache, in MiB: pooled encodings by exact tokens, the latest asked for. 0 keeps none."
+    )
     max_sequences: Count = Field(16_384, description="Most sequences in one call.")
     max_sequence_bytes: Count = Field(65_536, description="Longest sequence, in bytes; longer ones fail alone.")
     max_message_mib: Annotated[int, Field(ge=1, le=2047)] = Field(64, description="Largest request message, in MiB.")

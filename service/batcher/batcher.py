@@ -10,8 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,40 +18,16 @@ from numpy.typing import NDArray
 from bundle.ragged import RaggedBatch
 from service.batcher.lane import Lane, Waiting
 from service.batcher.scheduler import Scheduler
+from service.batcher.slots import Slots
+from service.batcher.work import Computed, InFlight, Values, Work
 from service.engine.engine import Output
 from service.errors import DeadlineError, EngineError, ServiceError, UnavailableError
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-Values = NDArray[np.float32]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Computed:
-    """The encodings of one request and where their time went, in seconds.
-
-    Attributes:
-        values: Pooled: float32 [n, D]. Tokens: float32 [tokens, 2H], sequences back to back.
-        queue: From queued to the start of the last of its batches.
-        compute: The longest run among its batches.
-    """
-
-    values: Values
-    queue: float
-    compute: float
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A request under way."""
-
-    batch: RaggedBatch
-    queued: float
-    future: asyncio.Future[Computed]
-    values: Values
-    missing: int
-    started: float = 0.0
-    compute: float = 0.0
+# Some rows of one work: those at these positions in its batch run together.
+Part = tuple[Work, NDArray[np.int64]]
 
 
 class Batcher:
@@ -80,13 +55,19 @@ class Batcher:
         self._idle = slots
         self._metrics = metrics
         self._clock = clock
-        self._works: dict[int, _Work] = {}
+        self._in_flight = {lane: InFlight(lane.engine.info.max_rows) for lane in lanes if lane.output is Output.POOLED}
+        self._works: set[Work] = set()
+        # What the scheduler knows by number: rows of a work.
+        self._submissions: dict[int, Part] = {}
         self._numbers = itertools.count()
-        self._executor = ThreadPoolExecutor(slots, thread_name_prefix="birnn-slot")
+        self._slots = Slots(slots)
         self._closed = False
+        self._show_queue()
 
     async def encode(self, lane: Lane, batch: RaggedBatch, deadline: float | None = None) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
+
+        Pooled encodings of sequences that are in flight already, for whomever, are not computed again.
 
         Args:
             lane: Which output of which encoder.
@@ -101,131 +82,205 @@ class Batcher:
         """
         if self._closed:
             raise UnavailableError("the server is shutting down; retry with another one")
-        now = self._clock()
-        number = next(self._numbers)
-        rows = len(batch) if lane.output is Output.POOLED else batch.tokens
-        work = _Work(
-            batch=batch,
-            queued=now,
-            future=asyncio.get_running_loop().create_future(),
-            values=np.empty((rows, lane.width), dtype=np.float32),
-            missing=len(batch),
-        )
-        self._scheduler.add(lane, number, batch.lengths, deadline, now)
-        self._works[number] = work
-        self._dispatch()
+        future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
+        work = Work(lane, batch, self._clock(), deadline, future, missing=len(batch))
+        self._works.add(work)
         try:
-            return await work.future
+            self._submit(work, self._join(work))
+            self._dispatch()
+            return await future
         finally:
-            del self._works[number]
+            self._works.discard(work)
+            future.cancel()
             if work.missing:
-                self._scheduler.remove(lane, [number])
-                self._show_queue(lane)
+                self._withdraw(work)
+            for number in work.submissions:
+                self._submissions.pop(number, None)
 
     def close(self) -> None:
         """Fail what waits, let running batches end, and stop the worker threads."""
         self._closed = True
-        for work in self._works.values():
-            _fail(work, UnavailableError("the server is shutting down; retry with another one"))
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for work in self._works:
+            work.fail(UnavailableError("the server is shutting down; retry with another one"))
+        self._slots.close()
+
+    def _join(self, work: Work) -> NDArray[np.int64]:
+        """Rows of a new work that have to be computed; the others are in flight already."""
+        rows = np.arange(len(work.batch))
+        in_flight = self._in_flight.get(work.lane)
+        if in_flight is None:
+            return rows
+        work.keys = work.batch.keys()
+        computed = in_flight.join(work)
+        if len(computed) == len(rows):
+            return rows
+        self._metrics.of(work.lane.encoder).shared_sequences.inc(len(rows) - len(computed))
+        return np.array(computed, dtype=np.int64)
+
+    def _submit(self, work: Work, rows: NDArray[np.int64]) -> None:
+        """Queue rows of a work."""
+        if len(rows) == 0:
+            return
+        number = next(self._numbers)
+        lengths = work.batch.lengths if len(rows) == len(work.batch) else work.batch.lengths[rows]
+        self._scheduler.add(work.lane, number, lengths, work.deadline, self._clock())
+        self._submissions[number] = (work, rows)
+        work.submissions.append(number)
+
+    def _withdraw(self, work: Work) -> None:
+        """Take out of the queue what still waits of a work that has ended early."""
+        if work.submissions:
+            self._scheduler.remove(work.lane, work.submissions)
+        self._abandon(work, np.flatnonzero(~work.launched).tolist())
+
+    def _abandon(self, work: Work, rows: list[int]) -> None:
+        """Rows of a work will not be computed: those who waited for them have to see to it themselves."""
+        in_flight = self._in_flight.get(work.lane)
+        if in_flight is None or self._closed:
+            return
+        for _, orphan, row in in_flight.leave(work, rows):
+            if orphan.future.done() or not in_flight.lead(orphan, row):
+                continue
+            try:
+                self._submit(orphan, np.array([row]))
+            except ServiceError as error:
+                orphan.fail(error)
+        self._dispatch()
 
     def _dispatch(self) -> None:
-        while self._idle and not self._closed:
-            selection = self._scheduler.next(self._idle, self._clock())
+        """Fill the idle slots with what waits; where nothing does, runs may use the slots that stay idle."""
+        ready: list[tuple[Lane, list[Part]]] = []
+        idle = self._idle
+        while idle > len(ready) and not self._closed:
+            selection = self._scheduler.next(idle - len(ready), self._clock())
             if selection is None:
-                return
+                break
             for number in selection.late:
-                _fail(self._works[number], DeadlineError("the deadline passed, or would before the computation ends"))
+                work, _ = self._submissions[number]
+                work.fail(DeadlineError("the deadline passed, or would before the computation ends"))
             if len(selection.rows):
-                self._launch(selection.lane, selection.rows)
-            self._show_queue(selection.lane)
+                ready.append((selection.lane, self._parts(selection.rows)))
+        spare = idle - len(ready)
+        for lane, parts in ready:
+            extra = min(spare, lane.engine.info.run_slots - 1)
+            spare -= extra
+            self._launch(lane, parts, 1 + extra)
 
-    def _launch(self, lane: Lane, taken: Waiting) -> None:
-        self._idle -= 1
-        started = self._clock()
+    def _parts(self, taken: Waiting) -> list[Part]:
+        """The rows of a batch by work."""
+        if len(taken) == 1:
+            work, rows = self._submissions[int(taken.work[0])]
+            return [(work, rows[taken.row])]
+        order = np.argsort(taken.work, kind="stable")
+        numbers, positions = taken.work[order], taken.row[order]
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
         parts = []
-        for number in np.unique(taken.work).tolist():
-            work = self._works[number]
+        for start, end in itertools.pairwise([*starts, len(numbers)]):
+            work, rows = self._submissions[int(numbers[start])]
+            parts.append((work, rows[np.sort(positions[start:end])]))
+        return parts
+
+    def _launch(self, lane: Lane, parts: list[Part], slots: int) -> None:
+        self._idle -= slots
+        started = self._clock()
+        for work, rows in parts:
             work.started = started
-            parts.append((number, work, taken.row[taken.work == number]))
-        batch = RaggedBatch.concatenate([work.batch.take(rows) for _, work, rows in parts])
-        task = asyncio.get_running_loop().run_in_executor(self._executor, lane.engine.run, batch, lane.output)
-        task.add_done_callback(lambda done: self._finish(lane, batch, parts, started, done))
+            work.launched[rows] = True
+        batch = RaggedBatch.concatenate(
+            [work.batch if len(rows) == len(work.batch) else work.batch.take(rows) for work, rows in parts]
+        )
+        done = partial(self._finish, lane, batch, parts, slots, started)
+        self._slots.run(partial(lane.engine.run, batch, lane.output, slots), done)
 
     def _finish(
         self,
         lane: Lane,
         batch: RaggedBatch,
-        parts: list[tuple[int, _Work, NDArray[np.int64]]],
+        parts: list[Part],
+        slots: int,
         started: float,
-        done: "asyncio.Future[Values]",
+        result: Values | Exception,
     ) -> None:
-        self._idle += 1
+        """A batch has ended, well or not."""
+        self._idle += slots
         seconds = self._clock() - started
         try:
-            if done.cancelled():
-                raise UnavailableError("the server is shutting down; retry with another one")
-            values = done.result()
+            if isinstance(result, Exception):
+                raise result
+            self._deliver(batch, parts, result, seconds)
             lane.last_success = self._clock()
-            self._observe(lane, batch, seconds)
-            self._deliver(lane, batch, parts, values, seconds)
+            self._observe(lane, batch, slots, seconds)
         except Exception as error:
             # Whatever it was, nobody may be left waiting for an answer that will not come.
             self._lose(lane, parts, error)
         finally:
             self._dispatch()
 
-    def _deliver(
-        self,
-        lane: Lane,
-        batch: RaggedBatch,
-        parts: list[tuple[int, _Work, NDArray[np.int64]]],
-        values: Values,
-        seconds: float,
-    ) -> None:
-        position = 0
-        for _, work, rows in parts:
-            end = position + len(rows)
-            if lane.output is Output.POOLED:
-                work.values[rows] = values[position:end]
+    def _deliver(self, batch: RaggedBatch, parts: list[Part], values: Values, seconds: float) -> None:
+        """Give every work its rows of a batch, and those who follow them theirs."""
+        first = 0
+        for work, rows in parts:
+            end = first + len(rows)
+            if work.lane.output is Output.POOLED:
+                work.put(rows, values[first:end])
+                self._share(work, rows, seconds)
             else:
-                for row, source in zip(rows.tolist(), range(position, end), strict=True):
-                    target = slice(work.batch.offsets[row], work.batch.offsets[row + 1])
-                    work.values[target] = values[batch.offsets[source] : batch.offsets[source + 1]]
-            position = end
-            work.missing -= len(rows)
-            work.compute = max(work.compute, seconds)
-            if work.missing == 0 and not work.future.done():
-                queue = work.started - work.queued
-                self._metrics.queue_seconds.labels(lane.encoder).observe(queue)
-                work.future.set_result(Computed(work.values, queue, work.compute))
+                work.put_tokens(rows, values[batch.offsets[first] : batch.offsets[end]])
+            self._complete(work, seconds)
+            first = end
 
-    def _lose(self, lane: Lane, parts: list[tuple[int, _Work, NDArray[np.int64]]], error: Exception) -> None:
+    def _share(self, work: Work, rows: NDArray[np.int64], seconds: float) -> None:
+        """Give the rows of a work that are done to those who follow them."""
+        for row, follower, place in self._in_flight[work.lane].leave(work, rows.tolist()):
+            assert work.values is not None
+            follower.started = max(follower.started, work.started, follower.queued)
+            follower.put(np.array([place]), work.values[row : row + 1])
+            self._complete(follower, seconds)
+
+    def _complete(self, work: Work, seconds: float) -> None:
+        """Answer a work if this batch, of so many seconds, was its last."""
+        work.compute = max(work.compute, seconds)
+        if work.missing or work.future.done():
+            return
+        queue = work.started - work.queued
+        self._metrics.of(work.lane.encoder).queue_seconds.observe(queue)
+        assert work.values is not None
+        work.future.set_result(Computed(work.values, queue, work.compute))
+
+    def _lose(self, lane: Lane, parts: list[Part], error: Exception) -> None:
         """Fail the requests of a batch that failed; their other rows need not be computed."""
         failure = error if isinstance(error, ServiceError) else EngineError(f"the engine failed unexpectedly: {error}")
         logger.error("a batch of %s failed: %s", lane.encoder, error, exc_info=error)
-        for _, work, _ in parts:
-            _fail(work, failure)
-        self._scheduler.remove(lane, [number for number, _, _ in parts])
+        for work, rows in parts:
+            work.fail(failure)
+            work.launched[rows] = False
+            self._withdraw(work)
 
-    def _observe(self, lane: Lane, batch: RaggedBatch, seconds: float) -> None:
-        steps = int(batch.lengths.max())
-        cells = steps * len(batch)
-        predicted = lane.learn(len(batch), steps, seconds)
-        self._metrics.cost_error_ratio.labels(lane.encoder).observe(abs(seconds - predicted) / max(seconds, 1e-9))
-        self._metrics.compute_seconds.labels(lane.encoder).observe(seconds)
-        self._metrics.batch_sequences.labels(lane.encoder).observe(len(batch))
-        self._metrics.batch_padding_ratio.labels(lane.encoder).observe(1 - batch.tokens / cells)
-        self._metrics.padded_tokens.labels(lane.encoder).inc(cells - batch.tokens)
-        self._metrics.sequences.labels(lane.encoder).inc(len(batch))
-        self._metrics.tokens.labels(lane.encoder).inc(batch.tokens)
+    def _observe(self, lane: Lane, batch: RaggedBatch, slots: int, seconds: float) -> None:
+        metrics = self._metrics.of(lane.encoder)
+        cells = batch.tokens if lane.engine.info.packed else len(batch) * int(batch.lengths.max())
+        if slots == 1:
+            # The profile is of runs on one slot; more of them is a kindness that it need not know of.
+            predicted = lane.learn(len(batch), int(batch.lengths.max()), seconds)
+            metrics.cost_error_ratio.observe(abs(seconds - predicted) / max(seconds, 1e-9))
+        metrics.compute_seconds.observe(seconds)
+        metrics.batch_sequences.observe(len(batch))
+        metrics.batch_padding_ratio.observe(1 - batch.tokens / cells)
+        metrics.padded_tokens.inc(cells - batch.tokens)
+        metrics.sequences.inc(len(batch))
+        metrics.tokens.inc(batch.tokens)
 
-    def _show_queue(self, lane: Lane) -> None:
-        waiting = [each.waiting for each in self._scheduler.lanes if each.encoder == lane.encoder]
-        self._metrics.queue_sequences.labels(lane.encoder).set(sum(map(len, waiting)))
-        self._metrics.queue_tokens.labels(lane.encoder).set(sum(int(each.length.sum()) for each in waiting))
+    def _show_queue(self) -> None:
+        """Let a scrape read how much waits."""
+        for encoder in {lane.encoder for lane in self._scheduler.lanes}:
+            lanes = [lane for lane in self._scheduler.lanes if lane.encoder == encoder]
+            self._metrics.queue_sequences.labels(encoder).set_function(partial(_waiting_sequences, lanes))
+            self._metrics.queue_tokens.labels(encoder).set_function(partial(_waiting_tokens, lanes))
 
 
-def _fail(work: _Work, error: ServiceError) -> None:
-    if not work.future.done():
-        work.future.set_exception(error)
+def _waiting_sequences(lanes: Sequence[Lane]) -> float:
+    return float(sum(len(lane.waiting) for lane in lanes))
+
+
+def _waiting_tokens(lanes: Sequence[Lane]) -> float:
+    return float(sum(int(lane.waiting.length.sum()) for lane in lanes))

@@ -64,8 +64,7 @@ class CallRecord:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is not None and self.code is grpc.StatusCode.UNKNOWN:
             self.code = grpc.StatusCode.CANCELLED if not issubclass(kind, Exception) else grpc.StatusCode.INTERNAL
-        self._metrics.requests.labels(self.encoder, self._method, self.code.name).inc()
-        self._metrics.request_seconds.labels(self.encoder, self._method).observe(self.seconds)
+        self._metrics.count_call(self.encoder, self._method, self.code.name, self.seconds)
 
     def name(self, encoder: ServedEncoder) -> None:
         """Note which encoder answers."""

@@ -2,6 +2,7 @@ import promql_parser
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
+from service.histogram import ArrayHistogram
 from service.metrics import Metrics
 from tests.deploy.queries import alert_expressions, dashboard_queries, selectors
 
@@ -13,9 +14,14 @@ SUFFIXES = ("_bucket", "_sum", "_count", "_total")
 
 def labels_by_metric() -> dict[str, set[str]]:
     """Labels of each of the server's own metrics, by name without suffix."""
-    metrics = [metric for metric in vars(Metrics()).values() if isinstance(metric, MetricWrapperBase)]
-    # The library tells the labels of a metric only once it has samples.
-    return {next(iter(metric.describe())).name: set(metric._labelnames) for metric in metrics}
+    found = {}
+    for metric in vars(Metrics()).values():
+        # The library tells the labels of a metric only once it has samples.
+        if isinstance(metric, MetricWrapperBase):
+            found[next(iter(metric.describe())).name] = set(metric._labelnames)
+        elif isinstance(metric, ArrayHistogram):
+            found[next(iter(metric.describe())).name] = set(metric.label_names)
+    return found
 
 
 LABELS = labels_by_metric()

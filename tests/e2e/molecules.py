@@ -23,3 +23,8 @@ def molecules(count: int) -> list[str]:
         for chain, (core, group) in zip(chains, itertools.cycle(itertools.product(CORES, GROUPS)))
     )
     return list(itertools.islice(endless, count))
+
+
+def chains(count: int, atoms: int) -> list[bytes]:
+    """So many different SMILES of as many atoms each, at least 16: work that cannot be shared."""
+    return [f"{number:0{atoms}b}".replace("0", "C").replace("1", "N").encode() for number in range(count)]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from bundle.bundle import Bundle
-from tests.e2e.molecules import molecules
-from tests.e2e.server_process import MODELS, ServerProcess
+from tests.e2e.molecules import chains, molecules
+from tests.e2e.server_process import MODELS, ServerProcess, running
 
 
 def encode(stub: EncoderServiceStub, sequences: list[str] | list[bytes], **options: Any) -> pb.EncodeResponse:
@@ -162,7 +162,7 @@ def test_bytes_that_are_no_message_are_an_invalid_argument_and_no_traceback(
 
 
 def test_a_deadline_that_cannot_be_met_ends_the_call(stub: EncoderServiceStub) -> None:
-    request = pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 16_000)
+    request = pb.EncodeRequest(encoder="smiles", sequences=chains(16_000, 200))
     with pytest.raises(grpc.RpcError) as caught:
         stub.Encode(request, timeout=0.5)
     assert status(caught.value)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -226,3 +226,18 @@ COUNTED = [
     "birnn_batch_sequences_sum",
     "birnn_sequence_length_count",
 ]
+
+
+def test_a_repeated_sequence_comes_from_the_cache_and_is_the_same_to_the_bit() -> None:
+    strings = [molecule.encode() for molecule in molecules(60)]
+    with running(MODELS, "--cache-mib", "8") as server, grpc.insecure_channel(server.address) as channel:
+        stub = EncoderServiceStub(channel)
+        first = stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=strings[:40]))
+        again = stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"", *strings]))
+        width = first.shape[1] * 4
+        assert again.embeddings[width : 41 * width] == first.embeddings
+        assert [error.index for error in again.errors] == [0]
+        assert server.metric("birnn_cache_hits_total", encoder="smiles") == 40
+        assert server.metric("birnn_cache_misses_total", encoder="smiles") == 60
+        assert server.metric("birnn_cache_bytes") > 60 * width
+        assert server.metric("birnn_sequences_total", encoder="smiles") == 60

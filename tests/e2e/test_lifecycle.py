@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+from tests.e2e.molecules import chains
 from tests.e2e.server_process import MODELS, ServerProcess, failure, running
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -44,7 +45,7 @@ def test_reflection_lists_both_services(server: ServerProcess) -> None:
 def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly() -> None:
     with running() as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 800))
+        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(800, 200)))
         while not server.metric("birnn_batch_sequences_count", encoder="smiles"):
             time.sleep(0.01)
         server.terminate()
@@ -61,7 +62,7 @@ def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly(
 def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -> None:
     with running(MODELS, "--drain-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 250] * 16_000))
+        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(16_000, 250)))
         while not server.metric("birnn_batch_sequences_count", encoder="smiles"):
             time.sleep(0.01)
         server.terminate()
@@ -80,7 +81,7 @@ def test_an_idle_encoder_keeps_proving_itself() -> None:
 
 
 def test_a_cancelled_call_leaves_the_queue(server: ServerProcess, stub: EncoderServiceStub) -> None:
-    call = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 8_000))
+    call = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(8_000, 200)))
     while not server.metric("birnn_queue_sequences", encoder="smiles"):
         time.sleep(0.01)
     call.cancel()
@@ -93,7 +94,7 @@ def test_a_cancelled_call_leaves_the_queue(server: ServerProcess, stub: EncoderS
 def test_under_overload_calls_are_refused_with_a_time_to_retry() -> None:
     with running(MODELS, "--max-backlog-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        large = pb.EncodeRequest(encoder="smiles", sequences=[b"C" * 200] * 4_000)
+        large = pb.EncodeRequest(encoder="smiles", sequences=chains(4_000, 200))
         accepted = stub.Encode.future(large)
         while not server.metric("birnn_queue_sequences", encoder="smiles"):
             time.sleep(0.01)
