@@ -94,12 +94,12 @@ def test_a_cancelled_call_leaves_the_queue(server: ServerProcess, stub: EncoderS
 def test_under_overload_calls_are_refused_with_a_time_to_retry() -> None:
     with running(MODELS, "--max-backlog-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        large = pb.EncodeRequest(encoder="smiles", sequences=chains(4_000, 200))
-        accepted = stub.Encode.future(large)
+        sequences = chains(8_000, 200)
+        accepted = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=sequences[:4_000]))
         while not server.metric("birnn_queue_sequences", encoder="smiles"):
             time.sleep(0.01)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Encode(large)
+            stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=sequences[4_000:]))
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         trailers = {item.key: item.value for item in caught.value.trailing_metadata() or ()}
