@@ -61,6 +61,17 @@ class Verification(_Model):
     provider: str
 
 
+class ReducedPrecision(_Model):
+    """With which errors an engine that computes in half precision (fp16, bf16) may serve the bundle.
+
+    `tolerance` is the largest absolute error against the float64 reference, `min_cosine` the least cosine of any
+    encoding to its reference.
+    """
+
+    tolerance: Annotated[float, Field(gt=0, le=0.1)]
+    min_cosine: Annotated[float, Field(ge=0.99, lt=1)] = 0.9999
+
+
 class Training(_Model):
     """Where the weights come from: data, the command, the objective, how many sequences, what came out."""
 
@@ -75,7 +86,8 @@ class Manifest(_Model):
     """Everything a server or a reader must know about a bundle.
 
     `dimension` is the width of a pooled encoding, `token_dimension` that of a per-token one. `tolerance` is the largest
-    absolute error against the float64 reference with which an engine may serve the bundle.
+    absolute error against the float64 reference with which an engine may serve the bundle in float32;
+    `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
     """
 
     schema_version: Literal[1] = 1
@@ -99,6 +111,7 @@ class Manifest(_Model):
     graphs: Graphs = Graphs()
     golden: FileName = "golden.safetensors"
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
+    reduced_precision: ReducedPrecision | None = None
     verification: Verification
     training: Training
     files: dict[FileName, Annotated[str, Field(pattern=re.compile(r"^[0-9a-f]{64}$"))]]

@@ -32,6 +32,15 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where encoders run. `auto` takes CUDA where it works and says what it chose."
     )
+    engine: Literal["auto", "onnxruntime", "native"] = Field(
+        "auto",
+        description="What runs encoders. `auto` takes the native engine on a CPU where it is built and can run them.",
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Of the arithmetic: bf16 exists on CPUs with the native engine, fp16 on CUDA, both only where the "
+        "bundle allows it. `auto` takes what is fastest among the allowed.",
+    )
     slots: Count | None = Field(
         None, description="Batches that run at the same time; by default one per core on a CPU, two on a GPU."
     )
