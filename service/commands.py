@@ -13,13 +13,20 @@ from pydantic.fields import FieldInfo
 from bundle.bundle import Bundle
 from bundle.errors import BundleError
 from service.encoders import find_bundles
+from service.engine.engine import Device, EngineName, Precision
 from service.engine.loading import load_engine
 from service.errors import StartupError
 from service.server import Server
 from service.settings import ENV_PREFIX, Settings, load_settings
 
 DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to run it."
+    "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True, help="Where to run it."
+)
+ENGINE = click.option(
+    "--engine", type=click.Choice(get_args(EngineName)), default="auto", show_default=True, help="What runs it."
+)
+PRECISION = click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True, help="Of its arithmetic."
 )
 
 
@@ -107,16 +114,18 @@ def list_models(folder: Path) -> None:
 @models.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @DEVICE
-def verify(bundle: Path, device: Literal["auto", "cpu", "cuda"]) -> None:
-    """Check a bundle's digests, and its encodings on this machine's provider against the recorded golden ones."""
+@ENGINE
+@PRECISION
+def verify(bundle: Path, device: Device, engine: EngineName, precision: Precision) -> None:
+    """Check a bundle's digests, and its encodings on this machine's engine against the recorded golden ones."""
     try:
         loaded = Bundle.load(bundle)
-        proven = load_engine(loaded, device)
+        proven = load_engine(loaded, device, engine=engine, precision=precision)
     except (BundleError, StartupError) as error:
         raise click.ClickException(str(error)) from error
     info = proven.engine.info
     click.echo(
         f"{loaded.label}: good. {len(loaded.manifest.files)} files match their digests; {info.engine} on {info.device} "
-        f"({proven.choice}) agrees with float64 PyTorch to {proven.report.pooled:.1e} (pooled) and "
-        f"{proven.report.tokens:.1e} (tokens), tolerance {loaded.manifest.tolerance:g}"
+        f"({proven.choice}), {info.precision}, agrees with float64 PyTorch to {proven.report.pooled:.1e} (pooled) and "
+        f"{proven.report.tokens:.1e} (tokens), least cosine {proven.report.cosine:.7f}"
     )

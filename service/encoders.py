@@ -149,7 +149,14 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
     manifest = bundle.manifest
     if (path.parent.name, path.name) != (manifest.name, str(manifest.version)):
         raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")
-    proven = load_engine(bundle, settings.device, slots=settings.slots, gpu_memory_mib=settings.gpu_memory_mib)
+    proven = load_engine(
+        bundle,
+        settings.device,
+        engine=settings.engine,
+        precision=settings.precision,
+        slots=settings.slots,
+        gpu_memory_mib=settings.gpu_memory_mib,
+    )
     engine = proven.engine
     widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}
     lanes = {
@@ -158,10 +165,12 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
     }
     cost = lanes[Output.POOLED].cost
     logger.info(
-        "encoder %s: %s, %s on %s (%s); golden vectors agree to %.1e; a lone sequence of 48 tokens takes about %.2g ms",
+        "encoder %s: %s, %s in %s on %s (%s); golden vectors agree to %.1e; "
+        "a lone sequence of 48 tokens takes about %.2g ms",
         bundle.label,
         manifest.architecture,
         engine.info.engine,
+        engine.info.precision,
         engine.info.device,
         proven.choice,
         max(proven.report.pooled, proven.report.tokens),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.engine.engine import Device, EngineName, Precision
 from service.errors import StartupError
 
 ENV_PREFIX = "BIRNN_"
@@ -29,14 +30,14 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 takes a free one.")
     metrics_port: Port = Field(8002, description="HTTP port of /metrics, /healthz and /readyz; 0 takes a free one.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Device = Field(
         "auto", description="Where encoders run. `auto` takes CUDA where it works and says what it chose."
     )
-    engine: Literal["auto", "onnxruntime", "native"] = Field(
+    engine: EngineName = Field(
         "auto",
         description="What runs encoders. `auto` takes the native engine on a CPU where it is built and can run them.",
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    precision: Precision = Field(
         "fp32",
         description="Of the arithmetic: bf16 exists on CPUs with the native engine, fp16 on CUDA, both only where the "
         "bundle allows it. `auto` takes what is fastest among the allowed.",

@@ -40,10 +40,10 @@ MAY_IMPORT = {
     "bundle": {"bundle"},
     "birnn": {"birnn"},
     "export": {"export", "bundle"},
-    "service": {"service", "bundle", "birnn.v1", "birnn.openinference"},
+    "native": {"native"},
+    "service": {"service", "bundle", "native", "birnn.v1", "birnn.openinference"},
     "loadtest": {"loadtest", "birnn"},
 }
-TORCH_FREE = ["bundle", "birnn", "service", "loadtest"]
 
 
 def imports(path: Path) -> set[str]:

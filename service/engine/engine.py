@@ -2,12 +2,17 @@
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.ragged import RaggedBatch
+
+# What can be asked for; `auto` leaves it to the server.
+Device = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "onnxruntime", "native"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Output(enum.Enum):

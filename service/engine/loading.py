@@ -1,54 +1,123 @@
-"""From a bundle to an engine that is proven to serve it, on the device asked for."""
+"""From a bundle to an engine that is proven to serve it, on the device and at the precision asked for."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import onnxruntime as ort
 
 from bundle.bundle import Bundle
-from service.engine.engine import Engine
+from service.engine.engine import Device, Engine, EngineName, Precision
 from service.engine.gate import GateReport, pass_gate
 from service.engine.onnx_engine import CPU, CUDA, OnnxEngine, missing_cuda_hint
 from service.errors import StartupError
 
-Device = Literal["auto", "cpu", "cuda"]
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What was asked for; see `load_engine`."""
+
+    device: Device
+    engine: EngineName
+    precision: Precision
+    slots: int | None
+    gpu_memory_mib: int
 
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """An engine that has passed the gate, and how `auto` came to choose its device."""
+    """An engine that has passed the gate, and how `auto` came to choose it."""
 
     engine: Engine
     report: GateReport
     choice: str
 
 
-def load_engine(bundle: Bundle, device: Device, *, slots: int | None = None, gpu_memory_mib: int = 4096) -> Proven:
-    """Load `bundle` on `device` and prove it.
+def load_engine(
+    bundle: Bundle,
+    device: Device = "auto",
+    *,
+    engine: EngineName = "auto",
+    precision: Precision = "fp32",
+    slots: int | None = None,
+    gpu_memory_mib: int = 4096,
+) -> Proven:
+    """Load `bundle` as asked and prove it.
+
+    Args:
+        bundle: The bundle.
+        device: Where to run it.
+        engine: What runs it.
+        precision: Of the arithmetic.
+        slots: Batches that run at the same time; by default what the engine does best.
+        gpu_memory_mib: Most GPU memory for the encoder.
 
     Raises:
-        StartupError: The device does not work, recurrent nodes ran elsewhere, or encodings disagree with the golden
-            ones.
+        StartupError: What was asked for does not work or contradicts itself, recurrent nodes ran elsewhere, or
+            encodings disagree with the golden ones.
     """
-    if device == "cpu":
-        return _prove(bundle, CPU, "asked for", slots, gpu_memory_mib)
+    choice = _Choice(device, engine, precision, slots, gpu_memory_mib)
+    if choice.device == "cpu" or choice.engine == "native":
+        if choice.device == "cuda":
+            raise StartupError("--engine native runs on CPUs only; leave out --device cuda or --engine native")
+        return _on_cpu(bundle, choice, "asked for")
     if CUDA not in ort.get_available_providers():
-        if device == "cuda":
+        if choice.device == "cuda":
             raise StartupError(f"--device cuda: no CUDA in this onnxruntime. {missing_cuda_hint()}")
-        return _prove(bundle, CPU, "this onnxruntime has no CUDA", slots, gpu_memory_mib)
+        return _on_cpu(bundle, choice, "this onnxruntime has no CUDA")
     ort.preload_dlls()
-    if device == "cuda":
-        return _prove(bundle, CUDA, "asked for", slots, gpu_memory_mib)
+    if choice.device == "cuda":
+        return _on_cuda(bundle, choice, "asked for")
     try:
-        return _prove(bundle, CUDA, "CUDA works", slots, gpu_memory_mib)
+        return _on_cuda(bundle, choice, "CUDA works")
     except StartupError as error:
-        return _prove(bundle, CPU, f"CUDA does not work: {error}", slots, gpu_memory_mib)
+        return _on_cpu(bundle, choice, f"CUDA does not work: {error}")
 
 
-def _prove(bundle: Bundle, provider: str, choice: str, slots: int | None, gpu_memory_mib: int) -> Proven:
-    engine = OnnxEngine(bundle, provider, slots=slots, gpu_memory_mib=gpu_memory_mib)
+def _on_cpu(bundle: Bundle, choice: _Choice, why: str) -> Proven:
+    """The native engine where it can, onnxruntime where that is left open and it cannot."""
+    if choice.precision == "fp16":
+        raise StartupError(f"{bundle.label}: --precision fp16 needs CUDA; this is a CPU ({why})")
+    if choice.engine == "onnxruntime":
+        return _onnxruntime(bundle, CPU, choice, why)
+    try:
+        return _native(bundle, choice, why)
+    except StartupError as error:
+        if choice.engine == "native" or choice.precision == "bf16":
+            raise
+        return _onnxruntime(bundle, CPU, choice, f"{why}; {error}")
+
+
+def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
+    """The native engine; at precision `auto` in bf16 where the manifest allows it, and it passes the gate."""
+    try:
+        from service.engine.native_engine import NativeEngine, is_fast
+    except ImportError as error:
+        raise StartupError(f"{bundle.label}: the native engine is not installed: {error}") from error
+    if choice.engine == "auto" and choice.precision != "bf16" and not is_fast():
+        raise StartupError("the native engine knows no vector instructions of this processor")
+    if choice.precision == "bf16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
+        try:
+            engine = NativeEngine(bundle, precision="bf16", slots=choice.slots)
+            return Proven(engine, pass_gate(bundle, engine), why)
+        except StartupError as error:
+            if choice.precision == "bf16":
+                raise
+            why = f"{why}; {error}"
+    engine = NativeEngine(bundle, slots=choice.slots)
+    return Proven(engine, pass_gate(bundle, engine), why)
+
+
+def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
+    if choice.precision == "bf16":
+        raise StartupError(f"{bundle.label}: --precision bf16 needs the native engine, on a CPU; CUDA has fp16")
+    return _onnxruntime(bundle, CUDA, choice, why)
+
+
+def _onnxruntime(bundle: Bundle, provider: str, choice: _Choice, why: str) -> Proven:
+    if provider == CPU and choice.precision == "bf16":
+        raise StartupError(f"{bundle.label}: onnxruntime has no bf16 on CPUs; use --engine native or --precision fp32")
+    engine = OnnxEngine(bundle, provider, slots=choice.slots, gpu_memory_mib=choice.gpu_memory_mib)
     report = pass_gate(bundle, engine)
     strays = {node: found for node, found in engine.placement().items() if found != provider}
     if strays:
         raise StartupError(f"{bundle.label}: asked for {provider}, but onnxruntime ran {strays}")
-    return Proven(engine, report, choice)
+    return Proven(engine, report, why)

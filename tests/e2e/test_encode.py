@@ -179,7 +179,7 @@ def test_encoders_are_listed_with_what_a_caller_needs(stub: EncoderServiceStub) 
         "smiles",
     )
     assert smiles.device == "cpu"
-    assert smiles.engine.startswith("onnxruntime")
+    assert smiles.engine.startswith(("native", "onnxruntime"))
     assert smiles.ready
     assert listed["text"].tokenizer == "text"
 

@@ -1,0 +1,306 @@
+#include "encoder.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace birnn {
+
+namespace {
+
+// Tokens that are worked on together, unless one row alone has more: what bounds the memory of a run.
+constexpr int64_t TOKENS_TOGETHER = 4096;
+constexpr int64_t LARGEST_SIZE = 1 << 16;
+constexpr int64_t LARGEST_VOCABULARY = 1 << 24;
+
+int64_t rounded_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+void check_between(const char* what, int64_t value, int64_t least, int64_t most) {
+    if (value < least || value > most) {
+        throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + ", between " + std::to_string(least) +
+                                    " and " + std::to_string(most) + " expected");
+    }
+}
+
+}  // namespace
+
+// Some rows of a batch, the longest first, and where their tokens lie in a workspace.
+struct Encoder::Rows {
+    const int64_t* places;  // number in the batch
+    int64_t count;
+    std::vector<int64_t> lengths, bases, token_places;
+    int64_t tokens = 0;
+
+    Rows(const Batch& batch, const int64_t* places, int64_t count) : places(places), count(count) {
+        for (int64_t row = 0; row < count; row++) {
+            const int64_t first = batch.offsets[places[row]];
+            lengths.push_back(batch.offsets[places[row] + 1] - first);
+            token_places.push_back(first);
+            bases.push_back(tokens);
+            tokens += lengths.back();
+        }
+    }
+};
+
+struct Workspace {
+    struct Direction {
+        Buffer state[2], operand[2], cell_state, update, reset_state, reset_operand, products;
+    };
+    Direction directions[2];
+    Buffer ids;        // of the tokens, where there is a table
+    Buffer inputs[2];  // of the layers, as they are multiplied: one read, the other written
+};
+
+Encoder::Encoder(const Kernels& kernels, bool bf16, const Model& model)
+    : kernels_(kernels), bf16_(bf16), cell_(model.cell), gates_(gates_of(model.cell)), layers_(model.layers),
+      hidden_(model.hidden), padded_(rounded_up(model.hidden, kernels.lanes)), inputs_(rounded_up(model.input_size, 2)),
+      input_size_(model.input_size), vocabulary_(model.vocabulary), panels_(static_cast<int>(padded_ / kernels.lanes)) {
+    check_between("the cell", static_cast<int64_t>(model.cell), 0, 4);
+    check_between("the number of layers", model.layers, 1, 64);
+    check_between("the hidden size", model.hidden, 1, LARGEST_SIZE);
+    check_between("the input size", model.input_size, 1, LARGEST_SIZE);
+    check_between("the vocabulary", model.vocabulary, 0, LARGEST_VOCABULARY);
+    if (bf16 && !kernels.walk_bf16) throw std::invalid_argument(std::string(kernels.name) + " cannot multiply bf16");
+    const int64_t table_bytes = 2 * vocabulary_ * gates_ * padded_ * static_cast<int64_t>(sizeof(float));
+    table_ = vocabulary_ && table_bytes <= model.most_table_bytes;
+    weights_.resize(static_cast<size_t>(2 * layers_));
+    if (bf16) {
+        pack_layers<uint16_t>(model);
+    } else {
+        pack_layers<float>(model);
+    }
+}
+
+Encoder::~Encoder() = default;
+
+template <class Operand>
+void Encoder::pack_layers(const Model& model) {
+    const int64_t G = gates_, H = hidden_;
+    const Columns recurrent{H, H, H, padded_};
+    std::vector<float> bias(static_cast<size_t>(G * H));
+    for (int layer = 0; layer < layers_; layer++) {
+        const Columns inputs = layer ? Columns{2 * H, H, padded_, 2 * padded_} : Columns{input_size_, input_size_, 0, inputs_};
+        for (int direction = 0; direction < 2; direction++) {
+            DirectionWeights& weights = weights_[static_cast<size_t>(2 * layer + direction)];
+            const float* W = model.W[layer] + direction * G * H * inputs.model;
+            const float* R = model.R[layer] + direction * G * H * H;
+            std::fill(bias.begin(), bias.end(), 0.0f);
+            if (const float* B = model.B[layer]) {
+                const float *of_input = B + direction * 2 * G * H, *of_state = of_input + G * H;
+                for (int64_t i = 0; i < G * H; i++) bias[static_cast<size_t>(i)] = of_input[i];
+                // The hidden bias of gru's candidate is reset, and cannot join the input's.
+                const int64_t joined = cell_ == Cell::gru ? 2 * H : G * H;
+                for (int64_t i = 0; i < joined; i++) bias[static_cast<size_t>(i)] += of_state[i];
+                if (cell_ == Cell::gru) pack_bias(of_state + 2 * H, 1, H, kernels_.lanes, weights.candidate_bias);
+            } else if (cell_ == Cell::gru) {
+                pack_bias(bias.data(), 1, H, kernels_.lanes, weights.candidate_bias);
+            }
+            pack_bias(bias.data(), gates_, H, kernels_.lanes, weights.bias);
+            if (cell_ == Cell::gru_reset_first) {
+                pack<Operand>(R, 0, 2, H, recurrent, kernels_.lanes, weights.recurrent);
+                pack<Operand>(R, 2, 1, H, recurrent, kernels_.lanes, weights.candidate);
+            } else {
+                pack<Operand>(R, 0, gates_, H, recurrent, kernels_.lanes, weights.recurrent);
+            }
+            if (layer == 0 && table_) {
+                // Once and for all: so it may as well be in fp32.
+                Buffer W_fp32, ids;
+                pack<float>(W, 0, gates_, H, inputs, kernels_.lanes, W_fp32);
+                float* embedding = ids.room<float>(static_cast<size_t>(vocabulary_ * inputs_));
+                std::memset(embedding, 0, static_cast<size_t>(vocabulary_ * inputs_) * sizeof(float));
+                for (int64_t id = 0; id < vocabulary_; id++) {
+                    convert(model.embedding + id * input_size_, input_size_, embedding + id * inputs_);
+                }
+                float* table = weights.table.room<float>(static_cast<size_t>(vocabulary_ * gates_ * padded_));
+                kernels_.product_fp32({gates_, panels_, static_cast<int>(inputs_), W_fp32.values<float>(),
+                                       weights.bias.values<float>(), embedding, vocabulary_, table});
+            } else {
+                pack<Operand>(W, 0, gates_, H, inputs, kernels_.lanes, weights.input);
+            }
+        }
+    }
+    if (vocabulary_ && !table_) {
+        Operand* embedding = embedding_.room<Operand>(static_cast<size_t>(vocabulary_ * inputs_));
+        std::memset(static_cast<void*>(embedding), 0, static_cast<size_t>(vocabulary_ * inputs_) * sizeof(Operand));
+        for (int64_t id = 0; id < vocabulary_; id++) {
+            convert(model.embedding + id * input_size_, input_size_, embedding + id * inputs_);
+        }
+    }
+}
+
+size_t Encoder::bytes() const {
+    size_t total = embedding_.bytes();
+    for (const DirectionWeights& weights : weights_) total += weights.bytes();
+    return total;
+}
+
+void Encoder::run(const Batch& batch, Output output, int threads, float* out) {
+    check_between("the number of rows", batch.rows, 1, INT32_MAX);
+    check_between("the output", static_cast<int64_t>(output), 0, 4);
+    if (batch.offsets[0] != 0) throw std::invalid_argument("offsets must begin with 0");
+    for (int64_t row = 0; row < batch.rows; row++) {
+        check_between("the length of a sequence", batch.offsets[row + 1] - batch.offsets[row], 1, INT32_MAX);
+    }
+    if (vocabulary_ ? !batch.ids : !batch.features) {
+        throw std::invalid_argument(vocabulary_ ? "this encoder reads ids" : "this encoder reads features");
+    }
+    if (vocabulary_) {
+        for (int64_t token = 0; token < batch.offsets[batch.rows]; token++) {
+            check_between("an id", batch.ids[token], 0, vocabulary_ - 1);
+        }
+    }
+    std::vector<int64_t> order(static_cast<size_t>(batch.rows));
+    std::iota(order.begin(), order.end(), 0);
+    auto length = [&](int64_t row) { return batch.offsets[row + 1] - batch.offsets[row]; };
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
+
+    std::unique_ptr<Workspace> work = borrow();
+    for (int64_t first = 0; first < batch.rows;) {
+        int64_t next = first, tokens = 0;
+        do {
+            tokens += length(order[static_cast<size_t>(next++)]);
+        } while (next < batch.rows && tokens + length(order[static_cast<size_t>(next)]) <= TOKENS_TOGETHER);
+        const Rows rows(batch, order.data() + first, next - first);
+        if (bf16_) {
+            run_rows<uint16_t>(batch, rows, output, threads, out, *work);
+        } else {
+            run_rows<float>(batch, rows, output, threads, out, *work);
+        }
+        first = next;
+    }
+    give_back(std::move(work));
+}
+
+template <class Operand>
+void Encoder::run_rows(const Batch& batch, const Rows& rows, Output output, int threads, float* out, Workspace& work) {
+    gather<Operand>(batch, rows, work);
+    // Reserved here, by one thread and in the type that is multiplied: the walks only use it.
+    const size_t states = static_cast<size_t>(rows.count * padded_);
+    for (Workspace::Direction& direction : work.directions) {
+        for (int side = 0; side < 2; side++) {
+            direction.state[side].room<float>(states);
+            if (bf16_) direction.operand[side].room<Operand>(states);
+        }
+        if (cell_ == Cell::lstm) direction.cell_state.room<float>(states);
+        if (cell_ == Cell::gru_reset_first) {
+            direction.update.room<float>(states);
+            direction.reset_state.room<float>(states);
+            if (bf16_) direction.reset_operand.room<Operand>(states);
+        }
+        if (layers_ > 1 || !table_) direction.products.room<float>(static_cast<size_t>(rows.tokens * gates_ * padded_));
+    }
+    for (int layer = 0; layer < layers_; layer++) {
+        if (layer + 1 < layers_) {
+            work.inputs[(layer + 1) & 1].room<Operand>(static_cast<size_t>(rows.tokens * 2 * padded_));
+        }
+        auto forward = [&] { walk(layer, 0, rows, output, out, work); };
+        auto backward = [&] { walk(layer, 1, rows, output, out, work); };
+        if (threads > 1) {
+            {
+                std::lock_guard<std::mutex> lock(mutex_);
+                if (!companion_) companion_ = std::make_unique<Companion>();
+            }
+            companion_->run(forward, backward);
+        } else {
+            forward();
+            backward();
+        }
+    }
+}
+
+// Brings what the first layer reads into the workspace, in the order of `rows`.
+template <class Operand>
+void Encoder::gather(const Batch& batch, const Rows& rows, Workspace& work) {
+    if (table_) {
+        int32_t* ids = work.ids.room<int32_t>(static_cast<size_t>(rows.tokens));
+        for (int64_t row = 0; row < rows.count; row++) {
+            const size_t r = static_cast<size_t>(row);
+            std::copy_n(batch.ids + rows.token_places[r], rows.lengths[r], ids + rows.bases[r]);
+        }
+        return;
+    }
+    Operand* inputs = work.inputs[0].room<Operand>(static_cast<size_t>(rows.tokens * inputs_));
+    const Operand* embedding = embedding_.values<Operand>();
+    for (int64_t row = 0; row < rows.count; row++) {
+        const size_t r = static_cast<size_t>(row);
+        for (int64_t step = 0; step < rows.lengths[r]; step++) {
+            Operand* to = inputs + (rows.bases[r] + step) * inputs_;
+            const int64_t token = rows.token_places[r] + step;
+            if (vocabulary_) {
+                std::copy_n(embedding + batch.ids[token] * inputs_, inputs_, to);
+            } else {
+                convert(batch.features + token * input_size_, input_size_, to);
+                std::fill(to + input_size_, to + inputs_, Operand{});
+            }
+        }
+    }
+}
+
+void Encoder::walk(int layer, int direction, const Rows& rows, Output output, float* out, Workspace& work) {
+    const DirectionWeights& weights = weights_[static_cast<size_t>(2 * layer + direction)];
+    Workspace::Direction& mine = work.directions[direction];
+    Walk walk{};
+    walk.cell = cell_;
+    walk.backward = direction == 1;
+    walk.hidden = static_cast<int>(hidden_);
+    walk.panels = panels_;
+    walk.recurrent = weights.recurrent.values<void>();
+    walk.candidate = weights.candidate.values<void>();
+    walk.candidate_bias = weights.candidate_bias.values<float>();
+    walk.rows = static_cast<int>(rows.count);
+    walk.lengths = rows.lengths.data();
+    walk.bases = rows.bases.data();
+    if (layer == 0 && table_) {
+        walk.products = weights.table.values<float>();
+        walk.index = work.ids.values<int32_t>();
+    } else {
+        const int inputs = static_cast<int>(layer ? 2 * padded_ : inputs_);
+        float* products = mine.products.room<float>(0);
+        (bf16_ ? kernels_.product_bf16 : kernels_.product_fp32)(
+            {gates_, panels_, inputs, weights.input.values<void>(), weights.bias.values<float>(),
+             work.inputs[layer & 1].values<void>(), rows.tokens, products});
+        walk.products = products;
+    }
+    for (int side = 0; side < 2; side++) {
+        walk.state[side] = mine.state[side].room<float>(0);
+        walk.operand[side] = bf16_ ? static_cast<void*>(mine.operand[side].room<uint16_t>(0)) : walk.state[side];
+    }
+    walk.cell_state = mine.cell_state.room<float>(0);
+    walk.update = mine.update.room<float>(0);
+    walk.reset_state = mine.reset_state.room<float>(0);
+    walk.reset_operand = bf16_ ? static_cast<void*>(mine.reset_operand.room<uint16_t>(0)) : walk.reset_state;
+
+    walk.places = rows.places;
+    walk.token_places = rows.token_places.data();
+    if (layer + 1 < layers_) {
+        Buffer& next = work.inputs[(layer + 1) & 1];
+        walk.next = bf16_ ? static_cast<void*>(next.room<uint16_t>(0) + direction * padded_) : next.room<float>(0) + direction * padded_;
+        walk.next_stride = 2 * padded_;
+    } else {
+        float* mine_of_out = out + direction * hidden_;
+        walk.pooled_stride = width(output);
+        walk.steps_stride = 2 * hidden_;
+        if (output == Output::last) walk.last = mine_of_out;
+        if (output == Output::mean || output == Output::mean_maximum) walk.mean = mine_of_out;
+        if (output == Output::maximum) walk.maximum = mine_of_out;
+        if (output == Output::mean_maximum) walk.maximum = mine_of_out + 2 * hidden_;
+        if (output == Output::tokens) walk.steps = mine_of_out;
+    }
+    (bf16_ ? kernels_.walk_bf16 : kernels_.walk_fp32)(walk);
+}
+
+std::unique_ptr<Workspace> Encoder::borrow() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (resting_.empty()) return std::make_unique<Workspace>();
+    std::unique_ptr<Workspace> work = std::move(resting_.back());
+    resting_.pop_back();
+    return work;
+}
+
+void Encoder::give_back(std::unique_ptr<Workspace> work) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    resting_.push_back(std::move(work));
+}
+
+}  // namespace birnn

@@ -1,0 +1,82 @@
+// A bidirectional recurrent encoder: layers of two directions over a ragged batch, and pooling.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "companion.hpp"
+#include "weights.hpp"
+
+namespace birnn {
+
+enum class Output : int32_t { last = 0, mean = 1, maximum = 2, mean_maximum = 3, tokens = 4 };
+
+// The model in the layout of the ONNX operators, gates in their order (GRU z,r,h; LSTM i,o,f,c); all float32.
+struct Model {
+    Cell cell;
+    int32_t layers;
+    int64_t hidden;            // H
+    int64_t input_size;        // E: of the embedding, or features
+    int64_t vocabulary;        // V; 0 where inputs are features
+    const float* embedding;    // [V, E]
+    const float* const* W;     // by layer [2, G H, E or 2 H]
+    const float* const* R;     // by layer [2, G H, H]
+    const float* const* B;     // by layer [2, 2 G H], or null
+    int64_t most_table_bytes;  // of memory that the first layer's products of all ids may take
+};
+
+// Sequences back to back: `offsets` [rows + 1] into `ids` [tokens] or `features` [tokens, E].
+struct Batch {
+    const int32_t* ids;
+    const float* features;
+    const int64_t* offsets;
+    int64_t rows;
+};
+
+// What one run needs besides the weights; kept for the next run.
+struct Workspace;
+
+class Encoder {
+   public:
+    // Packs the weights for `kernels`; std::invalid_argument for sizes that cannot be.
+    Encoder(const Kernels& kernels, bool bf16, const Model& model);
+    ~Encoder();
+
+    // Encodes a batch into `out`: [rows, width] for pooled outputs, [tokens, 2 H] for tokens. With two `threads` both
+    // directions are walked at the same time. std::invalid_argument where the batch is not as it should be.
+    void run(const Batch& batch, Output output, int threads, float* out);
+
+    int64_t width(Output output) const { return (output == Output::mean_maximum ? 4 : 2) * hidden_; }
+    size_t bytes() const;
+
+   private:
+    struct Rows;
+
+    template <class Operand>
+    void pack_layers(const Model& model);
+    template <class Operand>
+    void run_rows(const Batch& batch, const Rows& rows, Output output, int threads, float* out, Workspace& work);
+    template <class Operand>
+    void gather(const Batch& batch, const Rows& rows, Workspace& work);
+    void walk(int layer, int direction, const Rows& rows, Output output, float* out, Workspace& work);
+    std::unique_ptr<Workspace> borrow();
+    void give_back(std::unique_ptr<Workspace> work);
+
+    const Kernels kernels_;
+    const bool bf16_;
+    const Cell cell_;
+    const int gates_;
+    const int layers_;
+    const int64_t hidden_, padded_, inputs_, input_size_, vocabulary_;
+    const int panels_;
+    bool table_ = false;
+    Buffer embedding_;  // [V][inputs], as it is multiplied; empty where there is a table
+    std::vector<DirectionWeights> weights_;  // by layer and direction
+
+    std::mutex mutex_;  // guards the workspaces at rest
+    std::vector<std::unique_ptr<Workspace>> resting_;
+    std::unique_ptr<Companion> companion_;
+};
+
+}  // namespace birnn

@@ -1,0 +1,88 @@
+// What the instruction sets have in common: what a kernel is told, and which kernels there are.
+//
+// Notation: H hidden size, padded up to whole vectors; G gates; a panel is one vector of hidden columns with all its gates.
+// Weights of a product are packed by panel, then by input k, gate and lane: [panels][K][G][lanes] in fp32, and in bf16
+// [panels][K / 2][G][lanes][2], two consecutive inputs side by side. Products of tokens are [token][panels][G][lanes].
+#pragma once
+
+#include <stdint.h>
+
+namespace birnn {
+
+enum class Cell : int32_t { gru = 0, gru_reset_first = 1, lstm = 2, rnn_tanh = 3, rnn_relu = 4 };
+
+constexpr int gates_of(Cell cell) {
+    return cell == Cell::lstm ? 4 : cell == Cell::gru || cell == Cell::gru_reset_first ? 3 : 1;
+}
+
+// out[token] = bias + W input[token], for all tokens; inputs are fp32 or bf16 like the weights.
+struct Product {
+    int gates;
+    int panels;
+    int inputs;           // K, even
+    const void* weights;  // [panels][K][G][lanes]
+    const float* bias;    // [panels][G][lanes]
+    const void* input;    // [tokens][K]
+    int64_t tokens;
+    float* output;  // [tokens][panels][G][lanes]
+};
+
+// One direction of one layer over all steps of a batch whose rows are sorted, the longest first.
+struct Walk {
+    Cell cell;
+    bool backward;
+    int hidden;  // H as in the model
+    int panels;  // padded H / lanes
+
+    const void* recurrent;        // R; of gru_reset_first the gates z and r only
+    const void* candidate;        // R of the candidate of gru_reset_first
+    const float* candidate_bias;  // its hidden bias [panels][lanes]; inside the reset product where cell is gru
+
+    int rows;
+    const int64_t* lengths;  // [rows], descending
+    const int64_t* bases;    // [rows]: where each row's tokens begin
+    const float* products;   // W x + b by `index`, [.][panels][G][lanes]
+    const int32_t* index;    // [tokens]: product of each token; null for its own number
+
+    float* state[2];       // h before and after a step [rows][padded H]
+    void* operand[2];      // the same as the kernel multiplies it; the states themselves in fp32
+    float* cell_state;     // c of lstm [rows][padded H]
+    float* update;         // z of gru_reset_first, likewise
+    float* reset_state;    // r * h of gru_reset_first, likewise
+    void* reset_operand;   // the same as it is multiplied
+
+    // What is wanted, null where it is not. `places` are numbers of rows in the caller's order.
+    const int64_t* places;          // [rows]
+    float* last;                    // last state of each row, at place * pooled_stride
+    float* mean;                    // mean over its steps, likewise
+    float* maximum;                 // maximum over its steps, likewise
+    int64_t pooled_stride;
+    float* steps;                   // every state, by token, at (token_places[row] + step) * steps_stride
+    const int64_t* token_places;    // [rows]
+    int64_t steps_stride;
+    void* next;                     // every state as the next layer multiplies it, by token, bases[row] + step
+    int64_t next_stride;
+};
+
+struct Kernels {
+    const char* name;
+    int lanes;
+    // Null where the translation unit has none.
+    void (*product_fp32)(const Product&);
+    void (*walk_fp32)(const Walk&);
+    void (*product_bf16)(const Product&);
+    void (*walk_bf16)(const Walk&);
+};
+
+extern const Kernels portable_kernels;
+#if defined(BIRNN_HAVE_AVX2)
+extern const Kernels avx2_kernels;
+#endif
+#if defined(BIRNN_HAVE_AVX512)
+extern const Kernels avx512_kernels;
+#endif
+#if defined(BIRNN_HAVE_AVX512BF16)
+extern const Kernels avx512bf16_kernels;
+#endif
+
+}  // namespace birnn

@@ -1,0 +1,76 @@
+"""Builds the native kernels, where there is a C++17 compiler; without one everything else is installed all the same.
+
+Each instruction set is compiled from the same sources with flags of its own, and chosen when the library runs. One that
+the compiler does not know is left out. Everything else about the distribution stands in pyproject.toml.
+"""
+
+import os
+import platform
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+SOURCES = "native/src"
+# Additions and multiplications are fused only where the sources ask for it: results must not depend on the optimizer.
+# GCC 12 takes the undefined registers of its own intrinsics for mistakes of their callers.
+FLAGS = [
+    *("-std=c++17", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
+    *("-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),
+]
+AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+X86 = {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512bf16": [*AVX512, "-mavx512bf16"]}
+
+
+class BuildKernels(build_ext):
+    """Compiles each source with its own flags and links them into one library, which is no module of Python's."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """A name without Python's version: the library is loaded by ctypes, and so the same for all."""
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        """None: what is visible says so in the sources."""
+        return []
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile and link."""
+        sets = X86 if platform.machine().lower() in ("x86_64", "amd64") else {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            compiled = dict(zip(sets, pool.map(self._try, sets, sets.values()), strict=True))
+            macros = [(f"BIRNN_HAVE_{name.upper()}", None) for name, objects in compiled.items() if objects]
+            common = pool.map(lambda name: self._compile(name, [], macros), ("portable", "encoder", "library"))
+            objects = [file for files in (*compiled.values(), *common) for file in files]
+        self.compiler.link_shared_object(
+            objects, self.get_ext_fullpath(ext.name), extra_postargs=["-pthread"], target_lang="c++"
+        )
+
+    def _try(self, name: str, flags: list[str]) -> list[str]:
+        """Object files of an instruction set; none where the compiler does not know it."""
+        try:
+            return self._compile(name, flags, [])
+        except CompileError as error:
+            self.announce(f"leaving out {name}: {error}", level=3)
+            return []
+
+    def _compile(self, name: str, flags: Iterable[str], macros: list[tuple[str, str | None]]) -> list[str]:
+        return self.compiler.compile(
+            [f"{SOURCES}/{name}.cpp"], output_dir=self.build_temp, macros=macros, extra_postargs=[*FLAGS, *flags]
+        )
+
+
+class AnyPythonWheel(bdist_wheel):
+    """A wheel with a compiled library that no version of Python is tied to."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Any Python 3, this platform."""
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[Extension("native._kernels", [f"{SOURCES}/library.cpp"], optional=True)],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPythonWheel},
+)

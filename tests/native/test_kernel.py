@@ -1,0 +1,183 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bundle.ragged import offsets_of
+from native.kernel import Cell, Kernel, Layer, Pooling
+from native.library import NativeUnavailableError, instruction_sets
+from tests.native.reference import encode, random_layers
+
+try:
+    SETS = instruction_sets()
+except NativeUnavailableError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+# Every way of computing that this processor has: instruction set, and whether in bf16.
+WAYS = [(name, bf16) for name, has_bf16 in SETS.items() for bf16 in ([False, True] if has_bf16 else [False])]
+TOLERANCE = {False: 2e-6, True: 2e-2}
+VOCABULARY = 11
+
+
+def batch_of(random: np.random.Generator, rows: int, longest: int) -> NDArray[np.int64]:
+    return offsets_of(random.integers(1, longest + 1, rows))
+
+
+def reference(
+    cell: Cell, layers: list[Layer], inputs: NDArray[np.float32], offsets: NDArray[np.int64], pooling: Pooling
+) -> NDArray[np.float64]:
+    sequences = [inputs[start:end].astype(np.float64) for start, end in itertools.pairwise(offsets)]
+    encoded = [encode(cell, layers, sequence, pooling) for sequence in sequences]
+    return np.concatenate(encoded) if pooling is Pooling.TOKENS else np.array(encoded)
+
+
+# Sizes that fill no vector, fill some exactly, and leave a rest; an odd number of inputs.
+@pytest.mark.parametrize(("hidden", "inputs"), [(5, 3), (16, 8), (50, 21)])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", Cell)
+@pytest.mark.parametrize(("name", "bf16"), WAYS)
+def test_every_instruction_set_agrees_with_the_equations_in_float64(
+    name: str, bf16: bool, cell: Cell, layers: int, hidden: int, inputs: int
+) -> None:
+    random = np.random.default_rng(hidden)
+    for bias, source in itertools.product((True, False), ("table", "embedding", "features")):
+        weights = random_layers(random, cell, layers, inputs, hidden, bias)
+        offsets = batch_of(random, int(random.integers(1, 20)), 12)
+        embedding = random.normal(size=(VOCABULARY, inputs)).astype(np.float32)
+        ids = random.integers(0, VOCABULARY, offsets[-1]).astype(np.int32)
+        kernel = Kernel(
+            cell,
+            weights,
+            None if source == "features" else embedding,
+            bf16=bf16,
+            instruction_set=name,
+            most_table_bytes=1 << 24 if source == "table" else 0,
+        )
+        for pooling in Pooling:
+            found = kernel.run(embedding[ids] if source == "features" else ids, offsets, pooling)
+            expected = reference(cell, weights, embedding[ids], offsets, pooling)
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(found, expected, atol=TOLERANCE[bf16], rtol=TOLERANCE[bf16])
+
+
+def make_kernel(name: str, bf16: bool, cell: Cell = Cell.GRU, layers: int = 2, hidden: int = 40) -> Kernel:
+    random = np.random.default_rng(7)
+    embedding = random.normal(size=(VOCABULARY, 9)).astype(np.float32)
+    return Kernel(cell, random_layers(random, cell, layers, 9, hidden), embedding, bf16=bf16, instruction_set=name)
+
+
+@pytest.mark.parametrize(("name", "bf16"), WAYS)
+@pytest.mark.parametrize("cell", Cell)
+def test_a_row_is_the_same_to_the_bit_alone_and_in_any_batch_and_on_two_threads(
+    name: str, bf16: bool, cell: Cell
+) -> None:
+    kernel = make_kernel(name, bf16, cell)
+
+    @given(
+        st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=30), min_size=1, max_size=40), st.data()
+    )
+    @settings(deadline=None, max_examples=25)
+    def check(rows: list[list[int]], data: st.DataObject) -> None:
+        pooling = data.draw(st.sampled_from(Pooling))
+        ids = np.array([number for row in rows for number in row], dtype=np.int32)
+        offsets = offsets_of(np.array([len(row) for row in rows]))
+        together = kernel.run(ids, offsets, pooling, threads=data.draw(st.sampled_from([1, 2])))
+        pieces = offsets if pooling is Pooling.TOKENS else np.arange(len(rows) + 1)
+        for row, sequence in enumerate(rows):
+            alone = kernel.run(np.array(sequence, dtype=np.int32), np.array([0, len(sequence)]), pooling)
+            assert together[pieces[row] : pieces[row + 1]].tobytes() == alone.tobytes()
+
+    check()
+
+
+def test_batches_larger_than_a_workspace_are_cut_without_a_trace() -> None:
+    kernel = make_kernel(next(iter(SETS)), False)
+    random = np.random.default_rng(3)
+    offsets = offsets_of(np.concatenate([random.integers(1, 600, 60), [5000, 1]]))
+    ids = random.integers(0, VOCABULARY, offsets[-1]).astype(np.int32)
+    for pooling in Pooling:
+        together = kernel.run(ids, offsets, pooling)
+        pieces = offsets if pooling is Pooling.TOKENS else np.arange(len(offsets))
+        for row in (0, 17, 60, 61):
+            mine = ids[offsets[row] : offsets[row + 1]]
+            alone = kernel.run(mine, np.array([0, len(mine)]), pooling)
+            assert together[pieces[row] : pieces[row + 1]].tobytes() == alone.tobytes()
+
+
+def test_values_that_are_no_numbers_stay_none() -> None:
+    layers = random_layers(np.random.default_rng(0), Cell.GRU, 1, 4, 16)
+    for cell in (Cell.GRU, Cell.LSTM, Cell.RNN_TANH, Cell.RNN_RELU):
+        layers = random_layers(np.random.default_rng(0), cell, 1, 4, 16)
+        for name in SETS:
+            kernel = Kernel(cell, layers, None, instruction_set=name)
+            features = np.full((3, 4), np.nan, dtype=np.float32)
+            assert np.isnan(kernel.run(features, np.array([0, 3]), Pooling.FINAL)).all()
+
+
+@pytest.mark.parametrize(
+    ("ids", "offsets", "message"),
+    [
+        ([0, VOCABULARY], [0, 2], "an id is 11"),
+        ([0, -1], [0, 2], "an id is -1"),
+        ([0, 1], [0, 0, 2], "the length of a sequence is 0"),
+        ([0, 1], [0, 3, 2], "the length of a sequence is -1"),
+        ([0, 1], [1, 2], "offsets must begin with 0"),
+        ([0, 1], [0, 1], "offsets must end at the tokens"),
+        ([0, 1], [0, 1 << 62], "offsets must end at the tokens"),
+        ([0], [0], "at least one row"),
+        ([], [0, 0], "each row a token"),
+    ],
+)
+def test_a_hostile_batch_is_refused(ids: list[int], offsets: list[int], message: str) -> None:
+    kernel = make_kernel(next(iter(SETS)), False)
+    with pytest.raises(ValueError, match=message):
+        kernel.run(np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int64), Pooling.FINAL)
+
+
+@given(st.lists(st.integers(-3, 40), max_size=40), st.lists(st.integers(-5, 50), max_size=12), st.sampled_from(Pooling))
+@settings(deadline=None, max_examples=500)
+def test_whatever_comes_it_is_encoded_or_refused(ids: list[int], offsets: list[int], pooling: Pooling) -> None:
+    kernel = make_kernel(next(iter(SETS)), False)
+    lengths = np.diff(offsets)
+    good = (
+        len(offsets) > 1
+        and offsets[0] == 0
+        and offsets[-1] == len(ids)
+        and bool((lengths > 0).all())
+        and all(0 <= number < VOCABULARY for number in ids)
+    )
+    try:
+        found = kernel.run(np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int64), pooling)
+    except ValueError:
+        assert not good
+    else:
+        assert good
+        assert np.isfinite(found).all()
+
+
+def test_weights_that_do_not_belong_together_are_refused() -> None:
+    random = np.random.default_rng(0)
+    layers = random_layers(random, Cell.GRU, 2, 9, 16)
+    embedding = random.normal(size=(VOCABULARY, 8)).astype(np.float32)
+    with pytest.raises(ValueError, match="W of layer 0"):
+        Kernel(Cell.GRU, layers, embedding)
+    with pytest.raises(ValueError, match="of layer 0"):
+        Kernel(Cell.LSTM, layers, None)
+    with pytest.raises(ValueError, match="no kernels named mmx"):
+        Kernel(Cell.GRU, layers, None, instruction_set="mmx")
+    if not SETS.get("avx2", True):
+        with pytest.raises(ValueError, match="cannot multiply bf16"):
+            Kernel(Cell.GRU, layers, None, instruction_set="avx2", bf16=True)
+
+
+def test_tables_and_packed_weights_take_no_more_than_three_times_the_weights() -> None:
+    random = np.random.default_rng(0)
+    layers = random_layers(random, Cell.GRU, 1, 128, 256)
+    embedding = random.normal(size=(128, 128)).astype(np.float32)
+    size = embedding.nbytes + sum(
+        array.nbytes for layer in layers for array in (layer.W, layer.R, layer.B) if array is not None
+    )
+    assert Kernel(Cell.GRU, layers, embedding, most_table_bytes=2 * size).bytes <= 3 * size

@@ -1,0 +1,198 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from bundle.bundle import Bundle
+from bundle.manifest import ReducedPrecision
+from bundle.ragged import RaggedBatch
+from native import library
+from native.library import NativeUnavailableError, instruction_sets
+from service.engine import native_engine
+from service.engine.engine import Engine, Output
+from service.engine.gate import pass_gate
+from service.engine.loading import load_engine
+from service.engine.native_engine import NativeEngine
+from service.engine.recurrent_graph import UnsupportedGraphError, read_graph
+from service.errors import EngineError, StartupError
+
+MODELS = Path(__file__).parents[3] / "models"
+
+try:
+    SETS = instruction_sets()
+except NativeUnavailableError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+needs_bf16 = pytest.mark.skipif(not any(SETS.values()), reason="this processor cannot multiply bf16")
+
+
+@pytest.fixture(scope="module", params=["smiles", "text"])
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    return Bundle.load(MODELS / request.param / "1")
+
+
+def allowing(bundle: Bundle, reduced: ReducedPrecision | None) -> Bundle:
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced}))
+
+
+@pytest.fixture
+def allowing_bf16(bundle: Bundle) -> Bundle:
+    return allowing(bundle, ReducedPrecision(tolerance=0.05))
+
+
+def unavailable() -> dict[str, bool]:
+    raise NativeUnavailableError("no compiler here")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_instruction_set_passes_the_gate(bundle: Bundle, name: str) -> None:
+    engine = NativeEngine(bundle, instruction_set=name)
+    report = pass_gate(bundle, engine)
+    assert max(report.pooled, report.tokens) <= bundle.manifest.tolerance
+    assert name in engine.info.engine
+
+
+def test_it_agrees_with_onnxruntime_on_mixed_lengths(bundle: Bundle) -> None:
+    random = np.random.default_rng(1)
+    batch = RaggedBatch.from_lists(
+        random.integers(0, bundle.manifest.vocab_size, length) for length in random.integers(1, 120, 50)
+    )
+    engines: list[Engine] = [NativeEngine(bundle), load_engine(bundle, "cpu", engine="onnxruntime").engine]
+    for output in Output:
+        native, onnxruntime = (engine.run(batch, output) for engine in engines)
+        np.testing.assert_allclose(native, onnxruntime, atol=2e-5)
+
+
+def test_on_a_cpu_auto_takes_it_and_the_reply_of_two_slots_is_the_same(bundle: Bundle) -> None:
+    engine = load_engine(bundle, "cpu").engine
+    assert engine.info.engine.startswith("native")
+    assert engine.info.packed
+    assert engine.run(bundle.golden.batch, Output.POOLED, 2).tobytes() == (
+        engine.run(bundle.golden.batch, Output.POOLED).tobytes()
+    )
+
+
+def test_without_kernels_onnxruntime_serves_and_says_why(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_engine, "instruction_sets", unavailable)
+    proven = load_engine(bundle, "cpu")
+    assert proven.engine.info.engine.startswith("onnxruntime")
+    assert "no compiler here" in proven.choice
+    with pytest.raises(StartupError, match="no compiler here"):
+        load_engine(bundle, "cpu", engine="native")
+
+
+def test_a_library_that_was_not_built_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    library.load_library.cache_clear()
+    with pytest.raises(NativeUnavailableError, match=r"C\+\+17 compiler"):
+        library.load_library()
+    (tmp_path / "_kernels.so").write_bytes(b"not a library")
+    with pytest.raises(NativeUnavailableError, match="cannot be loaded"):
+        library.load_library()
+
+
+def test_a_processor_without_known_vector_instructions_is_left_to_onnxruntime(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_engine, "instruction_sets", lambda: {"portable": False})
+    assert load_engine(bundle, "cpu").engine.info.engine.startswith("onnxruntime")
+    assert "portable" in load_engine(bundle, "cpu", engine="native").engine.info.engine
+    with pytest.raises(StartupError, match="bf16 needs a processor"):
+        load_engine(allowing(bundle, ReducedPrecision(tolerance=0.05)), "cpu", precision="bf16")
+
+
+@needs_bf16
+def test_bf16_is_taken_where_it_is_asked_for_and_allowed(allowing_bf16: Bundle) -> None:
+    for precision in ("bf16", "auto"):
+        proven = load_engine(allowing_bf16, "cpu", precision=precision)
+        assert proven.engine.info.precision == "bfloat16"
+        assert proven.report.cosine >= 0.9999
+    assert load_engine(allowing_bf16, "cpu").engine.info.precision == "float32"
+
+
+@needs_bf16
+def test_bf16_that_the_manifest_does_not_allow_is_refused(bundle: Bundle) -> None:
+    forbidden = allowing(bundle, None)
+    with pytest.raises(StartupError, match="does not allow bfloat16"):
+        load_engine(forbidden, "cpu", precision="bf16")
+    assert load_engine(forbidden, "cpu", precision="auto").engine.info.precision == "float32"
+
+
+@needs_bf16
+@pytest.mark.parametrize(
+    ("reduced", "message"),
+    [(ReducedPrecision(tolerance=1e-4), "disagree"), (ReducedPrecision(tolerance=0.1, min_cosine=1 - 1e-9), "cosine")],
+)
+def test_bf16_that_is_further_off_than_allowed_is_refused(
+    bundle: Bundle, reduced: ReducedPrecision, message: str
+) -> None:
+    strict = allowing(bundle, reduced)
+    with pytest.raises(StartupError, match=message):
+        load_engine(strict, "cpu", precision="bf16")
+    proven = load_engine(strict, "cpu", precision="auto")
+    assert proven.engine.info.precision == "float32"
+    assert message in proven.choice
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"device": "cuda", "engine": "native"}, "runs on CPUs only"),
+        ({"device": "cpu", "precision": "fp16"}, "needs CUDA"),
+        ({"device": "cpu", "engine": "onnxruntime", "precision": "bf16"}, "no bf16 on CPUs"),
+    ],
+)
+def test_contradictions_are_startup_errors(bundle: Bundle, asked: dict[str, str], message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        load_engine(bundle, **asked)  # type: ignore[arg-type]
+
+
+def test_an_id_outside_the_vocabulary_is_an_engine_error(bundle: Bundle) -> None:
+    with pytest.raises(EngineError, match="an id is 1000000"):
+        NativeEngine(bundle).run(RaggedBatch.from_lists([[10**6]]), Output.POOLED)
+
+
+def changed(bundle: Bundle, path: Path, change: str) -> Path:
+    """A graph with one thing that only onnxruntime can run."""
+    model = onnx.load(str(bundle.path / "pooled.onnx"))
+    (node,) = (node for node in model.graph.node if node.op_type == "GRU")
+    match change:
+        case "clip":
+            node.attribute.append(onnx.helper.make_attribute("clip", 3.0))
+        case "direction":
+            node.attribute.remove(next(item for item in node.attribute if item.name == "direction"))
+        case "activations":
+            node.attribute.append(onnx.helper.make_attribute("activations", ["HardSigmoid", "Tanh"] * 2))
+        case "initial states":
+            node.input.append("h0")
+        case "sequence lengths":
+            node.input[4] = ""
+        case "no float32 constant":
+            node.input[2] = "elsewhere"
+        case "neither an embedding":
+            node.input[0] = "elsewhere"
+        case "kinds":
+            model.graph.node.remove(node)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["clip", "direction", "activations", "initial states", "sequence lengths", "no float32 constant",
+     "neither an embedding", "kinds"],
+)  # fmt: skip
+def test_a_graph_that_it_cannot_run_is_named(bundle: Bundle, tmp_path: Path, change: str) -> None:
+    with pytest.raises(UnsupportedGraphError, match=change):
+        read_graph(changed(bundle, tmp_path / "graph.onnx", change))
+
+
+def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "graph.onnx"
+    with pytest.raises(UnsupportedGraphError, match="cannot be read"):
+        read_graph(path)
+    path.write_bytes(b"not a graph")
+    with pytest.raises(UnsupportedGraphError, match="cannot be read"):
+        read_graph(path)
