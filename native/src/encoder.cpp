@@ -140,7 +140,8 @@ void Encoder::run(const Batch& batch, Output output, int threads, float* out) {
     check_between("the output", static_cast<int64_t>(output), 0, 4);
     if (batch.offsets[0] != 0) throw std::invalid_argument("offsets must begin with 0");
     for (int64_t row = 0; row < batch.rows; row++) {
-        check_between("the length of a sequence", batch.offsets[row + 1] - batch.offsets[row], 1, INT32_MAX);
+        // Compared before they are subtracted: whatever stands there, nothing overflows.
+        check_between("an offset", batch.offsets[row + 1], batch.offsets[row] + 1, batch.tokens);
     }
     if (vocabulary_ ? !batch.ids : !batch.features) {
         throw std::invalid_argument(vocabulary_ ? "this encoder reads ids" : "this encoder reads features");

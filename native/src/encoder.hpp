@@ -31,7 +31,7 @@ struct Batch {
     const int32_t* ids;
     const float* features;
     const int64_t* offsets;
-    int64_t rows;
+    int64_t rows, tokens;
 };
 
 // What one run needs besides the weights; kept for the next run.

@@ -129,6 +129,6 @@ BIRNN_PUBLIC int32_t birnn_run(birnn::Encoder* encoder, const int32_t* ids, cons
             throw std::invalid_argument("the output has room for " + std::to_string(out_size) + " floats, " +
                                         std::to_string(wanted_rows) + " x " + std::to_string(encoder->width(wanted)) + " expected");
         }
-        encoder->run({ids, features, offsets, rows}, wanted, threads, out);
+        encoder->run({ids, features, offsets, rows, tokens}, wanted, threads, out);
     });
 }

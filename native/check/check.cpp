@@ -1,0 +1,230 @@
+// Drives the kernels with good and hostile input, to be built with sanitizers: `make native-check`.
+//
+//   check SEED CASES   random encoders of all cells and sizes, random batches, some of them damaged; every buffer on the heap and
+//                      exactly as large as promised, so that AddressSanitizer sees the first byte beyond it
+//   check threads      many threads on one encoder, whose results must be those of one thread
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace birnn {
+class Encoder;
+}
+
+extern "C" {
+void birnn_instruction_sets(char* names, size_t size);
+birnn::Encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, int64_t hidden,
+                             int64_t input_size, int64_t vocabulary, const float* embedding, const float* const* W,
+                             const float* const* R, const float* const* B, int64_t most_table_bytes, char* error,
+                             size_t error_size);
+void birnn_destroy(birnn::Encoder* encoder);
+int64_t birnn_bytes(const birnn::Encoder* encoder);
+int32_t birnn_run(birnn::Encoder* encoder, const int32_t* ids, const float* features, int64_t tokens, const int64_t* offsets,
+                  int64_t rows, int32_t output, int32_t threads, float* out, int64_t out_size, char* error, size_t error_size);
+}
+
+namespace {
+
+using Random = std::mt19937_64;
+
+int64_t between(Random& random, int64_t least, int64_t most) {
+    return std::uniform_int_distribution<int64_t>(least, most)(random);
+}
+
+std::vector<float> floats(Random& random, int64_t count) {
+    std::uniform_real_distribution<float> uniform(-0.5f, 0.5f);
+    std::vector<float> values(static_cast<size_t>(count));
+    for (float& value : values) value = uniform(random);
+    return values;
+}
+
+void fail(const std::string& what) {
+    std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+    std::exit(1);
+}
+
+std::vector<std::string> instruction_sets() {
+    char names[256];
+    birnn_instruction_sets(names, sizeof names);
+    std::vector<std::string> sets(1);
+    for (const char* letter = names; *letter; letter++) {
+        if (*letter == ',') {
+            sets.emplace_back();
+        } else {
+            sets.back() += *letter;
+        }
+    }
+    return sets;
+}
+
+// An encoder with random weights of a random shape.
+struct Subject {
+    int64_t hidden, inputs, vocabulary;
+    birnn::Encoder* encoder;
+
+    Subject(Random& random, const std::vector<std::string>& sets) {
+        std::string name = sets[static_cast<size_t>(between(random, 0, static_cast<int64_t>(sets.size()) - 1))];
+        const bool has_bf16 = name.find("+bf16") != std::string::npos;
+        name = name.substr(0, name.find('+'));
+        const int32_t cell = static_cast<int32_t>(between(random, 0, 4)), layers = static_cast<int32_t>(between(random, 1, 3));
+        const int64_t gates = cell == 2 ? 4 : cell < 2 ? 3 : 1;
+        hidden = between(random, 1, 40);
+        inputs = between(random, 1, 20);
+        vocabulary = between(random, 0, 3) ? between(random, 1, 30) : 0;
+        std::vector<std::vector<float>> arrays;
+        std::vector<const float*> W, R, B;
+        const bool bias = between(random, 0, 1);
+        for (int32_t layer = 0; layer < layers; layer++) {
+            for (int64_t size : {2 * gates * hidden * (layer ? 2 * hidden : inputs), 2 * gates * hidden * hidden, 4 * gates * hidden}) {
+                arrays.push_back(floats(random, size));
+            }
+        }
+        for (size_t array = 0; array < arrays.size(); array += 3) {
+            W.push_back(arrays[array].data());
+            R.push_back(arrays[array + 1].data());
+            B.push_back(bias ? arrays[array + 2].data() : nullptr);
+        }
+        const std::vector<float> embedding = floats(random, vocabulary * inputs);
+        char error[256];
+        encoder = birnn_create(name.c_str(), has_bf16 && between(random, 0, 1), cell, layers, hidden, inputs, vocabulary,
+                               embedding.data(), W.data(), R.data(), B.data(), between(random, 0, 1) << 20, error, sizeof error);
+        if (!encoder) fail(std::string("an encoder was refused: ") + error);
+        if (birnn_bytes(encoder) <= 0) fail("an encoder without weights");
+    }
+
+    Subject(const Subject&) = delete;
+    ~Subject() { birnn_destroy(encoder); }
+};
+
+struct Batch {
+    std::vector<int64_t> offsets{0};
+    std::vector<int32_t> ids;
+    std::vector<float> features;
+
+    Batch(Random& random, const Subject& subject) {
+        const int64_t rows = between(random, 1, 40);
+        for (int64_t row = 0; row < rows; row++) offsets.push_back(offsets.back() + between(random, 1, 25));
+        if (subject.vocabulary) {
+            for (int64_t token = 0; token < offsets.back(); token++) {
+                ids.push_back(static_cast<int32_t>(between(random, 0, subject.vocabulary - 1)));
+            }
+        } else {
+            features = floats(random, offsets.back() * subject.inputs);
+        }
+    }
+
+    int64_t rows() const { return static_cast<int64_t>(offsets.size()) - 1; }
+    int64_t tokens() const { return offsets.back(); }
+};
+
+// Whether the batch was encoded.
+bool run(const Subject& subject, const Batch& batch, int64_t tokens, int32_t output, int32_t threads, std::vector<float>& out) {
+    char error[256] = "";
+    const bool done = birnn_run(subject.encoder, batch.ids.empty() ? nullptr : batch.ids.data(),
+                                batch.features.empty() ? nullptr : batch.features.data(), tokens, batch.offsets.data(),
+                                batch.rows(), output, threads, out.data(), static_cast<int64_t>(out.size()), error, sizeof error);
+    if (!done && !*error) fail("a refusal without a reason");
+    return done;
+}
+
+size_t room(const Subject& subject, const Batch& batch, int32_t output) {
+    const int64_t rows = output == 4 ? batch.tokens() : batch.rows();
+    return static_cast<size_t>(rows * subject.hidden * (output == 3 ? 4 : 2));
+}
+
+// Damages a batch; false where nothing was to be damaged.
+bool damage(Random& random, const Subject& subject, Batch& batch, int64_t& tokens, std::vector<float>& out) {
+    const size_t row = static_cast<size_t>(between(random, 0, batch.rows()));
+    const int64_t extremes[] = {INT64_MIN, -1, 0, 1, INT32_MAX, INT64_MAX / 8, INT64_MAX};
+    const int64_t extreme = extremes[between(random, 0, 6)];
+    switch (between(random, 0, 4)) {
+        case 0:
+            if (batch.offsets[row] == extreme) return false;
+            batch.offsets[row] = extreme;
+            // In the middle, an offset may move without harm.
+            return row == 0 || row + 1 == batch.offsets.size() || extreme <= batch.offsets[row - 1] ||
+                   extreme >= batch.offsets[row + 1];
+        case 1:
+            if (tokens == extreme) return false;
+            tokens = extreme;
+            return true;
+        case 2:
+            if (batch.ids.empty()) return false;
+            batch.ids[static_cast<size_t>(between(random, 0, tokens - 1))] =
+                static_cast<int32_t>(between(random, 0, 1) ? INT32_MIN : subject.vocabulary);
+            return true;
+        case 3:
+            out.resize(out.size() - 1);
+            return true;
+        default:
+            batch.ids.clear();
+            batch.features.clear();
+            return true;
+    }
+}
+
+void check_cases(uint64_t seed, int64_t cases) {
+    const std::vector<std::string> sets = instruction_sets();
+    Random random(seed);
+    int64_t encoded = 0, refused = 0;
+    while (encoded + refused < cases) {
+        const Subject subject(random, sets);
+        for (int repeat = 0; repeat < 8; repeat++) {
+            Batch batch(random, subject);
+            const int32_t output = static_cast<int32_t>(between(random, 0, 4));
+            std::vector<float> out(room(subject, batch, output));
+            int64_t tokens = batch.tokens();
+            const bool damaged = between(random, 0, 1) && damage(random, subject, batch, tokens, out);
+            const bool done = run(subject, batch, tokens, output, static_cast<int32_t>(between(random, 1, 2)), out);
+            if (done == damaged) fail(damaged ? "a damaged batch was encoded" : "a good batch was refused");
+            for (float value : out) {
+                if (done && !(value > -1e6f && value < 1e6f)) fail("an encoding is not finite");
+            }
+            (done ? encoded : refused)++;
+        }
+    }
+    std::printf("seed %llu: %lld batches encoded, %lld refused\n", static_cast<unsigned long long>(seed),
+                static_cast<long long>(encoded), static_cast<long long>(refused));
+}
+
+void check_threads() {
+    const std::vector<std::string> sets = instruction_sets();
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        Random random(seed);
+        const Subject subject(random, sets);
+        const Batch batch(random, subject);
+        std::vector<float> expected(room(subject, batch, 4));
+        if (!run(subject, batch, batch.tokens(), 4, 1, expected)) fail("a good batch was refused");
+        std::vector<std::thread> threads;
+        for (int number = 0; number < 4; number++) {
+            threads.emplace_back([&, number] {
+                for (int repeat = 0; repeat < 20; repeat++) {
+                    std::vector<float> out(expected.size());
+                    if (!run(subject, batch, batch.tokens(), 4, 1 + number % 2, out)) fail("a good batch was refused");
+                    if (std::memcmp(out.data(), expected.data(), out.size() * sizeof(float))) fail("threads disagree");
+                }
+            });
+        }
+        for (std::thread& thread : threads) thread.join();
+    }
+    std::printf("threads agree\n");
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    if (count == 2 && !std::strcmp(arguments[1], "threads")) {
+        check_threads();
+    } else if (count == 3) {
+        check_cases(std::strtoull(arguments[1], nullptr, 10), std::strtoll(arguments[2], nullptr, 10));
+    } else {
+        fail("usage: check SEED CASES | check threads");
+    }
+    return 0;
+}

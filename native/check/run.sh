@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds the kernels with sanitizers and drives them with good and hostile input; see check.cpp.
+#   native/check/run.sh [CASES]      CXX chooses the compiler
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cases=${1:-20000}
+cxx=${CXX:-g++}
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized)
+macros=()
+declare -A sets=()
+if [ "$(uname -m)" = x86_64 ]; then
+  avx512="-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl"
+  sets=([avx2]="-mavx2 -mfma" [avx512]="$avx512" [avx512bf16]="$avx512 -mavx512bf16")
+  macros=(-DBIRNN_HAVE_AVX2 -DBIRNN_HAVE_AVX512 -DBIRNN_HAVE_AVX512BF16)
+fi
+
+build() { # NAME SANITIZERS
+  mkdir -p "$out/$1"
+  local pids=()
+  for name in "${!sets[@]}" portable encoder library; do
+    # shellcheck disable=SC2086  # flags are words
+    "$cxx" "${flags[@]}" "${macros[@]}" "-fsanitize=$2" -fno-sanitize-recover=all ${sets[$name]:-} \
+      -c "src/$name.cpp" -o "$out/$1/$name.o" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid"; done
+  "$cxx" "${flags[@]}" "-fsanitize=$2" -fno-sanitize-recover=all check/check.cpp "$out/$1"/*.o -pthread -o "$out/$1/check"
+}
+
+build address address,undefined
+for seed in 1 2 3 4; do "$out/address/check" "$seed" $((cases / 4)); done
+"$out/address/check" threads
+build thread thread
+"$out/thread/check" threads
