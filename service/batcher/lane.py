@@ -53,7 +53,8 @@ class Waiting:
 class Lane:
     """One output of one encoder: its engine, what its batches cost, what waits for it, and when it last worked.
 
-    `profile` is the cost measured at load, `cost` the same corrected by what batches have taken since.
+    `profile` is the cost measured at load, `cost` the same corrected by what batches have taken since. Where a run can
+    use several slots (`EngineInfo.run_slots`), `wide_profile` and `wide_cost` are the cost of one that does.
     """
 
     encoder: str
@@ -61,26 +62,33 @@ class Lane:
     output: Output
     width: int
     profile: CostModel
+    wide_profile: CostModel | None = None
     waiting: Waiting = field(default_factory=Waiting)
     last_success: float = -math.inf
     drift: float = 1.0
     cost: CostModel = field(init=False)
+    wide_cost: CostModel | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cost = self.profile
+        self.cost, self.wide_cost = self.profile, self.wide_profile
 
-    def learn(self, rows: int, steps: int, seconds: float) -> float:
-        """Let the time that a batch took correct the predictions for the next ones.
+    def cost_on(self, slots: int) -> CostModel:
+        """What a batch costs that runs on so many slots."""
+        return self.cost if slots == 1 or self.wide_cost is None else self.wide_cost
+
+    def learn(self, lengths: NDArray[np.int64], seconds: float, slots: int = 1) -> float:
+        """Let the time that a batch of `lengths` took on `slots` slots correct the predictions for the next ones.
 
         A profile is taken on an idle machine; at work, batches share its memory and clock, and so drift from it.
 
         Returns:
             What was predicted for the batch, in seconds.
         """
-        predicted = self.cost.seconds(rows, steps)
-        ratio = min(max(seconds / self.profile.seconds(rows, steps), 1 / LARGEST_DRIFT), LARGEST_DRIFT)
+        predicted = self.cost_on(slots).batch_seconds(lengths)
+        ratio = min(max(seconds * self.drift / predicted, 1 / LARGEST_DRIFT), LARGEST_DRIFT)
         self.drift += SMOOTHING * (ratio - self.drift)
         self.cost = self.profile.scaled(self.drift)
+        self.wide_cost = self.wide_profile and self.wide_profile.scaled(self.drift)
         return predicted
 
     def arrange(self, work: int, lengths: NDArray[np.int64], deadline: float, now: float) -> Waiting:

@@ -20,14 +20,19 @@ def plan_batch(lengths: NDArray[np.int64], cost: CostModel, max_rows: int) -> ND
         a + b t - c (T - t)      when t <= T: it pays for its own padding,
         a + b T - c B (t - T)    when t > T: everybody else's padding is on its account.
 
+    Where rows are packed there is nothing to pad: every row saves, whatever its length, and the most urgent ones run
+    together.
+
     Args:
         lengths: Tokens of the waiting sequences, the most urgent first [n], n >= 1.
         cost: Cost model of the engine.
         max_rows: Most rows in a batch.
 
     Returns:
-        Positions in `lengths` [B], in order of length.
+        Positions in `lengths` [B].
     """
+    if cost.packed:
+        return np.arange(min(len(lengths), max_rows))
     order = np.argsort(lengths, kind="stable")
     by_length = lengths[order].tolist()
     low = high = int(np.flatnonzero(order == 0)[0])

@@ -28,11 +28,13 @@ class Selection:
         lane: Whose rows they are.
         rows: The rows of the next batch; none where all that were chosen turned out to be too late.
         late: Numbers of the works whose deadline cannot be met any more; their rows have left the queue.
+        slots: How many slots the batch runs on.
     """
 
     lane: Lane
     rows: Waiting
     late: list[int]
+    slots: int
 
 
 class Scheduler:
@@ -98,29 +100,34 @@ class Scheduler:
         """Forget the waiting rows of some requests."""
         lane.remove(np.array(works, dtype=np.int64))
 
-    def next(self, idle: int, now: float) -> Selection | None:
-        """Take the rows that run next out of the queue; None where nothing waits.
+    def fill(self, idle: int, now: float) -> list[Selection]:
+        """Take the rows that run next out of the queue, for as long as slots are idle and something waits.
 
         Args:
-            idle: Slots that are free, at least 1.
+            idle: Slots that are free.
             now: The time.
         """
+        selections = []
+        while idle > 0 and (selection := self._next(idle, now)) is not None:
+            selections.append(selection)
+            if len(selection.rows):
+                idle -= selection.slots
+        return selections
+
+    def _next(self, idle: int, now: float) -> Selection | None:
         waiting = [lane for lane in self.lanes if len(lane.waiting)]
         if not waiting:
             return None
         lane = min(waiting, key=lambda lane: float(lane.waiting.rank[0]))
         candidates = lane.waiting.length[: self._candidates(lane, now)]
-        max_rows = lane.engine.info.max_rows
-        if lane.engine.info.parallel_slots:
-            # Cores that idle together share what waits: two batches of 8 side by side end before one of 16.
-            max_rows = min(max_rows, -(-len(candidates) // idle))
+        slots, max_rows = _split(lane, candidates, idle)
         rows = lane.take(plan_batch(candidates, lane.cost, max_rows))
-        end = now + lane.cost.seconds(len(rows), int(rows.length.max()))
+        end = now + lane.cost_on(slots).batch_seconds(rows.length)
         late = np.unique(rows.work[rows.deadline < end])
         if len(late):
             lane.remove(late)
             rows = rows.select(~np.isin(rows.work, late))
-        return Selection(lane, rows, late.tolist())
+        return Selection(lane, rows, late.tolist(), slots)
 
     def _candidates(self, lane: Lane, now: float) -> int:
         """How many of a lane's rows, the most urgent ones, the next batch may be made of.
@@ -134,3 +141,26 @@ class Scheduler:
         if lane.cost.company_is_cheap(int(lane.waiting.length[0])):
             due = max(due, lane.engine.info.max_rows)
         return min(due, DUE_BATCHES * lane.engine.info.max_rows)
+
+
+def _split(lane: Lane, lengths: NDArray[np.int64], idle: int) -> tuple[int, int]:
+    """How idle slots share rows of `lengths`: the slots that each batch runs on, and the most rows in one.
+
+    Where slots are cores, those that idle together share what waits: two batches of 8 side by side end before one of
+    16. Where a run can use several, one batch of 16 on two of them may end sooner still.
+    """
+    info = lane.engine.info
+    if not info.parallel_slots:
+        return 1, info.max_rows
+    split = _share(lane, lengths, 1, idle)
+    if lane.wide_cost is None or idle < info.run_slots:
+        return split[1:]
+    return min(split, _share(lane, lengths, info.run_slots, idle))[1:]
+
+
+def _share(lane: Lane, lengths: NDArray[np.int64], slots: int, idle: int) -> tuple[float, int, int]:
+    """When rows of `lengths` are done in batches on `slots` slots each; those slots, and the rows of a batch."""
+    batches = idle // slots
+    rows = min(lane.engine.info.max_rows, -(-len(lengths) // batches))
+    rounds = max(1.0, len(lengths) / (rows * batches))
+    return rounds * lane.cost_on(slots).seconds(rows, int(lengths.max())), slots, rows
