@@ -1,5 +1,6 @@
 """What a batch costs: a recurrent network's time is predictable, so it is measured and not configured."""
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,6 +47,12 @@ class CostModel:
     def scaled(self, factor: float) -> "CostModel":
         """The same shape, `factor` times as slow."""
         return CostModel(self.fixed * factor, self.per_step * factor, self.per_cell * factor, self.packed)
+
+    def efficient_rows(self, steps: int, max_rows: int) -> int:
+        """Rows of `steps` tokens from which on a batch's overhead is at most a tenth of the time of its cells."""
+        enough = 10 * (self.fixed + self.per_step * steps)
+        cells = self.per_cell * steps
+        return max_rows if enough >= max_rows * cells else max(1, math.ceil(enough / cells))
 
     def company_is_cheap(self, steps: int) -> bool:
         """Whether a row that joins others like it costs at most a quarter of what it costs alone."""

@@ -120,11 +120,12 @@ class Lane:
         """Forget the waiting rows of some requests."""
         self.waiting = self.waiting.select(~np.isin(self.waiting.work, works))
 
-    def take(self, positions: NDArray[np.intp]) -> Waiting:
-        """Take the rows at `positions` out of the lane."""
-        taken = self.waiting.select(positions)
+    def take(self, batches: list[NDArray[np.intp]]) -> list[Waiting]:
+        """Take the rows at the positions of each batch out of the lane."""
+        taken = [self.waiting.select(positions) for positions in batches]
         left = np.ones(len(self.waiting), dtype=bool)
-        left[positions] = False
+        for positions in batches:
+            left[positions] = False
         self.waiting = self.waiting.select(left)
         return taken
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batcher.lane import WINDOW, Lane, Waiting
-from service.batcher.plan import plan_batch
+from service.batcher.plan import plan_batch, plan_side_by_side
 from service.errors import DeadlineError, OverloadedError
 
 # A request is taken on if it would be done in time even if everything took so many times longer than predicted.
 CAUTION = 1.3
-# Due rows among which lengths are matched, in full batches: the more, the less padding, but the further the order in
-# which rows are done strays from the order in which they came, and a request is done only with its last row.
+# Due rows among which lengths are matched, in batches of an efficient size. The more, the less padding; but the further
+# the order in which rows are done strays from that in which they came, and a request is done only with its last row.
 DUE_BATCHES = 8
 # Seconds after which a refused caller may come back at the earliest.
 LEAST_RETRY = 0.1
@@ -107,27 +107,36 @@ class Scheduler:
             idle: Slots that are free.
             now: The time.
         """
-        selections = []
-        while idle > 0 and (selection := self._next(idle, now)) is not None:
-            selections.append(selection)
-            if len(selection.rows):
-                idle -= selection.slots
+        selections: list[Selection] = []
+        while idle > 0 and (lane := self._most_urgent()) is not None:
+            batches, slots = self._plan(lane, idle, now)
+            for rows in lane.take(batches):
+                selection = _without_late(lane, rows, slots, now)
+                selections.append(selection)
+                if len(selection.rows):
+                    idle -= slots
         return selections
 
-    def _next(self, idle: int, now: float) -> Selection | None:
+    def _most_urgent(self) -> Lane | None:
         waiting = [lane for lane in self.lanes if len(lane.waiting)]
-        if not waiting:
-            return None
-        lane = min(waiting, key=lambda lane: float(lane.waiting.rank[0]))
-        candidates = lane.waiting.length[: self._candidates(lane, now)]
-        slots, max_rows = _split(lane, candidates, idle)
-        rows = lane.take(plan_batch(candidates, lane.cost, max_rows))
-        end = now + lane.cost_on(slots).batch_seconds(rows.length)
-        late = np.unique(rows.work[rows.deadline < end])
-        if len(late):
-            lane.remove(late)
-            rows = rows.select(~np.isin(rows.work, late))
-        return Selection(lane, rows, late.tolist(), slots)
+        return min(waiting, key=lambda lane: float(lane.waiting.rank[0])) if waiting else None
+
+    def _plan(self, lane: Lane, idle: int, now: float) -> tuple[list[NDArray[np.intp]], int]:
+        """Positions of the next batches of a lane, and the slots that each of them runs on.
+
+        Where slots are cores, those that idle together share what waits: two batches of 8 side by side end before one
+        of 16. Where a run can use several cores, one batch of 16 on two of them may end sooner still.
+        """
+        info = lane.engine.info
+        lengths = lane.waiting.length[: self._candidates(lane, now)]
+        if idle == 1 or not info.parallel_slots:
+            return [plan_batch(lengths, lane.cost, info.max_rows)], 1
+        plan, slots = plan_side_by_side(lengths, lane.cost, info.max_rows, idle), 1
+        if lane.wide_cost is not None and info.run_slots <= idle:
+            wide = plan_side_by_side(lengths, lane.wide_cost, info.max_rows, idle // info.run_slots)
+            if wide.seconds < plan.seconds:
+                plan, slots = wide, info.run_slots
+        return plan.batches, slots
 
     def _candidates(self, lane: Lane, now: float) -> int:
         """How many of a lane's rows, the most urgent ones, the next batch may be made of.
@@ -138,29 +147,19 @@ class Scheduler:
         due = int(np.searchsorted(lane.waiting.rank, now, side="right"))
         if due == 0:
             return WINDOW
-        if lane.cost.company_is_cheap(int(lane.waiting.length[0])):
-            due = max(due, lane.engine.info.max_rows)
-        return min(due, DUE_BATCHES * lane.engine.info.max_rows)
+        if lane.cost.packed:
+            return min(due, WINDOW)
+        max_rows, length = lane.engine.info.max_rows, int(lane.waiting.length[0])
+        if lane.cost.company_is_cheap(length):
+            due = max(due, max_rows)
+        return min(due, max(max_rows, DUE_BATCHES * lane.cost.efficient_rows(length, max_rows)))
 
 
-def _split(lane: Lane, lengths: NDArray[np.int64], idle: int) -> tuple[int, int]:
-    """How idle slots share rows of `lengths`: the slots that each batch runs on, and the most rows in one.
-
-    Where slots are cores, those that idle together share what waits: two batches of 8 side by side end before one of
-    16. Where a run can use several, one batch of 16 on two of them may end sooner still.
-    """
-    info = lane.engine.info
-    if not info.parallel_slots:
-        return 1, info.max_rows
-    split = _share(lane, lengths, 1, idle)
-    if lane.wide_cost is None or idle < info.run_slots:
-        return split[1:]
-    return min(split, _share(lane, lengths, info.run_slots, idle))[1:]
-
-
-def _share(lane: Lane, lengths: NDArray[np.int64], slots: int, idle: int) -> tuple[float, int, int]:
-    """When rows of `lengths` are done in batches on `slots` slots each; those slots, and the rows of a batch."""
-    batches = idle // slots
-    rows = min(lane.engine.info.max_rows, -(-len(lengths) // batches))
-    rounds = max(1.0, len(lengths) / (rows * batches))
-    return rounds * lane.cost_on(slots).seconds(rows, int(lengths.max())), slots, rows
+def _without_late(lane: Lane, rows: Waiting, slots: int, now: float) -> Selection:
+    """A batch without the works whose deadline it would miss."""
+    end = now + lane.cost_on(slots).batch_seconds(rows.length)
+    late = np.unique(rows.work[rows.deadline < end])
+    if len(late):
+        lane.remove(late)
+        rows = rows.select(~np.isin(rows.work, late))
+    return Selection(lane, rows, late.tolist(), slots)

@@ -41,7 +41,7 @@ def test_a_plan_is_contiguous_in_length(lengths: list[int], cost: CostModel, max
 
 
 def test_equal_lengths_fill_the_batch() -> None:
-    assert len(plan_batch(np.full(100, 48), CPU, 32)) == 32
+    assert len(plan_batch(np.full(96, 48), CPU, 32)) == 32
 
 
 def test_where_padding_is_paid_in_full_lengths_are_kept_apart_and_where_it_is_free_they_are_not() -> None:
