@@ -1,173 +1,128 @@
-"""A strong offline heuristic: a planner that knows what is to come, and tries its choices out before it makes them.
+"""A strong offline heuristic: the real scheduler, which tries its choices out on what is to come before it makes them.
 
-It is not the optimum, which nobody can compute for more than a few requests, but an upper bound of it: a schedule that
-exists. At each decision it plays several first batches, and waiting, to the end of a horizon with a simple policy and
-the true arrivals, and takes the one after which the requests known by then are done soonest in sum (the rollout
-algorithm: Bertsekas, Tsitsiklis and Wu, "Rollout algorithms for combinatorial optimization", 1997).
+It is not the optimum, which nobody can compute for more than a few requests, but a schedule that exists, so that the
+optimum is at most as long. At each decision it plays several first batches, and waiting, with the true arrivals of the
+time to come, going on as the scheduler would, and takes the one after which requests are done soonest on average (the
+rollout algorithm: Bertsekas, Tsitsiklis and Wu, "Rollout algorithms for combinatorial optimization", 1997).
 """
 
+import copy
 import heapq
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.simulation.device import Batch, Device, Launch
+from bench.simulation.device import Batch, Device, Launch, Row
 from bench.simulation.load import Request
+from bench.simulation.policies import Ours
+from service.batcher.lane import Lane, Waiting
+from service.batcher.plan import cheapest
+from service.batcher.scheduler import Scheduler
 
-# Rows of the batches that are tried.
-GRID = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512])
-# Rows of the batch whose costs per row the playing policy takes for what a row is worth: see `_windows`.
-COMPANY = 4
-
-
-@dataclass(eq=False)
-class _Queue:
-    """What waits, by length: parallel arrays [n]; and how many rows of each request are not done [requests]."""
-
-    length: NDArray[np.int64]
-    work: NDArray[np.int64]
-    row: NDArray[np.int64]
-
-    def joined(self, length: NDArray[np.int64], work: NDArray[np.int64], row: NDArray[np.int64]) -> "_Queue":
-        places = np.searchsorted(self.length, length)
-        return _Queue(
-            np.insert(self.length, places, length), np.insert(self.work, places, work), np.insert(self.row, places, row)
-        )
-
-    def without(self, low: int, high: int) -> "_Queue":
-        def cut(column: NDArray[np.int64]) -> NDArray[np.int64]:
-            return np.concatenate([column[:low], column[high:]])
-
-        return _Queue(cut(self.length), cut(self.work), cut(self.row))
+# Shares of the overhead that divisions are tried with, and rows of packed batches.
+SPENT = (0.25, 0.5, 1.0)
+SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+# Most rows, the most urgent ones, whose divisions are tried.
+TRIED = 96
 
 
-class Clairvoyant:
-    """Tries `choices` first batches at each decision and plays each until `horizon` seconds of arrivals are done."""
+class Clairvoyant(Ours):
+    """Plays each choice until all that arrives in the next `horizon` seconds is done. No request has a deadline."""
 
-    def __init__(self, device: Device, requests: Sequence[Request], *, horizon: float, choices: int = 12) -> None:
+    def __init__(self, device: Device, requests: Sequence[Request], *, horizon: float, choices: int = 16) -> None:
+        super().__init__(device)
         self.device = device
         self.requests = requests
         self.horizon = horizon
         self.choices = choices
-        self.arrivals = np.array([request.arrival for request in requests])
-        empty = np.empty(0, dtype=np.int64)
-        self.queue = _Queue(empty, empty, empty)
-        self.missing = np.array([len(request.lengths) for request in requests])
-        self.running: list[Batch] = []
+        self.arrivals = [request.arrival for request in requests]
+        self.missing = [len(request.lengths) for request in requests]
+        self.running: list[tuple[float, int, Waiting]] = []
         self.seen = 0
-        order = [np.argsort(request.lengths, kind="stable") for request in requests]
-        self._sorted = [(request.lengths[rows], rows) for request, rows in zip(requests, order, strict=True)]
+        self._tie = itertools.count()
 
     def add(self, work: int, request: Request, now: float) -> bool:
         """Queue a request."""
-        self.queue = self._join(self.queue, work)
         self.seen = work + 1
-        return True
+        return super().add(work, request, now)
 
     def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
         """The batches after which everybody is done soonest, as far as was tried."""
         launches: list[Launch] = []
-        while len(self.queue.length) and idle > len(launches):
-            chosen = self._choose(idle - len(launches), now)
+        lane = self.lanes[0]
+        while idle and len(lane.waiting):
+            options = self._options(lane.waiting.length[:TRIED], idle)
+            chosen = min(options, key=lambda option: self._play(option, idle, now))
             if chosen is None:
                 break
-            low, high = chosen
-            rows = list(zip(self.queue.work[low:high].tolist(), self.queue.row[low:high].tolist(), strict=True))
-            lengths = self.queue.length[low:high]
-            self.running.append(Batch(rows, lengths, now, now + self.device.seconds(lengths, 1)))
-            self.queue = self.queue.without(low, high)
-            launches.append(Launch(rows))
+            slots, positions = chosen
+            (rows,) = lane.take([positions])
+            self._start(self.running, rows, slots, now)
+            launches.append(Launch(list(zip(rows.work.tolist(), rows.row.tolist(), strict=True)), slots))
+            idle -= slots
         return launches, []
-
-    def wake(self, now: float) -> float | None:
-        """Never: arrivals and ends are when anything changes."""
-        return None
 
     def ended(self, batch: Batch) -> None:
         """Count what is done."""
-        self.running = [other for other in self.running if other.rows != batch.rows]
+        gone: set[Row] = set(batch.rows)
+        self.running = [entry for entry in self.running if (int(entry[2].work[0]), int(entry[2].row[0])) not in gone]
         for work, _ in batch.rows:
             self.missing[work] -= 1
 
-    def _join(self, queue: _Queue, work: int) -> _Queue:
-        lengths, rows = self._sorted[work]
-        return queue.joined(lengths, np.full(len(rows), work), rows)
-
-    def _choose(self, idle: int, now: float) -> tuple[int, int] | None:
-        low, high, score = self._windows(self.queue, self.missing, idle)
-        best = np.argsort(-score, kind="stable")[: self.choices]
-        options: list[tuple[int, int] | None] = [(int(low[at]), int(high[at])) for at in best]
+    def _options(self, lengths: NDArray[np.int64], idle: int) -> list[tuple[int, NDArray[np.intp]] | None]:
+        """First batches to try: slots and positions, and none; those that hold urgent rows first."""
+        cost, max_rows = self.device.cost, self.device.max_rows
+        if cost.packed:
+            batches = [np.arange(min(len(lengths), size)) for size in SIZES if size < 2 * len(lengths)]
+        else:
+            order = np.argsort(lengths, kind="stable")
+            divisions = [cheapest(lengths[order], cost, max_rows, spent) for spent in SPENT]
+            if idle > 1:
+                divisions.append([(0, len(order) // 2), (len(order) // 2, len(order))])
+            stretches = {stretch for division in divisions for stretch in division if stretch[0] < stretch[1]}
+            batches = sorted((order[low:high] for low, high in stretches), key=lambda batch: int(batch.min()))
+        options: list[tuple[int, NDArray[np.intp]] | None] = [(1, batch) for batch in batches[: self.choices]]
+        if self.device.wide_cost is not None and idle > 1:
+            options += [(2, batch) for batch in batches[: self.choices]]
         if self.running or self.seen < len(self.requests):
             options.append(None)
-        if len(options) == 1:
-            return options[0]
-        return min(options, key=lambda option: self._play(option, idle, now))
+        return options
 
-    def _windows(
-        self, queue: _Queue, missing: NDArray[np.int64], idle: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Batches of neighbors in length [k]: from where to where they reach, and how good they look.
+    def _start(self, running: list[tuple[float, int, Waiting]], rows: Waiting, slots: int, now: float) -> None:
+        # The number of slots hides in the tie: it is even for one slot and odd for two.
+        end = now + self.device.seconds(rows.length, slots)
+        heapq.heappush(running, (end, 2 * next(self._tie) + slots - 1, rows))
 
-        The work they save a second: what their rows would cost in batches of a few like themselves, by their own time.
-        A request's last rows count for more: they end it.
-        """
-        count, cost = len(queue.length), self.device.cost
-        sizes = GRID[: int(np.searchsorted(GRID, min(count, self.device.max_rows), side="right"))]
-        sizes = np.append(sizes, min(self.device.max_rows, -(-count // idle)))
-        low = np.repeat(np.arange(count), len(sizes))
-        high = low + np.tile(sizes, count)
-        inside = high <= count
-        low, high = low[inside], high[inside]
-        longest = queue.length[high - 1]
-        if cost.packed:
-            sums = np.concatenate([[0], np.cumsum(queue.length)])
-            cells = sums[high] - sums[low]
-        else:
-            cells = longest * (high - low)
-        seconds = cost.fixed + cost.per_step * longest + cost.per_cell * cells
-        worth = cost.shares(queue.length, COMPANY) * self._urgency(queue, missing)
-        total = np.concatenate([[0.0], np.cumsum(worth)])
-        return low, high, (total[high] - total[low]) / seconds
-
-    def _urgency(self, queue: _Queue, missing: NDArray[np.int64]) -> NDArray[np.float64]:
-        return 1 / np.maximum(missing[queue.work], 1)
-
-    def _play(self, first: tuple[int, int] | None, idle: int, now: float) -> float:
-        """Sum of the times at which requests are done, if `first` runs now and the playing policy goes on."""
-        queue, missing = self.queue, self.missing.copy()
-        until = int(np.searchsorted(self.arrivals, now + self.horizon, side="right"))
-        tie = itertools.count()
-        ends: list[tuple[float, int, NDArray[np.int64]]] = [
-            (batch.end, next(tie), np.array([work for work, _ in batch.rows])) for batch in self.running
-        ]
-        heapq.heapify(ends)
-        total, coming, waits = 0.0, self.seen, first is None
+    def _play(self, option: tuple[int, NDArray[np.intp]] | None, idle: int, now: float) -> float:
+        """Sum of the times at which requests are done if `option` runs now and the scheduler goes on."""
+        lane: Lane = copy.copy(self.lanes[0])
+        scheduler = Scheduler([lane], self.device.slots, float("inf"))
+        running, missing = list(self.running), self.missing.copy()
+        until = now + self.horizon
+        coming, total = self.seen, 0.0
+        if option is not None:
+            self._start(running, lane.take([option[1]])[0], option[0], now)
+            idle -= option[0]
+        # Waiting is for what comes next: an arrival, or the end of a batch.
+        waits = option is None
         while True:
-            while idle and len(queue.length) and not waits:
-                if first is not None:
-                    low, high = first
-                    first = None
-                else:
-                    lows, highs, score = self._windows(queue, missing, idle)
-                    at = int(score.argmax())
-                    low, high = int(lows[at]), int(highs[at])
-                end = now + self.device.seconds(queue.length[low:high], 1)
-                heapq.heappush(ends, (end, next(tie), queue.work[low:high]))
-                queue = queue.without(low, high)
-                idle -= 1
+            if idle and not waits:
+                for selection in scheduler.fill(idle, now):
+                    self._start(running, selection.rows, selection.slots, now)
+                    idle -= selection.slots
             waits = False
-            arrival = self.arrivals[coming] if coming < until else np.inf
-            if ends and ends[0][0] <= arrival:
-                now, _, done = heapq.heappop(ends)
-                idle += 1
-                np.subtract.at(missing, done, 1)
-                total += now * np.count_nonzero(missing[np.unique(done)] == 0)
-            elif coming < until:
-                now = float(arrival)
-                queue = self._join(queue, coming)
+            arrival = self.arrivals[coming] if coming < len(self.arrivals) else float("inf")
+            if arrival <= until and (not running or arrival < running[0][0]):
+                now = arrival
+                scheduler.add(lane, coming, self.requests[coming].lengths, None, now)
                 coming += 1
+            elif running:
+                now, tie, rows = heapq.heappop(running)
+                idle += 1 + tie % 2
+                for work in rows.work.tolist():
+                    missing[work] -= 1
+                    total += now if missing[work] == 0 else 0.0
             else:
-                return total if not len(queue.length) else float("inf")
+                return total if not len(lane.waiting) else float("inf")
