@@ -44,6 +44,10 @@ class CostModel:
         """Predicted time of sequences of `lengths`, each as its share of a batch of `rows` rows like itself."""
         return np.asarray(self.fixed / rows + (self.per_step / rows + self.per_cell) * lengths, dtype=np.float64)
 
+    def total(self, sequences: int, tokens: int, rows: int) -> float:
+        """Predicted time of so many sequences of so many tokens in all: the sum of their `shares`."""
+        return self.fixed / rows * sequences + (self.per_step / rows + self.per_cell) * tokens
+
     def scaled(self, factor: float) -> "CostModel":
         """The same shape, `factor` times as slow."""
         return CostModel(self.fixed * factor, self.per_step * factor, self.per_cell * factor, self.packed)

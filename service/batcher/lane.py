@@ -39,7 +39,11 @@ class Waiting:
 
     def joined(self, other: "Waiting") -> "Waiting":
         """Both, in order of rank; among equals those of `self` first."""
+        if len(self) == 0:
+            return other
         merged = Waiting(*map(np.concatenate, zip(self._columns(), other._columns(), strict=True)))
+        if self.rank[-1] <= other.rank[0]:
+            return merged
         return merged.select(np.argsort(merged.rank, kind="stable"))
 
     def __len__(self) -> int:
@@ -131,7 +135,7 @@ class Lane:
 
     def seconds(self, lengths: NDArray[np.int64]) -> float:
         """Predicted seconds of compute of sequences of `lengths`, in full batches of their like."""
-        return float(self.cost.shares(lengths, self.engine.info.max_rows).sum())
+        return self.cost.total(len(lengths), int(lengths.sum()), self.engine.info.max_rows)
 
     def seconds_ahead(self, rank: float) -> float:
         """Predicted seconds of compute that wait and are at least as urgent as `rank`."""
