@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import numpy as np
 
 from bench.simulation.bound import least_mean_latency
 from bench.simulation.clairvoyant import Clairvoyant
-from bench.simulation.device import CPU, GPU, PACKED, Device, Policy, simulate
+from bench.simulation.device import CPU, GPU, PACKED, Device, Outcome, Policy, simulate
 from bench.simulation.load import (
     Arrivals,
     Fixed,
@@ -19,7 +20,6 @@ from bench.simulation.load import (
     LogNormal,
     Mixed,
     Recorded,
-    Request,
     Sizes,
     bursts,
     make_load,
@@ -45,7 +45,8 @@ LOADS: dict[str, tuple[Sizes, Arrivals]] = {
 class Result:
     """How one policy did under one load; latencies in seconds.
 
-    `bound` is what nobody can beat, `offline` the mean latency of the clairvoyant planner where it was played.
+    `bound` is a mean latency that nobody can beat, `offline` the least of any schedule found, where the offline planner
+    was played.
     """
 
     device: str
@@ -63,39 +64,67 @@ class Result:
     offline: float | None = None
 
 
-def policies(device: Device, requests: Sequence[Request], horizon: float | None) -> dict[str, Callable[[], Policy]]:
-    """Every policy that is compared, by name; the clairvoyant one where a horizon is given."""
-    rows = device.max_rows
-    chosen: dict[str, Callable[[], Policy]] = {
-        "ours": lambda: Ours(device),
-        "first come, first served": lambda: Fifo(rows),
-        "token budget": lambda: Fifo(8 * rows, max_tokens=48.0 * rows),
-        "Triton, no delay": lambda: Triton(rows, preferred=1, delay=0.0),
-        "Triton, 5 ms delay": lambda: Triton(rows, preferred=rows // 2, delay=5e-3),
+def others(device: Device) -> dict[str, dict[str, Callable[[], Policy]]]:
+    """Policies of other servers with their settings: by policy, then by setting, since the best one is to count."""
+    rows = [rows for rows in (4, 8, 16, 32, 64, 256, 512) if rows <= device.max_rows]
+    return {
+        "first come, first served": {f"{count} rows": partial(Fifo, count) for count in rows},
+        "token budget, as TEI": {f"{48 * count} tokens": partial(Fifo, 8 * count, 48.0 * count) for count in rows},
+        "preferred size and delay, as Triton": {
+            f"{count} rows, {1000 * delay:g} ms": partial(Triton, count, count if delay else 1, delay)
+            for count in rows
+            for delay in (0.0, 1e-3, 5e-3)
+        },
     }
-    if horizon is not None:
-        chosen["clairvoyant"] = lambda: Clairvoyant(device, requests, horizon=horizon)
-    return chosen
 
 
 def compare(device: str, load: str, share: float, lengths: Lengths, count: int, offline: bool) -> list[Result]:
-    """Every policy under one load of about `count` sequences, at `share` of the device's capacity."""
+    """Every policy under one load of about `count` sequences, at `share` of the device's capacity.
+
+    Other servers' policies count with the setting that has the lowest mean latency under this very load.
+    """
     simulated = DEVICES[device]
     sizes, arrivals = LOADS[load]
     rate = share * simulated.capacity(lengths) / sizes.mean
     requests = make_load(rate, max(50, int(count / sizes.mean)), sizes, lengths, seed=1, arrivals=arrivals)
+    outcomes = {"ours": simulate(Ours(simulated), requests, simulated)}
+    if offline:
+        # Long enough that what is decided now no longer shows: some times what a request takes.
+        horizon = 4 * float(outcomes["ours"].latencies.mean())
+        clairvoyant = Clairvoyant(simulated, requests, horizon=horizon)
+        outcomes["offline planner"] = simulate(clairvoyant, requests, simulated)
+    for name, settings in others(simulated).items():
+        tried = {setting: simulate(policy(), requests, simulated) for setting, policy in settings.items()}
+        best = min(tried, key=lambda setting: float(tried[setting].latencies.mean()))
+        outcomes[f"{name} ({best})"] = tried[best]
     bound = least_mean_latency(requests, simulated)
-    # Long enough that what is decided now no longer shows: some times what a request takes.
-    horizon = 4 * float(simulate(Ours(simulated), requests, simulated).latencies.mean()) if offline else None
-    results = []
-    for name, policy in policies(simulated, requests, horizon).items():
-        outcome = simulate(policy(), requests, simulated)
-        latencies = outcome.latencies
-        p50, p99 = np.quantile(latencies, [0.5, 0.99]).tolist()
-        measured = (float(latencies.mean()), p50, p99, float(latencies.max()), outcome.padding, outcome.utilization)
-        results.append(Result(device, load, share, name, len(requests), *measured, bound))
-    best = min((result.mean for result in results), default=None) if offline else None
-    return [replace(result, offline=best) for result in results]
+    least = min(float(outcome.latencies.mean()) for outcome in outcomes.values()) if offline else None
+    return [
+        _result(outcome, device=device, load=load, share=share, policy=name, bound=bound, offline=least)
+        for name, outcome in outcomes.items()
+    ]
+
+
+def _result(
+    outcome: Outcome, *, device: str, load: str, share: float, policy: str, bound: float, offline: float | None
+) -> Result:
+    latencies = outcome.latencies
+    p50, p99 = np.quantile(latencies, [0.5, 0.99]).tolist()
+    return Result(
+        device=device,
+        load=load,
+        share=share,
+        policy=policy,
+        requests=len(latencies),
+        mean=float(latencies.mean()),
+        p50=p50,
+        p99=p99,
+        longest=float(latencies.max()),
+        padding=outcome.padding,
+        utilization=outcome.utilization,
+        bound=bound,
+        offline=offline,
+    )
 
 
 def to_markdown(results: Sequence[Result]) -> str:
@@ -139,7 +168,7 @@ def read_lengths(path: Path) -> Recorded:
     "--sequences", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of SMILES whose lengths are drawn; by default lengths are log-normal around 48.",
 )  # fmt: skip
-@click.option("--offline", is_flag=True, help="Also play the clairvoyant planner: minutes.")
+@click.option("--offline", is_flag=True, help="Also play the offline planner, not on the GPU: minutes.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="JSON file to write the results to.")
 def planner(
     devices: tuple[str, ...],
