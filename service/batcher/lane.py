@@ -12,8 +12,11 @@ from service.engine.engine import Engine, Output
 
 # Rows the planner looks at. Among so many, lengths can be matched almost perfectly (97 % full batches among 1,024).
 WINDOW = 2048
-# How many times longer than alone a request may take before it no longer lets smaller ones pass.
-STRETCH = 4.0
+# How many times longer than alone a request of several batches may take before it no longer lets smaller ones pass, and
+# how many times longer the rows of one batch. In simulations of mixed sizes at 80 percent load, a stretch of 8 instead of
+# 4 made the mean a third less and the 99th percentile a third more; a patience of 1 to 4 gave the lowest mean.
+STRETCH = 8.0
+PATIENCE = 2.0
 # Weight of one batch in the running mean of how far batches drift from their profile, and the most that one may count.
 SMOOTHING = 0.05
 LARGEST_DRIFT = 5.0
@@ -98,23 +101,34 @@ class Lane:
     def arrange(self, work: int, lengths: NDArray[np.int64], deadline: float, now: float) -> Waiting:
         """The rows of a request, ready to be added.
 
-        A row's rank is when it would start if its request were slowed down `STRETCH` times; the rows of a batch's
-        worth share theirs. So small requests pass between the rows of a large one, every request is slowed down by
-        about the same factor, and since time goes on for everybody, nothing starves. (Earliest deadline first on such
-        deadlines bounds the largest stretch: Bender, Chakrabarti and Muthukrishnan, "Flow and stretch metrics for
-        scheduling continuous job streams", SODA 1998.)
+        They come in blocks of a batch's worth, and those of a block share their rank: when it would be done if it took
+        `PATIENCE` times as long as alone and what comes before it in its request `STRETCH` times. So small requests
+        pass larger ones, and the rows between which they pass; every request is slowed down by about the same factor;
+        and since time goes on for everybody, nothing starves. (Earliest deadline first on such deadlines bounds the
+        largest stretch: Bender, Chakrabarti and Muthukrishnan, "Flow and stretch metrics for scheduling continuous job
+        streams", SODA 1998.) A request with a deadline is not let behind so far that it would miss it.
         """
         max_rows = self.engine.info.max_rows
-        shares = self.cost.shares(lengths, max_rows)
         rows = np.arange(len(lengths))
-        starts = (np.cumsum(shares) - shares)[rows // max_rows * max_rows]
+        done = np.cumsum(self.cost.shares(lengths, max_rows))
+        first = rows // max_rows * max_rows
+        before = np.where(first, done[first - 1], 0.0)
+        block = done[np.minimum(first + max_rows, len(rows)) - 1] - before
+        latest = deadline - PATIENCE * (done[-1] - before)
         return Waiting(
-            rank=now + STRETCH * starts,
+            rank=np.maximum(now, np.minimum(now + STRETCH * before + PATIENCE * block, latest)),
             deadline=np.full(len(rows), deadline),
             work=np.full(len(rows), work, dtype=np.int64),
             row=rows,
             length=lengths,
         )
+
+    def due(self, now: float) -> int:
+        """How many rows are as urgent as those of a full batch that has just come, or more so."""
+        max_rows = self.engine.info.max_rows
+        some = self.waiting.length[:max_rows]
+        batch = self.cost.total(max_rows, math.ceil(max_rows * float(some.mean())), max_rows)
+        return int(np.searchsorted(self.waiting.rank, now + PATIENCE * batch, side="right"))
 
     def add(self, rows: Waiting) -> None:
         """Queue rows."""

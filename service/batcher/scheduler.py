@@ -144,7 +144,7 @@ class Scheduler:
         While rows are due, others would only make them wait longer: they come along where that is cheap, as on a GPU.
         Where nothing is due, all may, and the more there are, the better their lengths match.
         """
-        due = int(np.searchsorted(lane.waiting.rank, now, side="right"))
+        due = lane.due(now)
         if due == 0:
             return WINDOW
         if lane.cost.packed:

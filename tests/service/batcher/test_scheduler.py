@@ -121,6 +121,20 @@ def test_a_stream_of_small_requests_does_not_starve_a_large_one_nor_the_other_wa
     assert np.quantile(others, 0.99) < 0.2 * alone.latencies[0]
 
 
+def test_a_large_request_with_a_deadline_is_not_passed_until_it_misses_it() -> None:
+    rate = 0.7 * CPU.capacity(LENGTHS)
+    small = make_load(rate, int(3.0 * rate), Fixed(1), LENGTHS, seed=1)
+    rows = LENGTHS(np.random.default_rng(2), 600)
+    alone = simulate(Ours(CPU), [Request(0.0, rows)], CPU).latencies[0]
+    large = Request(0.5, rows, 0.5 + 5 * alone)
+    requests = sorted([*small, large], key=lambda request: request.arrival)
+    outcome = simulate(Ours(CPU), requests, CPU)
+    number = requests.index(large)
+    assert number not in outcome.late
+    relaxed = simulate(Ours(CPU), [replace(request, deadline=None) for request in requests], CPU)
+    assert outcome.finished[number] < relaxed.finished[number]
+
+
 @pytest.mark.parametrize("patience", [0.1, 0.5])
 @pytest.mark.parametrize("load", [1.2, 2.0, 4.0])
 def test_under_overload_almost_all_computing_is_for_callers_who_get_their_answer(load: float, patience: float) -> None:
