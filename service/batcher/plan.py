@@ -35,7 +35,9 @@ class Plan:
     seconds: float
 
 
-def plan_batch(lengths: NDArray[np.int64], cost: CostModel, max_rows: int) -> NDArray[np.intp]:
+def plan_batch(
+    lengths: NDArray[np.int64], works: NDArray[np.int64], cost: CostModel, max_rows: int
+) -> NDArray[np.intp]:
     """Choose the rows that run next on a slot that got free while others work.
 
     Of the cheapest division of all rows into batches (see `cheapest`) it is the batch that the first row, the most
@@ -44,6 +46,7 @@ def plan_batch(lengths: NDArray[np.int64], cost: CostModel, max_rows: int) -> ND
 
     Args:
         lengths: Tokens of the waiting sequences, the most urgent first [n], n >= 1.
+        works: Numbers of the requests that they are of [n].
         cost: Cost model of the engine.
         max_rows: Most rows in a batch.
 
@@ -53,7 +56,8 @@ def plan_batch(lengths: NDArray[np.int64], cost: CostModel, max_rows: int) -> ND
     if len(lengths) == 1:
         return np.zeros(1, dtype=np.intp)
     if cost.packed:
-        return np.arange(min(len(lengths), max_rows, prompt_rows(lengths, cost)))
+        rows = min(len(lengths), max_rows, prompt_rows(lengths, cost))
+        return np.arange(_to_the_end_of_a_request(works, rows, max_rows))
     order = np.argsort(lengths, kind="stable")
     place = int(order.argmin())
     ordered = lengths[order]
@@ -76,6 +80,14 @@ def prompt_rows(lengths: NDArray[np.int64], cost: CostModel) -> int:
     steps = float(lengths.mean())
     overhead, row = cost.fixed + cost.per_step * steps, cost.per_cell * steps
     return math.ceil(EXTERNALITY * math.sqrt(len(lengths) * overhead / row)) if row else len(lengths)
+
+
+def _to_the_end_of_a_request(works: NDArray[np.int64], rows: int, max_rows: int) -> int:
+    """About `rows` rows, up to where a request ends if one ends near: a part of it is of no use to its caller."""
+    near = works[: min(max_rows, rows + rows // 2) + 1]
+    ends = np.flatnonzero(np.diff(near, append=near[-1] + (len(near) == len(works)))) + 1
+    ends = ends[(2 * ends >= rows) & (ends <= max_rows)]
+    return int(ends[np.abs(ends - rows).argmin()]) if len(ends) else rows
 
 
 def plan_side_by_side(lengths: NDArray[np.int64], cost: CostModel, max_rows: int, slots: int) -> Plan:

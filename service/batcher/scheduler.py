@@ -128,9 +128,10 @@ class Scheduler:
         of 16. Where a run can use several cores, one batch of 16 on two of them may end sooner still.
         """
         info = lane.engine.info
-        lengths = lane.waiting.length[: self._candidates(lane, now)]
+        candidates = self._candidates(lane, now)
+        lengths, works = lane.waiting.length[:candidates], lane.waiting.work[:candidates]
         if idle == 1 or not info.parallel_slots:
-            return [plan_batch(lengths, lane.cost, info.max_rows)], 1
+            return [plan_batch(lengths, works, lane.cost, info.max_rows)], 1
         plan, slots = plan_side_by_side(lengths, lane.cost, info.max_rows, idle), 1
         if lane.wide_cost is not None and info.run_slots <= idle:
             wide = plan_side_by_side(lengths, lane.wide_cost, info.max_rows, idle // info.run_slots)
