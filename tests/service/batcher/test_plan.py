@@ -22,6 +22,7 @@ def alone(lengths: NDArray[np.int64], cost: CostModel, max_rows: int) -> NDArray
 
 
 @given(LENGTHS, COSTS, st.integers(1, 64))
+@settings(deadline=None)
 def test_a_plan_holds_the_most_urgent_row_no_row_twice_and_no_more_than_allowed(
     lengths: list[int], cost: CostModel, max_rows: int
 ) -> None:
@@ -31,6 +32,7 @@ def test_a_plan_holds_the_most_urgent_row_no_row_twice_and_no_more_than_allowed(
 
 
 @given(LENGTHS, COSTS, st.integers(1, 64))
+@settings(deadline=None)
 def test_running_the_plan_together_is_never_dearer_than_one_by_one(
     lengths: list[int], cost: CostModel, max_rows: int
 ) -> None:
@@ -69,6 +71,7 @@ def test_the_division_is_the_cheapest_there_is(lengths: list[int], cost: CostMod
 
 
 @given(LENGTHS.map(sorted), COSTS, st.integers(1, 64), st.integers(1, 8))
+@settings(deadline=None)
 def test_divisions_hold_every_row_once_and_no_batch_is_too_large(
     lengths: list[int], cost: CostModel, max_rows: int, batches: int
 ) -> None:
@@ -79,6 +82,7 @@ def test_divisions_hold_every_row_once_and_no_batch_is_too_large(
 
 
 @given(LENGTHS, COSTS, st.integers(1, 64), st.integers(1, 4), st.booleans())
+@settings(deadline=None)
 def test_side_by_side_the_most_urgent_row_runs_no_row_twice_and_one_batch_a_slot(
     lengths: list[int], cost: CostModel, max_rows: int, slots: int, packed: bool
 ) -> None:
@@ -115,6 +119,7 @@ def test_a_packed_batch_ends_with_a_request_where_one_ends_near_and_else_where_i
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(1, 64))
+@settings(deadline=None)
 def test_a_packed_batch_of_requests_of_any_size_is_never_empty_nor_too_large(sizes: list[int], max_rows: int) -> None:
     works = np.repeat(np.arange(len(sizes)), sizes)
     plan = plan_batch(np.full(len(works), 48), works, PACKED, max_rows).tolist()
@@ -130,6 +135,7 @@ def test_packed_batches_grow_with_what_waits_and_with_the_overhead() -> None:
 
 
 @given(LENGTHS)
+@settings(deadline=None)
 def test_a_packed_batch_costs_its_tokens_and_a_padded_one_its_longest_row(lengths: list[int]) -> None:
     rows = np.array(lengths)
     assert PACKED.cells(rows) == sum(lengths)
@@ -139,6 +145,7 @@ def test_a_packed_batch_costs_its_tokens_and_a_padded_one_its_longest_row(length
 
 
 @given(LENGTHS, COSTS, st.integers(1, 64))
+@settings(deadline=None)
 def test_a_plan_is_contiguous_in_length(lengths: list[int], cost: CostModel, max_rows: int) -> None:
     values = np.array(lengths)
     plan = alone(values, cost, max_rows)
@@ -165,6 +172,7 @@ def test_a_fit_recovers_the_times_it_was_given(shape: tuple[int, int]) -> None:
 
 
 @given(st.lists(st.floats(1e-5, 1e-1), min_size=6, max_size=6))
+@settings(deadline=None)
 def test_a_fit_to_noise_never_predicts_negative_times(seconds: list[float]) -> None:
     shapes = [(1, 16), (1, 64), (8, 16), (8, 64), (32, 16), (32, 64)]
     fitted = CostModel.fit([(*shape, second) for shape, second in zip(shapes, seconds, strict=True)])

@@ -69,14 +69,17 @@ def test_a_second_start_only_checks_what_the_first_has_measured(
     assert same(ProfileCache(tmp_path / "made" / "here").profile(bundle, engine, Output.POOLED), COST)
 
 
-def test_a_machine_that_has_become_much_slower_is_measured_again(
-    tmp_path: Path, bundle: Bundle, engine: Ticking
+@pytest.mark.parametrize(("factor", "kept"), [(1.1 * LARGEST_ERROR, False), (0.9 / LARGEST_ERROR, True)])
+def test_a_machine_of_another_speed_is_measured_again_and_the_fastest_profile_is_kept(
+    tmp_path: Path, bundle: Bundle, engine: Ticking, factor: float, kept: bool
 ) -> None:
     cache = ProfileCache(tmp_path)
     cache.profile(bundle, engine, Output.POOLED)
-    engine.cost = COST.scaled(1.1 * LARGEST_ERROR)
+    engine.cost = COST.scaled(factor)
     assert same(cache.profile(bundle, engine, Output.POOLED), engine.cost)
-    assert not measured_again(cache, bundle, engine)
+    assert measured_again(cache, bundle, engine) != kept
+    engine.cost = COST
+    assert measured_again(cache, bundle, engine) == kept
 
 
 @pytest.mark.parametrize(
