@@ -8,8 +8,8 @@ from pathlib import Path
 from bundle.bundle import Bundle
 from bundle.errors import BundleError
 from bundle.manifest import MANIFEST_FILE, Manifest
-from service.batcher.cost import profile
 from service.batcher.lane import Lane
+from service.batcher.profile_cache import ProfileCache, default_folder
 from service.engine.engine import Engine, Output
 from service.engine.loading import load_engine
 from service.errors import StartupError, UnavailableError, UnknownEncoderError
@@ -158,11 +158,9 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
         gpu_memory_mib=settings.gpu_memory_mib,
     )
     engine = proven.engine
+    profiles = ProfileCache(settings.cache_dir or default_folder())
     widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}
-    lanes = {
-        output: Lane(manifest.name, engine, output, width, profile(engine, output, manifest.max_length))
-        for output, width in widths.items()
-    }
+    lanes = {output: _lane(bundle, engine, output, width, profiles) for output, width in widths.items()}
     cost = lanes[Output.POOLED].cost
     logger.info(
         "encoder %s: %s, %s in %s on %s (%s); golden vectors agree to %.1e; "
@@ -177,6 +175,18 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
         1000 * cost.seconds(1, 48),
     )
     return ServedEncoder(bundle, engine, lanes)
+
+
+def _lane(bundle: Bundle, engine: Engine, output: Output, width: int, profiles: ProfileCache) -> Lane:
+    slots = engine.info.run_slots
+    return Lane(
+        bundle.manifest.name,
+        engine,
+        output,
+        width,
+        profiles.profile(bundle, engine, output),
+        profiles.profile(bundle, engine, output, slots) if slots > 1 else None,
+    )
 
 
 def _publish(encoder: ServedEncoder, metrics: Metrics) -> None:

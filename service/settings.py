@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     cache_mib: Annotated[int, Field(ge=0)] = Field(
         0, description="Response cache, in MiB: pooled encodings by exact tokens, the latest asked for. 0 keeps none."
     )
+    cache_dir: Path | None = Field(
+        None, description="Where measured costs are kept between starts; by default in the user's cache folder."
+    )
     max_sequences: Count = Field(16_384, description="Most sequences in one call.")
     max_sequence_bytes: Count = Field(65_536, description="Longest sequence, in bytes; longer ones fail alone.")
     max_message_mib: Annotated[int, Field(ge=1, le=2047)] = Field(64, description="Largest request message, in MiB.")

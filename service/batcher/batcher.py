@@ -148,23 +148,15 @@ class Batcher:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        """Fill the idle slots with what waits; where nothing does, runs may use the slots that stay idle."""
-        ready: list[tuple[Lane, list[Part]]] = []
-        idle = self._idle
-        while idle > len(ready) and not self._closed:
-            selection = self._scheduler.next(idle - len(ready), self._clock())
-            if selection is None:
-                break
+        """Fill the idle slots with what waits."""
+        if self._closed:
+            return
+        for selection in self._scheduler.fill(self._idle, self._clock()):
             for number in selection.late:
                 work, _ = self._submissions[number]
                 work.fail(DeadlineError("the deadline passed, or would before the computation ends"))
             if len(selection.rows):
-                ready.append((selection.lane, self._parts(selection.rows)))
-        spare = idle - len(ready)
-        for lane, parts in ready:
-            extra = min(spare, lane.engine.info.run_slots - 1)
-            spare -= extra
-            self._launch(lane, parts, 1 + extra)
+                self._launch(selection.lane, self._parts(selection.rows), selection.slots)
 
     def _parts(self, taken: Waiting) -> list[Part]:
         """The rows of a batch by work."""
@@ -258,11 +250,9 @@ class Batcher:
 
     def _observe(self, lane: Lane, batch: RaggedBatch, slots: int, seconds: float) -> None:
         metrics = self._metrics.of(lane.encoder)
-        cells = batch.tokens if lane.engine.info.packed else len(batch) * int(batch.lengths.max())
-        if slots == 1:
-            # The profile is of runs on one slot; more of them is a kindness that it need not know of.
-            predicted = lane.learn(len(batch), int(batch.lengths.max()), seconds)
-            metrics.cost_error_ratio.observe(abs(seconds - predicted) / max(seconds, 1e-9))
+        cells = lane.cost.cells(batch.lengths)
+        predicted = lane.learn(batch.lengths, seconds, slots)
+        metrics.cost_error_ratio.observe(abs(seconds - predicted) / max(seconds, 1e-9))
         metrics.compute_seconds.observe(seconds)
         metrics.batch_sequences.observe(len(batch))
         metrics.batch_padding_ratio.observe(1 - batch.tokens / cells)

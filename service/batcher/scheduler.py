@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batcher.lane import WINDOW, Lane, Waiting
-from service.batcher.plan import plan_batch
+from service.batcher.plan import plan_batch, plan_side_by_side
 from service.errors import DeadlineError, OverloadedError
 
 # A request is taken on if it would be done in time even if everything took so many times longer than predicted.
 CAUTION = 1.3
-# Due rows among which lengths are matched, in full batches: the more, the less padding, but the further the order in
-# which rows are done strays from the order in which they came, and a request is done only with its last row.
+# Due rows among which lengths are matched, in batches of an efficient size. The more, the less padding; but the further
+# the order in which rows are done strays from that in which they came, and a request is done only with its last row.
 DUE_BATCHES = 8
 # Seconds after which a refused caller may come back at the earliest.
 LEAST_RETRY = 0.1
@@ -28,11 +28,13 @@ class Selection:
         lane: Whose rows they are.
         rows: The rows of the next batch; none where all that were chosen turned out to be too late.
         late: Numbers of the works whose deadline cannot be met any more; their rows have left the queue.
+        slots: How many slots the batch runs on.
     """
 
     lane: Lane
     rows: Waiting
     late: list[int]
+    slots: int
 
 
 class Scheduler:
@@ -98,29 +100,44 @@ class Scheduler:
         """Forget the waiting rows of some requests."""
         lane.remove(np.array(works, dtype=np.int64))
 
-    def next(self, idle: int, now: float) -> Selection | None:
-        """Take the rows that run next out of the queue; None where nothing waits.
+    def fill(self, idle: int, now: float) -> list[Selection]:
+        """Take the rows that run next out of the queue, for as long as slots are idle and something waits.
 
         Args:
-            idle: Slots that are free, at least 1.
+            idle: Slots that are free.
             now: The time.
         """
+        selections: list[Selection] = []
+        while idle > 0 and (lane := self._most_urgent()) is not None:
+            batches, slots = self._plan(lane, idle, now)
+            for rows in lane.take(batches):
+                selection = _without_late(lane, rows, slots, now)
+                selections.append(selection)
+                if len(selection.rows):
+                    idle -= slots
+        return selections
+
+    def _most_urgent(self) -> Lane | None:
         waiting = [lane for lane in self.lanes if len(lane.waiting)]
-        if not waiting:
-            return None
-        lane = min(waiting, key=lambda lane: float(lane.waiting.rank[0]))
-        candidates = lane.waiting.length[: self._candidates(lane, now)]
-        max_rows = lane.engine.info.max_rows
-        if lane.engine.info.parallel_slots:
-            # Cores that idle together share what waits: two batches of 8 side by side end before one of 16.
-            max_rows = min(max_rows, -(-len(candidates) // idle))
-        rows = lane.take(plan_batch(candidates, lane.cost, max_rows))
-        end = now + lane.cost.seconds(len(rows), int(rows.length.max()))
-        late = np.unique(rows.work[rows.deadline < end])
-        if len(late):
-            lane.remove(late)
-            rows = rows.select(~np.isin(rows.work, late))
-        return Selection(lane, rows, late.tolist())
+        return min(waiting, key=lambda lane: float(lane.waiting.rank[0])) if waiting else None
+
+    def _plan(self, lane: Lane, idle: int, now: float) -> tuple[list[NDArray[np.intp]], int]:
+        """Positions of the next batches of a lane, and the slots that each of them runs on.
+
+        Where slots are cores, those that idle together share what waits: two batches of 8 side by side end before one
+        of 16. Where a run can use several cores, one batch of 16 on two of them may end sooner still.
+        """
+        info = lane.engine.info
+        candidates = self._candidates(lane, now)
+        lengths, works = lane.waiting.length[:candidates], lane.waiting.work[:candidates]
+        if idle == 1 or not info.parallel_slots:
+            return [plan_batch(lengths, works, lane.cost, info.max_rows)], 1
+        plan, slots = plan_side_by_side(lengths, lane.cost, info.max_rows, idle), 1
+        if lane.wide_cost is not None and info.run_slots <= idle:
+            wide = plan_side_by_side(lengths, lane.wide_cost, info.max_rows, idle // info.run_slots)
+            if wide.seconds < plan.seconds:
+                plan, slots = wide, info.run_slots
+        return plan.batches, slots
 
     def _candidates(self, lane: Lane, now: float) -> int:
         """How many of a lane's rows, the most urgent ones, the next batch may be made of.
@@ -128,9 +145,22 @@ class Scheduler:
         While rows are due, others would only make them wait longer: they come along where that is cheap, as on a GPU.
         Where nothing is due, all may, and the more there are, the better their lengths match.
         """
-        due = int(np.searchsorted(lane.waiting.rank, now, side="right"))
+        due = lane.due(now)
         if due == 0:
             return WINDOW
-        if lane.cost.company_is_cheap(int(lane.waiting.length[0])):
-            due = max(due, lane.engine.info.max_rows)
-        return min(due, DUE_BATCHES * lane.engine.info.max_rows)
+        if lane.cost.packed:
+            return min(due, WINDOW)
+        max_rows, length = lane.engine.info.max_rows, int(lane.waiting.length[0])
+        if lane.cost.company_is_cheap(length):
+            due = max(due, max_rows)
+        return min(due, max(max_rows, DUE_BATCHES * lane.cost.efficient_rows(length, max_rows)))
+
+
+def _without_late(lane: Lane, rows: Waiting, slots: int, now: float) -> Selection:
+    """A batch without the works whose deadline it would miss."""
+    end = now + lane.cost_on(slots).batch_seconds(rows.length)
+    late = np.unique(rows.work[rows.deadline < end])
+    if len(late):
+        lane.remove(late)
+        rows = rows.select(~np.isin(rows.work, late))
+    return Selection(lane, rows, late.tolist(), slots)

@@ -322,7 +322,10 @@ async def test_closing_fails_those_who_follow_others_too() -> None:
             await task
 
 
-async def test_a_lone_request_may_use_the_slots_that_are_idle() -> None:
+@pytest.mark.parametrize(("factor", "used"), [(0.6, [2, 2]), (0.95, [2, 1, 1])])
+async def test_slots_that_are_idle_together_run_a_batch_together_where_that_ends_sooner(
+    factor: float, used: list[int]
+) -> None:
     class Lending(SumEngine):
         def __init__(self) -> None:
             super().__init__(slots=2)
@@ -334,9 +337,9 @@ async def test_a_lone_request_may_use_the_slots_that_are_idle() -> None:
             return super().run(batch, output)
 
     engine = Lending()
-    lane = lane_of(engine)
+    lane = Lane("sum", engine, Output.POOLED, 2, COST, COST.scaled(factor))
     batcher = Batcher([lane], 2, Metrics())
     await batcher.encode(lane, batch_of([1]))
     await batcher.encode(lane, batch_of([1], [2]))
-    assert engine.used == [2, 1, 1]
+    assert engine.used == used
     batcher.close()

@@ -1,26 +1,29 @@
+import numpy as np
 import pytest
 
+from bench.simulation.device import CPU
+from bench.simulation.policies import SimulatedEngine
 from service.batcher.cost import CostModel
 from service.batcher.lane import LARGEST_DRIFT, Lane
 from service.engine.engine import Output
-from tests.service.batcher.simulation import SimulatedEngine
 
 PROFILE = CostModel(1e-4, 1e-5, 1e-6)
+EIGHT = np.full(8, 50)
 
 
 def lane() -> Lane:
-    return Lane("simulated", SimulatedEngine(1, 32, True), Output.POOLED, 1, PROFILE)
+    return Lane("simulated", SimulatedEngine(CPU), Output.POOLED, 1, PROFILE)
 
 
 def test_predictions_follow_a_machine_that_got_slower() -> None:
     learner = lane()
-    assert learner.learn(8, 50, 2 * PROFILE.seconds(8, 50)) == PROFILE.seconds(8, 50)
+    assert learner.learn(EIGHT, 2 * PROFILE.seconds(8, 50)) == PROFILE.seconds(8, 50)
     for _ in range(200):
-        learner.learn(8, 50, 2 * PROFILE.seconds(8, 50))
+        learner.learn(EIGHT, 2 * PROFILE.seconds(8, 50))
     assert learner.cost.seconds(3, 20) == pytest.approx(2 * PROFILE.seconds(3, 20), rel=0.01)
 
 
 def test_one_batch_that_hung_moves_predictions_only_a_little() -> None:
     learner = lane()
-    learner.learn(8, 50, 1e6)
+    learner.learn(EIGHT, 1e6)
     assert learner.drift < 1 + 0.05 * LARGEST_DRIFT

@@ -1,24 +1,17 @@
 """Invariants of the scheduler, and how it does beside other servers' policies, on simulated loads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher.cost import CostModel
-from service.errors import DeadlineError, OverloadedError
-from tests.service.batcher.simulation import (
-    CPU_COST,
-    GPU_COST,
-    Fifo,
-    Ours,
-    Outcome,
-    Request,
-    capacity,
-    lengths,
-    poisson_load,
-    simulate,
-)
+from bench.simulation.device import CPU, GPU, PACKED, Device, Launch, Outcome, simulate
+from bench.simulation.load import Fixed, LogNormal, Request, make_load, with_patience
+from bench.simulation.policies import Fifo, Ours
+
+LENGTHS = LogNormal()
 
 REQUESTS = st.lists(
     st.builds(
@@ -30,33 +23,46 @@ REQUESTS = st.lists(
     min_size=1,
     max_size=25,
 ).map(lambda requests: sorted(requests, key=lambda request: request.arrival))
+DEVICES = st.builds(
+    lambda device, slots, rows: replace(device, slots=slots, max_rows=rows),
+    st.sampled_from([CPU, GPU, PACKED, replace(PACKED, wide_cost=None)]),
+    st.integers(1, 4),
+    st.sampled_from([1, 8, 32]),
+)
+LANES = st.integers(1, 3)
 
 
-class Refusing(Ours):
-    """The real scheduler, whose refusals count as dropped."""
+class Watched(Ours):
+    """The real scheduler, watched at every decision."""
 
-    def __init__(self, cost: CostModel, slots: int, max_rows: int) -> None:
-        super().__init__(cost, slots, max_rows)
-        self.refused: set[int] = set()
+    def __init__(self, device: Device, lanes: int) -> None:
+        super().__init__(device, lanes=lanes)
 
-    def add(self, work: int, request: Request, now: float) -> None:
-        try:
-            super().add(work, request, now)
-        except (DeadlineError, OverloadedError):
-            self.refused.add(work)
+    def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
+        waiting = [lane.waiting for lane in self.lanes if len(lane.waiting)]
+        launches, late = super().fill(idle, now)
+        if waiting and idle:
+            first = min(waiting, key=lambda rows: float(rows.rank[0]))
+            chosen = {row for launch in launches for row in launch.rows}
+            assert (int(first.work[0]), int(first.row[0])) in chosen or int(first.work[0]) in late, "passed over"
+        left = idle - sum(launch.slots for launch in launches)
+        assert left == 0 or not any(len(lane.waiting) for lane in self.lanes), "a slot idles while something waits"
+        for launch in launches:
+            assert len(launch.rows) <= self.scheduler.lanes[0].engine.info.max_rows
+            assert len({work % len(self.lanes) for work, _ in launch.rows}) == 1, "a batch is of one lane"
+        return launches, late
 
 
-def run(requests: list[Request], slots: int = 2) -> Outcome:
-    policy = Refusing(CPU_COST, slots, 32)
-    outcome = simulate(policy, requests, CPU_COST, slots)
-    outcome.late |= policy.refused
-    return outcome
+def run(requests: list[Request], device: Device = CPU, lanes: int = 1) -> Outcome:
+    return simulate(Watched(device, lanes), requests, device)
 
 
-@given(REQUESTS, st.integers(1, 4))
+@given(REQUESTS, DEVICES, LANES)
 @settings(deadline=None)
-def test_nothing_is_lost_nothing_runs_twice_and_everything_has_an_end(requests: list[Request], slots: int) -> None:
-    outcome = run(requests, slots)
+def test_nothing_is_lost_nothing_runs_twice_and_everything_has_an_end(
+    requests: list[Request], device: Device, lanes: int
+) -> None:
+    outcome = run(requests, device, lanes)
     ran = [row for batch in outcome.batches for row in batch.rows]
     assert len(set(ran)) == len(ran)
     for work, request in enumerate(requests):
@@ -66,51 +72,77 @@ def test_nothing_is_lost_nothing_runs_twice_and_everything_has_an_end(requests: 
             assert {(work, row) for row in range(len(request.lengths))} <= set(ran)
 
 
-@given(REQUESTS, st.integers(1, 4))
+@given(REQUESTS, DEVICES, LANES)
 @settings(deadline=None)
-def test_no_deadline_is_missed_knowingly(requests: list[Request], slots: int) -> None:
-    for batch in run(requests, slots).batches:
+def test_no_deadline_is_missed_knowingly(requests: list[Request], device: Device, lanes: int) -> None:
+    for batch in run(requests, device, lanes).batches:
         for work, _ in batch.rows:
             deadline = requests[work].deadline
             assert deadline is None or batch.end <= deadline + 1e-9
 
 
-@given(REQUESTS)
+@given(REQUESTS, DEVICES, LANES)
 @settings(deadline=None)
-def test_no_slot_idles_while_something_waits(requests: list[Request]) -> None:
-    outcome = run([Request(request.arrival, request.lengths) for request in requests], slots=1)
-    busy = 0.0
-    for batch in sorted(outcome.batches, key=lambda batch: batch.start):
-        ready = min(requests[work].arrival for work, _ in batch.rows)
-        assert batch.start <= max(busy, ready) + 1e-9
-        busy = batch.end
+def test_no_slot_idles_while_something_waits_and_the_most_urgent_row_is_never_passed_over(
+    requests: list[Request], device: Device, lanes: int
+) -> None:
+    """See `Watched`. Ranks are absolute times, so from its rank on nothing new comes before a row."""
+    run([Request(request.arrival, request.lengths) for request in requests], device, lanes)
+
+
+@given(REQUESTS, DEVICES, LANES)
+@settings(deadline=None)
+def test_no_request_waits_for_more_batches_than_there_are_rows_before_it(
+    requests: list[Request], device: Device, lanes: int
+) -> None:
+    patient = [Request(request.arrival, request.lengths) for request in requests]
+    outcome = run(patient, device, lanes)
+    engine = Watched(device, lanes)
+    for work, request in enumerate(patient):
+        # The rank of its last row, as it comes into an empty lane: what comes after that time is behind it.
+        rank = float(engine.lanes[0].arrange(work, request.lengths, np.inf, request.arrival).rank[-1])
+        before = [other for other, its in enumerate(patient) if its.arrival <= max(rank, request.arrival)]
+        rows = sum(len(patient[other].lengths) for other in before)
+        started = [batch for batch in outcome.batches if request.arrival < batch.start < outcome.finished[work]]
+        assert len(started) <= rows + device.slots
 
 
 def test_a_stream_of_small_requests_does_not_starve_a_large_one_nor_the_other_way_round() -> None:
-    rate = 0.7 * capacity(CPU_COST, 2, 32)
-    small = poisson_load(rate, 4.0, 1, seed=1)
-    large = Request(0.5, lengths(np.random.default_rng(2), 2_000))
+    rate = 0.7 * CPU.capacity(LENGTHS)
+    small = make_load(rate, int(4.0 * rate), Fixed(1), LENGTHS, seed=1)
+    large = Request(0.5, LENGTHS(np.random.default_rng(2), 2_000))
     requests = sorted([*small, large], key=lambda request: request.arrival)
-    outcome = simulate(Ours(CPU_COST, 2, 32), requests, CPU_COST, 2)
+    outcome = simulate(Ours(CPU), requests, CPU)
     number = requests.index(large)
-    alone = simulate(Ours(CPU_COST, 2, 32), [large], CPU_COST, 2)
+    alone = simulate(Ours(CPU), [large], CPU)
     others = np.delete(np.array(outcome.finished) - [request.arrival for request in requests], number)
     # Less than 0.3 of the machine is left for the large one, which the small ones do not wait behind.
     assert outcome.finished[number] - large.arrival < 8 * alone.latencies[0]
     assert np.quantile(others, 0.99) < 0.2 * alone.latencies[0]
 
 
+def test_a_large_request_with_a_deadline_is_not_passed_until_it_misses_it() -> None:
+    rate = 0.7 * CPU.capacity(LENGTHS)
+    small = make_load(rate, int(3.0 * rate), Fixed(1), LENGTHS, seed=1)
+    rows = LENGTHS(np.random.default_rng(2), 600)
+    alone = simulate(Ours(CPU), [Request(0.0, rows)], CPU).latencies[0]
+    large = Request(0.5, rows, 0.5 + 5 * alone)
+    requests = sorted([*small, large], key=lambda request: request.arrival)
+    outcome = simulate(Ours(CPU), requests, CPU)
+    number = requests.index(large)
+    assert number not in outcome.late
+    relaxed = simulate(Ours(CPU), [replace(request, deadline=None) for request in requests], CPU)
+    assert outcome.finished[number] < relaxed.finished[number]
+
+
 @pytest.mark.parametrize("patience", [0.1, 0.5])
 @pytest.mark.parametrize("load", [1.2, 2.0, 4.0])
 def test_under_overload_almost_all_computing_is_for_callers_who_get_their_answer(load: float, patience: float) -> None:
-    slower = CPU_COST.scaled(1.2)
-    possible = capacity(slower, 2, 32)
-    requests = [
-        Request(request.arrival, request.lengths, request.arrival + patience)
-        for request in poisson_load(load * possible / 8, 3.0, 8, seed=3)
-    ]
-    policy = Refusing(CPU_COST, 2, 32)
-    outcome = simulate(policy, requests, slower, 2)
+    slower = replace(CPU, cost=CPU.cost.scaled(1.2))
+    possible = slower.capacity(LENGTHS)
+    rate = load * possible / 8
+    requests = with_patience(make_load(rate, int(3.0 * rate), Fixed(8), LENGTHS, seed=3), patience)
+    outcome = simulate(Ours(CPU), requests, slower)
     in_time = sum(
         end <= request.deadline
         for request, end in zip(requests, outcome.finished, strict=True)
@@ -122,21 +154,22 @@ def test_under_overload_almost_all_computing_is_for_callers_who_get_their_answer
 @pytest.mark.parametrize("load", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("rows", [1, 32])
 def test_on_cores_it_beats_first_come_first_served_and_a_token_budget(load: float, rows: int) -> None:
-    rate = load * capacity(CPU_COST, 2, 32) / rows
-    requests = poisson_load(rate, 300 / rate if rows > 1 else 2.0, rows, seed=3)
-    ours = simulate(Ours(CPU_COST, 2, 32), requests, CPU_COST, 2)
+    rate = load * CPU.capacity(LENGTHS) / rows
+    requests = make_load(rate, 300 if rows > 1 else int(2.0 * rate), Fixed(rows), LENGTHS, seed=3)
+    ours = simulate(Ours(CPU), requests, CPU)
     for other in (Fifo(max_rows=32), Fifo(max_rows=512, max_tokens=2048)):
-        theirs = simulate(other, requests, CPU_COST, 2)
+        theirs = simulate(other, requests, CPU)
         assert ours.latencies.mean() < theirs.latencies.mean()
         assert ours.padding < theirs.padding or theirs.padding == 0
 
 
 def test_at_saturation_on_cores_almost_nothing_is_padding() -> None:
-    requests = poisson_load(1.5 * capacity(CPU_COST, 2, 32) / 32, 4.0, 32, seed=4)
-    assert simulate(Ours(CPU_COST, 2, 32), requests, CPU_COST, 2).padding < 0.04
+    rate = 1.5 * CPU.capacity(LENGTHS) / 32
+    requests = make_load(rate, int(4.0 * rate), Fixed(32), LENGTHS, seed=4)
+    assert simulate(Ours(CPU), requests, CPU).padding < 0.04
 
 
 def test_on_a_gpu_batches_are_few_and_full() -> None:
-    requests = poisson_load(0.5 * capacity(GPU_COST, 1, 512) / 32, 0.2, 32, seed=5)
-    ours = simulate(Ours(GPU_COST, 1, 512, parallel_slots=False), requests, GPU_COST, 1)
+    rate = 0.5 * GPU.capacity(LENGTHS) / 32
+    ours = simulate(Ours(GPU), make_load(rate, int(0.2 * rate), Fixed(32), LENGTHS, seed=5), GPU)
     assert np.mean([len(batch.rows) for batch in ours.batches]) > 100

@@ -1,0 +1,1 @@
+"""Benchmarks: engines, the planner, and other servers beside ours."""

@@ -1,0 +1,164 @@
+"""Policies: the real scheduler, and how other servers decide."""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.simulation.device import Batch, Device, Launch, Row
+from bench.simulation.load import Request
+from bundle.ragged import RaggedBatch
+from service.batcher.lane import Lane
+from service.batcher.scheduler import Scheduler
+from service.engine.engine import EngineInfo, Output
+from service.errors import DeadlineError, OverloadedError
+
+
+class SimulatedEngine:
+    """Stands where an engine stands, for its description only: the simulation keeps the time."""
+
+    def __init__(self, device: Device) -> None:
+        self.info = EngineInfo(
+            "simulated",
+            "cpu",
+            "float32",
+            device.slots,
+            device.max_rows,
+            device.parallel_slots,
+            packed=device.cost.packed,
+            run_slots=1 if device.wide_cost is None else 2,
+        )
+
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
+        """Is never called."""
+        raise AssertionError("a simulated engine never runs")
+
+
+class Ours:
+    """The real scheduler. Requests go to its lanes in turn."""
+
+    def __init__(self, device: Device, *, lanes: int = 1, max_backlog_seconds: float = float("inf")) -> None:
+        engine = SimulatedEngine(device)
+        self.lanes = [
+            Lane(f"simulated-{number}", engine, Output.POOLED, 1, device.cost, device.wide_cost)
+            for number in range(lanes)
+        ]
+        self.scheduler = Scheduler(self.lanes, device.slots, max_backlog_seconds)
+
+    def lane_of(self, work: int) -> Lane:
+        """The lane that a request is for."""
+        return self.lanes[work % len(self.lanes)]
+
+    def add(self, work: int, request: Request, now: float) -> bool:
+        """Queue a request, unless the scheduler refuses it."""
+        try:
+            self.scheduler.add(self.lane_of(work), work, request.lengths, request.deadline, now)
+        except (DeadlineError, OverloadedError):
+            return False
+        return True
+
+    def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
+        """What the scheduler chooses."""
+        selections = self.scheduler.fill(idle, now)
+        launches = [
+            Launch(list(zip(chosen.rows.work.tolist(), chosen.rows.row.tolist(), strict=True)), chosen.slots)
+            for chosen in selections
+            if len(chosen.rows)
+        ]
+        return launches, [work for chosen in selections for work in chosen.late]
+
+    def wake(self, now: float) -> float | None:
+        """Never: it waits for nothing."""
+        return None
+
+    def ended(self, batch: Batch) -> None:
+        """Let the lane learn."""
+        self.lane_of(batch.rows[0][0]).learn(batch.lengths, batch.end - batch.start, batch.slots)
+
+
+class Fifo:
+    """First come, first served: up to `max_rows` rows in order of arrival, padded to the longest.
+
+    With `max_tokens` it stops at a budget of padded tokens, as text-embeddings-inference does.
+    """
+
+    def __init__(self, max_rows: int, max_tokens: float = float("inf")) -> None:
+        self.max_rows = max_rows
+        self.max_tokens = max_tokens
+        self.queue: deque[tuple[int, int, int]] = deque()
+
+    def add(self, work: int, request: Request, now: float) -> bool:
+        """Queue the rows of a request."""
+        self.queue.extend((work, row, length) for row, length in enumerate(request.lengths.tolist()))
+        return True
+
+    def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
+        """One batch for each idle slot."""
+        launches: list[Launch] = []
+        while self.queue and len(launches) < idle:
+            rows: list[Row] = []
+            longest = 0
+            while self.queue and len(rows) < self.max_rows:
+                work, row, length = self.queue[0]
+                longest = max(longest, length)
+                if rows and longest * (len(rows) + 1) > self.max_tokens:
+                    break
+                rows.append((work, row))
+                self.queue.popleft()
+            launches.append(Launch(rows))
+        return launches, []
+
+    def wake(self, now: float) -> float | None:
+        """Never."""
+        return None
+
+    def ended(self, batch: Batch) -> None:
+        """Learn nothing."""
+
+
+class Triton:
+    """Triton's dynamic batcher, which never splits a request and pads to the longest row of a batch.
+
+    Whole requests are batched in order of arrival, up to `max_batch` rows. A batch that holds at least `preferred` rows
+    goes at once to an idle instance, a smaller one as soon as its oldest request has waited `delay` seconds.
+    A request that is larger than `max_batch` is sent by its client in pieces of that size.
+    """
+
+    def __init__(self, max_batch: int, preferred: int, delay: float) -> None:
+        self.max_batch = max_batch
+        self.preferred = preferred
+        self.delay = delay
+        self.queue: deque[tuple[float, list[Row]]] = deque()
+
+    def add(self, work: int, request: Request, now: float) -> bool:
+        """Queue a request."""
+        rows = [(work, row) for row in range(len(request.lengths))]
+        self.queue.extend((now, rows[at : at + self.max_batch]) for at in range(0, len(rows), self.max_batch))
+        return True
+
+    def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
+        """One batch for each idle instance."""
+        launches: list[Launch] = []
+        while self.queue and len(launches) < idle:
+            count, size = self._head()
+            full = count < len(self.queue) or size >= self.preferred
+            if not full and now < self.queue[0][0] + self.delay:
+                break
+            launches.append(Launch([row for _ in range(count) for row in self.queue.popleft()[1]]))
+        return launches, []
+
+    def wake(self, now: float) -> float | None:
+        """When the oldest request has waited long enough."""
+        return self.queue[0][0] + self.delay if self.queue else None
+
+    def ended(self, batch: Batch) -> None:
+        """Learn nothing."""
+
+    def _head(self) -> tuple[int, int]:
+        """How many requests fit into the next batch, and their rows."""
+        count = size = 0
+        for _, rows in self.queue:
+            if size + len(rows) > self.max_batch:
+                break
+            count, size = count + 1, size + len(rows)
+        return count, size
