@@ -38,7 +38,7 @@ int64_t between(Random& random, int64_t least, int64_t most) {
 }
 
 std::vector<float> floats(Random& random, int64_t count) {
-    std::uniform_real_distribution<float> uniform(-0.5f, 0.5f);
+    std::uniform_real_distribution<float> uniform(-0.1f, 0.1f);
     std::vector<float> values(static_cast<size_t>(count));
     for (float& value : values) value = uniform(random);
     return values;
