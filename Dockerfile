@@ -36,11 +36,14 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 
 # Our own packages, apart from the others: /opt/package is laid over /opt/birnn below.
 FROM builder AS package
-COPY pyproject.toml README.md LICENSE ./
+# For the native kernels; the compiler stays behind in this stage.
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY birnn birnn
 COPY bundle bundle
 COPY export export
 COPY loadtest loadtest
+COPY native native
 COPY service service
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     /opt/birnn/bin/python -m pip install --no-compile --no-deps --prefix=/opt/package . \

