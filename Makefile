@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types native native-check wheel protos train-smiles train-text export-smiles export-text clean
+.PHONY: help serve test lint types native-check wheel protos bench bench-peers \
+  train-smiles train-text export-smiles export-text clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +51,15 @@ wheel: | $(BIN)/python ## Build dist/*.whl with the native kernels, tagged manyl
 	rm -rf build/wheel dist
 	$(VENV)-wheel/bin/python -m build --wheel --outdir build/wheel
 	PATH="$(CURDIR)/$(VENV)-wheel/bin:$$PATH" auditwheel repair --plat auto -w dist build/wheel/*.whl
+
+# SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).
+SEQUENCES ?= examples/molecules.smi
+
+bench: $(VENV)/dev.stamp ## Measure engines, tokenizer and front end (SEQUENCES=file ARGS=--quick); results in build/bench.
+	$(BIN)/python -m bench all --sequences $(SEQUENCES) $(ARGS)
+
+bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (an hour; SEQUENCES=file ARGS=--quick).
+	$(BIN)/python -m bench.peers --sequences $(SEQUENCES) $(ARGS)
 
 # Training the encoders that ship. DATA is a folder with smiles/chembl.smi.xz (ChEMBL SMILES), quality/*.csv (the molecules
 # to leave out: CDDD's and MoleculeNet's benchmarks), text/wikitext2-{valid,test}.txt and text/stsb-train.tsv.

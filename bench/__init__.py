@@ -1,1 +1,1 @@
-"""Benchmarks: engines, the planner, and other servers beside ours."""
+"""Benchmarks: the parts of the service by themselves, and the whole of it beside other servers."""

@@ -1,6 +1,5 @@
 """`python -m bench planner`: the real scheduler beside other servers' policies and an offline planner, simulated."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -9,6 +8,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from bench.encoders import MAX_LENGTH
+from bench.results import OUT, QUICK, write_result
+from bench.sequences import OPTION, read_sequences
 from bench.simulation.bound import least_mean_latency
 from bench.simulation.clairvoyant import Clairvoyant
 from bench.simulation.device import CPU, GPU, PACKED, Device, Outcome, Policy, simulate
@@ -17,7 +19,6 @@ from bench.simulation.load import (
     Fixed,
     HeavyTailed,
     Lengths,
-    LogNormal,
     Mixed,
     Recorded,
     Sizes,
@@ -26,8 +27,7 @@ from bench.simulation.load import (
     poisson,
 )
 from bench.simulation.policies import Fifo, Ours, Triton
-from bundle.smiles import split
-from bundle.tokenizer import SequenceError
+from bundle.smiles import SmilesTokenizer
 
 DEVICES = {"cpu": CPU, "packed": PACKED, "gpu": GPU}
 # Name, how many sequences a request has, how requests arrive.
@@ -143,20 +143,10 @@ def to_markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_lengths(path: Path) -> Recorded:
-    """Lengths of the SMILES in a file, a line each; what is not a SMILES is left out."""
-    lengths = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lengths.append(len(split(line.split()[0])))
-        except (SequenceError, IndexError):
-            continue
-    if not lengths:
-        raise click.ClickException(f"no SMILES in {path}")
-    return Recorded(np.array(lengths))
-
-
 @click.command()
+@OPTION
+@OUT
+@QUICK
 @click.option("--device", "devices", type=click.Choice(list(DEVICES)), multiple=True, help="All by default.")
 @click.option("--load", "loads", type=click.Choice(list(LOADS)), multiple=True, help="All by default.")
 @click.option(
@@ -164,31 +154,26 @@ def read_lengths(path: Path) -> Recorded:
     help="Load, as a share of the capacity in full batches of equal lengths.",
 )  # fmt: skip
 @click.option("--count", default=3000, show_default=True, help="Sequences to simulate on each device and load.")
-@click.option(
-    "--sequences", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of SMILES whose lengths are drawn; by default lengths are log-normal around 48.",
-)  # fmt: skip
 @click.option("--offline", is_flag=True, help="Also play the offline planner, not on the GPU: minutes.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="JSON file to write the results to.")
 def planner(
+    file: Path,
+    out: Path,
+    quick: bool,
     devices: tuple[str, ...],
     loads: tuple[str, ...],
     shares: tuple[float, ...],
     count: int,
-    sequences: Path | None,
     offline: bool,
-    out: Path | None,
 ) -> None:
     """Simulate how requests are batched, by ours and by other servers' policies."""
-    lengths: Lengths = LogNormal() if sequences is None else read_lengths(sequences)
+    _, tokenized = read_sequences(file, SmilesTokenizer([]), MAX_LENGTH)
+    lengths = Recorded(tokenized.batch.lengths)
     results: list[Result] = []
     for device in devices or DEVICES:
         for load in loads or LOADS:
             for share in shares:
                 # On a GPU a batch takes hundreds of sequences.
-                scale = 10 if device == "gpu" else 1
-                results += compare(device, load, share, lengths, scale * count, offline and device != "gpu")
+                scale = (10 if device == "gpu" else 1) * (0.1 if quick else 1)
+                results += compare(device, load, share, lengths, round(scale * count), offline and device != "gpu")
                 click.echo(f"{device}, {load}, {share:.0%}", err=True)
-    click.echo(to_markdown(results), nl=False)
-    if out is not None:
-        out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
+    write_result(out, "planner", {"results": [asdict(one) for one in results]}, lambda _: to_markdown(results))

@@ -90,11 +90,11 @@ def test_ours_is_within_15_percent_of_a_planner_that_knows_what_is_to_come(
 
 def test_the_command_prints_a_table_and_writes_the_results(tmp_path: Path) -> None:
     sequences = tmp_path / "some.smi"
-    sequences.write_text("CCO\nc1ccccc1 benzene\nnot a SMILES\n\n")
+    sequences.write_text("CCO\nc1ccccc1\n\n")
     arguments = ["--device", "packed", "--load", "8 a call", "--share", "0.5", "--count", "200", "--offline"]
-    result = CliRunner().invoke(planner, [*arguments, "--sequences", str(sequences), "-o", str(tmp_path / "r.json")])
+    result = CliRunner().invoke(planner, [*arguments, "--sequences", str(sequences), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    results = json.loads((tmp_path / "r.json").read_text())
+    results = json.loads((tmp_path / "planner.json").read_text())["results"]
     assert results[0]["policy"] == "ours"
     assert {one["requests"] for one in results} == {50}
     assert all(one["mean"] >= one["bound"] for one in results)

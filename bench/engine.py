@@ -1,0 +1,242 @@
+"""Engines by themselves, on one core: ours, a bare `session.run` and PyTorch, on the lengths of real sequences."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from bench.encoders import random_encoder
+from bundle.bundle import Bundle
+from bundle.manifest import Manifest
+from bundle.ragged import RaggedBatch
+from service.engine.engine import Engine, EngineName, Output, Precision
+from service.engine.loading import load_engine
+from service.errors import StartupError
+
+# Among so many waiting sequences a busy server chooses those that run together.
+WINDOW = 1024
+# Tokens of the sequences of a batch of equal lengths, and of a lone one: about the mean of SMILES.
+STEPS = 48
+BARE = "session.run, equal lengths"
+GATES = {"bigru": 3, "bilstm": 4, "birnn": 1, "birnn-scratch": 1}
+ENGINES: list[tuple[EngineName, Precision]] = [("onnxruntime", "fp32"), ("native", "fp32"), ("native", "bf16")]
+
+
+@dataclass(slots=True)
+class Contestant:
+    """Something that runs batches.
+
+    Attributes:
+        name: What reports call it.
+        run: Runs the batch of a number.
+        sizes: Sequences of each batch.
+        tokens: True tokens of each batch.
+        rates: Tokens per second of each round so far.
+    """
+
+    name: str
+    run: Callable[[int], object]
+    sizes: Sequence[int]
+    tokens: Sequence[int]
+    rates: list[float] = field(default_factory=list)
+    position: int = 0
+
+    def measure(self, seconds: float) -> None:
+        """Run batch after batch for about `seconds`, going on where the last round ended."""
+        tokens, start = 0, time.perf_counter()
+        while (now := time.perf_counter()) < start + seconds:
+            number = self.position % len(self.sizes)
+            self.run(number)
+            tokens += self.tokens[number]
+            self.position += 1
+        self.rates.append(tokens / (now - start))
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Median over rounds."""
+        return median(self.rates)
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a sequence."""
+        return sum(self.tokens) / sum(self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Batches and lengths of one encoder, and who runs them.
+
+    Attributes:
+        bundle: The encoder.
+        batch: Real sequences, in arrival order.
+        engines: Ours, by name.
+        session: The pooled graph by itself, on one thread.
+        encoder: The PyTorch module.
+    """
+
+    bundle: Bundle
+    batch: RaggedBatch
+    engines: dict[str, Engine]
+    session: ort.InferenceSession
+    encoder: torch.nn.Module
+
+    @classmethod
+    def prepare(cls, bundle: Bundle, batch: RaggedBatch, engines: dict[str, Engine]) -> "Contest":
+        """Load what is not ours."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        graph = bundle.path / bundle.manifest.graphs.pooled
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        encoder, _ = random_encoder(bundle.manifest.architecture, bundle.manifest.layers)
+        return cls(bundle, batch, engines, session, encoder)
+
+    def contestants(self, rows: int) -> list[Contestant]:
+        """Everyone who runs batches of `rows`."""
+        arrival = split(self.batch, np.arange(len(self.batch)), rows)
+        grouped = split(self.batch, group_by_length(self.batch.lengths, WINDOW), rows)
+        found = []
+        for name, engine in self.engines.items():
+            found.append(_contestant(f"{name}, arrival order", arrival, _engine_run(engine, arrival)))
+            found.append(_contestant(f"{name}, grouped by length", grouped, _engine_run(engine, grouped)))
+        equal = [equal_lengths(rows, STEPS, self.bundle.manifest.vocab_size, seed) for seed in range(8)]
+        found.append(_contestant(BARE, equal, self._bare_run(equal)))
+        found.append(_contestant("PyTorch, packed, arrival order", arrival, self._torch_run(arrival)))
+        return found
+
+    def _bare_run(self, batches: Sequence[RaggedBatch]) -> Callable[[int], object]:
+        feeds = [{"ids": batch.padded(), "lengths": batch.lengths.astype(np.int32)} for batch in batches]
+        return lambda number: self.session.run(["pooled"], feeds[number])
+
+    def _torch_run(self, batches: Sequence[RaggedBatch]) -> Callable[[int], object]:
+        inputs = [
+            (torch.from_numpy(batch.padded().T.astype(np.int64)), torch.from_numpy(batch.lengths)) for batch in batches
+        ]
+
+        def run(number: int) -> object:
+            with torch.inference_mode():
+                return self.encoder(*inputs[number])
+
+        return run
+
+
+def load_engines(bundle: Bundle, slots: int = 1) -> tuple[dict[str, Engine], dict[str, str]]:
+    """Our engines for a bundle on the CPU, proven by the golden gate, and why the others cannot run."""
+    engines: dict[str, Engine] = {}
+    missing: dict[str, str] = {}
+    for name, precision in ENGINES:
+        label = f"{name} {precision}"
+        try:
+            engines[label] = load_engine(bundle, "cpu", engine=name, precision=precision, slots=slots).engine
+        except StartupError as error:
+            missing[label] = str(error)
+    return engines, missing
+
+
+def run_contest(contest: Contest, rows: int, *, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Let everyone run batches of `rows`, in turn, `rounds` times for `seconds` each; medians."""
+    contestants = contest.contestants(rows)
+    flops = flops_per_token(contest.bundle.manifest)
+    for contestant in contestants:
+        contestant.run(0)
+    for number in range(rounds):
+        for contestant in contestants if number % 2 else reversed(contestants):
+            contestant.measure(seconds)
+    return [
+        {
+            "contestant": contestant.name,
+            "batch": rows,
+            "sequences_per_second": contestant.tokens_per_second / contestant.mean_length,
+            "tokens_per_second": contestant.tokens_per_second,
+            "gflops": contestant.tokens_per_second * flops / 1e9,
+        }
+        for contestant in contestants
+    ]
+
+
+def lone_latencies(contest: Contest, *, repeats: int) -> dict[str, float]:
+    """Median seconds of a lone sequence of `STEPS` tokens, by contestant; taken in turn."""
+    single = [equal_lengths(1, STEPS, contest.bundle.manifest.vocab_size, 0)]
+    runs = {name: _engine_run(engine, single) for name, engine in contest.engines.items()}
+    runs["session.run"] = contest._bare_run(single)
+    runs["PyTorch"] = contest._torch_run(single)
+    return _in_turn(runs, repeats)
+
+
+def lone_latencies_on_two_cores(bundle: Bundle, *, repeats: int) -> dict[str, float]:
+    """The same of the engines that walk both directions of a lone sequence at the same time, on two cores."""
+    single = equal_lengths(1, STEPS, bundle.manifest.vocab_size, 0)
+    engines, _ = load_engines(bundle, slots=2)
+
+    def pair_run(engine: Engine) -> Callable[[int], object]:
+        return lambda number: engine.run(single, Output.POOLED, 2)
+
+    runs = {name: pair_run(engine) for name, engine in engines.items() if engine.info.run_slots >= 2}
+    return _in_turn(runs, repeats) if runs else {}
+
+
+def flops_per_token(manifest: Manifest) -> float:
+    """Floating point operations of one token, 2 for a multiply-add, of all gates, layers and directions.
+
+    What an engine saves by folding the embedding into a table counts as done, so that rates compare.
+    """
+    hidden = manifest.hidden_size
+    inputs = [manifest.embedding_size] + [2 * hidden] * (manifest.layers - 1)
+    return float(sum(2 * 2 * GATES[manifest.architecture] * hidden * (size + hidden) for size in inputs))
+
+
+def group_by_length(lengths: NDArray[np.int64], window: int) -> NDArray[np.intp]:
+    """An order in which each `window` of sequences is sorted by length."""
+    blocks = [np.arange(start, min(start + window, len(lengths))) for start in range(0, len(lengths), window)]
+    return np.concatenate([block[np.argsort(lengths[block], kind="stable")] for block in blocks])
+
+
+def split(batch: RaggedBatch, order: NDArray[np.intp], rows: int) -> list[RaggedBatch]:
+    """Whole batches of `rows`, in `order` within each and shuffled among each other by a fixed seed."""
+    batches = [batch.take(order[start : start + rows]) for start in range(0, len(order) - rows + 1, rows)]
+    # Otherwise a round of short sequences would follow one of long ones.
+    return [batches[number] for number in np.random.default_rng(0).permutation(len(batches)).tolist()]
+
+
+def equal_lengths(rows: int, steps: int, vocabulary: int, seed: int) -> RaggedBatch:
+    """Random ids, every sequence of `steps` tokens."""
+    ids = np.random.default_rng(seed).integers(0, vocabulary, rows * steps, dtype=np.int32)
+    return RaggedBatch(ids, np.arange(0, rows * steps + 1, steps, dtype=np.int64))
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """This thread, and those that it starts, on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _contestant(name: str, batches: Sequence[RaggedBatch], run: Callable[[int], object]) -> Contestant:
+    return Contestant(name, run, [len(batch) for batch in batches], [batch.tokens for batch in batches])
+
+
+def _engine_run(engine: Engine, batches: Sequence[RaggedBatch]) -> Callable[[int], object]:
+    return lambda number: engine.run(batches[number], Output.POOLED)
+
+
+def _in_turn(runs: dict[str, Callable[[int], object]], repeats: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            # One that does not count after the others have had the caches.
+            run(0)
+            start = time.perf_counter()
+            run(0)
+            times[name].append(time.perf_counter() - start)
+    return {name: median(found) for name, found in times.items()}
