@@ -1,12 +1,13 @@
 """The onnxruntime engine on CUDA: few shapes, page-locked buffers, two batches in flight."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -19,7 +20,7 @@ from bundle.tokenizer import PAD_ID
 from service.engine.engine import EngineInfo, Output
 from service.engine.grid import Grid
 from service.engine.onnx_engine import real_tokens
-from service.engine.onnx_session import CUDA, graph_paths, open_session, recurrent_placement
+from service.engine.onnx_session import CUDA, graph_paths, input_name, open_session, recurrent_placement
 from service.engine.pinned import pinned_bytes
 from service.errors import EngineError
 
@@ -151,11 +152,19 @@ class CudaEngine:
             for output, steps, rows in shapes:
                 if time.monotonic() > end:
                     break
-                batch = RaggedBatch.from_lists([np.full(steps, PAD_ID, dtype=np.int32)] * rows)
                 # Each slot the same shape at the same time: so much memory is wanted at most.
-                list(threads.map(lambda _, batch=batch, output=output: self.run(batch, output), range(self.info.slots)))
+                list(threads.map(self._warm_up, *zip(*[(output, steps, rows)] * self.info.slots, strict=True)))
                 run += 1
         return run, len(shapes)
+
+    def _warm_up(self, output: Output, steps: int, rows: int) -> None:
+        buffers = self._free.get()
+        try:
+            buffers[output].warm_up(steps, rows)
+        except Exception as error:  # onnxruntime raises a dozen types of its own
+            raise EngineError(f"onnxruntime failed on {rows} rows of {steps} tokens: {error}") from error
+        finally:
+            self._free.put(buffers)
 
     def _largest(self, output: Output) -> int:
         """Cells of the largest shape."""
@@ -169,8 +178,12 @@ class _Buffers:
         self, session: ort.InferenceSession, output: Output, grid: Grid, width: int, allocate: Allocate
     ) -> None:
         cells = max(steps * rows for steps, rows in grid.shapes())
+        tokens = session.get_inputs()[0]
         self._session, self._output, self._grid, self._width = session, output, grid, width
-        self._ids = allocate(4 * cells).view(np.int32)
+        self._dtype = np.dtype(np.int32 if tokens.type == "tensor(int32)" else np.float32)
+        # Beyond steps and rows: none of ids, F of features.
+        self._token_shape = tuple(tokens.shape[2:])
+        self._tokens = allocate(4 * cells * math.prod(self._token_shape)).view(self._dtype)
         self._lengths = allocate(4 * grid.max_rows).view(np.int32)
         self._values = allocate(4 * width * (cells if output is Output.TOKENS else grid.max_rows)).view(np.float32)
         self._binding = session.io_binding()
@@ -179,24 +192,37 @@ class _Buffers:
         """Encode a batch that fits the grid; see `Engine.run`."""
         real = len(batch)
         steps, rows = self._grid.steps(int(batch.lengths.max())), self._grid.rows(real)
-        ids = self._ids[: steps * rows].reshape(steps, rows)
-        ids[:, :real] = batch.padded(PAD_ID, steps)
-        ids[:, real:] = PAD_ID
-        lengths = self._lengths[:rows]
+        tokens, lengths = self._inputs(steps, rows)
+        tokens[:, :real] = batch.padded(PAD_ID, steps)
+        tokens[:, real:] = PAD_ID
         lengths[:real] = batch.lengths
         lengths[real:] = 1
-        shape = (rows, self._width) if self._output is Output.POOLED else (steps, rows, self._width)
-        self._bind(ids, lengths, shape)
-        self._session.run_with_iobinding(self._binding)
-        values = self._values[: int(np.prod(shape))].reshape(shape)
+        values = self._compute(tokens, lengths)
         # Copies: the next run writes into the same memory.
         return values[:real].copy() if self._output is Output.POOLED else real_tokens(values[:, :real], batch.lengths)
 
-    def _bind(self, ids: NDArray[np.int32], lengths: NDArray[np.int32], shape: tuple[int, ...]) -> None:
+    def warm_up(self, steps: int, rows: int) -> None:
+        """Run a batch of this shape."""
+        tokens, lengths = self._inputs(steps, rows)
+        tokens[:] = PAD_ID
+        lengths[:] = steps
+        self._compute(tokens, lengths)
+
+    def _inputs(self, steps: int, rows: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """Tokens [T, B, ...] and lengths [B], to be filled."""
+        shape = (steps, rows, *self._token_shape)
+        return self._tokens[: math.prod(shape)].reshape(shape), self._lengths[:rows]
+
+    def _compute(self, tokens: NDArray[Any], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
+        """What the graph gives; valid until the next run."""
+        steps, rows = tokens.shape[:2]
+        shape = (rows, self._width) if self._output is Output.POOLED else (steps, rows, self._width)
         # Binding an input is what copies it to the GPU, so that it has to be bound anew for each run.
-        self._binding.bind_cpu_input("ids", ids)
+        self._binding.bind_cpu_input(input_name(self._session), tokens)
         self._binding.bind_cpu_input("lengths", lengths)
         self._binding.bind_output(self._output.value, "cpu", 0, np.float32, shape, self._values.ctypes.data)
+        self._session.run_with_iobinding(self._binding)
+        return self._values[: math.prod(shape)].reshape(shape)
 
 
 def provider_options(memory: int) -> dict[str, str]:

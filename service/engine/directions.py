@@ -37,14 +37,8 @@ class Directions:
             )
             self._layers.append((stage, forward, reverse))
 
-    def run(self, ids: NDArray[np.int32], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
-        """What the whole graph gives, on the calling thread and its companion.
-
-        Args:
-            ids: Padded, int32 [T, B].
-            lengths: int32 [B].
-        """
-        inputs: Feeds = {"ids": ids, "lengths": lengths}
+    def run(self, inputs: Feeds) -> NDArray[np.float32]:
+        """What the whole graph gives for its inputs, on the calling thread and its companion."""
         values: NDArray[np.float32] = np.empty(0, dtype=np.float32)
         for stage, forward, reverse in self._layers:
             # Y of the layer below came as [T, 1, B, 2H].

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from service.errors import StartupError
 
 RECURRENT_OPS = {"GRU", "LSTM", "RNN"}
-FLOAT = onnx.TensorProto.FLOAT
+FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 DIRECTIONS = ("forward", "reverse")
 
 
@@ -99,6 +99,11 @@ def in_half_precision(model: onnx.ModelProto) -> bytes:
             nodes[last].output[place] = f"{name}_half"
             casts.append(helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_cast", to=FLOAT))
     nodes[last + 1 : last + 1] = casts
+    first = next(node for node in nodes if node.op_type in RECURRENT_OPS)
+    if first.input[0] in {one.name for one in model.graph.input}:
+        # No embedding, whose rows would be in float16 already.
+        nodes.insert(0, helper.make_node("Cast", [first.input[0]], ["inputs_half"], name="inputs_half", to=FLOAT16))
+        first.input[0] = "inputs_half"
     return _assemble(model, nodes, initializers, model.graph.input, model.graph.output)
 
 

@@ -14,7 +14,7 @@ from bundle.bundle import Bundle
 from bundle.ragged import RaggedBatch
 from service.engine.cores import available_cores
 from service.engine.engine import EngineInfo, Output
-from service.engine.onnx_session import CPU, graph_paths, open_session, recurrent_placement
+from service.engine.onnx_session import CPU, graph_paths, input_name, open_session, recurrent_placement
 from service.errors import EngineError
 
 if TYPE_CHECKING:
@@ -61,15 +61,16 @@ class OnnxEngine:
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch; see `Engine.run`."""
-        lengths = batch.lengths.astype(np.int32)
-        ids = batch.padded()
+        session = self._sessions[output]
+        tokens = batch.padded()
+        feeds = {input_name(session): tokens, "lengths": batch.lengths.astype(np.int32)}
         try:
-            if slots > 1 and output in self._directions and ids.size >= LEAST_CELLS_TO_SPLIT:
-                values = self._directions[output].run(ids, lengths)
+            if slots > 1 and output in self._directions and len(batch) * len(tokens) >= LEAST_CELLS_TO_SPLIT:
+                values = self._directions[output].run(feeds)
             else:
-                (values,) = self._sessions[output].run([output.value], {"ids": ids, "lengths": lengths})
+                values = session.run([output.value], feeds)[0]
         except Exception as error:  # onnxruntime raises a dozen types of its own
-            raise EngineError(f"onnxruntime failed on a batch of shape {ids.shape}: {error}") from error
+            raise EngineError(f"onnxruntime failed on a batch of shape {tokens.shape}: {error}") from error
         return values if output is Output.POOLED else real_tokens(values, batch.lengths)
 
     def placement(self) -> dict[str, str]:

@@ -62,6 +62,12 @@ def open_session(
     return session
 
 
+def input_name(session: ort.InferenceSession) -> str:
+    """Name of the input that holds the tokens [T, B, ...]; the other one is `lengths` [B]."""
+    name: str = session.get_inputs()[0].name
+    return name
+
+
 def recurrent_placement(session: ort.InferenceSession, label: str) -> dict[str, str]:
     """Which provider each recurrent node has run on since loading; ends the recording, so call it once.
 

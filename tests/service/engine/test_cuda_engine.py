@@ -123,27 +123,25 @@ def test_warming_up_runs_every_shape_once_a_slot_the_largest_first(
     monkeypatch.setattr(cuda_engine, "MAX_CELLS", {Output.POOLED: 1024, Output.TOKENS: 512})
     engine = on_cpu(small)
     shapes: list[tuple[Output, int, int]] = []
-    run = engine.run
-
-    def watch(batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
-        shapes.append((output, int(batch.lengths.max()), len(batch)))
-        return run(batch, output, slots)
-
-    monkeypatch.setattr(engine, "run", watch)
+    monkeypatch.setattr(engine, "_warm_up", lambda *shape: shapes.append(shape))
     warm, count = engine.warm_up(60)
     assert warm == count == len(set(shapes)) == len(shapes) / engine.info.slots
     assert shapes[0][1] * shapes[0][2] == 1024
     assert {output for output, _, _ in shapes} == set(Output)
 
 
+def test_warming_up_leaves_the_engine_as_it_was(monkeypatch: pytest.MonkeyPatch, small: Bundle) -> None:
+    monkeypatch.setattr(cuda_engine, "MAX_CELLS", {Output.POOLED: 512, Output.TOKENS: 256})
+    engine = on_cpu(small)
+    before = {output: engine.run(small.golden.batch, output) for output in Output}
+    engine.warm_up(60)
+    for output in Output:
+        assert np.array_equal(engine.run(small.golden.batch, output), before[output])
+
+
 def test_warming_up_ends_in_time(monkeypatch: pytest.MonkeyPatch, small: Bundle) -> None:
     engine = on_cpu(small)
-
-    def slow(batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
-        time.sleep(0.05)
-        return np.empty((0, 0), dtype=np.float32)
-
-    monkeypatch.setattr(engine, "run", slow)
+    monkeypatch.setattr(engine, "_warm_up", lambda *_: time.sleep(0.05))
     warm, count = engine.warm_up(0.2)
     assert 1 <= warm <= 6 < count
 

@@ -37,7 +37,9 @@ def test_directions_side_by_side_give_the_bits_of_the_whole_graph(
             lengths = random.integers(1, 50, rows).astype(np.int32)
             # Random ids behind the ends, too.
             ids = random.integers(0, VOCABULARY, (int(lengths.max()), rows), dtype=np.int32)
-            assert np.array_equal(directions.run(ids, lengths), run_graph(whole, ids, lengths.tolist()))
+            assert np.array_equal(
+                directions.run({"ids": ids, "lengths": lengths}), run_graph(whole, ids, lengths.tolist())
+            )
 
 
 @pytest.mark.parametrize("layers", [1, 3])
