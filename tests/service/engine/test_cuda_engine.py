@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from bundle.bundle import Bundle
 from bundle.manifest import ReducedPrecision
 from bundle.ragged import RaggedBatch
-from service.engine import cuda_engine
+from service.engine import cuda_engine, loading
 from service.engine.cuda_engine import CudaEngine, cell_bytes, provider_options
-from service.engine.engine import Output
+from service.engine.engine import Output, Precision
 from service.engine.gate import pass_gate
 from service.engine.loading import load_engine
 from service.engine.onnx_engine import OnnxEngine
@@ -186,6 +187,55 @@ def test_matrices_are_not_multiplied_in_tf32_and_memory_is_capped() -> None:
     assert options["use_tf32"] == "0"
     assert options["gpu_mem_limit"] == str(1 << 30)
     assert all(isinstance(value, str) for value in options.values())
+
+
+@pytest.fixture
+def cuda_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything that loading does with CUDA happen, on a CPU."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(loading, "CudaEngine", partial(CudaEngine, provider=CPU, allocate=ordinary))
+    # What is asked of onnxruntime, and where its nodes are then expected.
+    monkeypatch.setattr(loading, "CUDA", CPU)
+    monkeypatch.setattr(loading, "WARM_UP_SECONDS", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed", "found"),
+    [
+        ("fp32", True, "float32"),
+        ("fp16", True, "float16"),
+        ("auto", True, "float16"),
+        ("auto", False, "float32"),
+    ],
+)
+@pytest.mark.usefixtures("cuda_on_a_cpu")
+def test_precision_is_what_was_asked_for_or_the_best_that_is_allowed(
+    smiles: Bundle, precision: Precision, allowed: bool, found: str
+) -> None:
+    bundle = allowing_half(smiles) if allowed else smiles
+    engine = loading.load_engine(bundle, "cuda", precision=precision).engine
+    assert isinstance(engine, CudaEngine)
+    assert engine.info.precision == found
+
+
+@pytest.mark.usefixtures("cuda_on_a_cpu")
+def test_half_precision_that_is_not_allowed_is_refused_and_one_that_fails_the_gate_not_taken(smiles: Bundle) -> None:
+    with pytest.raises(StartupError, match="does not allow float16"):
+        loading.load_engine(smiles, "cuda", precision="fp16")
+    strict = ReducedPrecision(tolerance=1e-5, min_cosine=0.9999)
+    manifest = smiles.manifest.model_copy(update={"reduced_precision": strict})
+    bundle = Bundle(smiles.path, manifest, smiles.tokenizer, smiles.golden)
+    proven = loading.load_engine(bundle, "cuda", precision="auto")
+    assert proven.engine.info.precision == "float32"
+    assert "disagree with the golden ones" in proven.choice
+
+
+@pytest.mark.usefixtures("cuda_on_a_cpu")
+def test_nodes_that_ran_elsewhere_are_refused(monkeypatch: pytest.MonkeyPatch, smiles: Bundle) -> None:
+    monkeypatch.setattr(CudaEngine, "placement", lambda _: {"pooled:1": "ElsewhereExecutionProvider"})
+    with pytest.raises(StartupError, match=r"ran \{'pooled:1': 'ElsewhereExecutionProvider'\}"):
+        loading.load_engine(smiles, "cuda")
 
 
 class Runtime:
