@@ -65,11 +65,14 @@ class ReducedPrecision(_Model):
     """With which errors an engine that computes in half precision (fp16, bf16) may serve the bundle.
 
     `tolerance` is the largest absolute error against the float64 reference, `min_cosine` the least cosine of any
-    encoding to its reference.
+    encoding to its reference. `error_fp16` and `error_bf16` are the errors that were measured when the bundle was
+    written, in PyTorch on a CPU.
     """
 
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
     min_cosine: Annotated[float, Field(ge=0.99, lt=1)] = 0.9999
+    error_fp16: float | None = None
+    error_bf16: float | None = None
 
 
 class Training(_Model):

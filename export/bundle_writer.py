@@ -11,9 +11,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bundle.bundle import Bundle, sha256
+from bundle.golden import Golden
 from bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training, Verification
 from export.golden_sequences import golden_lengths, golden_sequences
 from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
+from export.half_precision import reduced_precision
 from export.id_source import IdSource
 from export.model_card import model_card
 from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint, load_encoder
@@ -86,8 +88,9 @@ def write_bundle(
     if description is None:
         description = f"{loaded.config.architecture} encoder of {loaded.tokenizer.kind} sequences"
     with _new_folder(destination, force) as folder:
-        verification = _write_proven(folder, name, version, loaded, sequences, tolerance)
+        verification, golden = _write_proven(folder, name, version, loaded, sequences, tolerance)
         manifest = _manifest(loaded, name, version, description, tolerance, verification, training, _digests(folder))
+        manifest = manifest.model_copy(update={"reduced_precision": reduced_precision(loaded.encoder, golden)})
         parameters = sum(parameter.numel() for parameter in loaded.encoder.parameters())
         (folder / CARD_FILE).write_text(model_card(manifest, parameters, card), encoding="utf-8")
         manifest = manifest.model_copy(update={"files": _digests(folder)})
@@ -104,7 +107,7 @@ def _write_proven(
     loaded: LoadedCheckpoint,
     sequences: Sequence[str],
     tolerance: float,
-) -> Verification:
+) -> tuple[Verification, Golden]:
     """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch."""
     config, encoder = loaded.config, loaded.encoder
     (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
@@ -115,7 +118,7 @@ def _write_proven(
     lengths = golden_lengths(loaded.max_length, config.token_dimension)
     golden = reference(encoder, golden_sequences(source, lengths, real))
     golden.save(folder / GOLDEN_FILE)
-    return verify_graphs(
+    verification = verify_graphs(
         encoder,
         folder / POOLED_FILE,
         folder / TOKENS_FILE,
@@ -124,6 +127,7 @@ def _write_proven(
         golden=golden,
         tolerance=tolerance,
     )
+    return verification, golden
 
 
 def _manifest(

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.encoders import EncoderConfig
-from export.recurrent_weights import Weights, recurrent_layers, weight
+from export.recurrent_weights import Weights, recurrent_layers, weight, without_embedding
 from export.tensor_file import TensorFile
 
 OPSET = 17
@@ -51,6 +51,9 @@ OPERATORS = {"bigru": "GRU", "bilstm": "LSTM", "birnn": "RNN", "birnn-scratch": 
 
 def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: str, version: int) -> None:
     """Write `pooled.onnx`, `tokens.onnx` and the `weights.bin` that both share into an existing folder.
+
+    With a vocabulary smaller than the embedding, the graphs embed ids as one-hot rows, and the first layer's weights
+    are those of the product (see `without_embedding`).
 
     Inputs of both graphs: `ids` int32 [T, B], time-major, with any ids of the vocabulary beyond a length; `lengths`
     int32 [B]. Output: `pooled` float32 [B, D], or `tokens` float32 [T, B, 2H] with zeros beyond each length. A row of
@@ -69,8 +72,13 @@ def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: st
     """
     with TensorFile(folder / WEIGHTS_FILE) as tensors:
         embedding = weight(weights, "embedding.weight", (config.vocab_size, config.embedding_size))
+        layers = list(recurrent_layers(config, weights))
+        if config.vocab_size < config.embedding_size:
+            W, R, B = layers[0]
+            embedding, W = without_embedding(embedding, W)
+            layers[0] = W, R, B
         tensors.add("embedding", embedding)
-        for layer, (W, R, B) in enumerate(recurrent_layers(config, weights)):
+        for layer, (W, R, B) in enumerate(layers):
             tensors.add(f"W{layer}", W)
             tensors.add(f"R{layer}", R)
             if B is not None:

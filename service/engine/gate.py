@@ -23,7 +23,7 @@ class GateReport:
 
 
 def pass_gate(bundle: Bundle, engine: Engine) -> GateReport:
-    """Compare `engine` with the golden encodings of `bundle`, all in one batch and each alone.
+    """Compare `engine` with the golden encodings of `bundle`: all in one batch, and each alone on all slots of a run.
 
     Raises:
         StartupError: An encoding is further off than the manifest allows at the engine's precision, or not a number;
@@ -37,7 +37,10 @@ def pass_gate(bundle: Bundle, engine: Engine) -> GateReport:
     for output, reference in expected.items():
         batched = engine.run(golden.batch, output)
         alone = np.concatenate(
-            [engine.run(golden.batch.take(np.array([row])), output) for row in range(len(golden.batch))]
+            [
+                engine.run(golden.batch.take(np.array([row])), output, engine.info.run_slots)
+                for row in range(len(golden.batch))
+            ]
         )
         errors[output] = max(
             _compare(bundle, limits, f"{output.value} encodings, batched", batched, reference),

@@ -1,14 +1,24 @@
 """From a bundle to an engine that is proven to serve it, on the device and at the precision asked for."""
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import onnxruntime as ort
 
 from bundle.bundle import Bundle
+from service.engine.cuda_engine import CudaEngine
 from service.engine.engine import Device, Engine, EngineName, Precision
 from service.engine.gate import GateReport, pass_gate
-from service.engine.onnx_engine import CPU, CUDA, OnnxEngine, missing_cuda_hint
+from service.engine.onnx_engine import OnnxEngine
+from service.engine.onnx_session import CPU, CUDA, missing_cuda_hint
 from service.errors import StartupError
+
+logger = logging.getLogger(__name__)
+
+# A server does not wait longer for shapes that it may never see.
+WARM_UP_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +87,13 @@ def _on_cpu(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     if choice.precision == "fp16":
         raise StartupError(f"{bundle.label}: --precision fp16 needs CUDA; this is a CPU ({why})")
     if choice.engine == "onnxruntime":
-        return _onnxruntime(bundle, CPU, choice, why)
+        return _onnxruntime(bundle, choice, why)
     try:
         return _native(bundle, choice, why)
     except StartupError as error:
         if choice.engine == "native" or choice.precision == "bf16":
             raise
-        return _onnxruntime(bundle, CPU, choice, f"{why}; {error}")
+        return _onnxruntime(bundle, choice, f"{why}; {error}")
 
 
 def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
@@ -107,17 +117,39 @@ def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
 
 
 def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
+    """onnxruntime on CUDA; at precision `auto` in fp16 where the manifest allows it, and it passes the gate."""
     if choice.precision == "bf16":
         raise StartupError(f"{bundle.label}: --precision bf16 needs the native engine, on a CPU; CUDA has fp16")
-    return _onnxruntime(bundle, CUDA, choice, why)
+    if choice.precision == "fp16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
+        try:
+            return _cuda(bundle, "fp16", choice, why)
+        except StartupError as error:
+            if choice.precision == "fp16":
+                raise
+            why = f"{why}; {error}"
+    return _cuda(bundle, "fp32", choice, why)
 
 
-def _onnxruntime(bundle: Bundle, provider: str, choice: _Choice, why: str) -> Proven:
-    if provider == CPU and choice.precision == "bf16":
-        raise StartupError(f"{bundle.label}: onnxruntime has no bf16 on CPUs; use --engine native or --precision fp32")
-    engine = OnnxEngine(bundle, provider, slots=choice.slots, gpu_memory_mib=choice.gpu_memory_mib)
+def _cuda(bundle: Bundle, precision: Literal["fp32", "fp16"], choice: _Choice, why: str) -> Proven:
+    engine = CudaEngine(bundle, precision=precision, slots=choice.slots, gpu_memory_mib=choice.gpu_memory_mib)
     report = pass_gate(bundle, engine)
-    strays = {node: found for node, found in engine.placement().items() if found != provider}
+    _refuse_strays(bundle, engine.placement(), CUDA)
+    warm, shapes = engine.warm_up(WARM_UP_SECONDS)
+    logger.info("encoder %s: %d of %d shapes of batches were run to warm up", bundle.label, warm, shapes)
+    return Proven(engine, report, why)
+
+
+def _onnxruntime(bundle: Bundle, choice: _Choice, why: str) -> Proven:
+    if choice.precision == "bf16":
+        raise StartupError(f"{bundle.label}: onnxruntime has no bf16 on CPUs; use --engine native or --precision fp32")
+    engine = OnnxEngine(bundle, slots=choice.slots)
+    report = pass_gate(bundle, engine)
+    _refuse_strays(bundle, engine.placement(), CPU)
+    return Proven(engine, report, why)
+
+
+def _refuse_strays(bundle: Bundle, placement: Mapping[str, str], provider: str) -> None:
+    """Raises StartupError if a recurrent node has run elsewhere than on `provider`."""
+    strays = {node: found for node, found in placement.items() if found != provider}
     if strays:
         raise StartupError(f"{bundle.label}: asked for {provider}, but onnxruntime ran {strays}")
-    return Proven(engine, report, why)

@@ -1,10 +1,10 @@
-"""The onnxruntime engine, on a CPU or on CUDA, and never silently on the other one."""
+"""The onnxruntime engine on a CPU: one run a core, and a lone one on two."""
 
-import json
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
@@ -14,56 +14,64 @@ from bundle.bundle import Bundle
 from bundle.ragged import RaggedBatch
 from service.engine.cores import available_cores
 from service.engine.engine import EngineInfo, Output
-from service.errors import EngineError, StartupError
+from service.engine.onnx_session import CPU, graph_paths, input_name, open_session, recurrent_placement
+from service.errors import EngineError
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-RECURRENT_OPS = {"GRU", "LSTM", "RNN"}
-# On a CPU padding is paid in full and the weights of a step stay in cache: beyond 32 rows nothing is gained. On a GPU a
-# step costs the same for one row and for hundreds.
-MAX_ROWS = {CPU: 32, CUDA: 512}
+if TYPE_CHECKING:
+    from service.engine.directions import Directions
+
+# Padding is paid in full and the weights of a step stay in cache: beyond 32 rows nothing is gained.
+MAX_ROWS = 32
+# Fewer cells [T, B] are done before a second core has begun.
+LEAST_CELLS_TO_SPLIT = 16
 
 
 class OnnxEngine:
-    """Runs the two graphs of a bundle."""
+    """Runs the two graphs of a bundle on a CPU.
 
-    def __init__(self, bundle: Bundle, provider: str, *, slots: int | None = None, gpu_memory_mib: int = 4096) -> None:
-        """Load both graphs.
+    Inputs and outputs are plain arrays: binding reused buffers instead (onnxruntime's I/O binding) was measured to cost
+    4 us a run more than it saves, with 1 row as with 32.
+    """
+
+    def __init__(self, bundle: Bundle, *, slots: int | None = None) -> None:
+        """Load both graphs, as a whole and by direction.
 
         Raises:
-            StartupError: onnxruntime cannot load a graph, or did not take the provider asked for.
+            StartupError: onnxruntime cannot load a graph.
         """
-        on_cpu = provider == CPU
+        slots = slots or available_cores()
+        # Graphs of single directions are made with onnx, without which both take their turns.
+        run_slots = min(2, slots, available_cores()) if find_spec("onnx") else 1
         self.info = EngineInfo(
             engine=f"onnxruntime {ort.__version__}",
-            device="cpu" if on_cpu else "cuda:0",
+            device="cpu",
             precision=bundle.manifest.dtype,
-            slots=slots or (available_cores() if on_cpu else 2),
-            max_rows=MAX_ROWS[provider],
-            parallel_slots=on_cpu,
+            slots=slots,
+            max_rows=MAX_ROWS,
+            parallel_slots=True,
+            run_slots=run_slots,
         )
-        self._provider = provider
-        self._step_multiple = 1 if on_cpu else 8
         self._profiles = tempfile.TemporaryDirectory(prefix="birnn-")
-        graphs = {Output.POOLED: bundle.manifest.graphs.pooled, Output.TOKENS: bundle.manifest.graphs.tokens}
+        paths = graph_paths(bundle)
         self._sessions = {
-            output: self._open(bundle.path / file, provider, gpu_memory_mib) for output, file in graphs.items()
+            output: open_session(path, str(path), CPU, profile=Path(self._profiles.name) / path.stem)
+            for output, path in paths.items()
         }
+        self._directions = _directions(paths, bundle.manifest.hidden_size) if run_slots > 1 else {}
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch; see `Engine.run`."""
-        lengths = batch.lengths.astype(np.int32)
-        ids = batch.padded(steps=self._steps(int(lengths.max())))
+        session = self._sessions[output]
+        tokens = batch.padded()
+        feeds = {input_name(session): tokens, "lengths": batch.lengths.astype(np.int32)}
         try:
-            (values,) = self._sessions[output].run([output.value], {"ids": ids, "lengths": lengths})
+            if slots > 1 and output in self._directions and len(batch) * len(tokens) >= LEAST_CELLS_TO_SPLIT:
+                values = self._directions[output].run(feeds)
+            else:
+                values = session.run([output.value], feeds)[0]
         except Exception as error:  # onnxruntime raises a dozen types of its own
-            raise EngineError(f"onnxruntime failed on a batch of shape {ids.shape}: {error}") from error
-        if output is Output.POOLED:
-            pooled: NDArray[np.float32] = values
-            return pooled
-        # [T, B, 2H] -> [B, T, 2H], of which each row's true steps: back to back in order.
-        real = np.arange(len(ids)) < lengths[:, None]
-        tokens: NDArray[np.float32] = values.transpose(1, 0, 2)[real]
-        return tokens
+            raise EngineError(f"onnxruntime failed on a batch of shape {tokens.shape}: {error}") from error
+        return values if output is Output.POOLED else real_tokens(values, batch.lengths)
 
     def placement(self) -> dict[str, str]:
         """Which provider each recurrent node has run on since loading; ends the recording, so call it once.
@@ -71,61 +79,23 @@ class OnnxEngine:
         Raises:
             StartupError: A graph has not been run yet, or has no recurrent node.
         """
-        placed: dict[str, str] = {}
-        for output, session in self._sessions.items():
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-            nodes = [event["args"] for event in events if event.get("args", {}).get("op_name") in RECURRENT_OPS]
-            found = {f"{output.value}:{args['node_index']}": str(args["provider"]) for args in nodes}
-            if not found:
-                raise StartupError(f"no recurrent node of the {output.value} graph was seen to run")
-            placed |= found
+        placed = {
+            node: provider
+            for output, session in self._sessions.items()
+            for node, provider in recurrent_placement(session, output.value).items()
+        }
         self._profiles.cleanup()
         return placed
 
-    def _steps(self, longest: int) -> int:
-        # A first run of each new shape is slow on CUDA (onnxruntime #17443): few shapes, at the price of some padding.
-        return -(-longest // self._step_multiple) * self._step_multiple
 
-    def _open(self, path: Path, provider: str, gpu_memory_mib: int) -> ort.InferenceSession:
-        options = ort.SessionOptions()
-        # One run per core beats several cores on one run: the recurrence is a chain, and its gate loops use one thread.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Recorded until `placement` has read where the nodes ran.
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(self._profiles.name) / path.stem)
-        try:
-            session = ort.InferenceSession(
-                path, options, providers=[(provider, provider_options(provider, gpu_memory_mib))]
-            )
-        except Exception as error:  # onnxruntime raises a dozen types of its own
-            raise StartupError(f"onnxruntime cannot load {path}: {error}") from error
-        if session.get_providers()[0] != provider:
-            raise StartupError(
-                f"asked for {provider}, onnxruntime took {session.get_providers()[0]}: {missing_cuda_hint()}"
-            )
-        return session
+def _directions(paths: Mapping[Output, Path], hidden_size: int) -> "dict[Output, Directions]":
+    from service.engine.directions import Directions
+
+    return {output: Directions(path, hidden_size) for output, path in paths.items()}
 
 
-def provider_options(provider: str, gpu_memory_mib: int) -> Mapping[str, Any]:
-    """Options of an execution provider.
-
-    CUDA multiplies fp32 matrices in TF32 unless told otherwise, which is off by 1e-3.
-    """
-    if provider == CPU:
-        return {}
-    return {
-        "device_id": "0",
-        "gpu_mem_limit": str(gpu_memory_mib << 20),
-        "arena_extend_strategy": "kSameAsRequested",
-        "use_tf32": "0",
-    }
-
-
-def missing_cuda_hint() -> str:
-    """What to do where CUDA does not work."""
-    return (
-        "CUDA needs an NVIDIA driver, onnxruntime-gpu (pip install 'birnn-serving[service,gpu]') and no plain "
-        f"onnxruntime beside it; this onnxruntime {ort.__version__} offers {', '.join(ort.get_available_providers())}"
-    )
+def real_tokens(values: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Of [T, B, 2H] each row's own steps, back to back in order of rows, [tokens, 2H]."""
+    real = np.arange(len(values)) < lengths[:, None]
+    tokens: NDArray[np.float32] = values.transpose(1, 0, 2)[real]
+    return tokens

@@ -53,6 +53,30 @@ def test_sizes_of_a_real_encoder_agree_too(tmp_path: Path, architecture: str) ->
     assert np.abs(run_graph(tokens, ids, batch.lengths.tolist()) - dense_tokens(expected, 40)).max() < 1e-5
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("architecture", "nonlinearity"), CORES)
+def test_a_vocabulary_smaller_than_the_embedding_takes_its_place_and_the_answer_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, nonlinearity: str, layers: int
+) -> None:
+    encoder = small_encoder(
+        architecture, "mean", layers=layers, nonlinearity=nonlinearity, embedding_size=24, hidden_size=8
+    )
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    after = graphs_of(encoder, tmp_path / "after")
+    monkeypatch.setattr("export.graph.without_embedding", lambda embedding, W: (embedding, W))
+    before = graphs_of(encoder, tmp_path / "before")
+    batch = random_batch([3, 1, 9, 12, 5])
+    for one, other in zip(before, after, strict=True):
+        shapes = [
+            {tensor.name: list(tensor.dims) for tensor in onnx.load(path).graph.initializer} for path in (one, other)
+        ]
+        assert [shape["embedding"] for shape in shapes] == [[VOCABULARY, 24], [VOCABULARY, VOCABULARY]]
+        assert [shape["W0"][2] for shape in shapes] == [24, VOCABULARY]
+        found = [run_graph(session_of(path), batch.padded(), batch.lengths.tolist()) for path in (one, other)]
+        assert 0 < np.abs(found[0] - found[1]).max() < 1e-6
+
+
 @pytest.mark.parametrize("architecture", ["birnn-scratch", "birnn", "bigru", "bilstm"])
 def test_pooled_graph_with_final_pooling_has_no_per_token_output_of_the_last_layer(
     tmp_path: Path, architecture: str

@@ -14,7 +14,8 @@ from bundle.ragged import RaggedBatch
 from service.engine.engine import Engine, EngineInfo, Output
 from service.engine.gate import pass_gate
 from service.engine.loading import load_engine
-from service.engine.onnx_engine import CPU, OnnxEngine
+from service.engine.onnx_engine import OnnxEngine
+from service.engine.onnx_session import CPU
 from service.errors import EngineError, StartupError
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -69,7 +70,7 @@ def test_numbers_that_are_wrong_only_in_a_batch_are_refused(bundle: Bundle, engi
 
 
 def test_recurrent_nodes_are_seen_to_run_on_the_provider_asked_for(bundle: Bundle) -> None:
-    engine = OnnxEngine(bundle, CPU)
+    engine = OnnxEngine(bundle)
     for output in Output:
         engine.run(bundle.golden.batch, output)
     placement = engine.placement()
@@ -112,15 +113,3 @@ def test_cuda_asked_for_where_there_is_none_is_an_error_and_auto_says_what_it_to
     with pytest.raises(StartupError, match="no CUDA in this onnxruntime"):
         load_engine(bundle, "cuda")
     assert load_engine(bundle).choice == "this onnxruntime has no CUDA"
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" not in ort.get_available_providers(), reason="needs an NVIDIA GPU and onnxruntime-gpu"
-)
-def test_cuda_passes_the_gate_and_agrees_with_the_cpu(bundle: Bundle, engine: Engine) -> None:
-    proven = load_engine(bundle, "cuda")
-    assert proven.engine.info.device == "cuda:0"
-    batch = bundle.golden.batch
-    for output in Output:
-        assert np.abs(proven.engine.run(batch, output) - engine.run(batch, output)).max() < 1e-5

@@ -1,0 +1,64 @@
+"""What half precision costs an encoder, measured on a CPU before anything runs in it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bundle.golden import Golden, Vectors
+from bundle.manifest import ReducedPrecision
+from export.encoders import SequenceEncoder
+from export.verification import reference
+
+MIN_COSINE = 0.9999
+# Devices add in another order than PyTorch on a CPU does.
+MARGIN = 2.0
+LARGEST_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class HalfPrecisionError:
+    """Largest absolute error, and least cosine of an encoding, against float64; pooled and per token."""
+
+    largest: float
+    cosine: float
+
+
+def half_precision_error(encoder: SequenceEncoder, golden: Golden, dtype: torch.dtype) -> HalfPrecisionError:
+    """How far `encoder` is off where its weights, states and gates are rounded to `dtype`.
+
+    PyTorch on a CPU rounds every intermediate value, and adds up products in float32, as do the matrix units of
+    devices. Engines that keep states or gates in float32 are better than this.
+
+    Args:
+        encoder: The encoder, in float32.
+        golden: Sequences and their encodings in float64.
+        dtype: torch.float16 or torch.bfloat16.
+    """
+    found = reference(encoder, golden.batch, dtype)
+    pairs = ((found.pooled, golden.pooled), (found.tokens, golden.tokens))
+    # NaN and infinity, of weights beyond the range of float16, are errors like any other.
+    largest = max(float(np.nan_to_num(np.abs(one - exact), nan=np.inf).max()) for one, exact in pairs)
+    return HalfPrecisionError(largest, min(_least_cosine(one, exact) for one, exact in pairs))
+
+
+def reduced_precision(encoder: SequenceEncoder, golden: Golden) -> ReducedPrecision | None:
+    """With which errors engines may serve `encoder` in half precision; None where fp16 is too far off to allow it."""
+    fp16 = half_precision_error(encoder, golden, torch.float16)
+    bf16 = half_precision_error(encoder, golden, torch.bfloat16)
+    tolerance = MARGIN * max(fp16.largest, bf16.largest)
+    if fp16.cosine < MIN_COSINE or not 0 < tolerance <= LARGEST_TOLERANCE:
+        return None
+    return ReducedPrecision(
+        tolerance=float(f"{tolerance:.1e}"),
+        min_cosine=MIN_COSINE,
+        error_fp16=fp16.largest,
+        error_bf16=bf16.largest,
+    )
+
+
+def _least_cosine(found: Vectors, exact: Vectors) -> float:
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(exact, axis=1)
+    # A reference of zeros has no cosine.
+    cosines = (found * exact).sum(axis=1)[norms > 0] / norms[norms > 0]
+    return float(np.nan_to_num(cosines, nan=-1.0).min(initial=1.0))

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.service.engine.bundles import small_bundle
+
+ROOT = Path(__file__).parents[3]
+# In a process of its own: what other tests have allocated and freed would blur the reading.
+SOAK = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from bundle.bundle import Bundle
+from bundle.ragged import RaggedBatch, offsets_of
+from service.engine import onnx_engine
+from service.engine.engine import Output
+from service.engine.loading import load_engine
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+onnx_engine.available_cores = lambda: 2
+engine = load_engine(Bundle.load(Path(sys.argv[1])), "cpu", engine=sys.argv[2]).engine
+random = np.random.default_rng(0)
+for number in range(20_000):
+    if number == 5_000:
+        before = resident()
+    lengths = np.minimum(random.lognormal(2.7, 0.9, random.integers(1, 17)).astype(np.int64) + 1, 200)
+    batch = RaggedBatch(random.integers(0, 5, lengths.sum(), dtype=np.int32), offsets_of(lengths))
+    engine.run(batch, list(Output)[number % 5 == 0], 1 + number % 3 // 2)
+print(before, resident())
+"""
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "auto"])
+def test_memory_stays_flat_over_twenty_thousand_batches_of_every_shape(tmp_path: Path, engine: str) -> None:
+    bundle = small_bundle(tmp_path)
+    command = [sys.executable, "-c", SOAK, str(bundle.path), engine]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    before, after = map(int, output.split())
+    assert after < before * 1.05
