@@ -35,6 +35,8 @@ class AsyncClient:
         credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
         batch_size: Most sequences in one call for pooled encodings; an eighth of it for per-token ones.
         in_flight: Most calls under way at a time for one input.
+        half: Let replies travel as float16: half the bytes, each number rounded to 11 significant bits. Results are
+            float32 all the same; a sequence with a number beyond 65,504 fails as OUT_OF_RANGE.
 
     Raises:
         ValueError: The address has no port, or a number is below 1.
@@ -47,6 +49,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         batch_size: int = 512,
         in_flight: int = 4,
+        half: bool = False,
     ) -> None:
         if batch_size < 1 or in_flight < 1:
             raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
@@ -54,6 +57,7 @@ class AsyncClient:
         self._credentials = credentials
         self._batch_size = batch_size
         self._in_flight = in_flight
+        self._half = half
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
@@ -161,7 +165,7 @@ class AsyncClient:
         truncate: bool = False,
     ) -> AsyncIterator[Encodings]:
         """Encode an input of any length in bounded memory; see `Client.stream`."""
-        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None)
+        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None, self._half)
         async with aclosing(self._chunks(call, sequences, timeout)) as chunks:
             async for chunk in chunks:
                 yield encodings(chunk)
@@ -176,7 +180,7 @@ class AsyncClient:
         truncate: bool = False,
     ) -> AsyncIterator[TokenEncodings]:
         """As `stream`, one vector a token."""
-        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None)
+        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None, self._half)
         async with aclosing(self._chunks(call, sequences, timeout)) as chunks:
             async for chunk in chunks:
                 yield token_encodings(chunk, by_sequence(chunk))
@@ -221,7 +225,7 @@ class AsyncClient:
         items = encode_call.as_list(sequences)
         if not items:
             return Assembly.of_nothing(await self.encoder(encoder, version, timeout=timeout))
-        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout)
+        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout, self._half)
         assembly = Assembly(len(items))
         add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
         async with aclosing(self._chunks(call, items)) as chunks:

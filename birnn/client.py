@@ -33,6 +33,8 @@ class Client:
         credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
         batch_size: Most sequences in one call for pooled encodings; an eighth of it for per-token ones.
         in_flight: Most calls under way at a time for one input.
+        half: Let replies travel as float16: half the bytes, each number rounded to 11 significant bits. Results are
+            float32 all the same; a sequence with a number beyond 65,504 fails as OUT_OF_RANGE.
 
     Raises:
         ValueError: The address has no port, or a number is below 1.
@@ -45,12 +47,14 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         batch_size: int = 512,
         in_flight: int = 4,
+        half: bool = False,
     ) -> None:
         if batch_size < 1 or in_flight < 1:
             raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
         self.address = checked_address(address)
         self._batch_size = batch_size
         self._in_flight = in_flight
+        self._half = half
         options = channel_options(address)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, options)
@@ -208,7 +212,7 @@ class Client:
         Raises:
             EncodeError: A call failed. Sequences that cannot be encoded raise nothing.
         """
-        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None)
+        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None, self._half)
         for chunk in self._chunks(call, sequences, timeout):
             yield encodings(chunk)
 
@@ -222,7 +226,7 @@ class Client:
         truncate: bool = False,
     ) -> Iterator[TokenEncodings]:
         """As `stream`, one vector a token."""
-        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None)
+        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None, self._half)
         for chunk in self._chunks(call, sequences, timeout):
             yield token_encodings(chunk, by_sequence(chunk))
 
@@ -261,7 +265,7 @@ class Client:
         items = encode_call.as_list(sequences)
         if not items:
             return Assembly.of_nothing(self.encoder(encoder, version, timeout=timeout))
-        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout)
+        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout, self._half)
         assembly = Assembly(len(items))
         add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
         for chunk in self._chunks(call, items):

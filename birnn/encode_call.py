@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,12 @@ Output = Literal["pooled", "tokens"]
 LARGEST_REQUEST = {"pooled": 1 << 20, "tokens": 1 << 15}
 # A per-token request has this many times fewer sequences than a pooled one.
 TOKENS_SHARE = 8
+# Of the numbers in a reply; servers that know only float32 do not say so.
+DTYPES: dict[int, np.dtype[Any]] = {
+    pb.ELEMENT_TYPE_UNSPECIFIED: np.dtype("<f4"),
+    pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
+    pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -43,6 +49,7 @@ class EncodeCall:
         truncate: Cut sequences that are too long instead of failing them.
         batch_size: Most sequences in a request for pooled encodings; fewer go into one for tokens.
         timeout: Seconds from now in which all replies must have come; None for no limit.
+        half: Let replies travel as float16.
     """
 
     def __init__(
@@ -53,12 +60,14 @@ class EncodeCall:
         truncate: bool,
         batch_size: int,
         timeout: float | None,
+        half: bool = False,
     ) -> None:
         self.encoder = encoder
         self.version = "" if version is None else str(version)
         self.timeout = timeout
         self._truncate = truncate
         self._output: Output = output
+        self._half = half
         self._batch_size = max(1, batch_size // TOKENS_SHARE) if output == "tokens" else batch_size
         self._batch_bytes = LARGEST_REQUEST[output]
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -116,6 +125,7 @@ class EncodeCall:
             sequences=self._batch,
             output=pb.OUTPUT_TOKENS if self._output == "tokens" else pb.OUTPUT_POOLED,
             truncate=self._truncate,
+            element_type=pb.ELEMENT_TYPE_FLOAT16 if self._half else pb.ELEMENT_TYPE_UNSPECIFIED,
         )
         self._batch, self._size = [], 0
         return request
@@ -130,8 +140,15 @@ class EncodeCall:
         lengths = np.array(reply.lengths, dtype=np.int64)
         sent = len(request.sequences)
         rows = int(lengths.sum()) if self._output == "tokens" else sent
-        shape, raw = tuple(reply.shape), reply.embeddings
-        if len(lengths) != sent or len(shape) != 2 or shape[0] != rows or len(raw) != shape[0] * shape[1] * 4:
+        shape, raw, dtype = tuple(reply.shape), reply.embeddings, DTYPES.get(reply.element_type)
+        if dtype is None:
+            raise InconsistentReplyError(f"the reply holds elements of type {reply.element_type}; update this client")
+        if (
+            len(lengths) != sent
+            or len(shape) != 2
+            or shape[0] != rows
+            or len(raw) != shape[0] * shape[1] * dtype.itemsize
+        ):
             raise InconsistentReplyError(
                 f"{sent} sequences were sent, and the reply has {len(lengths)} lengths, shape {shape}, {len(raw)} bytes"
             )
@@ -143,7 +160,7 @@ class EncodeCall:
             errors=tuple(ItemError(e.index, ItemErrorCode(e.code), e.reason) for e in reply.errors),
             notices=tuple(ItemNotice(n.index, n.unknown_tokens, n.truncated_tokens) for n in reply.notices),
             timings=(Timings(timings.tokenize, timings.queue, timings.compute, timings.total),),
-            matrix=np.frombuffer(raw, dtype="<f4").reshape(shape),
+            matrix=np.frombuffer(raw, dtype=dtype).reshape(shape).astype(np.float32, copy=False),
         )
 
     def _check_same_encoder(self, answered_by: str) -> None:

@@ -29,7 +29,7 @@ class RaggedBatch:
         if self.ids.ndim != 1 or self.offsets.ndim != 1 or len(self.offsets) == 0:
             raise ValueError(f"ids and offsets are flat arrays, got shapes {self.ids.shape} and {self.offsets.shape}")
         lengths = self.offsets[1:] - self.offsets[:-1]
-        if self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or (len(lengths) and lengths.min() < 0):
+        if self.offsets.item(0) or self.offsets.item(-1) != len(self.ids) or (len(lengths) and lengths.min() < 0):
             raise ValueError(f"offsets must rise from 0 to the number of ids, {len(self.ids)}")
         object.__setattr__(self, "lengths", lengths)
 

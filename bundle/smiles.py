@@ -27,9 +27,6 @@ from bundle.tokenizer import (
 # elements before one-letter ones, ring closures above 9 whole.
 TOKEN = re.compile(r"\[[^\[\]\s]+\]|Br|Cl|[BCNOSPFI]|[bcnosp]|[().=#\-+\\/:~@?]|>>|>|[*$]|%[0-9]{2}|[0-9]")
 
-# From so many sequences on, reading them all at once on arrays is faster than one after another.
-ARRAYS_FROM = 32
-
 
 def split(smiles: str) -> list[str]:
     """Tokens of a SMILES; joined again they are the input, to the letter.
@@ -91,16 +88,14 @@ class SmilesTokenizer:
 
     def tokenize(self, sequences: Sequence[bytes | str], max_length: int, truncate: bool = False) -> Tokenized:
         """Tokenize a request; see `bundle.tokenizer.Tokenizer`."""
-        if len(sequences) < ARRAYS_FROM:
-            return assemble(sequences, max_length, truncate, self._read)
         raw = [text if isinstance(text, bytes) else text.encode(errors="surrogatepass") for text in sequences]
         scanned = self._reader.scan(raw)
-        rest = np.flatnonzero(~scanned.understood)
+        rest = scanned.rest
+        if not len(rest):
+            return _limited(scanned.batch, np.arange(len(raw)), max_length, truncate)
         others = assemble([sequences[row] for row in rest.tolist()], max_length, truncate, self._read)
-        errors = [replace(error, index=int(rest[error.index])) for error in others.errors]
-        read = _limited(scanned.batch, np.flatnonzero(scanned.understood), max_length, truncate, errors)
-        if not len(others.rows):
-            return replace(read, errors=sorted(errors, key=lambda error: error.index))
+        read = _limited(scanned.batch, np.delete(np.arange(len(raw)), rest), max_length, truncate)
+        errors = read.errors + [replace(error, index=int(rest[error.index])) for error in others.errors]
         rows = np.concatenate([read.rows, rest[others.rows]])
         order = np.argsort(rows)
         return Tokenized(
@@ -140,20 +135,29 @@ class SmilesTokenizer:
         return cls(vocabulary)
 
 
-def _limited(
-    batch: RaggedBatch, rows: NDArray[np.intp], max_length: int, truncate: bool, errors: list[ItemError]
-) -> Tokenized:
-    """Cut sequences of more than `max_length` tokens, or add them to `errors`."""
-    lengths = batch.lengths
-    over = np.maximum(lengths - max_length, 0)
+def _limited(batch: RaggedBatch, rows: NDArray[np.intp], max_length: int, truncate: bool) -> Tokenized:
+    """What was read, with sequences of more than `max_length` tokens cut, or among the errors."""
+    errors: list[ItemError] = []
+    if batch.tokens <= max_length or not (batch.lengths > max_length).any():
+        return Tokenized(batch, rows, _count_unknown(batch), np.zeros(len(rows), dtype=np.int64), errors)
+    cut = np.maximum(batch.lengths - max_length, 0)
     if truncate:
-        kept = np.arange(batch.tokens) - np.repeat(batch.offsets[:-1], lengths) < max_length
-        batch = RaggedBatch(batch.ids[kept], offsets_of(lengths - over))
+        kept = np.arange(batch.tokens) - np.repeat(batch.offsets[:-1], batch.lengths) < max_length
+        batch = RaggedBatch(batch.ids[kept], offsets_of(batch.lengths - cut))
     else:
-        for item in np.flatnonzero(over).tolist():
-            error = too_long(int(lengths[item]), max_length)
+        for item in np.flatnonzero(cut).tolist():
+            error = too_long(int(batch.lengths[item]), max_length)
             errors.append(ItemError(int(rows[item]), error.code, str(error)))
-        fitting = np.flatnonzero(over == 0)
-        batch, rows, over = batch.take(fitting), rows[fitting], over[fitting]
-    unknown = np.concatenate([[0], np.cumsum(batch.ids == UNKNOWN_ID)])[batch.offsets]
-    return Tokenized(batch, rows, np.diff(unknown), over, errors)
+        fitting = np.flatnonzero(cut == 0)
+        batch, rows, cut = batch.take(fitting), rows[fitting], cut[fitting]
+    return Tokenized(batch, rows, _count_unknown(batch), cut, errors)
+
+
+def _count_unknown(batch: RaggedBatch) -> NDArray[np.int64]:
+    """Unknown tokens of each sequence [n]."""
+    unknown = batch.ids == UNKNOWN_ID
+    if not unknown.any():
+        return np.zeros(len(batch), dtype=np.int64)
+    before = np.zeros(batch.tokens + 1, dtype=np.int64)
+    np.cumsum(unknown, out=before[1:])
+    return np.asarray(np.diff(before[batch.offsets]))

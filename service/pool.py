@@ -41,7 +41,7 @@ class Encoded:
     Attributes:
         encoder: Which encoder and version answered.
         values: Pooled: float32 [sequences, D], the rows of failed items NaN. Tokens: float32 [tokens, 2H], sequences
-            back to back, failed items without rows.
+            back to back, failed items without rows. As float16 where that was asked for.
         lengths: Tokens of each sequence, 0 for failed items, int64 [sequences].
         errors: Items without an encoding, by ascending index.
         notices: Items with unknown or cut tokens, by ascending index.
@@ -49,7 +49,7 @@ class Encoded:
     """
 
     encoder: ServedEncoder
-    values: NDArray[np.float32]
+    values: NDArray[np.float32] | NDArray[np.float16]
     lengths: NDArray[np.int64]
     errors: list[ItemError]
     notices: list[Notice]

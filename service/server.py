@@ -26,7 +26,7 @@ from service.metrics import Metrics
 from service.pool import EncoderPool
 from service.rpc.encoder_service import EncoderService
 from service.rpc.inference_service import InferenceService
-from service.rpc.malformed import MalformedRequestInterceptor
+from service.rpc.malformed import ParsingServer
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,6 @@ class Server:
     async def _listen(self, pool: EncoderPool) -> grpc.aio.Server:
         settings = self._settings
         server = grpc.aio.server(
-            interceptors=[MalformedRequestInterceptor(self._metrics)],
             options=[
                 # Two servers on one port would share its calls without a word; better an error.
                 ("grpc.so_reuseport", 0),
@@ -137,9 +136,10 @@ class Server:
                 ("grpc.max_connection_age_ms", round(settings.max_connection_seconds * 1000)),
             ],
         )
-        add_EncoderServiceServicer_to_server(EncoderService(pool, self._metrics), server)
-        add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, self._metrics), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        parsing = ParsingServer(server, self._metrics)
+        add_EncoderServiceServicer_to_server(EncoderService(pool, self._metrics), parsing)
+        add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, self._metrics), parsing)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, parsing)
         reflection.enable_server_reflection(
             (ENCODER_SERVICE, INFERENCE_SERVICE, SERVICE_NAME, reflection.SERVICE_NAME), server
         )

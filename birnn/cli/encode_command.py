@@ -110,6 +110,9 @@ class Job:
 @click.option("--tokens", is_flag=True, help="One vector for each token instead of one for each sequence.")
 @click.option("--truncate", is_flag=True, help="Cut sequences that are too long instead of failing them.")
 @click.option(
+    "--half", is_flag=True, help="Let encodings travel as float16: half the bytes, rounded to 11 significant bits."
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=512,
@@ -130,6 +133,7 @@ def encode(
     version: str | None,
     tokens: bool,
     truncate: bool,
+    half: bool,
     batch_size: int,
     timeout: float | None,
 ) -> None:
@@ -149,7 +153,7 @@ def encode(
     """
     _check_usage(sequences, path, column, kind, out, errors, form, tokens)
     try:
-        client = Client(address, batch_size=batch_size)
+        client = Client(address, batch_size=batch_size, half=half)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--address") from error
     started = time.perf_counter()

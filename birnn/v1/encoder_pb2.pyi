@@ -50,6 +50,32 @@ another in request order; `lengths` says how many rows each has.
 """
 global___Output = Output
 
+class _ElementType:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ElementTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ElementType.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ELEMENT_TYPE_UNSPECIFIED: _ElementType.ValueType  # 0
+    """The same as ELEMENT_TYPE_FLOAT32."""
+    ELEMENT_TYPE_FLOAT32: _ElementType.ValueType  # 1
+    ELEMENT_TYPE_FLOAT16: _ElementType.ValueType  # 2
+    """Half the bytes: each number rounded to the nearest with 11 significant bits. A sequence whose encoding holds a number
+    beyond its range, 65,504, fails alone as CODE_OUT_OF_RANGE.
+    """
+
+class ElementType(_ElementType, metaclass=_ElementTypeEnumTypeWrapper):
+    """Of the numbers in a reply."""
+
+ELEMENT_TYPE_UNSPECIFIED: ElementType.ValueType  # 0
+"""The same as ELEMENT_TYPE_FLOAT32."""
+ELEMENT_TYPE_FLOAT32: ElementType.ValueType  # 1
+ELEMENT_TYPE_FLOAT16: ElementType.ValueType  # 2
+"""Half the bytes: each number rounded to the nearest with 11 significant bits. A sequence whose encoding holds a number
+beyond its range, 65,504, fails alone as CODE_OUT_OF_RANGE.
+"""
+global___ElementType = ElementType
+
 @typing.final
 class EncodeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -59,6 +85,7 @@ class EncodeRequest(google.protobuf.message.Message):
     SEQUENCES_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     TRUNCATE_FIELD_NUMBER: builtins.int
+    ELEMENT_TYPE_FIELD_NUMBER: builtins.int
     encoder: builtins.str
     """Name of the encoder. May be empty where exactly one encoder is served."""
     version: builtins.str
@@ -66,6 +93,8 @@ class EncodeRequest(google.protobuf.message.Message):
     output: global___Output.ValueType
     truncate: builtins.bool
     """Cut sequences longer than the encoder's max_length instead of failing them. What was cut is reported in `notices`."""
+    element_type: global___ElementType.ValueType
+    """What `embeddings` of the reply is to hold."""
     @property
     def sequences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """The sequences, UTF-8. `bytes` rather than `string`, so that one invalid item fails alone and not the whole call."""
@@ -78,8 +107,9 @@ class EncodeRequest(google.protobuf.message.Message):
         sequences: collections.abc.Iterable[builtins.bytes] | None = ...,
         output: global___Output.ValueType = ...,
         truncate: builtins.bool = ...,
+        element_type: global___ElementType.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["encoder", b"encoder", "output", b"output", "sequences", b"sequences", "truncate", b"truncate", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "encoder", b"encoder", "output", b"output", "sequences", b"sequences", "truncate", b"truncate", "version", b"version"]) -> None: ...
 
 global___EncodeRequest = EncodeRequest
 
@@ -95,13 +125,16 @@ class EncodeResponse(google.protobuf.message.Message):
     ERRORS_FIELD_NUMBER: builtins.int
     NOTICES_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
+    ELEMENT_TYPE_FIELD_NUMBER: builtins.int
     encoder: builtins.str
     """The encoder and version that answered."""
     version: builtins.str
     embeddings: builtins.bytes
-    """float32, little-endian, row-major, of shape `shape`. Rows of failed items are all NaN in a pooled reply; in a
-    per-token reply a failed item has no rows.
+    """Numbers of `element_type`, little-endian, row-major, of shape `shape`. Rows of failed items are all NaN in a pooled
+    reply; in a per-token reply a failed item has no rows.
     """
+    element_type: global___ElementType.ValueType
+    """What `embeddings` holds; servers that know only float32 leave it unspecified."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """[sequences, dimension] for pooled replies, [total tokens, token_dimension] for per-token ones."""
@@ -131,9 +164,10 @@ class EncodeResponse(google.protobuf.message.Message):
         errors: collections.abc.Iterable[global___ItemError] | None = ...,
         notices: collections.abc.Iterable[global___ItemNotice] | None = ...,
         timings: global___Timings | None = ...,
+        element_type: global___ElementType.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["timings", b"timings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["embeddings", b"embeddings", "encoder", b"encoder", "errors", b"errors", "lengths", b"lengths", "notices", b"notices", "shape", b"shape", "timings", b"timings", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "embeddings", b"embeddings", "encoder", b"encoder", "errors", b"errors", "lengths", b"lengths", "notices", b"notices", "shape", b"shape", "timings", b"timings", "version", b"version"]) -> None: ...
 
 global___EncodeResponse = EncodeResponse
 
@@ -156,6 +190,8 @@ class ItemError(google.protobuf.message.Message):
         """The tokenizer cannot read some characters."""
         CODE_TOO_LONG: ItemError._Code.ValueType  # 4
         """More tokens (or bytes) than the encoder accepts."""
+        CODE_OUT_OF_RANGE: ItemError._Code.ValueType  # 5
+        """The encoding holds a number beyond the range of the element type asked for."""
 
     class Code(_Code, metaclass=_CodeEnumTypeWrapper): ...
     CODE_UNSPECIFIED: ItemError.Code.ValueType  # 0
@@ -167,6 +203,8 @@ class ItemError(google.protobuf.message.Message):
     """The tokenizer cannot read some characters."""
     CODE_TOO_LONG: ItemError.Code.ValueType  # 4
     """More tokens (or bytes) than the encoder accepts."""
+    CODE_OUT_OF_RANGE: ItemError.Code.ValueType  # 5
+    """The encoding holds a number beyond the range of the element type asked for."""
 
     INDEX_FIELD_NUMBER: builtins.int
     CODE_FIELD_NUMBER: builtins.int

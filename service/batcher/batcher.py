@@ -1,8 +1,9 @@
 """The batcher: one owner of everything that waits, which keeps every slot of the device busy.
 
 It lives on the event loop and is never shared between threads; only `Engine.run` leaves for a worker thread, one a
-slot. It is work-conserving: an idle slot takes what is there now, and nobody waits for a timer. Under load batches grow
-by themselves, because more waits when a slot gets free.
+slot. It is work-conserving: an idle slot takes what is there at the end of the loop's iteration, so that calls that
+came together run together, and nobody waits for a timer. Under load batches grow by themselves, because more waits
+when a slot gets free.
 """
 
 import asyncio
@@ -53,6 +54,7 @@ class Batcher:
         """
         self._scheduler = Scheduler(lanes, slots, max_backlog_seconds)
         self._idle = slots
+        self._dispatch_is_due = False
         self._metrics = metrics
         self._clock = clock
         self._in_flight = {lane: InFlight(lane.engine.info.max_rows) for lane in lanes if lane.output is Output.POOLED}
@@ -87,7 +89,7 @@ class Batcher:
         self._works.add(work)
         try:
             self._submit(work, self._join(work))
-            self._dispatch()
+            self._dispatch_soon()
             return await future
         finally:
             self._works.discard(work)
@@ -147,8 +149,15 @@ class Batcher:
                 orphan.fail(error)
         self._dispatch()
 
+    def _dispatch_soon(self) -> None:
+        """Dispatch at the end of this iteration of the event loop, if a slot is idle."""
+        if self._idle and not self._dispatch_is_due:
+            self._dispatch_is_due = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
     def _dispatch(self) -> None:
         """Fill the idle slots with what waits."""
+        self._dispatch_is_due = False
         if self._closed:
             return
         for selection in self._scheduler.fill(self._idle, self._clock()):

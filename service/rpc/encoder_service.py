@@ -1,21 +1,30 @@
 """birnn.v1.EncoderService over the encoder pool."""
 
+from typing import Any
+
 import grpc
 import numpy as np
 
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
+from bundle.errors import ItemErrorCode
 from service.encoders import ServedEncoder
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, ServiceError
 from service.metrics import Metrics
 from service.pool import Encoded, EncoderPool
+from service.rpc.half import halved
 from service.rpc.status import CallRecord, deadline_of
 
 OUTPUTS = {
     pb.OUTPUT_UNSPECIFIED: Output.POOLED,
     pb.OUTPUT_POOLED: Output.POOLED,
     pb.OUTPUT_TOKENS: Output.TOKENS,
+}
+DTYPES: dict[int, np.dtype[Any]] = {
+    pb.ELEMENT_TYPE_UNSPECIFIED: np.dtype("<f4"),
+    pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
+    pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
 }
 
 
@@ -33,6 +42,11 @@ class EncoderService(EncoderServiceServicer):
                 output = OUTPUTS.get(request.output)
                 if output is None:
                     raise InvalidRequestError(f"unknown output {request.output}; use OUTPUT_POOLED or OUTPUT_TOKENS")
+                dtype = DTYPES.get(request.element_type)
+                if dtype is None:
+                    raise InvalidRequestError(
+                        f"unknown element type {request.element_type}; use ELEMENT_TYPE_FLOAT32 or ELEMENT_TYPE_FLOAT16"
+                    )
                 encoded = await self._pool.encode(
                     request.encoder,
                     request.version,
@@ -44,9 +58,18 @@ class EncoderService(EncoderServiceServicer):
                 )
             except ServiceError as error:
                 await record.fail(context, error)
-            response = _response(encoded, record.seconds)
+            if dtype.itemsize == 2:
+                encoded = self._halved(encoded, output)
+            response = _response(encoded, dtype, record.seconds)
             record.code = grpc.StatusCode.OK
             return response
+
+    def _halved(self, encoded: Encoded, output: Output) -> Encoded:
+        rounded = halved(encoded, output)
+        if lost := len(rounded.errors) - len(encoded.errors):
+            name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
+            self._metrics.sequence_errors.labels(name, code).inc(lost)
+        return rounded
 
     async def ListEncoders(  # noqa: N802
         self, request: pb.ListEncodersRequest, context: grpc.aio.ServicerContext
@@ -59,12 +82,12 @@ class EncoderService(EncoderServiceServicer):
         return response
 
 
-def _response(encoded: Encoded, seconds: float) -> pb.EncodeResponse:
+def _response(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.EncodeResponse:
     manifest = encoded.encoder.manifest
     return pb.EncodeResponse(
         encoder=manifest.name,
         version=str(manifest.version),
-        embeddings=np.ascontiguousarray(encoded.values, dtype="<f4").tobytes(),
+        embeddings=encoded.values.astype(dtype, copy=False).tobytes(),
         shape=encoded.values.shape,
         lengths=encoded.lengths.tolist(),
         errors=[
@@ -78,6 +101,7 @@ def _response(encoded: Encoded, seconds: float) -> pb.EncodeResponse:
             for notice in encoded.notices
         ],
         timings=pb.Timings(tokenize=encoded.tokenize, queue=encoded.queue, compute=encoded.compute, total=seconds),
+        element_type=pb.ELEMENT_TYPE_FLOAT16 if dtype.itemsize == 2 else pb.ELEMENT_TYPE_FLOAT32,
     )
 
 

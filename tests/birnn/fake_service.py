@@ -58,6 +58,7 @@ class FakeService(rpc.EncoderServiceServicer):
     stall: tuple[float, float] | None = None
     version_of_call: dict[int, str] = field(default_factory=dict)
     drop_a_row: bool = False
+    knows_half: bool = True
     requests: list[pb.EncodeRequest] = field(default_factory=list)
     attempts: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -104,7 +105,7 @@ class FakeService(rpc.EncoderServiceServicer):
         if self.never_held not in request.sequences:
             self._hold(context)
         self._wait(delay)
-        reply = _answer(request)
+        reply = _answer(request, half=self.knows_half and request.element_type == pb.ELEMENT_TYPE_FLOAT16)
         reply.version = self.version_of_call.get(call, request.version or "10")
         if self.drop_a_row:
             reply.embeddings = reply.embeddings[DIMENSION * 4 :]
@@ -141,7 +142,7 @@ def _fail(context: grpc.ServicerContext, failure: Failure) -> None:
     context.abort(failure.code, failure.message)
 
 
-def _answer(request: pb.EncodeRequest) -> pb.EncodeResponse:
+def _answer(request: pb.EncodeRequest, half: bool) -> pb.EncodeResponse:
     tokens = request.output == pb.OUTPUT_TOKENS
     reply = pb.EncodeResponse(encoder=request.encoder, timings=pb.Timings(total=0.001))
     rows = []
@@ -162,7 +163,9 @@ def _answer(request: pb.EncodeRequest) -> pb.EncodeResponse:
     width = TOKEN_DIMENSION if tokens else DIMENSION
     values = np.concatenate([np.empty((0, width), np.float32), *rows])
     reply.shape.extend(values.shape)
-    reply.embeddings = values.astype("<f4").tobytes()
+    reply.embeddings = values.astype("<f2" if half else "<f4").tobytes()
+    if half:
+        reply.element_type = pb.ELEMENT_TYPE_FLOAT16
     return reply
 
 

@@ -42,6 +42,13 @@ async def test_tokens_single_sequences_and_empty_inputs(service: FakeService) ->
         assert (await client.encoder("smiles")).version == "10"
 
 
+async def test_half_rounds_what_travels(service: FakeService) -> None:
+    async with AsyncClient(service.address, half=True) as client:
+        rounded = vector("CCO").astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(await client.encode("CCO"), rounded)
+        np.testing.assert_array_equal([part.vectors[0] async for part in client.stream("CCO")], [rounded])
+
+
 async def test_failed_sequences_are_raised_or_rows_of_nan(service: FakeService) -> None:
     async with AsyncClient(service.address) as client:
         with pytest.raises(birnn.SequenceError, match="sequence 1: the sequence is empty"):

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import birnn
 from birnn import Client
+from birnn.encode_call import EncodeCall
+from birnn.v1 import encoder_pb2 as pb
 from tests.birnn.fake_service import (
     DIMENSION,
     MAX_LENGTH,
@@ -147,6 +149,33 @@ def test_a_call_tells_what_the_server_told(service: FakeService, client: Client)
     assert answer.lengths.tolist() == [*(len(sequence) for sequence in sequences[:18]), MAX_LENGTH, 2]
     assert [timings.total for timings in answer.timings] == [0.001, 0.001]
     assert {request.version for request in service.requests} == {"2"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_half_halves_the_reply_where_the_server_knows_how_and_still_gives_float32(
+    service: FakeService, known: bool
+) -> None:
+    service.knows_half = known
+    exact = np.array([vector(molecule) for molecule in MOLECULES])
+    expected = exact.astype(np.float16).astype(np.float32) if known else exact
+    assert not known or (expected != exact).any()
+    with Client(service.address, half=True) as client:
+        vectors = client.encode(MOLECULES)
+        (part,) = client.stream(MOLECULES)
+        tokens = client.encode_tokens("CCO")
+    assert vectors.dtype == part.vectors.dtype == tokens.dtype == np.float32
+    np.testing.assert_array_equal(vectors, expected)
+    np.testing.assert_array_equal(part.vectors, expected)
+    np.testing.assert_array_equal(tokens, matrix("CCO"))
+    assert {request.element_type for request in service.requests} == {pb.ELEMENT_TYPE_FLOAT16}
+
+
+def test_a_reply_of_a_type_that_is_not_known_is_refused() -> None:
+    call = EncodeCall("pooled", "smiles", None, False, 8, None)
+    request = pb.EncodeRequest(sequences=[b"C"])
+    reply = pb.EncodeResponse(lengths=[1], shape=[1, 2], embeddings=bytes(16), element_type=9)  # type: ignore[arg-type]
+    with pytest.raises(birnn.InconsistentReplyError, match="type 9; update this client"):
+        call.parse(request, reply)
 
 
 def test_something_that_is_no_sequence_is_named(client: Client) -> None:

@@ -127,6 +127,7 @@ def test_unknown_tokens_and_truncation_are_reported(stub: EncoderServiceStub) ->
         ({}, 0, grpc.StatusCode.INVALID_ARGUMENT, ["no sequences", "16384"]),
         ({}, 100_000, grpc.StatusCode.INVALID_ARGUMENT, ["100000", "16384", "split"]),
         ({"output": 7}, 1, grpc.StatusCode.INVALID_ARGUMENT, ["OUTPUT_POOLED"]),
+        ({"element_type": 7}, 1, grpc.StatusCode.INVALID_ARGUMENT, ["ELEMENT_TYPE_FLOAT16"]),
     ],
 )
 def test_what_is_wrong_with_a_whole_request_is_said(
@@ -159,6 +160,18 @@ def test_bytes_that_are_no_message_are_an_invalid_argument_and_no_traceback(
     assert "message" in details
     assert server.metric("birnn_requests_total", code="INVALID_ARGUMENT") == before + 1
     assert "Traceback" not in "".join(server.log)
+
+
+@pytest.mark.parametrize("output", [pb.OUTPUT_POOLED, pb.OUTPUT_TOKENS])
+def test_float16_replies_hold_the_same_numbers_rounded(stub: EncoderServiceStub, output: pb.Output.ValueType) -> None:
+    strings = ["", *molecules(40)]
+    whole = encode(stub, strings, output=output)
+    half = encode(stub, strings, output=output, element_type=pb.ELEMENT_TYPE_FLOAT16)
+    assert (whole.element_type, half.element_type) == (pb.ELEMENT_TYPE_FLOAT32, pb.ELEMENT_TYPE_FLOAT16)
+    assert (half.shape, half.lengths, half.errors) == (whole.shape, whole.lengths, whole.errors)
+    assert 2 * len(half.embeddings) == len(whole.embeddings)
+    rounded = np.frombuffer(half.embeddings, dtype="<f2").reshape(half.shape)
+    np.testing.assert_array_equal(rounded, vectors(whole).astype(np.float16))
 
 
 def test_a_deadline_that_cannot_be_met_ends_the_call(stub: EncoderServiceStub) -> None:

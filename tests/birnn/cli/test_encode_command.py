@@ -205,6 +205,15 @@ def test_long_sequences_can_be_cut(folder: Path) -> None:
     assert encode("C" * (MAX_LENGTH + 1), "--truncate").exit_code == 0
 
 
+def test_encodings_can_travel_as_float16(folder: Path) -> None:
+    assert encode("CCO", "--half", "--out", "half.npy").exit_code == 0
+    assert encode("CCO", "--out", "whole.npy").exit_code == 0
+    half, whole = np.load(folder / "half.npy"), np.load(folder / "whole.npy")
+    assert half.dtype == np.float32
+    np.testing.assert_array_equal(half, whole.astype(np.float16))
+    assert (half != whole).any()
+
+
 @pytest.mark.parametrize("name", ["v.npy", "v.npz", "v.parquet", "v.csv"])
 def test_a_failure_leaves_no_file_and_the_old_one_as_it_was(folder: Path, service: FakeService, name: str) -> None:
     molecules(folder)

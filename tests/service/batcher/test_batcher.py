@@ -91,6 +91,16 @@ async def test_an_idle_slot_takes_what_is_there_at_once() -> None:
     batcher.close()
 
 
+async def test_requests_that_come_in_one_iteration_of_the_loop_run_together() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 1, Metrics())
+    results = await asyncio.gather(*(batcher.encode(lane, batch_of([number])) for number in range(5)))
+    assert [result.values.tolist() for result in results] == [[[number, 1]] for number in range(5)]
+    assert engine.batches == [[[number] for number in range(5)]]
+    batcher.close()
+
+
 async def test_idle_cores_share_a_request() -> None:
     engine = SumEngine()
     lane = lane_of(engine)
@@ -200,8 +210,10 @@ async def test_a_backlog_beyond_the_bound_is_refused_and_says_when_to_come_back(
     lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1.0))
     batcher = Batcher([lane], 1, Metrics(), max_backlog_seconds=10.0)
     engine.gate.clear()
-    tasks = [asyncio.create_task(batcher.encode(lane, batch_of([number] * 6))) for number in range(3)]
-    await asyncio.sleep(0)
+    tasks = []
+    for number in range(3):
+        tasks.append(asyncio.create_task(batcher.encode(lane, batch_of([number] * 6))))
+        await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="limit is 10 s") as caught:
         await batcher.encode(lane, batch_of([1]))
     assert caught.value.retry_after > 0
