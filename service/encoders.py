@@ -1,18 +1,19 @@
 """The encoders that are served: found in the models folder, loaded, proven, and looked up by name and version."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.bundle import Bundle
 from bundle.errors import BundleError
 from bundle.manifest import MANIFEST_FILE, Manifest
+from bundle.tokenizer import Tokenizer
 from service.batcher.lane import Lane
 from service.batcher.profile_cache import ProfileCache, default_folder
-from service.engine.engine import Engine, Output
+from service.catalog import Encoders
+from service.engine.engine import Engine, EngineInfo, Output
 from service.engine.loading import load_engine
-from service.errors import StartupError, UnavailableError, UnknownEncoderError
+from service.errors import StartupError
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -33,74 +34,19 @@ class ServedEncoder:
         return self.bundle.manifest
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """What reads its sequences."""
+        return self.bundle.tokenizer
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs it."""
+        return self.engine.info
+
+    @property
     def last_success(self) -> float:
         """When a batch last ended well, on the batcher's clock."""
         return max(lane.last_success for lane in self.lanes.values())
-
-
-class Encoders:
-    """All versions of all encoders; the ones that could not be loaded are remembered with the reason."""
-
-    def __init__(self) -> None:
-        self._served: dict[str, dict[int, ServedEncoder]] = {}
-        self._broken: dict[str, dict[int, str]] = {}
-
-    def add(self, encoder: ServedEncoder) -> None:
-        """Serve one more."""
-        self._served.setdefault(encoder.manifest.name, {})[encoder.manifest.version] = encoder
-
-    def add_broken(self, name: str, version: int, reason: str) -> None:
-        """Remember why a version is not served."""
-        self._broken.setdefault(name, {})[version] = reason
-
-    def __iter__(self) -> Iterator[ServedEncoder]:
-        for name in sorted(self._served):
-            yield from (self._served[name][version] for version in sorted(self._served[name]))
-
-    @property
-    def broken(self) -> dict[str, str]:
-        """Label `name/version` of every version that is not served, and why."""
-        return {
-            f"{name}/{version}": reason
-            for name, versions in sorted(self._broken.items())
-            for version, reason in sorted(versions.items())
-        }
-
-    def find(self, name: str, version: str) -> ServedEncoder:
-        """Look up an encoder.
-
-        Args:
-            name: Its name; may be empty where exactly one encoder is served.
-            version: Its version; empty for the highest one served.
-
-        Raises:
-            UnknownEncoderError: There is none of that name or version; lists what is served.
-            UnavailableError: It is there, but could not be loaded; says why.
-        """
-        if not name and len(self._served) == 1:
-            name = next(iter(self._served))
-        versions = self._served.get(name, {})
-        broken = self._broken.get(name, {})
-        if not versions and not broken:
-            raise UnknownEncoderError(f"no encoder {name!r}; served are: {self._names()}")
-        if not version:
-            if not versions:
-                raise UnavailableError(f"encoder {name!r} could not be loaded: {broken[max(broken)]}")
-            return versions[max(versions)]
-        number = int(version) if version.isdecimal() and len(version) < 10 else -1
-        if number in versions:
-            return versions[number]
-        if number in broken:
-            raise UnavailableError(f"version {version} of encoder {name!r} could not be loaded: {broken[number]}")
-        known = ", ".join(map(str, sorted(versions))) or "none"
-        raise UnknownEncoderError(f"encoder {name!r} has no version {version!r}; served are: {known}")
-
-    def versions(self, name: str) -> list[int]:
-        """Versions served of one encoder, ascending."""
-        return sorted(self._served.get(name, {}))
-
-    def _names(self) -> str:
-        return ", ".join(sorted(self._served)) or "none"
 
 
 def find_bundles(models: Path) -> list[Path]:
@@ -119,13 +65,14 @@ def find_bundles(models: Path) -> list[Path]:
     return paths
 
 
-def load_encoders(settings: Settings, metrics: Metrics) -> Encoders:
+def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncoder]:
     """Load and prove every bundle of the models folder; a broken one is reported and the others are served.
 
     Raises:
         StartupError: There is no bundle, none could be loaded, or a device was asked for that does not work.
     """
-    encoders = Encoders()
+    served: list[ServedEncoder] = []
+    broken: dict[tuple[str, int], str] = {}
     for path in find_bundles(settings.models):
         label = f"{path.parent.name}/{path.name}"
         try:
@@ -133,15 +80,15 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders:
         except (BundleError, StartupError) as error:
             logger.error("encoder %s is not served: %s", label, error)
             version = int(path.name) if path.name.isdecimal() else 0
-            encoders.add_broken(path.parent.name, version, str(error))
+            broken[path.parent.name, version] = str(error)
             metrics.encoder_ready.labels(path.parent.name, path.name).set(0)
             continue
-        encoders.add(encoder)
+        served.append(encoder)
         _publish(encoder, metrics)
-    if not list(encoders):
-        reasons = "; ".join(f"{label}: {reason}" for label, reason in encoders.broken.items())
+    if not served:
+        reasons = "; ".join(f"{name}/{version}: {reason}" for (name, version), reason in broken.items())
         raise StartupError(f"none of the encoders in {settings.models} could be loaded: {reasons}")
-    return encoders
+    return Encoders(served, broken)
 
 
 def _load(path: Path, settings: Settings) -> ServedEncoder:

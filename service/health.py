@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 
 from service.batcher.batcher import Batcher
-from service.encoders import Encoders, ServedEncoder
+from service.catalog import Encoders
+from service.encoders import ServedEncoder
 from service.engine.engine import Output
 from service.errors import OverloadedError, ServiceError
 
@@ -20,7 +21,7 @@ class HealthMonitor:
 
     def __init__(
         self,
-        encoders: Encoders,
+        encoders: Encoders[ServedEncoder],
         batcher: Batcher,
         *,
         interval: float,

@@ -6,10 +6,10 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.registry import Collector
 
 from service.errors import StartupError
-from service.metrics import Metrics
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -29,14 +29,16 @@ class HttpServer:
     """Serves the metrics registry and two probes from its own threads, so that a busy event loop hides neither."""
 
     def __init__(
-        self, host: str, port: int, metrics: Metrics, *, live: Callable[[], bool], ready: Callable[[], bool]
+        self, host: str, port: int, metrics: Collector, *, live: Callable[[], bool], ready: Callable[[], bool]
     ) -> None:
-        """Listen at once.
+        """Listen at once; a scrape collects `metrics`.
 
         Raises:
             StartupError: The port is taken or the address is not this machine's.
         """
-        self._metrics_app = make_wsgi_app(metrics.registry)
+        registry = CollectorRegistry()
+        registry.register(metrics)
+        self._metrics_app = make_wsgi_app(registry)
         self._probes = {"/healthz": live, "/readyz": ready}
         try:
             self._server = make_server(host, port, self._app, server_class=_Server, handler_class=_QuietHandler)

@@ -66,6 +66,10 @@ class Metrics:
 
         self.queue_sequences = gauge("queue_sequences", "Sequences waiting.", "encoder")
         self.queue_tokens = gauge("queue_tokens", "Tokens waiting.", "encoder")
+        self.frontends = gauge("frontends", "Front-end processes that take calls.")
+        self.frontend_restarts = Counter(
+            "birnn_frontend_restarts", "Front-end processes that ended and were started again.", registry=self.registry
+        )
         self.cache_bytes = gauge("cache_bytes", "Size of the response cache.")
         self.encoder_ready = gauge("encoder_ready", "1 where a version is served, else 0.", "encoder", "version")
         self.encoder_info = gauge(

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,11 @@ from numpy.typing import NDArray
 from bundle.errors import ItemError
 from bundle.ragged import RaggedBatch
 from bundle.tokenizer import Tokenized
-from service.batcher.batcher import Batcher
 from service.batcher.work import Computed
-from service.encoders import Encoders, ServedEncoder
+from service.catalog import Encoder, Encoders, width_of
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, UnavailableError
 from service.metrics import EncoderMetrics, Metrics
-from service.response_cache import ResponseCache
 from service.settings import Settings
 from service.tokenize import tokenize
 
@@ -48,7 +47,7 @@ class Encoded:
         tokenize, queue, compute: Where the time went, in seconds.
     """
 
-    encoder: ServedEncoder
+    encoder: Encoder
     values: NDArray[np.float32] | NDArray[np.float16]
     lengths: NDArray[np.int64]
     errors: list[ItemError]
@@ -58,16 +57,33 @@ class Encoded:
     compute: float
 
 
+class Compute(Protocol):
+    """Computes encodings, in this process or in another."""
+
+    async def encode(
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+    ) -> Computed:
+        """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
+
+        Args:
+            encoder: Which encoder.
+            output: One vector a sequence or one a token.
+            batch: The sequences of one request.
+            deadline: When the caller gives up, on `time.monotonic`.
+
+        Raises:
+            ServiceError: The batch was not encoded; see `service.errors`.
+        """
+
+
 class EncoderPool:
     """Tokenizes requests, has them computed, and puts the results back in order."""
 
-    def __init__(self, encoders: Encoders, batcher: Batcher, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, encoders: Encoders[Encoder], compute: Compute, settings: Settings, metrics: Metrics) -> None:
         self.encoders = encoders
-        self._batcher = batcher
+        self._compute = compute
         self._settings = settings
         self._metrics = metrics
-        self._cache = ResponseCache(settings.cache_mib << 20)
-        metrics.cache_bytes.set_function(lambda: self._cache.bytes)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,7 +114,7 @@ class EncoderPool:
         *,
         truncate: bool = False,
         deadline: float | None = None,
-        found: Callable[[ServedEncoder], None] = lambda encoder: None,
+        found: Callable[[Encoder], None] = lambda encoder: None,
     ) -> Encoded:
         """Encode a request; items fail alone.
 
@@ -124,7 +140,7 @@ class EncoderPool:
             self._check_count(len(sequences))
             start = time.perf_counter()
             tokenized = await tokenize(
-                encoder.bundle.tokenizer,
+                encoder.tokenizer,
                 sequences,
                 max_length=encoder.manifest.max_length,
                 max_bytes=self._settings.max_sequence_bytes,
@@ -132,7 +148,7 @@ class EncoderPool:
             )
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
-            computed = await self._compute(encoder, tokenized, output, deadline, len(sequences))
+            computed = await self._encode(encoder, tokenized, output, deadline, len(sequences))
             return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
         finally:
             self._under_way -= 1
@@ -148,53 +164,22 @@ class EncoderPool:
                 f"the request holds {count} sequences and this server accepts {limit} in a call; split it"
             )
 
-    async def _compute(
-        self, encoder: ServedEncoder, tokenized: Tokenized, output: Output, deadline: float | None, count: int
+    async def _encode(
+        self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, count: int
     ) -> Computed:
-        lane = encoder.lanes[output]
+        width = width_of(encoder, output)
         rows = count if output is Output.POOLED else tokenized.batch.tokens
-        size = rows * lane.width * 4
+        size = rows * width * 4
         if size > MAX_REPLY_BYTES:
             raise InvalidRequestError(
                 f"the reply would hold {size >> 20} MiB and a message holds at most {MAX_REPLY_BYTES >> 20}; "
                 "split the request"
             )
         if len(tokenized.batch) == 0:
-            return Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
-        if output is Output.POOLED and self._cache.enabled:
-            return await self._look_up(encoder, tokenized.batch, deadline)
-        return await self._batcher.encode(lane, tokenized.batch, deadline)
+            return Computed(np.empty((0, width), dtype=np.float32), 0.0, 0.0)
+        return await self._compute.encode(encoder, output, tokenized.batch, deadline)
 
-    async def _look_up(self, encoder: ServedEncoder, batch: RaggedBatch, deadline: float | None) -> Computed:
-        """Take from the cache what is there, and have the rest computed."""
-        metrics, lane, label = (
-            self._metrics.of(encoder.manifest.name),
-            encoder.lanes[Output.POOLED],
-            encoder.bundle.label,
-        )
-        keys = batch.keys()
-        kept = [self._cache.get(label, key) for key in keys]
-        missing = np.array([row for row, found in enumerate(kept) if found is None], dtype=np.intp)
-        metrics.cache_hits.inc(len(keys) - len(missing))
-        metrics.cache_misses.inc(len(missing))
-        if len(missing) == len(keys):
-            computed = await self._batcher.encode(lane, batch, deadline)
-        elif len(missing):
-            computed = await self._batcher.encode(lane, batch.take(missing), deadline)
-        else:
-            computed = Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
-        for row, encoding in zip(missing.tolist(), computed.values, strict=True):
-            self._cache.put(label, keys[row], encoding)
-        if len(missing) == len(keys):
-            return computed
-        values = np.empty((len(keys), lane.width), dtype=np.float32)
-        values[missing] = computed.values
-        for row, found in enumerate(kept):
-            if found is not None:
-                values[row] = found
-        return Computed(values, computed.queue, computed.compute)
-
-    def _count(self, metrics: EncoderMetrics, encoder: ServedEncoder, tokenized: Tokenized, seconds: float) -> None:
+    def _count(self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, seconds: float) -> None:
         metrics.tokenize_seconds.observe(seconds)
         metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
@@ -206,7 +191,7 @@ class EncoderPool:
 
 
 def _assemble(
-    encoder: ServedEncoder, tokenized: Tokenized, computed: Computed, output: Output, count: int, seconds: float
+    encoder: Encoder, tokenized: Tokenized, computed: Computed, output: Output, count: int, seconds: float
 ) -> Encoded:
     lengths, values = tokenized.batch.lengths, computed.values
     if tokenized.errors:

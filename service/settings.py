@@ -45,6 +45,17 @@ class Settings(BaseSettings):
     slots: Count | None = Field(
         None, description="Batches that run at the same time; by default one per core on a CPU, two on a GPU."
     )
+    frontends: Annotated[int, Field(ge=0, le=256)] = Field(
+        0,
+        description="Processes that take calls, tokenize and write replies in front of the one that owns the engines. "
+        "Worth it where that work is the limit: on a GPU or many cores, one for every 3,000 calls a second or so. "
+        "0 does everything in one process, the best on few cores. Linux only.",
+    )
+    frontend_memory_mib: Count = Field(
+        4096,
+        description="Most memory that each front-end shares with the engine process, in MiB, for requests under way "
+        "and their results; it is taken as it is needed.",
+    )
     gpu_memory_mib: Count = Field(4096, description="Most GPU memory for each encoder, in MiB.")
     cache_mib: Annotated[int, Field(ge=0)] = Field(
         0, description="Response cache, in MiB: pooled encodings by exact tokens, the latest asked for. 0 keeps none."

@@ -2,10 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from service.batcher.work import Values
+
+# How long running jobs may take to end; a thread that hangs does not keep the process from ending.
+CLOSE_SECONDS = 5.0
 
 Done = Callable[[Values | Exception], None]
 Job = tuple[Callable[[], Values], Done]
@@ -34,9 +38,15 @@ class Slots:
         self._jobs.put((job, done))
 
     def close(self) -> None:
-        """Let the threads end after the jobs that they have."""
+        """Let the threads end after the jobs that they have, and wait for that a while.
+
+        A process that ends while one of them is within an engine is aborted by the C++ runtime.
+        """
         for _ in self._threads:
             self._jobs.put(None)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while (item := self._jobs.get()) is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
 from bundle.errors import ItemErrorCode
-from service.encoders import ServedEncoder
+from service.catalog import Encoder
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, ServiceError
 from service.metrics import Metrics
@@ -76,9 +76,8 @@ class EncoderService(EncoderServiceServicer):
     ) -> pb.ListEncodersResponse:
         """List what is served, and what is there but broken."""
         response = pb.ListEncodersResponse(encoders=[_describe(encoder) for encoder in self._pool.encoders])
-        for label, reason in self._pool.encoders.broken.items():
-            name, _, version = label.rpartition("/")
-            response.encoders.add(name=name, version=version, description=f"not served: {reason}")
+        for (name, version), reason in self._pool.encoders.broken.items():
+            response.encoders.add(name=name, version=str(version), description=f"not served: {reason}")
         return response
 
 
@@ -105,8 +104,8 @@ def _response(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.Enco
     )
 
 
-def _describe(encoder: ServedEncoder) -> pb.Encoder:
-    manifest, info = encoder.manifest, encoder.engine.info
+def _describe(encoder: Encoder) -> pb.Encoder:
+    manifest, info = encoder.manifest, encoder.info
     return pb.Encoder(
         name=manifest.name,
         version=str(manifest.version),

@@ -14,7 +14,7 @@ import numpy as np
 from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
 from bundle.errors import ItemError
-from service.encoders import ServedEncoder
+from service.catalog import Encoder
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, ServiceError
 from service.metrics import Metrics, server_version
@@ -125,7 +125,7 @@ class InferenceService(GRPCInferenceServiceServicer):
             record.code = grpc.StatusCode.OK
             return response
 
-    async def _find(self, name: str, version: str, context: grpc.aio.ServicerContext) -> ServedEncoder:
+    async def _find(self, name: str, version: str, context: grpc.aio.ServicerContext) -> Encoder:
         try:
             return self._pool.encoders.find(name, version)
         except ServiceError as error:

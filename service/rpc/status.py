@@ -9,7 +9,7 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from service import errors
-from service.encoders import ServedEncoder
+from service.catalog import Encoder
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class CallRecord:
             self.code = grpc.StatusCode.CANCELLED if not issubclass(kind, Exception) else grpc.StatusCode.INTERNAL
         self._metrics.count_call(self.encoder, self._method, self.code.name, self.seconds)
 
-    def name(self, encoder: ServedEncoder) -> None:
+    def name(self, encoder: Encoder) -> None:
         """Note which encoder answers."""
         self.encoder = encoder.manifest.name
 

@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.server import LIVENESS
+from service.rpc.server import LIVENESS
 from service.settings import ENV_PREFIX, Settings
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"

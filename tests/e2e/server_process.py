@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 MODELS = Path(__file__).parents[2] / "models"
 START_SECONDS = 60
-SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC\), metrics on (http://[\w.]+:\d+)/metrics")
+SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\), metrics on (http://[\w.]+:\d+)/metrics")
 
 
 @dataclass

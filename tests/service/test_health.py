@@ -15,7 +15,8 @@ from bundle.ragged import RaggedBatch
 from service.batcher.batcher import Batcher
 from service.batcher.cost import profile
 from service.batcher.lane import Lane
-from service.encoders import Encoders, ServedEncoder
+from service.catalog import Encoders
+from service.encoders import ServedEncoder
 from service.engine.engine import Engine, Output
 from service.engine.loading import load_engine
 from service.health import HealthMonitor
@@ -59,8 +60,7 @@ def engine(bundle: Bundle) -> Iterator[Moody]:
 async def watched(bundle: Bundle, engine: Moody) -> AsyncIterator["asyncio.Queue[bool]"]:
     """Turns of health, as they are told."""
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
-    encoders = Encoders()
-    encoders.add(ServedEncoder(bundle, engine, {Output.POOLED: lane}))
+    encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
     batcher = Batcher([lane], 2, Metrics())
     turns: asyncio.Queue[bool] = asyncio.Queue()
     monitor = HealthMonitor(encoders, batcher, interval=INTERVAL, patience=PATIENCE, changed=turns.put)

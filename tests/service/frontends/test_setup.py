@@ -1,0 +1,57 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundle.bundle import Bundle
+from service.catalog import Encoders
+from service.engine.engine import EngineInfo, Output
+from service.errors import UnavailableError
+from service.frontends.setup import RemoteEncoder, lanes_of, read_setup, write_setup
+from service.settings import load_settings
+
+MODELS = Path(__file__).parents[3] / "models"
+INFO = EngineInfo("onnxruntime 1", "cpu", "float32", slots=2, max_rows=32, parallel_slots=True)
+
+
+def served() -> Encoders[RemoteEncoder]:
+    bundles = [Bundle.load(MODELS / name / "1") for name in ("text", "smiles")]
+    remote = [RemoteEncoder(bundle.manifest, bundle.tokenizer, INFO) for bundle in bundles]
+    return Encoders(remote, {("protein", 3): "weights.bin was changed"})
+
+
+def test_a_front_end_knows_what_is_served_and_what_is_broken_without_the_models_folder() -> None:
+    encoders = served()
+    found, settings = read_setup(write_setup(encoders, load_settings({"grpc_port": 0, "models": "nowhere"}), 4711))
+    assert [encoder.manifest for encoder in found] == [encoder.manifest for encoder in encoders]
+    assert [encoder.info for encoder in found] == [INFO, INFO]
+    assert found.broken == {("protein", 3): "weights.bin was changed"}
+    assert settings.grpc_port == 4711
+    with pytest.raises(UnavailableError, match="was changed"):
+        found.find("protein", "")
+
+
+@pytest.mark.parametrize("name", ["smiles", "text"])
+def test_its_tokenizers_give_the_same_tokens(name: str) -> None:
+    encoders = served()
+    found, _ = read_setup(write_setup(encoders, load_settings({}), 1))
+    strings = [b"CC(=O)Oc1ccccc1C(=O)O", b"C[Zz]C", "A sentence, with a naïve word.".encode(), b""]
+    ours = encoders.find(name, "").tokenizer.tokenize(strings, 1024)
+    theirs = found.find(name, "").tokenizer.tokenize(strings, 1024)
+    assert theirs.batch.ids.tolist() == ours.batch.ids.tolist()
+    assert theirs.unknown.tolist() == ours.unknown.tolist()
+    assert theirs.errors == ours.errors
+
+
+def test_lanes_have_the_same_numbers_on_both_sides() -> None:
+    encoders = served()
+    found, _ = read_setup(write_setup(encoders, load_settings({}), 1))
+    ours = [(encoder.manifest.name, output) for encoder, output in lanes_of(encoders)]
+    assert ours == [(encoder.manifest.name, output) for encoder, output in lanes_of(found)]
+    assert ours[0] == ("smiles", Output.POOLED)
+
+
+def test_a_front_end_loads_no_engine() -> None:
+    code = "import sys; sys.modules['onnxruntime'] = None; import service.frontends.process"
+    subprocess.run([sys.executable, "-c", code], check=True)
