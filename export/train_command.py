@@ -23,12 +23,11 @@ from export.training import checkpoint
 from export.training.checkpoint import CheckpointError, load_encoder, read_training
 from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, prepare
 from export.training.errors import TrainingError
-from export.training.settings import OBJECTIVE_NAMES, Precision, TrainingSettings, parse_objectives
+from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, TrainingSettings, parse_objectives
 from export.training.trainer import Outcome, Trainer, resolve_device
 
 # What may differ between the parts of a resumed run, and what is no setting at all.
-_CHANGEABLE = frozenset({"device", "patience", "max_minutes", "workers"})
-_NOT_SAVED = frozenset({"output", "resume"})
+_CHANGEABLE = frozenset({"device", "patience", "max_minutes", "workers", "cache"})
 
 _OUTCOMES: dict[Outcome, str] = {
     "finished": "all epochs done",
@@ -62,11 +61,25 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.option("--max-length", type=int, default=256, show_default=True, help="Leave out sequences of more tokens.")
 @click.option("--vocab-size", type=int, default=8192, show_default=True, help="Of the text tokenizer.")
 @click.option("--minimum-count", type=int, default=10, show_default=True, help="Rarer SMILES tokens are unknown.")
+@click.option(
+    "--spellings",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random SMILES of each molecule to train on as well; an epoch becomes so much longer.",
+)
 @click.option("--validation-share", type=float, default=0.01, show_default=True)
 @click.option("--epochs", type=int, default=10, show_default=True)
 @click.option("--max-minutes", type=float, help="Finish the schedule within this time.")
 @click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option(
+    "--schedule",
+    type=click.Choice(get_args(Schedule)),
+    default="cosine",
+    show_default=True,
+    help="Of the learning rate: a cosine, or stable for four fifths and then a fall; the latter can go on later.",
+)
 @click.option("--warmup-steps", type=int, default=200, show_default=True)
 @click.option("--weight-decay", type=float, default=0.01, show_default=True)
 @click.option("--clip-norm", type=float, default=1.0, show_default=True)
@@ -77,6 +90,11 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that compute descriptors. [default: one a core]")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False),
+    help="Folder for what RDKit computes, to share among runs. [default: OUTPUT]",
+)
 @click.pass_context
 def train(context: click.Context, /, output: Path, resume: bool, **options: Any) -> None:
     """Train a bidirectional recurrent encoder on the sequences of CORPUS files.
@@ -152,6 +170,7 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         options["vocab_size"],
         options["minimum_count"],
         options["validation_share"],
+        options["spellings"],
     )
     corpus = [sequence for name in options["corpus"] for sequence in _read(name, options["limit"])]
     if options["sentences"]:
@@ -159,7 +178,7 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
     exclude = [sequence for name in options["exclude"] for sequence in _read(name)]
     output.mkdir(parents=True, exist_ok=True)
     dataset = prepare(
-        corpus, data, settings.objectives, exclude, options["workers"], output / "descriptors.npz", tokenizer
+        corpus, data, settings.objectives, exclude, options["workers"], Path(options["cache"] or output), tokenizer
     )
     if resume and read_training(output).get("digest") != dataset.digest:
         raise TrainingError(f"the corpus is not the one that the run in {output} began with; start a new run")
@@ -214,7 +233,7 @@ def _recipe(options: dict[str, Any]) -> str:
             words += [word for one in value for word in (flag, _name(one))]
         elif value is True:
             words.append(flag)
-        elif name not in ("corpus", "workers") and value not in (None, False) and value != defaults[name]:
+        elif name not in ("corpus", "workers", "cache") and value not in (None, False) and value != defaults[name]:
             words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     return shlex.join(words)
 

@@ -28,7 +28,10 @@ from export.training.objectives import Objectives, Score
 from export.training.settings import Precision, TrainingSettings
 
 FINAL_RATE = 0.05
-"""Share of the peak learning rate at which the cosine ends."""
+"""Share of the peak learning rate at which the schedule ends."""
+
+DECAY = 0.2
+"""Share of a stable schedule in which the learning rate falls (Hu et al., MiniCPM, 2024, section 4: 10 to 20%)."""
 
 Outcome = Literal["finished", "early", "time", "stopped"]
 
@@ -161,8 +164,11 @@ class Trainer:
 
     def _rate(self) -> float:
         warm = min(1.0, (self.position.step + 1) / (self.settings.warmup_steps + 1))
-        cosine = FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * self._progress())) / 2
-        return self.settings.learning_rate * warm * cosine
+        if self.settings.schedule == "cosine":
+            height = (1 + math.cos(math.pi * self._progress())) / 2
+        else:
+            height = min(1.0, (1 - self._progress()) / DECAY)
+        return self.settings.learning_rate * warm * (FINAL_RATE + (1 - FINAL_RATE) * height)
 
     def _step(self, rows: Rows) -> float | None:
         """Learn from one batch; gives its loss, or nothing where the batch held nothing to predict."""
