@@ -27,10 +27,10 @@ from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, Train
 from export.training.trainer import Outcome, Trainer, resolve_device
 
 # What may differ between the parts of a resumed run, and what is no setting at all.
-_CHANGEABLE = frozenset({"device", "patience", "max_minutes", "workers", "cache"})
+_CHANGEABLE = frozenset({"device", "patience", "max_steps", "max_minutes", "workers", "cache"})
 
 _OUTCOMES: dict[Outcome, str] = {
-    "finished": "all epochs done",
+    "finished": "all epochs or steps done",
     "early": "stopped early: the validation loss got no better",
     "time": "the minutes are over",
 }
@@ -70,6 +70,7 @@ _OUTCOMES: dict[Outcome, str] = {
 )
 @click.option("--validation-share", type=float, default=0.01, show_default=True)
 @click.option("--epochs", type=int, default=10, show_default=True)
+@click.option("--max-steps", type=int, help="Finish the schedule within so many steps.")
 @click.option("--max-minutes", type=float, help="Finish the schedule within this time.")
 @click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True)
@@ -142,8 +143,10 @@ def _resumed(context: click.Context, output: Path, options: dict[str, Any]) -> d
     if not (output / checkpoint.STATE).exists():
         raise CheckpointError(f"{output}: holds no checkpoint to go on from; give a CORPUS and leave --resume out")
     saved = read_training(output).get("options")
-    if not isinstance(saved, dict) or saved.keys() != options.keys():
+    if not isinstance(saved, dict) or not {"corpus", "objective"} <= saved.keys() <= options.keys():
         raise CheckpointError(f"{output / checkpoint.TRAINING}: holds no options of `birnn train`; start a new run")
+    # A run begun before an option existed goes on with that option's default, which changes nothing.
+    saved = {one.name: one.get_default(context) for one in train.params if one.name in options} | saved
     for name, value in options.items():
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE or not value:
             continue

@@ -43,6 +43,9 @@ def token_counts(smiles: Sequence[str]) -> Vectors:
     return np.array([[one[token] for token in vocabulary] for one in counts], np.float32)
 
 
+SPARSE = frozenset({"ECFP4 counts"})
+"""Baselines that are not standardized."""
+
 BASELINES = {
     "ECFP4 counts": ecfp4_counts,
     "RDKit descriptors": rdkit_descriptors,

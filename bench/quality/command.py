@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from bench.quality.baselines import BASELINES
+from bench.quality.baselines import BASELINES, SPARSE
 from bench.quality.behavior import invariance, sequences_per_second
 from bench.quality.encoders import BundleEncoder, TorchEncoder, encode, open_encoder, untrained
 from bench.quality.heads import HEADS, Result, score
@@ -92,7 +92,7 @@ def _scores(ways: dict[str, Vectorize], tables: Sequence[Table], heads: Sequence
                 values = vectorize(table.smiles)
                 for head in heads:
                     bar.set_postfix_str(f"{table.name}, {name}, {head}")
-                    results.append(score(name, values, table, head, seed))
+                    results.append(score(name, values, table, head, seed, name not in SPARSE))
                     bar.update()
     return results
 

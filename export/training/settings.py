@@ -59,6 +59,8 @@ class TrainingSettings:
     """Steps between evaluations, each of which writes a checkpoint."""
     patience: int = 10
     """Evaluations without a better validation loss after which training stops."""
+    max_steps: int | None = None
+    """Steps within which the schedule is completed, if `epochs` do not end before; over all resumed parts together."""
     max_minutes: float | None = None
     """Training time, evaluations included, within which the schedule is completed; over all resumed parts together."""
     seed: int = 0
@@ -72,6 +74,8 @@ class TrainingSettings:
         for name in ("learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name.replace('_', ' ')} must be positive, not {getattr(self, name)}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise TrainingError(f"max steps must be at least 1, not {self.max_steps}")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise TrainingError(f"max minutes must be positive, not {self.max_minutes}")
         if self.warmup_steps < 0 or self.weight_decay < 0:

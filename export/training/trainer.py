@@ -84,6 +84,8 @@ class Trainer:
         self.position = Position()
         self.steps_per_epoch = len(self._epoch(0))
         self.total_steps = self.steps_per_epoch * settings.epochs
+        if settings.max_steps is not None:
+            self.total_steps = min(self.total_steps, settings.max_steps)
         self._began = 0.0
 
     def start(self, max_length: int) -> None:

@@ -44,7 +44,7 @@ def test_every_architecture_trains_to_a_loadable_checkpoint(tmp_path: Path, corp
     result = run(corpus, "-o", out, *SMALL, "--architecture", architecture, "--pooling", "mean+max", "--layers", 2)
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{out}\n"
-    assert "all epochs done" in result.stderr
+    assert "all epochs or steps done" in result.stderr
     loaded = load_encoder(out)
     assert loaded.config.architecture == architecture
     assert loaded.config.dimension == 32
@@ -114,6 +114,20 @@ def test_resume_refuses_changed_options_and_a_changed_corpus(tmp_path: Path, cor
     other = run("-o", out, "--resume")
     assert other.exit_code == 1
     assert "the corpus is not the one" in other.stderr
+
+
+def test_run_from_before_an_option_existed_goes_on_with_its_default(tmp_path: Path, corpus: Path) -> None:
+    out = tmp_path / "run"
+    assert run(corpus, "-o", out, *SMALL, "--max-steps", 3).exit_code == 0
+    older = facts(out)
+    del older["options"]["spellings"], older["options"]["schedule"]
+    (out / "training.json").write_text(json.dumps(older))
+    refused = run("-o", out, "--resume", "--spellings", 2)
+    assert "spellings was 0 when this run began" in refused.stderr
+    further = run("-o", out, "--resume", "--max-steps", 6)
+    assert further.exit_code == 0, further.output
+    assert "Finished at step 6" in further.stderr
+    assert facts(out)["options"]["schedule"] == "cosine"
 
 
 def test_existing_run_is_not_overwritten(tmp_path: Path, corpus: Path) -> None:
