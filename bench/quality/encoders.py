@@ -97,7 +97,7 @@ def open_encoder(path: Path) -> BundleEncoder | TorchEncoder:
     """A bundle or the best weights of a training run. Raises BundleError, StartupError or CheckpointError."""
     if (path / MANIFEST_FILE).exists():
         bundle = Bundle.load(path)
-        return BundleEncoder(bundle, load_engine(bundle, "cpu", slots=1).engine)
+        return BundleEncoder(bundle, load_engine(bundle, "cpu", engine="onnxruntime", slots=1).engine)
     loaded = load_encoder(path)
     return TorchEncoder(path.resolve().name, loaded.encoder, loaded.tokenizer)
 
