@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types native-check wheel protos bench bench-peers \
+.PHONY: help serve test lint types native-check wheel protos bench bench-peers quality \
   train-smiles train-text export-smiles export-text clean
 
 help: ## Show the targets.
@@ -25,7 +25,7 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu,export,loadtest,bulk,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu,export,loadtest,bulk,map,bench,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001" passes options on).

@@ -25,6 +25,7 @@ from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, p
 from export.training.errors import TrainingError
 from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, TrainingSettings, parse_objectives
 from export.training.trainer import Outcome, Trainer, resolve_device
+from export.training.warm_start import start_from
 
 # What may differ between the parts of a resumed run, and what is no setting at all.
 _CHANGEABLE = frozenset({"device", "patience", "max_steps", "max_minutes", "workers", "cache"})
@@ -40,6 +41,12 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.argument("corpus", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option("--resume", is_flag=True, help="Go on exactly where the run in the folder stopped.")
+@click.option(
+    "--start-from",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Begin with the weights of another run of the same architecture and sizes instead of random ones.",
+)
 @click.option("--architecture", type=click.Choice(get_args(Architecture)), default="bigru", show_default=True)
 @click.option("--tokenizer", type=click.Choice(TOKENIZER_KINDS), default="smiles", show_default=True)
 @click.option("--embedding-size", type=int, default=64, show_default=True)
@@ -197,7 +204,13 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         "options": options,
     }
     config = replace(config, vocab_size=dataset.tokenizer.vocab_size)
-    return Trainer(output, config, dataset, settings, facts), dataset, options["max_length"]
+    trainer = Trainer(output, config, dataset, settings, facts)
+    if options["start_from"] and not resume:
+        known = start_from(trainer.encoder, dataset.tokenizer, load_encoder(Path(options["start_from"])))
+        click.echo(
+            f"Weights of {options['start_from']}, which knew {known} of the {config.vocab_size} tokens", err=True
+        )
+    return trainer, dataset, options["max_length"]
 
 
 def _encoder_config(options: dict[str, Any]) -> EncoderConfig:
@@ -234,6 +247,8 @@ def _recipe(options: dict[str, Any]) -> str:
         flag = "--" + name.replace("_", "-")
         if name == "exclude":
             words += [word for one in value for word in (flag, _name(one))]
+        elif name == "start_from" and value:
+            words += [flag, Path(value).name]
         elif value is True:
             words.append(flag)
         elif name not in ("corpus", "workers", "cache") and value not in (None, False) and value != defaults[name]:
