@@ -98,6 +98,11 @@ export-smiles export-text: export-%: $(VENV)/dev.stamp ## Export a trained run a
 	$(BIN)/birnn export $(RUNS)/$*-1 -o models/$*/1 --force --max-length 1024 --card docs/cards/$*.md \
 	  $(EXAMPLES_$*) --description "$(DESCRIPTION_$*)" $(METRICS_$*)
 
+ENCODERS ?= $(wildcard models/smiles/*)
+
+quality: $(VENV)/dev.stamp ## Judge ENCODERS (bundles or runs) on the molecules of DATA, beside fingerprints and descriptors.
+	$(BIN)/python -m bench.quality $(ENCODERS) --data $(DATA) -o build/quality $(ARGS)
+
 # Old generators on purpose: generated code demands a runtime at least as new as its generator.
 protos: | $(BIN)/python ## Write the stubs in birnn/ anew from protos/.
 	$(PYTHON) -m venv $(VENV)-protos
