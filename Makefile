@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types native-check wheel protos bench bench-peers \
+.PHONY: help serve test lint types native-check wheel protos bench bench-peers quality \
   train-smiles train-text export-smiles export-text clean
 
 help: ## Show the targets.
@@ -25,7 +25,7 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu,export,loadtest,bulk,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu,export,loadtest,bulk,map,bench,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001" passes options on).
@@ -97,6 +97,11 @@ METRICS_text := --metric stsb_dev_pearson=0.697
 export-smiles export-text: export-%: $(VENV)/dev.stamp ## Export a trained run as models/NAME/1, with its card from docs/cards.
 	$(BIN)/birnn export $(RUNS)/$*-1 -o models/$*/1 --force --max-length 1024 --card docs/cards/$*.md \
 	  $(EXAMPLES_$*) --description "$(DESCRIPTION_$*)" $(METRICS_$*)
+
+ENCODERS ?= $(wildcard models/smiles/*)
+
+quality: $(VENV)/dev.stamp ## Judge ENCODERS (bundles or runs) on the molecules of DATA, beside fingerprints and descriptors.
+	$(BIN)/python -m bench.quality $(ENCODERS) --data $(DATA) -o build/quality $(ARGS)
 
 # Old generators on purpose: generated code demands a runtime at least as new as its generator.
 protos: | $(BIN)/python ## Write the stubs in birnn/ anew from protos/.

@@ -23,15 +23,15 @@ from export.training import checkpoint
 from export.training.checkpoint import CheckpointError, load_encoder, read_training
 from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, prepare
 from export.training.errors import TrainingError
-from export.training.settings import OBJECTIVE_NAMES, Precision, TrainingSettings, parse_objectives
+from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, TrainingSettings, parse_objectives
 from export.training.trainer import Outcome, Trainer, resolve_device
+from export.training.warm_start import start_from
 
 # What may differ between the parts of a resumed run, and what is no setting at all.
-_CHANGEABLE = frozenset({"device", "patience", "max_minutes", "workers"})
-_NOT_SAVED = frozenset({"output", "resume"})
+_CHANGEABLE = frozenset({"device", "patience", "max_steps", "max_minutes", "workers", "cache"})
 
 _OUTCOMES: dict[Outcome, str] = {
-    "finished": "all epochs done",
+    "finished": "all epochs or steps done",
     "early": "stopped early: the validation loss got no better",
     "time": "the minutes are over",
 }
@@ -41,6 +41,12 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.argument("corpus", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @click.option("--resume", is_flag=True, help="Go on exactly where the run in the folder stopped.")
+@click.option(
+    "--start-from",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Begin with the weights of another run of the same architecture and sizes instead of random ones.",
+)
 @click.option("--architecture", type=click.Choice(get_args(Architecture)), default="bigru", show_default=True)
 @click.option("--tokenizer", type=click.Choice(TOKENIZER_KINDS), default="smiles", show_default=True)
 @click.option("--embedding-size", type=int, default=64, show_default=True)
@@ -62,11 +68,26 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.option("--max-length", type=int, default=256, show_default=True, help="Leave out sequences of more tokens.")
 @click.option("--vocab-size", type=int, default=8192, show_default=True, help="Of the text tokenizer.")
 @click.option("--minimum-count", type=int, default=10, show_default=True, help="Rarer SMILES tokens are unknown.")
+@click.option(
+    "--spellings",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random SMILES of each molecule to train on as well; an epoch becomes so much longer.",
+)
 @click.option("--validation-share", type=float, default=0.01, show_default=True)
 @click.option("--epochs", type=int, default=10, show_default=True)
+@click.option("--max-steps", type=int, help="Finish the schedule within so many steps.")
 @click.option("--max-minutes", type=float, help="Finish the schedule within this time.")
 @click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option(
+    "--schedule",
+    type=click.Choice(get_args(Schedule)),
+    default="cosine",
+    show_default=True,
+    help="Of the learning rate: a cosine, or stable for four fifths and then a fall; the latter can go on later.",
+)
 @click.option("--warmup-steps", type=int, default=200, show_default=True)
 @click.option("--weight-decay", type=float, default=0.01, show_default=True)
 @click.option("--clip-norm", type=float, default=1.0, show_default=True)
@@ -77,6 +98,11 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that compute descriptors. [default: one a core]")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False),
+    help="Folder for what RDKit computes, to share among runs. [default: OUTPUT]",
+)
 @click.pass_context
 def train(context: click.Context, /, output: Path, resume: bool, **options: Any) -> None:
     """Train a bidirectional recurrent encoder on the sequences of CORPUS files.
@@ -124,8 +150,10 @@ def _resumed(context: click.Context, output: Path, options: dict[str, Any]) -> d
     if not (output / checkpoint.STATE).exists():
         raise CheckpointError(f"{output}: holds no checkpoint to go on from; give a CORPUS and leave --resume out")
     saved = read_training(output).get("options")
-    if not isinstance(saved, dict) or saved.keys() != options.keys():
+    if not isinstance(saved, dict) or not {"corpus", "objective"} <= saved.keys() <= options.keys():
         raise CheckpointError(f"{output / checkpoint.TRAINING}: holds no options of `birnn train`; start a new run")
+    # A run begun before an option existed goes on with that option's default, which changes nothing.
+    saved = {one.name: one.get_default(context) for one in train.params if one.name in options} | saved
     for name, value in options.items():
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE or not value:
             continue
@@ -152,6 +180,7 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         options["vocab_size"],
         options["minimum_count"],
         options["validation_share"],
+        options["spellings"],
     )
     corpus = [sequence for name in options["corpus"] for sequence in _read(name, options["limit"])]
     if options["sentences"]:
@@ -159,7 +188,7 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
     exclude = [sequence for name in options["exclude"] for sequence in _read(name)]
     output.mkdir(parents=True, exist_ok=True)
     dataset = prepare(
-        corpus, data, settings.objectives, exclude, options["workers"], output / "descriptors.npz", tokenizer
+        corpus, data, settings.objectives, exclude, options["workers"], Path(options["cache"] or output), tokenizer
     )
     if resume and read_training(output).get("digest") != dataset.digest:
         raise TrainingError(f"the corpus is not the one that the run in {output} began with; start a new run")
@@ -175,7 +204,13 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         "options": options,
     }
     config = replace(config, vocab_size=dataset.tokenizer.vocab_size)
-    return Trainer(output, config, dataset, settings, facts), dataset, options["max_length"]
+    trainer = Trainer(output, config, dataset, settings, facts)
+    if options["start_from"] and not resume:
+        known = start_from(trainer.encoder, dataset.tokenizer, load_encoder(Path(options["start_from"])))
+        click.echo(
+            f"Weights of {options['start_from']}, which knew {known} of the {config.vocab_size} tokens", err=True
+        )
+    return trainer, dataset, options["max_length"]
 
 
 def _encoder_config(options: dict[str, Any]) -> EncoderConfig:
@@ -212,9 +247,11 @@ def _recipe(options: dict[str, Any]) -> str:
         flag = "--" + name.replace("_", "-")
         if name == "exclude":
             words += [word for one in value for word in (flag, _name(one))]
+        elif name == "start_from" and value:
+            words += [flag, Path(value).name]
         elif value is True:
             words.append(flag)
-        elif name not in ("corpus", "workers") and value not in (None, False) and value != defaults[name]:
+        elif name not in ("corpus", "workers", "cache") and value not in (None, False) and value != defaults[name]:
             words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     return shlex.join(words)
 

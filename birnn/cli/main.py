@@ -21,6 +21,7 @@ class Target(NamedTuple):
 
 TARGETS = {
     "encode": Target("birnn.cli.encode_command", "encode", "", "Encode sequences or a file of them."),
+    "map": Target("birnn.cli.map_command", "map_vectors", "map", "Draw encodings as a map, to look at."),
     "serve": Target("service.commands", "serve", "service,cpu", "Serve the encoders of a models folder over gRPC."),
     "models": Target("service.commands", "models", "service,cpu", "List and verify encoder bundles."),
     "train": Target("export.train_command", "train", "export", "Train an encoder on a file of sequences."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from bundle.smiles import split as split_smiles
 from bundle.text import TextTokenizer
 from bundle.tokenizer import SequenceError, Tokenizer
 from export.training.batches import Rows
-from export.training.descriptors import FINGERPRINT_BITS, Molecules, canonical_smiles, describe_molecules
+from export.training.descriptors import DESCRIPTOR_NAMES
 from export.training.errors import TrainingError
+from export.training.molecules import FINGERPRINT_BITS, Molecules, canonical_smiles, describe_molecules
 from export.training.settings import MOLECULE_OBJECTIVES
+from export.training.spellings import random_spellings
 
 TOKENIZER_KINDS = ("smiles", "text")
 
@@ -28,8 +31,8 @@ TOKENIZER_KINDS = ("smiles", "text")
 class Batch:
     """One batch on its device: ids int64 [B, T], lengths int64 [B] (on the CPU) and the targets of its rows.
 
-    descriptors: float32 [B, F], not standardized. fingerprints: float32 [B, FINGERPRINT_BITS]. next_ids int64 [B, S]:
-    the sequence that follows in the corpus, padded with 0; empty rows have none.
+    descriptors: float32 [B, F], all groups, not standardized. fingerprints: float32 [B, FINGERPRINT_BITS]. next_ids
+    int64 [B, S]: the sequence that follows in the corpus, padded with 0; empty rows have none.
     """
 
     ids: Tensor
@@ -41,12 +44,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Tokenized sequences, split into training and validation rows by a hash of each sequence."""
+    """Tokenized sequences, split into training and validation rows by a hash of each sequence.
+
+    A molecule may have several rows: the SMILES of the corpus and random spellings of it, all on one side of the split.
+    """
 
     tokenizer: Tokenizer
     sequences: RaggedBatch
     train: Rows
     validation: Rows
+    molecule: NDArray[np.intp]
+    """For each row of `sequences`, its row of `descriptors` and `fingerprints`."""
     descriptors: NDArray[np.float32] | None
     fingerprints: NDArray[np.uint8] | None
     with_next: bool
@@ -60,15 +68,19 @@ class Dataset:
         chosen = self.sequences.take(rows)
         descriptors = fingerprints = next_ids = None
         if self.descriptors is not None:
-            descriptors = torch.from_numpy(self.descriptors[rows]).to(device)
+            descriptors = torch.from_numpy(self.descriptors[self.molecule[rows]]).to(device)
         if self.fingerprints is not None:
-            bits = np.unpackbits(self.fingerprints[rows], axis=1, count=FINGERPRINT_BITS)
+            bits = np.unpackbits(self.fingerprints[self.molecule[rows]], axis=1, count=FINGERPRINT_BITS)
             fingerprints = torch.from_numpy(bits).to(device, torch.float32)
         if self.with_next:
             next_ids = _to_tensor(self._next(rows)).to(device)
         return Batch(
             _to_tensor(chosen).to(device), torch.from_numpy(chosen.lengths), descriptors, fingerprints, next_ids
         )
+
+    def training_molecules(self) -> Rows:
+        """The rows of `descriptors` and `fingerprints` that are trained on, each once."""
+        return np.unique(self.molecule[self.train])
 
     def _next(self, rows: Rows) -> RaggedBatch:
         nothing = np.empty(0, np.int32)
@@ -92,12 +104,16 @@ class DatasetSettings:
     minimum_count: int = 10
     """Occurrences below which a SMILES token is unknown."""
     validation_share: float = 0.01
+    spellings: int = 0
+    """Random SMILES of each molecule to train on, beside the one in the corpus."""
 
     def __post_init__(self) -> None:
         if self.tokenizer not in TOKENIZER_KINDS:
             raise TrainingError(f"tokenizer must be one of {', '.join(TOKENIZER_KINDS)}, not {self.tokenizer!r}")
         if not 0 < self.validation_share < 1:
             raise TrainingError(f"validation share must lie between 0 and 1, not {self.validation_share}")
+        if self.spellings and self.tokenizer != "smiles":
+            raise TrainingError("only molecules have random spellings: use the smiles tokenizer")
         if self.max_length < 1:
             raise TrainingError(f"max length must be at least 1, not {self.max_length}")
         if self.vocab_size < 300 and self.tokenizer == "text":
@@ -112,37 +128,27 @@ def prepare(
     objectives: dict[str, float],
     exclude: list[str],
     workers: int | None = None,
-    cache_file: Path | None = None,
+    cache: Path | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> Dataset:
     """Clean, describe, tokenize and split a corpus.
 
-    Repeated sequences are used once. `exclude` is left out: molecules by canonical SMILES, text by equality. A
-    `tokenizer` from a checkpoint is used as it is, otherwise one is trained on the training split. Raises
-    TrainingError where objectives and tokenizer do not fit or too little is left.
+    Repeated sequences are used once. `exclude` is left out: molecules by canonical SMILES, text by equality. What
+    RDKit computes is kept in the folder `cache`. A `tokenizer` from a checkpoint is used as it is, otherwise one is
+    trained on the training split. Raises TrainingError where objectives and tokenizer do not fit or too little is left.
     """
     molecular = settings.tokenizer == "smiles"
     if (wrong := MOLECULE_OBJECTIVES & objectives.keys()) and not molecular:
         raise TrainingError(f"objective {min(wrong)!r} needs molecules: use it with the smiles tokenizer")
     sequences = list(dict.fromkeys(corpus))
     left_out = {"repeated": len(corpus) - len(sequences)}
-    keep = np.ones(len(sequences), bool)
     molecules: Molecules | None = None
-    if molecular:
-        readable = np.fromiter(map(_is_readable, sequences), bool, len(sequences))
-        left_out["unreadable"] = int((~readable).sum())
-        keep &= readable
-        if exclude or MOLECULE_OBJECTIVES & objectives.keys():
-            molecules = describe_molecules(sequences, frozenset(canonical_smiles(exclude)), workers, cache_file)
-            left_out["excluded"] = molecules.excluded
-            left_out["unreadable"] += int((readable & ~molecules.usable).sum()) - molecules.excluded
-            keep &= molecules.usable
-    elif exclude:
-        excluded = set(exclude)
-        keep &= np.fromiter((one not in excluded for one in sequences), bool, len(sequences))
-        left_out["excluded"] = int((~keep).sum())
+    if molecular and (exclude or settings.spellings or MOLECULE_OBJECTIVES & objectives.keys()):
+        molecules = describe_molecules(sequences, frozenset(canonical_smiles(exclude)), workers, cache)
+    keep = _usable(sequences, exclude, molecular, molecules, left_out)
     kept = np.flatnonzero(keep)
     sequences = [sequences[row] for row in kept]
+    spellings = random_spellings(sequences, settings.spellings, workers, cache) if settings.spellings else []
     held_out = np.fromiter((_is_held_out(one, settings.validation_share) for one in sequences), bool, len(sequences))
     if tokenizer is None:
         training_split = [one for one, out in zip(sequences, held_out, strict=True) if not out]
@@ -151,27 +157,52 @@ def prepare(
             if molecular
             else TextTokenizer.train(training_split, settings.vocab_size)
         )
-    tokenized = tokenizer.tokenize([one.encode() for one in sequences], settings.max_length)
+    everything = [*sequences, *chain.from_iterable(spellings)]
+    tokenized = tokenizer.tokenize([one.encode() for one in everything], settings.max_length)
     left_out[f"longer than {settings.max_length} tokens"] = len(tokenized.errors)
-    kept, held_out = kept[tokenized.rows], held_out[tokenized.rows]
-    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    molecule = np.concatenate([np.arange(len(sequences)), np.repeat(np.arange(len(sequences)), settings.spellings)])
+    # The first spelling of a molecule is the corpus's own, the second the first random one: these two validate.
+    validates = np.arange(len(everything)) < len(sequences)
+    validates[len(sequences) :: max(1, settings.spellings)] = True
+    molecule, validates = molecule[tokenized.rows], validates[tokenized.rows]
+    train, validation = np.flatnonzero(~held_out[molecule]), np.flatnonzero(held_out[molecule] & validates)
     if not len(train) or not len(validation):
         raise TrainingError(
             f"{len(train)} sequences are left to train on and {len(validation)} to validate with; "
             "give more sequences or another validation share"
         )
-    uses = objectives.keys()
+    described = molecules is not None and bool(DESCRIPTOR_NAMES.keys() & objectives.keys())
     return Dataset(
         tokenizer=tokenizer,
         sequences=tokenized.batch,
         train=train,
         validation=validation,
-        descriptors=molecules.descriptors[kept] if molecules is not None and "descriptors" in uses else None,
-        fingerprints=molecules.fingerprints[kept] if molecules is not None and "fingerprint" in uses else None,
-        with_next="next-tokens" in uses,
+        molecule=molecule,
+        descriptors=molecules.descriptors[kept] if molecules is not None and described else None,
+        fingerprints=molecules.fingerprints[kept] if molecules is not None and "fingerprint" in objectives else None,
+        with_next="next-tokens" in objectives,
         left_out={reason: count for reason, count in left_out.items() if count},
-        digest=hashlib.sha256("\n".join(sequences).encode()).hexdigest(),
+        digest=hashlib.sha256("\n".join(everything).encode()).hexdigest(),
     )
+
+
+def _usable(
+    sequences: list[str], exclude: list[str], molecular: bool, molecules: Molecules | None, left_out: dict[str, int]
+) -> NDArray[np.bool_]:
+    """Which sequences can be used; why the others cannot is counted in `left_out`."""
+    if not molecular:
+        excluded = set(exclude)
+        keep = np.fromiter((one not in excluded for one in sequences), bool, len(sequences))
+        left_out["excluded"] = int((~keep).sum())
+        return keep
+    readable = np.fromiter(map(_is_readable, sequences), bool, len(sequences))
+    left_out["unreadable"] = int((~readable).sum())
+    if molecules is None:
+        return readable
+    left_out["excluded"] = molecules.excluded
+    left_out["unreadable"] += int((readable & ~molecules.usable).sum()) - molecules.excluded
+    usable: NDArray[np.bool_] = readable & molecules.usable
+    return usable
 
 
 def _is_readable(smiles: str) -> bool:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from bundle.tokenizer import MASK_ID
 from export.encoders import SequenceEncoder, token_mask
 from export.training.dataset import Batch, Dataset
-from export.training.descriptors import FINGERPRINT_BITS
+from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup, columns
+from export.training.molecules import FINGERPRINT_BITS
 
 MASKED_ROWS = 0.25
 """Share of a batch's rows that the masked objective takes when others need the whole sequence."""
@@ -86,15 +87,16 @@ class Contrast(nn.Module):
 
 
 class DescriptorRegression(nn.Module):
-    """Mean squared error of standardized descriptors from the pooled vector; 1 - loss is about the mean r2."""
+    """Mean squared error of a group of standardized descriptors from the pooled vector; 1 - loss is about their r2."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, encoder: SequenceEncoder, dataset: Dataset) -> None:
+    def __init__(self, encoder: SequenceEncoder, dataset: Dataset, group: DescriptorGroup) -> None:
         super().__init__()
         assert dataset.descriptors is not None
-        values = dataset.descriptors[dataset.train].astype(np.float64)
+        self.columns = columns(group)
+        values = dataset.descriptors[dataset.training_molecules(), self.columns].astype(np.float64)
         finite = np.where(np.isfinite(values), values, np.nan)
         mean, deviation = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
         self.register_buffer("mean", torch.from_numpy(mean).float())
@@ -103,8 +105,11 @@ class DescriptorRegression(nn.Module):
         self.head = nn.Linear(encoder.config.dimension, values.shape[1])
 
     def forward(self, pooled: Tensor, descriptors: Tensor) -> Score:
-        """Standardized values are cut at five deviations; undefined ones count as the mean."""
-        wanted = ((descriptors - self.mean) / self.deviation).nan_to_num(0.0, 0.0, 0.0)
+        """Loss over descriptors float32 [B, F] of all groups.
+
+        Standardized values are cut at five deviations; undefined ones count as the mean.
+        """
+        wanted = ((descriptors[:, self.columns] - self.mean) / self.deviation).nan_to_num(0.0, 0.0, 0.0)
         wanted = wanted.clamp(-_LARGEST_DEVIATION, _LARGEST_DEVIATION)
         return Score(F.mse_loss(self.head(pooled).float(), wanted), len(wanted))
 
@@ -121,7 +126,9 @@ class FingerprintBits(nn.Module):
     def __init__(self, encoder: SequenceEncoder, dataset: Dataset) -> None:
         super().__init__()
         assert dataset.fingerprints is not None
-        share = np.unpackbits(dataset.fingerprints[dataset.train], axis=1).mean(axis=0).clip(1e-4, 1 - 1e-4)
+        share = (
+            np.unpackbits(dataset.fingerprints[dataset.training_molecules()], axis=1).mean(axis=0).clip(1e-4, 1 - 1e-4)
+        )
         self.register_buffer("set_bits", torch.tensor(float(share.sum())))
         self.head = nn.Linear(encoder.config.dimension, FINGERPRINT_BITS)
         with torch.no_grad():
@@ -185,8 +192,8 @@ class Objectives(nn.Module):
                     self.heads[name] = MaskedTokens(encoder)
                 case "contrast":
                     self.heads[name] = Contrast()
-                case "descriptors":
-                    self.heads[name] = DescriptorRegression(encoder, dataset)
+                case "descriptors" | "surfaces" | "groups":
+                    self.heads[name] = DescriptorRegression(encoder, dataset, name)
                 case "fingerprint":
                     self.heads[name] = FingerprintBits(encoder, dataset)
                 case _:
@@ -209,12 +216,13 @@ class Objectives(nn.Module):
             if "contrast" in self.heads:
                 of_corrupted = self.encoder.pool(outputs[:count], final[:count], lengths)
                 scores["contrast"] = self.heads["contrast"](of_corrupted, pooled)
-            targets = {
-                "descriptors": batch.descriptors,
+            targets: dict[str, Tensor | None] = {
                 "fingerprint": batch.fingerprints,
                 "tokens": batch.ids,
                 "next-tokens": batch.next_ids,
             }
+            for group in DESCRIPTOR_NAMES:
+                targets[group] = batch.descriptors
             for name, target in targets.items():
                 if name in self.heads and target is not None:
                     scores[name] = self.heads[name](pooled, target[whole])

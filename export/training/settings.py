@@ -9,9 +9,10 @@ from typing import Any, Literal, Self, get_args
 from export.training.errors import TrainingError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["cosine", "stable"]
 
-OBJECTIVE_NAMES = ("masked", "contrast", "descriptors", "fingerprint", "tokens", "next-tokens")
-MOLECULE_OBJECTIVES = frozenset({"descriptors", "fingerprint"})
+OBJECTIVE_NAMES = ("masked", "contrast", "descriptors", "surfaces", "groups", "fingerprint", "tokens", "next-tokens")
+MOLECULE_OBJECTIVES = frozenset({"descriptors", "surfaces", "groups", "fingerprint"})
 
 
 def parse_objectives(text: str) -> dict[str, float]:
@@ -45,7 +46,10 @@ class TrainingSettings:
     batch_tokens: int = 6144
     """Cells [B * T] of a batch; rows of long sequences are fewer."""
     learning_rate: float = 2e-3
-    """Peak of the schedule: linear warm-up, then a cosine down to a twentieth."""
+    """Peak of the schedule, reached by a linear warm-up."""
+    schedule: Schedule = "cosine"
+    """What follows the warm-up: a cosine down to a twentieth, or the peak itself for the first four fifths and then a
+    straight line down. A stable run can be given more time later without having spent itself."""
     warmup_steps: int = 200
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -55,6 +59,8 @@ class TrainingSettings:
     """Steps between evaluations, each of which writes a checkpoint."""
     patience: int = 10
     """Evaluations without a better validation loss after which training stops."""
+    max_steps: int | None = None
+    """Steps within which the schedule is completed, if `epochs` do not end before; over all resumed parts together."""
     max_minutes: float | None = None
     """Training time, evaluations included, within which the schedule is completed; over all resumed parts together."""
     seed: int = 0
@@ -68,12 +74,16 @@ class TrainingSettings:
         for name in ("learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name.replace('_', ' ')} must be positive, not {getattr(self, name)}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise TrainingError(f"max steps must be at least 1, not {self.max_steps}")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise TrainingError(f"max minutes must be positive, not {self.max_minutes}")
         if self.warmup_steps < 0 or self.weight_decay < 0:
             raise TrainingError("warm-up steps and weight decay must not be negative")
         if not 0 < self.mask_share < 1:
             raise TrainingError(f"mask share must lie between 0 and 1, not {self.mask_share}")
+        if self.schedule not in get_args(Schedule):
+            raise TrainingError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
         if self.precision not in get_args(Precision):
             raise TrainingError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}")
 

@@ -28,7 +28,10 @@ from export.training.objectives import Objectives, Score
 from export.training.settings import Precision, TrainingSettings
 
 FINAL_RATE = 0.05
-"""Share of the peak learning rate at which the cosine ends."""
+"""Share of the peak learning rate at which the schedule ends."""
+
+DECAY = 0.2
+"""Share of a stable schedule in which the learning rate falls (Hu et al., MiniCPM, 2024, section 4: 10 to 20%)."""
 
 Outcome = Literal["finished", "early", "time", "stopped"]
 
@@ -81,6 +84,8 @@ class Trainer:
         self.position = Position()
         self.steps_per_epoch = len(self._epoch(0))
         self.total_steps = self.steps_per_epoch * settings.epochs
+        if settings.max_steps is not None:
+            self.total_steps = min(self.total_steps, settings.max_steps)
         self._began = 0.0
 
     def start(self, max_length: int) -> None:
@@ -161,8 +166,11 @@ class Trainer:
 
     def _rate(self) -> float:
         warm = min(1.0, (self.position.step + 1) / (self.settings.warmup_steps + 1))
-        cosine = FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * self._progress())) / 2
-        return self.settings.learning_rate * warm * cosine
+        if self.settings.schedule == "cosine":
+            height = (1 + math.cos(math.pi * self._progress())) / 2
+        else:
+            height = min(1.0, (1 - self._progress()) / DECAY)
+        return self.settings.learning_rate * warm * (FINAL_RATE + (1 - FINAL_RATE) * height)
 
     def _step(self, rows: Rows) -> float | None:
         """Learn from one batch; gives its loss, or nothing where the batch held nothing to predict."""

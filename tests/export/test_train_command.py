@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from export.train_command import train
@@ -44,7 +45,7 @@ def test_every_architecture_trains_to_a_loadable_checkpoint(tmp_path: Path, corp
     result = run(corpus, "-o", out, *SMALL, "--architecture", architecture, "--pooling", "mean+max", "--layers", 2)
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{out}\n"
-    assert "all epochs done" in result.stderr
+    assert "all epochs or steps done" in result.stderr
     loaded = load_encoder(out)
     assert loaded.config.architecture == architecture
     assert loaded.config.dimension == 32
@@ -114,6 +115,45 @@ def test_resume_refuses_changed_options_and_a_changed_corpus(tmp_path: Path, cor
     other = run("-o", out, "--resume")
     assert other.exit_code == 1
     assert "the corpus is not the one" in other.stderr
+
+
+def test_run_from_before_an_option_existed_goes_on_with_its_default(tmp_path: Path, corpus: Path) -> None:
+    out = tmp_path / "run"
+    assert run(corpus, "-o", out, *SMALL, "--max-steps", 3).exit_code == 0
+    older = facts(out)
+    del older["options"]["spellings"], older["options"]["schedule"]
+    (out / "training.json").write_text(json.dumps(older))
+    refused = run("-o", out, "--resume", "--spellings", 2)
+    assert "spellings was 0 when this run began" in refused.stderr
+    further = run("-o", out, "--resume", "--max-steps", 6)
+    assert further.exit_code == 0, further.output
+    assert "Finished at step 6" in further.stderr
+    assert facts(out)["options"]["schedule"] == "cosine"
+
+
+def test_run_starts_from_another_and_takes_embeddings_by_token(tmp_path: Path, corpus: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(corpus, "-o", first, *SMALL).exit_code == 0
+    further = tmp_path / "further.smi"
+    # Selenium sorts between the other tokens, so that most of them have other ids here.
+    further.write_text("\n".join([*MOLECULES, *("C" * count + "[Se]C" for count in range(1, 9))]))
+    options = [*SMALL, "--pooling", "mean", "--max-steps", 1, "--learning-rate", 1e-30, "--start-from", first]
+    result = run(further, "-o", second, *options)
+    assert result.exit_code == 0, result.output
+    before, after = load_encoder(first), load_encoder(second)
+    new = after.tokenizer.vocab_size - before.tokenizer.vocab_size
+    assert new > 0
+    assert f"knew {before.tokenizer.vocab_size} of the {after.tokenizer.vocab_size} tokens" in result.stderr
+    assert "--start-from first" in facts(second)["recipe"]
+    ids = [loaded.tokenizer.tokenize([b"CC(=O)Oc1ccccc1C(=O)O"], 50).batch.ids for loaded in (before, after)]
+    outputs = [
+        loaded.encoder.tokens(torch.from_numpy(one).long()[None], torch.tensor([len(one)]))
+        for loaded, one in zip((before, after), ids, strict=True)
+    ]
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
+    other = run(further, "-o", tmp_path / "third", *options, "--layers", 2)
+    assert other.exit_code == 1
+    assert "cannot start from" in other.stderr
 
 
 def test_existing_run_is_not_overwritten(tmp_path: Path, corpus: Path) -> None:

@@ -6,8 +6,9 @@ import torch
 
 from bundle.tokenizer import UNKNOWN_ID
 from export.training.dataset import Dataset, DatasetSettings, prepare
-from export.training.descriptors import DESCRIPTOR_NAMES, FINGERPRINT_BITS
+from export.training.descriptors import DESCRIPTOR_NAMES
 from export.training.errors import TrainingError
+from export.training.molecules import FINGERPRINT_BITS, canonical_smiles
 
 from .conftest import MOLECULES, TEXT
 
@@ -40,13 +41,37 @@ def test_batch_has_the_targets_of_its_own_rows(molecules: Dataset) -> None:
     assert batch.lengths.tolist() == molecules.sequences.lengths[rows].tolist()
     assert batch.ids[1, 1:].tolist() == [0] * (batch.ids.shape[1] - 1)
     assert batch.descriptors is not None
-    assert batch.descriptors.shape == (3, len(DESCRIPTOR_NAMES))
+    assert batch.descriptors.shape == (3, sum(map(len, DESCRIPTOR_NAMES.values())))
     alone = molecules.batch(np.array([30]), torch.device("cpu"))
     assert alone.descriptors is not None
     assert torch.equal(batch.descriptors[2], alone.descriptors[0])
     assert batch.fingerprints is not None
     assert batch.fingerprints.shape == (3, FINGERPRINT_BITS)
     assert set(batch.fingerprints.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_random_spellings_train_with_the_targets_of_their_molecule_and_stay_on_its_side() -> None:
+    settings = DatasetSettings(minimum_count=1, validation_share=0.2, spellings=3)
+    dataset = prepare(MOLECULES, settings, {"descriptors": 1.0, "fingerprint": 1.0}, exclude=[], workers=1)
+    assert dataset.descriptors is not None
+    assert len(dataset.descriptors) == len(MOLECULES)
+    assert len(dataset.sequences) == 4 * len(MOLECULES)
+    spelled = decoded(dataset)
+    for row, molecule in enumerate(dataset.molecule):
+        if UNKNOWN_ID in dataset.sequences.row(row):
+            continue  # An aromatic oxygen, in molecules of the validation side only.
+        assert canonical_smiles([spelled[row]]) == canonical_smiles([MOLECULES[molecule]])
+    assert spelled[:20] == MOLECULES[:20]
+    trained, validated = set(dataset.molecule[dataset.train]), set(dataset.molecule[dataset.validation])
+    assert not trained & validated
+    # All spellings train; the corpus's own and one random one validate.
+    assert len(dataset.train) == 4 * len(trained)
+    assert len(dataset.validation) == 2 * len(validated)
+    assert dataset.training_molecules().tolist() == sorted(trained)
+    rows = np.flatnonzero(dataset.molecule == 7)
+    batch = dataset.batch(rows, torch.device("cpu"))
+    assert batch.fingerprints is not None
+    assert bool((batch.fingerprints == batch.fingerprints[0]).all())
 
 
 def test_next_sequence_is_the_following_one_and_the_last_has_none(sentences: Dataset) -> None:
@@ -92,5 +117,7 @@ def test_impossible_settings_are_refused() -> None:
         DatasetSettings(validation_share=1.0)
     with pytest.raises(TrainingError, match="max length"):
         DatasetSettings(max_length=0)
+    with pytest.raises(TrainingError, match="only molecules have random spellings"):
+        DatasetSettings("text", spellings=2)
     with pytest.raises(TrainingError, match="at least 300"):
         DatasetSettings("text", vocab_size=200)

@@ -119,6 +119,34 @@ def test_minutes_end_the_run(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     assert len(metrics(tmp_path)) == 1
 
 
+def test_steps_end_the_run_and_the_schedule_and_more_can_be_given(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path / "run", epochs=10**6, max_steps=7, evaluate_every=1)
+    assert trainer.run() == "finished"
+    assert trainer.position.step == 7
+    assert metrics(tmp_path / "run")[-1]["learning_rate"] == pytest.approx(5e-4)
+    further = make_trainer(tmp_path / "other", epochs=10**6, max_steps=9, evaluate_every=1)
+    further.path = tmp_path / "run"
+    further.resume()
+    assert further.run() == "finished"
+    assert further.position.step == 9
+
+
+def test_stable_schedule_holds_the_rate_until_the_last_fifth(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    rates = {}
+    for schedule in ("stable", "cosine"):
+        trainer = make_trainer(
+            tmp_path / schedule, schedule=schedule, epochs=6, evaluate_every=1, warmup_steps=0, patience=999
+        )
+        trainer.run()
+        rates[schedule] = [line["learning_rate"] for line in metrics(tmp_path / schedule)]
+    steps = len(rates["stable"])
+    assert rates["stable"][: int(0.8 * steps) - 1] == [1e-2] * (int(0.8 * steps) - 1)
+    for one in rates.values():
+        assert one == sorted(one, reverse=True)
+        assert one[-1] == pytest.approx(5e-4)
+    assert rates["cosine"][steps // 2] < 0.6e-2
+
+
 def test_loss_that_is_not_finite_stops_with_advice(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(tmp_path)
     with torch.no_grad():
@@ -158,8 +186,10 @@ def test_fp16_on_a_cpu_is_an_error(tmp_path: Path, make_trainer: MakeTrainer, de
         {"clip_norm": float("nan")},
         {"mask_share": 1.0},
         {"max_minutes": 0.0},
+        {"max_steps": 0},
         {"warmup_steps": -1},
         {"precision": "int8"},
+        {"schedule": "linear"},
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:

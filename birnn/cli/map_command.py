@@ -1,0 +1,82 @@
+"""`birnn map`: a file of encodings as a picture or a page to look at."""
+
+from pathlib import Path
+
+import click
+
+# Needed further in: named here, so that a missing one is reported with the extra that brings it.
+import matplotlib as _matplotlib  # noqa: F401
+import pyarrow as _pyarrow  # noqa: F401
+
+from birnn.maps.colors import colors
+from birnn.maps.page import draw_page
+from birnn.maps.picture import draw_picture
+from birnn.maps.points import MapError, read_points
+from birnn.maps.projection import Method, project
+
+FORMATS = (".html", ".png")
+
+
+@click.command("map")
+@click.argument("vectors", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Write a .html page or a .png picture."
+)
+@click.option(
+    "--color-by",
+    "color",
+    default="",
+    metavar="COLUMN",
+    help="Column of VECTORS or of --table: numbers become a scale, words a legend; "
+    "rdkit:MolLogP computes a descriptor of each molecule.",
+)
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The .csv file that was encoded: take the column from there, by line.",
+)
+@click.option("--method", type=click.Choice(["pca", "umap"]), default="pca", show_default=True)
+@click.option("--limit", type=click.IntRange(min=2), default=5000, show_default=True, help="Show a sample of so many.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample, and of UMAP.")
+def map_vectors(
+    vectors: Path, out: Path, color: str, table: Path | None, method: Method, limit: int, seed: int
+) -> None:
+    """Draw the encodings in VECTORS, a .parquet file, as points in the plane.
+
+    \b
+    birnn encode --file molecules.csv --column smiles --out vectors.parquet
+    birnn map vectors.parquet --color-by rdkit:MolLogP -o map.html
+    birnn map vectors.parquet --table molecules.csv --color-by solubility -o map.png
+
+    The page needs no network: point at a molecule to read it, zoom with the wheel.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise click.UsageError(f"--out must end in {' or '.join(FORMATS)}, not {out.name!r}")
+    if not out.parent.is_dir():
+        raise click.UsageError(f"the folder {out.parent} does not exist")
+    if table is not None and not color:
+        raise click.UsageError("--table goes with --color-by, which names one of its columns")
+    try:
+        points = read_points(vectors, color, table, limit, seed)
+        places, axes = project(points.vectors, method, seed)
+    except MapError as error:
+        raise click.ClickException(str(error)) from error
+    shown = colors(points.values)
+    if color and shown is None:
+        raise click.ClickException(f"no point has a value in {color!r} to color by")
+    count = len(points.sequences)
+    title = (
+        f"{count:,} of {points.rows:,} rows of {vectors.name}"
+        if count < points.rows
+        else f"{vectors.name}, {count:,} rows"
+    )
+    try:
+        if out.suffix.lower() == ".html":
+            draw_page(out, places, axes, points.color, shown, title, points.sequences)
+        else:
+            draw_picture(out, places, axes, points.color, shown, title)
+    except OSError as error:
+        raise click.ClickException(f"{out}: cannot be written ({error.strerror or error})") from error
+    if points.without_vector:
+        click.echo(f"{points.without_vector} of the rows chosen have no vector and are not shown", err=True)
+    click.echo(out)

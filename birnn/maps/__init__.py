@@ -1,0 +1,1 @@
+"""Maps: vectors as points in the plane, to look at."""

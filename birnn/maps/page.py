@@ -1,0 +1,46 @@
+"""A map as an .html page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn.maps.colors import Legend, Scale
+
+_PLACEHOLDER = "/*DATA*/"
+
+
+def draw_page(
+    path: Path,
+    places: NDArray[np.float64],
+    axes: tuple[str, str],
+    color: str,
+    colors: Scale | Legend | None,
+    title: str,
+    sequences: Sequence[str],
+) -> None:
+    """Write `places` [n, 2] as a page to zoom and point into; `color` names what `colors` shows."""
+    data: dict[str, Any] = {
+        "title": title,
+        "axes": axes,
+        "x": [float(f"{x:.5g}") for x in places[:, 0]],
+        "y": [float(f"{y:.5g}") for y in places[:, 1]],
+        "radius": max(1.5, min(4.0, 8_000 / len(places))),
+        "sequences": list(sequences),
+        "color": color,
+        "values": None if colors is None else colors.values,
+    }
+    if isinstance(colors, Scale):
+        data |= {"low": colors.low, "high": colors.high}
+    elif isinstance(colors, Legend):
+        data["categories"] = colors.categories
+    template = resources.files("birnn.maps").joinpath("page.html").read_text(encoding="utf-8")
+    # A sequence may hold anything, "</script>" as well.
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+    path.write_text(template.replace(_PLACEHOLDER, text), encoding="utf-8")
