@@ -88,6 +88,8 @@ class Manifest(_Model):
     `dimension` is the width of a pooled encoding, `token_dimension` that of a per-token one. `tolerance` is the largest
     absolute error against the float64 reference with which an engine may serve the bundle in float32;
     `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
+    `linear_before_reset` is true for all but a GRU that resets its hidden state before the product, which onnxruntime
+    runs on the CPU only.
     """
 
     schema_version: Literal[1] = 1
@@ -96,6 +98,7 @@ class Manifest(_Model):
     description: str
     architecture: Architecture
     nonlinearity: Nonlinearity | None
+    linear_before_reset: bool = True
     vocab_size: Size
     embedding_size: Size
     hidden_size: Size

@@ -143,6 +143,7 @@ def _manifest(
         description=description,
         architecture=config.architecture,
         nonlinearity=config.nonlinearity if config.architecture in ("birnn", "birnn-scratch") else None,
+        linear_before_reset=config.linear_before_reset,
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,

@@ -11,6 +11,7 @@ GRU (https://onnx.ai/onnx/operators/onnx__GRU.html, linear_before_reset = 1; tor
     z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
     n = tanh(W_in x + b_in + r * (W_hn h + b_hn))          b_hn is reset too: it cannot join b_in
     h' = (1 - z) * n + z * h
+    or, with linear_before_reset = 0:                      n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
 LSTM (https://onnx.ai/onnx/operators/onnx__LSTM.html; torch.nn.LSTM), PyTorch i,f,g,o, ONNX i,o,f,c:
     i, f, o = sigmoid(W_i. x + b_i. + W_h. h + b_h.)        g = tanh(W_ig x + b_ig + W_hg h + b_hg)
     c' = f * c + i * g                                      h' = o * tanh(c')
@@ -22,7 +23,8 @@ B [2, 2 G H] = [input biases; hidden biases], with G gates. `sequence_lens` star
 last token and makes Y zero beyond it.
 
 What onnxruntime's CUDA provider would send to the CPU is left out: clip, activations other than the default (but for
-a relu RNN, which needs them), linear_before_reset = 0; and layout = 1, which no provider implements.
+a relu RNN, which needs them); and layout = 1, which no provider implements. linear_before_reset = 0 is written for
+weights that were trained with it, and such an encoder is served on the CPU only.
 """
 
 from collections.abc import Mapping
@@ -149,7 +151,7 @@ class EncoderGraph:
         config = self.config
         attributes: dict[str, Any] = {"direction": "bidirectional", "hidden_size": config.hidden_size}
         if config.architecture == "bigru":
-            attributes["linear_before_reset"] = 1
+            attributes["linear_before_reset"] = int(config.linear_before_reset)
         if config.nonlinearity == "relu":
             attributes["activations"] = ["Relu", "Relu"]
         x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)

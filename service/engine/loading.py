@@ -109,6 +109,11 @@ def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
 def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     if choice.precision == "bf16":
         raise StartupError(f"{bundle.label}: --precision bf16 needs the native engine, on a CPU; CUDA has fp16")
+    if not bundle.manifest.linear_before_reset:
+        raise StartupError(
+            f"{bundle.label}: its GRU resets before the product (linear_before_reset = 0), which onnxruntime's CUDA "
+            "provider cannot run; serve it with --device cpu or auto, or train with reset_after=True"
+        )
     return _onnxruntime(bundle, CUDA, choice, why)
 
 
