@@ -32,13 +32,16 @@ class Bundle:
         tokenizer = load_tokenizer(manifest.tokenizer.kind, _read_text(path / manifest.tokenizer.file))
         golden = Golden.load(path / manifest.golden)
         problems = {
-            "tokenizer vocabulary": (tokenizer.vocab_size, manifest.vocab_size),
             "width of the golden pooled vectors": (golden.pooled.shape[1], manifest.dimension),
             "width of the golden token vectors": (golden.tokens.shape[1], manifest.token_dimension),
         }
         for what, (found, declared) in problems.items():
             if found != declared:
                 raise BundleError(f"{path}: {what} is {found}, the manifest declares {declared}")
+        if tokenizer.vocab_size > manifest.vocab_size:
+            raise BundleError(
+                f"{path}: tokenizer vocabulary is {tokenizer.vocab_size}, the manifest declares {manifest.vocab_size}"
+            )
         if golden.batch.ids.min() < 0 or golden.batch.ids.max() >= manifest.vocab_size:
             raise BundleError(f"{path}: a golden id lies outside the vocabulary of {manifest.vocab_size}")
         return cls(path, manifest, tokenizer, golden)

@@ -16,7 +16,7 @@ from export.golden_sequences import golden_lengths, golden_sequences
 from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
 from export.id_source import IdSource
 from export.model_card import model_card
-from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint, load_encoder
+from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint
 from export.verification import TOLERANCE, reference, verify_graphs
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -34,7 +34,7 @@ class ExportError(Exception):
 
 
 def write_bundle(
-    checkpoint: Path,
+    loaded: LoadedCheckpoint,
     destination: Path,
     *,
     name: str | None = None,
@@ -47,13 +47,13 @@ def write_bundle(
     tolerance: float = TOLERANCE,
     force: bool = False,
 ) -> Bundle:
-    """Export the encoder of a checkpoint folder into a new bundle folder, and return the bundle.
+    """Export an encoder into a new bundle folder, and return the bundle.
 
     The bundle is written into a temporary folder beside `destination`, verified there and renamed, so `destination` is
     either as it was or complete. The same checkpoint and arguments give the same bytes on one machine.
 
     Args:
-        checkpoint: Folder that `birnn train` wrote.
+        loaded: The encoder and what belongs to it.
         destination: Folder to create, `models/NAME/VERSION`.
         name: Name of the encoder; by default that of the destination's parent folder.
         version: Its version, at least 1; by default the destination's own name.
@@ -69,7 +69,7 @@ def write_bundle(
 
     Raises:
         ExportError: Name, version or destination cannot be used.
-        CheckpointError: The checkpoint is missing, damaged or contradicts itself.
+        CheckpointError: The facts of the training are none.
         WeightsError: A weight is not what the graphs need.
         VerificationError: The graphs disagree with PyTorch.
         BundleError: What was written cannot be loaded again.
@@ -79,10 +79,9 @@ def write_bundle(
     if not 0 < tolerance <= 0.1:
         raise ExportError(f"the tolerance must be above 0 and at most 0.1, not {tolerance:g}")
     _check_destination(destination, force)
-    loaded = load_encoder(checkpoint)
     if max_length is not None:
         loaded = replace(loaded, max_length=max_length)
-    training = _training(checkpoint, loaded, metrics or {})
+    training = _training(loaded, metrics or {})
     if description is None:
         description = f"{loaded.config.architecture} encoder of {loaded.tokenizer.kind} sequences"
     with _new_folder(destination, force) as folder:
@@ -165,14 +164,14 @@ def _manifest(
     )
 
 
-def _training(checkpoint: Path, loaded: LoadedCheckpoint, metrics: Mapping[str, float]) -> Training:
+def _training(loaded: LoadedCheckpoint, metrics: Mapping[str, float]) -> Training:
     """The manifest's part of training.json, with further metrics."""
     facts = {key: loaded.training.get(key) for key in Training.model_fields}
     try:
         facts["metrics"] = {**(facts["metrics"] or {}), **metrics}
         return Training.model_validate(facts)
     except (TypeError, ValidationError) as error:
-        raise CheckpointError(f"{checkpoint / TRAINING}: does not describe a training ({error})") from error
+        raise CheckpointError(f"{TRAINING}: does not describe a training ({error})") from error
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -66,7 +66,8 @@ def _training(manifest: Manifest) -> list[str]:
         ("sequences", f"{training.sequences:,}"),
         ("objective", training.objective or "none"),
     ]
-    parts = [_table(("", ""), facts)]
+    # Of weights that were trained elsewhere only their origin is known, which is the recipe.
+    parts = [_table(("", ""), facts)] if training.sequences else []
     if training.recipe:
         parts.append(f"```\n{training.recipe}\n```")
     if training.metrics:
