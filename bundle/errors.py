@@ -15,6 +15,7 @@ class ItemErrorCode(enum.IntEnum):
     NOT_UTF8 = 2
     UNKNOWN_CHARACTERS = 3
     TOO_LONG = 4
+    NOT_FINITE = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What every tokenizer does: bytes in, one ragged batch out, and a reason for each sequence that cannot be read."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,28 @@ class Tokenizer(Protocol):
 
     def to_json(self) -> str:
         """Content of tokenizer.json."""
+
+
+class NoTokenizer:
+    """Stands where an encoder reads float features: no string can be read."""
+
+    kind: ClassVar[str] = "none"
+    vocab_size: ClassVar[int] = 0
+
+    def tokenize(self, sequences: Sequence[bytes | str], max_length: int, truncate: bool = False) -> Tokenized:
+        """Fail every sequence."""
+        return assemble(sequences, max_length, truncate, self._refuse)
+
+    def _refuse(self, sequence: bytes | str) -> list[int]:
+        raise SequenceError(ItemErrorCode.UNKNOWN_CHARACTERS, "this encoder reads float features, and no strings")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Nothing, for nothing."""
+        return ""
+
+    def to_json(self) -> str:
+        """Content of a tokenizer.json, which a bundle of such an encoder does not have."""
+        return json.dumps({"kind": self.kind}) + "\n"
 
 
 class SequenceError(ValueError):

@@ -14,7 +14,7 @@ from bundle.bundle import Bundle, sha256
 from bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training, Verification
 from export.golden_sequences import golden_lengths, golden_sequences
 from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
-from export.id_source import IdSource
+from export.id_source import FeatureSource, IdSource
 from export.model_card import model_card
 from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint
 from export.verification import TOLERANCE, reference, verify_graphs
@@ -83,7 +83,8 @@ def write_bundle(
         loaded = replace(loaded, max_length=max_length)
     training = _training(loaded, metrics or {})
     if description is None:
-        description = f"{loaded.config.architecture} encoder of {loaded.tokenizer.kind} sequences"
+        kind = "feature" if loaded.config.inputs == "features" else loaded.tokenizer.kind
+        description = f"{loaded.config.architecture} encoder of {kind} sequences"
     with _new_folder(destination, force) as folder:
         verification = _write_proven(folder, name, version, loaded, sequences, tolerance)
         manifest = _manifest(loaded, name, version, description, tolerance, verification, training, _digests(folder))
@@ -106,13 +107,17 @@ def _write_proven(
 ) -> Verification:
     """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch."""
     config, encoder = loaded.config, loaded.encoder
-    (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
     weights = {key: tensor.numpy() for key, tensor in encoder.state_dict().items()}
     write_graphs(config, weights, folder, name, version)
-    real = loaded.tokenizer.tokenize(sequences, loaded.max_length, truncate=True).batch
-    source = IdSource(config.vocab_size, SEED, real)
     lengths = golden_lengths(loaded.max_length, config.token_dimension)
-    golden = reference(encoder, golden_sequences(source, lengths, real))
+    if config.inputs == "features":
+        source: FeatureSource | IdSource = FeatureSource(config.embedding_size, SEED)
+        golden = reference(encoder, source.batch(lengths))
+    else:
+        (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
+        real = loaded.tokenizer.tokenize(sequences, loaded.max_length, truncate=True).batch
+        source = IdSource(config.vocab_size, SEED, real)
+        golden = reference(encoder, golden_sequences(source, lengths, real))
     golden.save(folder / GOLDEN_FILE)
     return verify_graphs(
         encoder,
@@ -143,6 +148,7 @@ def _manifest(
         architecture=config.architecture,
         nonlinearity=config.nonlinearity if config.architecture in ("birnn", "birnn-scratch") else None,
         linear_before_reset=config.linear_before_reset,
+        inputs=config.inputs,
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,
@@ -154,7 +160,7 @@ def _manifest(
         dtype="float32",
         opset=OPSET,
         max_length=loaded.max_length,
-        tokenizer=TokenizerEntry(kind=loaded.tokenizer.kind, file=TOKENIZER_FILE),
+        tokenizer=TokenizerEntry(kind=loaded.tokenizer.kind, file=TOKENIZER_FILE) if config.inputs == "ids" else None,
         graphs=Graphs(pooled=POOLED_FILE, tokens=TOKENS_FILE),
         golden=GOLDEN_FILE,
         tolerance=tolerance,

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from bundle.manifest import Architecture, Nonlinearity, Pooling, pooled_dimension
+from bundle.manifest import Architecture, Inputs, Nonlinearity, Pooling, pooled_dimension
 from export.directions import read_both_ways, token_mask
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """Everything needed to build a `SequenceEncoder`.
+
+    A `vocab_size` of 0 stands for float features: there is no embedding, and `embedding_size` is their number.
 
     `linear_before_reset` is ONNX's name for where a GRU applies its reset gate: to the hidden state's product, bias
     included, as PyTorch does (true), or to the hidden state before the product, as the first GRUs did (false).
@@ -45,8 +47,9 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "embedding_size", "hidden_size", "layers"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+            least = 0 if name == "vocab_size" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
         for name in ("bias", "linear_before_reset"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
@@ -62,6 +65,11 @@ class EncoderConfig:
             )
         if not self.linear_before_reset and self.architecture != "bigru":
             raise ValueError(f"linear_before_reset false exists for bigru only, not for {self.architecture}")
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the encoder reads."""
+        return "ids" if self.vocab_size else "features"
 
     @property
     def token_dimension(self) -> int:
@@ -283,13 +291,16 @@ def _options(layers: int, bias: bool, dropout: float) -> dict[str, Any]:
 class SequenceEncoder(nn.Module):
     """Embedding + bidirectional recurrent core + pooling: token ids in, one vector a sequence (or a token) out.
 
+    Where the configuration has no vocabulary, features [B, T, E] stand in for ids [B, T], and there is no embedding.
+
     Dropout acts on the embeddings and between layers, in training only.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
+        if config.inputs == "ids":
+            self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
         self.dropout = nn.Dropout(config.dropout)
         self.core = _core(config)
 
@@ -306,7 +317,7 @@ class SequenceEncoder(nn.Module):
         """Per-token outputs [B, T, 2H] and final states [B, 2H]. Raises ValueError for a length outside 1..T."""
         if int(lengths.min()) < 1 or int(lengths.max()) > ids.shape[1]:
             raise ValueError(f"lengths must be between 1 and {ids.shape[1]}, the steps of this batch")
-        embedded = self.dropout(self.embedding(ids))
+        embedded = self.dropout(self.embedding(ids) if self.config.inputs == "ids" else ids)
         result: tuple[Tensor, Tensor] = self.core(embedded, lengths)
         return result
 

@@ -66,7 +66,7 @@ from export.verification import TOLERANCE, VerificationError
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
     help="WEIGHTS: a tokenizer.json of ours or of Hugging Face's library, or a vocabulary: JSON list, JSON object of "
-    "tokens and ids, or a token per line. Its ids are the rows of the embedding.",
+    "tokens and ids, or a token per line. Its ids are the rows of the embedding. None for float features.",
 )
 @click.option(
     "--split", type=click.Choice(get_args(Split)), help="WEIGHTS: how texts are cut into a vocabulary's tokens."
@@ -89,7 +89,8 @@ from export.verification import TOLERANCE, VerificationError
 @click.option(
     "--embedding",
     metavar="NAME",
-    help="WEIGHTS: tensor of the embedding, where there are several; one-hot for one-hot tokens.",
+    help="WEIGHTS: tensor of the embedding, where there are several; one-hot for one-hot tokens; none for "
+    "float features.",
 )
 @click.option("--nonlinearity", type=click.Choice(get_args(Nonlinearity)), help="WEIGHTS: of a plain RNN.")
 @click.option(
@@ -209,12 +210,14 @@ def _parse_metrics(metrics: tuple[str, ...]) -> dict[str, float]:
 
 def _report(manifest: Manifest, output: Path, seconds: float) -> str:
     found = manifest.verification
+    inputs = f"{manifest.features} float features a token"
+    if manifest.tokenizer is not None:
+        inputs = f"{manifest.tokenizer.kind} tokenizer with {manifest.vocab_size:,} ids"
     layers = "1 layer" if manifest.layers == 1 else f"{manifest.layers} layers"
     return "\n".join(
         [
             f"{manifest.name} version {manifest.version}: {manifest.architecture}, {layers}, pooling "
-            f"{manifest.pooling}, {manifest.dimension} dimensions, {manifest.tokenizer.kind} tokenizer with "
-            f"{manifest.vocab_size:,} ids",
+            f"{manifest.pooling}, {manifest.dimension} dimensions, {inputs}",
             f"verified against PyTorch {found.torch} in float64: {found.cases} runs of onnxruntime "
             f"{found.onnxruntime} ({found.provider}), lengths 1 to {manifest.max_length}, batched and alone",
             f"largest error: {found.max_error_pooled:.2e} pooled, {found.max_error_tokens:.2e} per token (tolerance "

@@ -54,9 +54,10 @@ OPERATORS = {"bigru": "GRU", "bilstm": "LSTM", "birnn": "RNN", "birnn-scratch": 
 def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: str, version: int) -> None:
     """Write `pooled.onnx`, `tokens.onnx` and the `weights.bin` that both share into an existing folder.
 
-    Inputs of both graphs: `ids` int32 [T, B], time-major, with any ids of the vocabulary beyond a length; `lengths`
-    int32 [B]. Output: `pooled` float32 [B, D], or `tokens` float32 [T, B, 2H] with zeros beyond each length. A row of
-    length 0, with which an engine may fill a batch, gives zeros.
+    Inputs of both graphs: `ids` int32 [T, B], time-major, with any ids of the vocabulary beyond a length (or, without a
+    vocabulary, `features` float32 [T, B, F] with any finite numbers there); `lengths` int32 [B]. Output: `pooled`
+    float32 [B, D], or `tokens` float32 [T, B, 2H] with zeros beyond each length. A row of length 0, with which an
+    engine may fill a batch, gives zeros.
 
     Args:
         config: The encoder's architecture and sizes.
@@ -70,8 +71,9 @@ def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: st
         onnx.checker.ValidationError: A graph does not conform to the ONNX standard.
     """
     with TensorFile(folder / WEIGHTS_FILE) as tensors:
-        embedding = weight(weights, "embedding.weight", (config.vocab_size, config.embedding_size))
-        tensors.add("embedding", embedding)
+        if config.inputs == "ids":
+            embedding = weight(weights, "embedding.weight", (config.vocab_size, config.embedding_size))
+            tensors.add("embedding", embedding)
         for layer, (W, R, B) in enumerate(recurrent_layers(config, weights)):
             tensors.add(f"W{layer}", W)
             tensors.add(f"R{layer}", R)
@@ -127,7 +129,11 @@ class EncoderGraph:
             self.nodes,
             f"{name}-{version}-{output}",
             inputs=[
-                helper.make_tensor_value_info("ids", TensorProto.INT32, ["T", "B"]),
+                (
+                    helper.make_tensor_value_info("ids", TensorProto.INT32, ["T", "B"])
+                    if config.inputs == "ids"
+                    else helper.make_tensor_value_info("features", TensorProto.FLOAT, ["T", "B", config.embedding_size])
+                ),
                 helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
             ],
             outputs=[helper.make_tensor_value_info(output, TensorProto.FLOAT, shapes[output])],
@@ -154,7 +160,9 @@ class EncoderGraph:
             attributes["linear_before_reset"] = int(config.linear_before_reset)
         if config.nonlinearity == "relu":
             attributes["activations"] = ["Relu", "Relu"]
-        x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)
+        x: str = config.inputs
+        if config.inputs == "ids":
+            x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)
         for layer in range(config.layers):
             last = layer == config.layers - 1
             biases = f"B{layer}" if config.bias else ""
@@ -193,7 +201,7 @@ class EncoderGraph:
     def _max(self, Y: str) -> str:
         """Maximum of Y [T, 2, B, H] over each row's own steps, [2, B, H]: the zeros beyond them must not win."""
         zero, one = self._scalar("zero", 0), self._scalar("one", 1)
-        shape = self._node("Shape", ["ids"], "ids_shape")
+        shape = self._node("Shape", [self.config.inputs], f"{self.config.inputs}_shape")
         T = self._node("Gather", [shape, zero], "T", axis=0)
         step = self._node("Range", [zero, T, one], "step")
         step = self._node("Cast", [step], "step_int32", to=TensorProto.INT32)

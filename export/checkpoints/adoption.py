@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bundle.manifest import Pooling
-from bundle.tokenizer import Tokenizer
+from bundle.tokenizer import NoTokenizer, Tokenizer
 from export.checkpoints.recurrence import Direction, Recurrence
 from export.checkpoints.selection import Choices, Selection, select
 from export.checkpoints.stored_weights import StoredWeights
@@ -51,7 +51,7 @@ def adopt(
             f"{stored.source}: holds {selection.recurrence}; how one vector is made of a sequence does not show in "
             "weights: add --pooling final, mean, max or mean+max"
         )
-    tokenizer = _fitting(stored.source, selection, tokenizer)
+    _check_tokenizer(stored.source, selection, tokenizer)
     encoder = _encoder(selection, pooling)
     training = {
         "data": [],
@@ -60,20 +60,20 @@ def adopt(
         "sequences": 0,
         "metrics": {},
     }
-    checkpoint = LoadedCheckpoint(encoder, encoder.config, tokenizer, max_length, training)
+    checkpoint = LoadedCheckpoint(encoder, encoder.config, tokenizer or NoTokenizer(), max_length, training)
     return Adopted(checkpoint, _notes(selection))
 
 
-def _fitting(source: str, selection: Selection, tokenizer: Tokenizer | None) -> Tokenizer:
-    """The tokenizer: every id of the tokenizer is a row of the embedding."""
+def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | None) -> None:
+    """Every id of the tokenizer must be a row of the embedding."""
     embedding, name = selection.embedding, selection.embedding_name
     if embedding is None:
-        if tokenizer is None:
-            raise CheckpointError(f"{source}: {selection.recurrence} reads float features, which cannot be served yet")
-        raise CheckpointError(
-            f"{source}: {selection.recurrence} has no embedding that fits, so it reads float features and needs no "
-            "tokenizer; name the embedding with --embedding NAME, or one-hot"
-        )
+        if tokenizer is not None:
+            raise CheckpointError(
+                f"{source}: {selection.recurrence} has no embedding that fits, so it reads float features and needs no "
+                "tokenizer; name the embedding with --embedding NAME, or one-hot"
+            )
+        return
     if tokenizer is None:
         raise CheckpointError(
             f"{source}: embedding {name} has {len(embedding)} rows, and which tokens they belong to does not show in "
@@ -84,17 +84,15 @@ def _fitting(source: str, selection: Selection, tokenizer: Tokenizer | None) -> 
             f"{source}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, and embedding {name} has rows 0 to "
             f"{len(embedding) - 1}; they are not of the same model, or ids are to be counted from another first one"
         )
-    return tokenizer
 
 
 def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
     recurrence, embedding = selection.recurrence, selection.embedding
-    assert embedding is not None
     assert recurrence.nonlinearity is not None
     assert recurrence.linear_before_reset is not None
     config = EncoderConfig(
         architecture=recurrence.architecture,
-        vocab_size=len(embedding),
+        vocab_size=0 if embedding is None else len(embedding),
         embedding_size=recurrence.input_size,
         hidden_size=recurrence.hidden_size,
         layers=len(recurrence.layers),
@@ -104,7 +102,8 @@ def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
         linear_before_reset=recurrence.linear_before_reset,
     )
     state = _state(recurrence)
-    state["embedding.weight"] = torch.from_numpy(embedding)
+    if embedding is not None:
+        state["embedding.weight"] = torch.from_numpy(embedding)
     encoder = SequenceEncoder(config)
     encoder.load_state_dict(state)
     return encoder.eval()

@@ -40,8 +40,10 @@ class OnnxEngine:
             slots=slots or (available_cores() if on_cpu else 2),
             max_rows=MAX_ROWS[provider],
             parallel_slots=on_cpu,
+            features=bundle.manifest.features,
         )
         self._provider = provider
+        self._input = bundle.manifest.inputs
         self._step_multiple = 1 if on_cpu else 8
         self._profiles = tempfile.TemporaryDirectory(prefix="birnn-")
         graphs = {Output.POOLED: bundle.manifest.graphs.pooled, Output.TOKENS: bundle.manifest.graphs.tokens}
@@ -54,7 +56,7 @@ class OnnxEngine:
         lengths = batch.lengths.astype(np.int32)
         ids = batch.padded(steps=self._steps(int(lengths.max())))
         try:
-            (values,) = self._sessions[output].run([output.value], {"ids": ids, "lengths": lengths})
+            (values,) = self._sessions[output].run([output.value], {self._input: ids, "lengths": lengths})
         except Exception as error:  # onnxruntime raises a dozen types of its own
             raise EngineError(f"onnxruntime failed on a batch of shape {ids.shape}: {error}") from error
         if output is Output.POOLED:
