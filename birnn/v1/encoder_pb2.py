@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62irnn/v1/encoder.proto\x12\x08\x62irnn.v1\"x\n\rEncodeRequest\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tsequences\x18\x03 \x03(\x0c\x12 \n\x06output\x18\x04 \x01(\x0e\x32\x10.birnn.v1.Output\x12\x10\n\x08truncate\x18\x05 \x01(\x08\"\xd6\x01\n\x0e\x45ncodeResponse\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\r\n\x05shape\x18\x04 \x03(\x03\x12\x0f\n\x07lengths\x18\x05 \x03(\r\x12#\n\x06\x65rrors\x18\x06 \x03(\x0b\x32\x13.birnn.v1.ItemError\x12%\n\x07notices\x18\x07 \x03(\x0b\x32\x14.birnn.v1.ItemNotice\x12\"\n\x07timings\x18\x08 \x01(\x0b\x32\x11.birnn.v1.Timings\"\xc3\x01\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x18.birnn.v1.ItemError.Code\x12\x0e\n\x06reason\x18\x03 \x01(\t\"o\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0e\n\nCODE_EMPTY\x10\x01\x12\x11\n\rCODE_NOT_UTF8\x10\x02\x12\x1b\n\x17\x43ODE_UNKNOWN_CHARACTERS\x10\x03\x12\x11\n\rCODE_TOO_LONG\x10\x04\"M\n\nItemNotice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x16\n\x0eunknown_tokens\x18\x02 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x03 \x01(\r\"J\n\x07Timings\x12\x10\n\x08tokenize\x18\x01 \x01(\x01\x12\r\n\x05queue\x18\x02 \x01(\x01\x12\x0f\n\x07\x63ompute\x18\x03 \x01(\x01\x12\r\n\x05total\x18\x04 \x01(\x01\"\x15\n\x13ListEncodersRequest\";\n\x14ListEncodersResponse\x12#\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x11.birnn.v1.Encoder\"\xf9\x01\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x17\n\x0ftoken_dimension\x18\x05 \x01(\r\x12\x0f\n\x07pooling\x18\x06 \x01(\t\x12\x11\n\ttokenizer\x18\x07 \x01(\t\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x11\n\tprecision\x18\x0c \x01(\t\x12\r\n\x05ready\x18\r \x01(\x08*F\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x11\n\rOUTPUT_POOLED\x10\x01\x12\x11\n\rOUTPUT_TOKENS\x10\x02\x32\x9c\x01\n\x0e\x45ncoderService\x12;\n\x06\x45ncode\x12\x17.birnn.v1.EncodeRequest\x1a\x18.birnn.v1.EncodeResponse\x12M\n\x0cListEncoders\x12\x1d.birnn.v1.ListEncodersRequest\x1a\x1e.birnn.v1.ListEncodersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62irnn/v1/encoder.proto\x12\x08\x62irnn.v1\"\x9b\x01\n\rEncodeRequest\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tsequences\x18\x03 \x03(\x0c\x12 \n\x06output\x18\x04 \x01(\x0e\x32\x10.birnn.v1.Output\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x01(\x0c\x12\x0f\n\x07lengths\x18\x07 \x03(\r\"\xd6\x01\n\x0e\x45ncodeResponse\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\r\n\x05shape\x18\x04 \x03(\x03\x12\x0f\n\x07lengths\x18\x05 \x03(\r\x12#\n\x06\x65rrors\x18\x06 \x03(\x0b\x32\x13.birnn.v1.ItemError\x12%\n\x07notices\x18\x07 \x03(\x0b\x32\x14.birnn.v1.ItemNotice\x12\"\n\x07timings\x18\x08 \x01(\x0b\x32\x11.birnn.v1.Timings\"\xd9\x01\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x18.birnn.v1.ItemError.Code\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x84\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0e\n\nCODE_EMPTY\x10\x01\x12\x11\n\rCODE_NOT_UTF8\x10\x02\x12\x1b\n\x17\x43ODE_UNKNOWN_CHARACTERS\x10\x03\x12\x11\n\rCODE_TOO_LONG\x10\x04\x12\x13\n\x0f\x43ODE_NOT_FINITE\x10\x05\"M\n\nItemNotice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x16\n\x0eunknown_tokens\x18\x02 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x03 \x01(\r\"J\n\x07Timings\x12\x10\n\x08tokenize\x18\x01 \x01(\x01\x12\r\n\x05queue\x18\x02 \x01(\x01\x12\x0f\n\x07\x63ompute\x18\x03 \x01(\x01\x12\r\n\x05total\x18\x04 \x01(\x01\"\x15\n\x13ListEncodersRequest\";\n\x14ListEncodersResponse\x12#\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x11.birnn.v1.Encoder\"\x8b\x02\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x17\n\x0ftoken_dimension\x18\x05 \x01(\r\x12\x0f\n\x07pooling\x18\x06 \x01(\t\x12\x11\n\ttokenizer\x18\x07 \x01(\t\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x11\n\tprecision\x18\x0c \x01(\t\x12\r\n\x05ready\x18\r \x01(\x08\x12\x10\n\x08\x66\x65\x61tures\x18\x0e \x01(\r*F\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x11\n\rOUTPUT_POOLED\x10\x01\x12\x11\n\rOUTPUT_TOKENS\x10\x02\x32\x9c\x01\n\x0e\x45ncoderService\x12;\n\x06\x45ncode\x12\x17.birnn.v1.EncodeRequest\x1a\x18.birnn.v1.EncodeResponse\x12M\n\x0cListEncoders\x12\x1d.birnn.v1.ListEncodersRequest\x1a\x1e.birnn.v1.ListEncodersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'birnn.v1.encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTPUT']._serialized_start=1064
-  _globals['_OUTPUT']._serialized_end=1134
-  _globals['_ENCODEREQUEST']._serialized_start=36
-  _globals['_ENCODEREQUEST']._serialized_end=156
-  _globals['_ENCODERESPONSE']._serialized_start=159
-  _globals['_ENCODERESPONSE']._serialized_end=373
-  _globals['_ITEMERROR']._serialized_start=376
-  _globals['_ITEMERROR']._serialized_end=571
-  _globals['_ITEMERROR_CODE']._serialized_start=460
-  _globals['_ITEMERROR_CODE']._serialized_end=571
-  _globals['_ITEMNOTICE']._serialized_start=573
-  _globals['_ITEMNOTICE']._serialized_end=650
-  _globals['_TIMINGS']._serialized_start=652
-  _globals['_TIMINGS']._serialized_end=726
-  _globals['_LISTENCODERSREQUEST']._serialized_start=728
-  _globals['_LISTENCODERSREQUEST']._serialized_end=749
-  _globals['_LISTENCODERSRESPONSE']._serialized_start=751
-  _globals['_LISTENCODERSRESPONSE']._serialized_end=810
-  _globals['_ENCODER']._serialized_start=813
-  _globals['_ENCODER']._serialized_end=1062
-  _globals['_ENCODERSERVICE']._serialized_start=1137
-  _globals['_ENCODERSERVICE']._serialized_end=1293
+  _globals['_OUTPUT']._serialized_start=1140
+  _globals['_OUTPUT']._serialized_end=1210
+  _globals['_ENCODEREQUEST']._serialized_start=37
+  _globals['_ENCODEREQUEST']._serialized_end=192
+  _globals['_ENCODERESPONSE']._serialized_start=195
+  _globals['_ENCODERESPONSE']._serialized_end=409
+  _globals['_ITEMERROR']._serialized_start=412
+  _globals['_ITEMERROR']._serialized_end=629
+  _globals['_ITEMERROR_CODE']._serialized_start=497
+  _globals['_ITEMERROR_CODE']._serialized_end=629
+  _globals['_ITEMNOTICE']._serialized_start=631
+  _globals['_ITEMNOTICE']._serialized_end=708
+  _globals['_TIMINGS']._serialized_start=710
+  _globals['_TIMINGS']._serialized_end=784
+  _globals['_LISTENCODERSREQUEST']._serialized_start=786
+  _globals['_LISTENCODERSREQUEST']._serialized_end=807
+  _globals['_LISTENCODERSRESPONSE']._serialized_start=809
+  _globals['_LISTENCODERSRESPONSE']._serialized_end=868
+  _globals['_ENCODER']._serialized_start=871
+  _globals['_ENCODER']._serialized_end=1138
+  _globals['_ENCODERSERVICE']._serialized_start=1213
+  _globals['_ENCODERSERVICE']._serialized_end=1369
 # @@protoc_insertion_point(module_scope)

@@ -1,13 +1,17 @@
 """birnn.v1.EncoderService over the encoder pool."""
 
+from collections.abc import Sequence
+
 import grpc
 import numpy as np
 
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
+from bundle.ragged import RaggedBatch
 from service.encoders import ServedEncoder
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, ServiceError
+from service.features import batch_of
 from service.metrics import Metrics
 from service.pool import Encoded, EncoderPool
 from service.rpc.status import CallRecord, deadline_of
@@ -20,7 +24,7 @@ OUTPUTS = {
 
 
 class EncoderService(EncoderServiceServicer):
-    """Our own service: many strings in, float bytes out, errors by item."""
+    """Our own service: many strings or sequences of features in, float bytes out, errors by item."""
 
     def __init__(self, pool: EncoderPool, metrics: Metrics) -> None:
         self._pool = pool
@@ -36,7 +40,7 @@ class EncoderService(EncoderServiceServicer):
                 encoded = await self._pool.encode(
                     request.encoder,
                     request.version,
-                    request.sequences,
+                    _sequences(request),
                     output,
                     truncate=request.truncate,
                     deadline=deadline_of(context),
@@ -57,6 +61,19 @@ class EncoderService(EncoderServiceServicer):
             name, _, version = label.rpartition("/")
             response.encoders.add(name=name, version=version, description=f"not served: {reason}")
         return response
+
+
+def _sequences(request: pb.EncodeRequest) -> Sequence[bytes] | RaggedBatch:
+    """The strings of a request, or its features.
+
+    Raises:
+        InvalidRequestError: It holds both, or features that do not fit their lengths.
+    """
+    if not request.features and not request.lengths:
+        return request.sequences
+    if request.sequences:
+        raise InvalidRequestError("the request holds strings and features; send either")
+    return batch_of(request.features, list(request.lengths))
 
 
 def _response(encoded: Encoded, seconds: float) -> pb.EncodeResponse:
@@ -90,11 +107,12 @@ def _describe(encoder: ServedEncoder) -> pb.Encoder:
         dimension=manifest.dimension,
         token_dimension=manifest.token_dimension,
         pooling=manifest.pooling,
-        tokenizer=manifest.tokenizer.kind,
+        tokenizer=encoder.bundle.tokenizer.kind,
         max_length=manifest.max_length,
         description=manifest.description,
         engine=info.engine,
         device=info.device,
         precision=info.precision,
         ready=True,
+        features=manifest.features,
     )
