@@ -34,6 +34,6 @@ def test_an_empty_sequence_is_sent_for_the_server_to_judge() -> None:
         ([np.zeros((2, 3)), np.zeros((2, 4))], "sequence 1 has 4 features, and those before it 3"),
     ],
 )
-def test_what_is_no_sequence_of_features_is_refused(arrays: list[np.ndarray], message: str) -> None:  # type: ignore[type-arg]
+def test_what_is_no_sequence_of_features_is_refused(arrays: list[np.ndarray], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         list(call().requests(arrays))
