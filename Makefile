@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types native-check wheel protos bench bench-peers quality \
+.PHONY: help serve test lint types verification-table native-check wheel protos bench bench-peers quality \
   train-smiles train-text export-smiles export-text clean
 
 help: ## Show the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"birnn-serving needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 ...") if v < (3, 11) else None'
@@ -40,6 +40,9 @@ lint: $(VENV)/dev.stamp ## Check style and formatting.
 
 types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
+
+verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTorch float64, into docs/verification.md.
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.verification.combinations
 
 native-check: ## Drive the native kernels with hostile input under sanitizers (CASES=20000 CXX=g++).
 	native/check/run.sh $(or $(CASES),20000)

@@ -9,7 +9,7 @@ from bundle.manifest import MANIFEST_FILE, ReducedPrecision
 from bundle.smiles import SmilesTokenizer
 from export.bundle_writer import write_bundle
 from export.encoders import EncoderConfig, SequenceEncoder
-from export.training.checkpoint import write_start, write_weights
+from export.training.checkpoint import load_encoder, write_start, write_weights
 
 SEED = 0
 EMBEDDING, HIDDEN = 128, 256
@@ -52,7 +52,7 @@ def random_bundle(models: Path, architecture: str, layers: int) -> Bundle:
     }
     write_start(checkpoint, encoder.config, tokenizer, MAX_LENGTH, facts)
     write_weights(checkpoint, encoder)
-    bundle = write_bundle(checkpoint, destination, description="Random weights, to be measured.")
+    bundle = write_bundle(load_encoder(checkpoint), destination, description="Random weights, to be measured.")
     if bundle.manifest.reduced_precision is None:
         # Nobody is going to use these encodings: half precision may show what it can do.
         allowed = bundle.manifest.model_copy(update={"reduced_precision": ReducedPrecision(tolerance=0.01)})

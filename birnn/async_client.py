@@ -18,7 +18,7 @@ from birnn import encode_call
 from birnn.assembly import Assembly, by_sequence, encodings, token_encodings
 from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
 from birnn.client import LIST_TIMEOUT
-from birnn.encode_call import Chunk, EncodeCall, Item
+from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Features, Item
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
 from birnn.errors import EncodeError, call_error
 from birnn.v1 import encoder_pb2 as pb
@@ -131,6 +131,39 @@ class AsyncClient:
         tokens = answer.token_encodings().tokens
         return tokens[0] if isinstance(sequences, str | bytes) else tokens
 
+    async def encode_features(
+        self,
+        features: Iterable[Features] | Features,
+        encoder: str,
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "nan"] = "raise",
+    ) -> NDArray[np.float32]:
+        """Encode sequences of float features, one vector each; see `Client.encode_features`."""
+        answer = await self._assemble("pooled", features, encoder, version, timeout, truncate, FeatureCall)
+        if on_error == "raise":
+            answer.raise_errors()
+        vectors = answer.encodings().vectors
+        return vectors[0] if isinstance(features, np.ndarray) and features.ndim == 2 else vectors
+
+    async def encode_feature_tokens(
+        self,
+        features: Iterable[Features],
+        encoder: str,
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "empty"] = "raise",
+    ) -> list[NDArray[np.float32]]:
+        """Encode sequences of float features, one vector a step; see `Client.encode_feature_tokens`."""
+        answer = await self._assemble("tokens", features, encoder, version, timeout, truncate, FeatureCall)
+        if on_error == "raise":
+            answer.raise_errors()
+        return answer.token_encodings().tokens
+
     async def call(
         self,
         sequences: Iterable[Item],
@@ -216,16 +249,17 @@ class AsyncClient:
     async def _assemble(
         self,
         output: encode_call.Output,
-        sequences: Iterable[Item] | Item,
+        sequences: encode_call.Input,
         encoder: str,
         version: str | int | None,
         timeout: float | None,
         truncate: bool,
+        kind: type[EncodeCall] = EncodeCall,
     ) -> Assembly:
         items = encode_call.as_list(sequences)
         if not items:
             return Assembly.of_nothing(await self.encoder(encoder, version, timeout=timeout))
-        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout, self._half)
+        call = kind(output, encoder, version, truncate, self._batch_size, timeout, self._half)
         assembly = Assembly(len(items))
         add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
         async with aclosing(self._chunks(call, items)) as chunks:
@@ -236,7 +270,7 @@ class AsyncClient:
     async def _chunks(
         self,
         call: EncodeCall,
-        sequences: Iterable[Item] | AsyncIterable[Item],
+        sequences: encode_call.Input | AsyncIterable[Item],
         timeout: float | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         stub = self._stub()
@@ -274,7 +308,7 @@ def _cancelling() -> bool:
 
 
 async def _requests(
-    call: EncodeCall, sequences: Iterable[Item] | AsyncIterable[Item]
+    call: EncodeCall, sequences: encode_call.Input | AsyncIterable[Item]
 ) -> AsyncGenerator[pb.EncodeRequest, None]:
     if isinstance(sequences, AsyncIterable):
         async for sequence in sequences:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from birnn import encode_call
 from birnn.assembly import Assembly, by_sequence, encodings, token_encodings
 from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
-from birnn.encode_call import Chunk, EncodeCall, Item
+from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Features, Item
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
 from birnn.errors import EncodeError, call_error
 from birnn.v1 import encoder_pb2 as pb
@@ -156,6 +156,54 @@ class Client:
         tokens = answer.token_encodings().tokens
         return tokens[0] if isinstance(sequences, str | bytes) else tokens
 
+    def encode_features(
+        self,
+        features: Iterable[Features] | Features,
+        encoder: str,
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "nan"] = "raise",
+    ) -> NDArray[np.float32]:
+        """Encode sequences of float features, one vector each. Other arguments and errors as in `encode`.
+
+        Args:
+            features: Arrays [length, F], F being the encoder's `features`; sent as float32. Or a single one.
+            encoder: Name of the encoder.
+            version: As in `encode`.
+            timeout: As in `encode`.
+            truncate: As in `encode`.
+            on_error: As in `encode`.
+
+        Returns:
+            float32 [n, dimension], aligned with `features`; for a single array [dimension].
+
+        Raises:
+            TypeError: A sequence is no matrix, or has another width than the others.
+        """
+        answer = self._assemble("pooled", features, encoder, version, timeout, truncate, FeatureCall)
+        if on_error == "raise":
+            answer.raise_errors()
+        vectors = answer.encodings().vectors
+        return vectors[0] if isinstance(features, np.ndarray) and features.ndim == 2 else vectors
+
+    def encode_feature_tokens(
+        self,
+        features: Iterable[Features],
+        encoder: str,
+        version: str | int | None = None,
+        *,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "empty"] = "raise",
+    ) -> list[NDArray[np.float32]]:
+        """Encode sequences of float features, one vector a step; see `encode_features` and `encode_tokens`."""
+        answer = self._assemble("tokens", features, encoder, version, timeout, truncate, FeatureCall)
+        if on_error == "raise":
+            answer.raise_errors()
+        return answer.token_encodings().tokens
+
     def call(
         self,
         sequences: Iterable[Item],
@@ -256,16 +304,17 @@ class Client:
     def _assemble(
         self,
         output: encode_call.Output,
-        sequences: Iterable[Item] | Item,
+        sequences: encode_call.Input,
         encoder: str,
         version: str | int | None,
         timeout: float | None,
         truncate: bool,
+        kind: type[EncodeCall] = EncodeCall,
     ) -> Assembly:
         items = encode_call.as_list(sequences)
         if not items:
             return Assembly.of_nothing(self.encoder(encoder, version, timeout=timeout))
-        call = EncodeCall(output, encoder, version, truncate, self._batch_size, timeout, self._half)
+        call = kind(output, encoder, version, truncate, self._batch_size, timeout, self._half)
         assembly = Assembly(len(items))
         add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
         for chunk in self._chunks(call, items):
@@ -273,7 +322,7 @@ class Client:
         return assembly
 
     def _chunks(
-        self, call: EncodeCall, sequences: Iterable[Item], timeout: float | None = None
+        self, call: EncodeCall, sequences: encode_call.Input, timeout: float | None = None
     ) -> Generator[Chunk, None, None]:
         items = [sequences] if isinstance(sequences, str | bytes) else sequences
         requests = call.requests(items)

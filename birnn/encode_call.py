@@ -12,8 +12,9 @@ from birnn.encodings import EncoderInfo, ItemError, ItemErrorCode, ItemNotice, R
 from birnn.errors import DeadlineError, InconsistentReplyError, UnknownEncoderError
 from birnn.v1 import encoder_pb2 as pb
 
-# A sequence: text, or its UTF-8.
+# A sequence: text, or its UTF-8; or features [length, F].
 Item = str | bytes
+Features = NDArray[np.floating[Any]]
 Output = Literal["pooled", "tokens"]
 
 # Most bytes of sequences in one request. A per-token reply has up to a few KiB for each of them.
@@ -89,11 +90,11 @@ class EncodeCall:
             raise DeadlineError(f"no reply within the timeout of {self.timeout:g} s; raise it or send fewer sequences")
         return left
 
-    def requests(self, sequences: Iterable[Item]) -> Iterator[pb.EncodeRequest]:
+    def requests(self, sequences: Iterable[Item] | Iterable[Features]) -> Iterator[pb.EncodeRequest]:
         """Split the input into requests, reading it only as far as needed for the next.
 
         Raises:
-            TypeError: An item is neither str nor bytes.
+            TypeError: An item is no sequence.
         """
         for sequence in sequences:
             if (request := self.add(sequence)) is not None:
@@ -101,13 +102,13 @@ class EncodeCall:
         if (request := self.flush()) is not None:
             yield request
 
-    def add(self, sequence: Item) -> pb.EncodeRequest | None:
+    def add(self, sequence: Item | Features) -> pb.EncodeRequest | None:
         """Take the next sequence of the input; returns the request before it, once that is full.
 
         Raises:
-            TypeError: The sequence is neither str nor bytes.
+            TypeError: It is no sequence.
         """
-        raw = _encoded(sequence, self._seen)
+        raw = self._encoded(sequence)
         full = len(self._batch) == self._batch_size or self._size + len(raw) > self._batch_bytes
         request = self.flush() if full else None
         self._batch.append(raw)
@@ -122,13 +123,19 @@ class EncodeCall:
         request = pb.EncodeRequest(
             encoder=self.encoder,
             version=self.version,
-            sequences=self._batch,
             output=pb.OUTPUT_TOKENS if self._output == "tokens" else pb.OUTPUT_POOLED,
             truncate=self._truncate,
             element_type=pb.ELEMENT_TYPE_FLOAT16 if self._half else pb.ELEMENT_TYPE_UNSPECIFIED,
         )
+        self._fill(request)
         self._batch, self._size = [], 0
         return request
+
+    def _encoded(self, sequence: Any) -> bytes:
+        return _encoded(sequence, self._seen)
+
+    def _fill(self, request: pb.EncodeRequest) -> None:
+        request.sequences.extend(self._batch)
 
     def parse(self, request: pb.EncodeRequest, reply: pb.EncodeResponse) -> Chunk:
         """Check and unpack the reply to a request.
@@ -138,7 +145,7 @@ class EncodeCall:
         """
         self._check_same_encoder(f"{reply.encoder} version {reply.version}")
         lengths = np.array(reply.lengths, dtype=np.int64)
-        sent = len(request.sequences)
+        sent = len(request.sequences) or len(request.lengths)
         rows = int(lengths.sum()) if self._output == "tokens" else sent
         shape, raw, dtype = tuple(reply.shape), reply.embeddings, DTYPES.get(reply.element_type)
         if dtype is None:
@@ -173,9 +180,48 @@ class EncodeCall:
         self._answered_by = answered_by
 
 
-def as_list(sequences: Iterable[Item] | Item) -> list[Item]:
-    """The sequences as a list; a single str or bytes is one sequence, not many characters."""
-    return [sequences] if isinstance(sequences, str | bytes) else list(sequences)
+class FeatureCall(EncodeCall):
+    """The encoding of sequences of float features; arguments as of `EncodeCall`."""
+
+    def __init__(
+        self,
+        output: Output,
+        encoder: str,
+        version: str | int | None,
+        truncate: bool,
+        batch_size: int,
+        timeout: float | None,
+        half: bool = False,
+    ) -> None:
+        super().__init__(output, encoder, version, truncate, batch_size, timeout, half)
+        self._lengths: list[int] = []
+        self._width: int | None = None
+
+    def _encoded(self, sequence: Any) -> bytes:
+        values = np.ascontiguousarray(sequence, dtype="<f4")
+        if values.ndim != 2:
+            raise TypeError(f"sequence {self._seen} has shape {list(values.shape)}; [length, features] expected")
+        if self._width not in (None, values.shape[1]):
+            raise TypeError(f"sequence {self._seen} has {values.shape[1]} features, and those before it {self._width}")
+        self._width = values.shape[1]
+        self._lengths.append(len(values))
+        return values.tobytes()
+
+    def _fill(self, request: pb.EncodeRequest) -> None:
+        request.features = b"".join(self._batch)
+        # The sequence that made a request full is the first of the next one.
+        request.lengths.extend(self._lengths[: len(self._batch)])
+        del self._lengths[: len(self._batch)]
+
+
+# What a client may be given: one sequence, or many.
+Input = Iterable[Item] | Item | Iterable[Features] | Features
+
+
+def as_list(sequences: Input) -> list[Any]:
+    """The sequences as a list; a single str, bytes or matrix is one sequence, not many characters or steps."""
+    single = isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
+    return [sequences] if single else list(sequences)
 
 
 def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
@@ -194,6 +240,7 @@ def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
         device=encoder.device,
         precision=encoder.precision,
         ready=encoder.ready,
+        features=encoder.features,
     )
 
 

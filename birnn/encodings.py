@@ -16,6 +16,7 @@ class ItemErrorCode(enum.IntEnum):
     UNKNOWN_CHARACTERS = 3
     TOO_LONG = 4
     OUT_OF_RANGE = 5
+    NOT_FINITE = 6
 
     @classmethod
     def _missing_(cls, value: object) -> "ItemErrorCode":
@@ -129,13 +130,14 @@ class EncoderInfo:
         dimension: Width of a pooled encoding.
         token_dimension: Width of a per-token encoding, twice the hidden size.
         pooling: For example "final": [h_forward(T); h_backward(1)].
-        tokenizer: "smiles" or "text".
+        tokenizer: For example "smiles"; "none" where it reads float features.
         max_length: Longest sequence accepted, in tokens.
         description: What it was trained on and for; of a broken encoder, what is wrong.
         engine: What runs it, for example "onnxruntime".
         device: For example "cpu".
         precision: For example "float32".
         ready: Whether it answers.
+        features: Number of float features that it reads at each step; 0 where it reads strings.
     """
 
     name: str
@@ -151,3 +153,4 @@ class EncoderInfo:
     device: str
     precision: str
     ready: bool
+    features: int = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.manifest import MANIFEST_FILE, Manifest
-from bundle.tokenizer import Tokenizer, load_tokenizer
+from bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,25 @@ class Bundle:
         """
         manifest = read_manifest(path)
         check_files(path, manifest)
-        tokenizer = load_tokenizer(manifest.tokenizer.kind, _read_text(path / manifest.tokenizer.file))
         golden = Golden.load(path / manifest.golden)
         problems = {
-            "tokenizer vocabulary": (tokenizer.vocab_size, manifest.vocab_size),
             "width of the golden pooled vectors": (golden.pooled.shape[1], manifest.dimension),
             "width of the golden token vectors": (golden.tokens.shape[1], manifest.token_dimension),
+            "number of the golden inputs' features": (golden.batch.features, manifest.features),
         }
         for what, (found, declared) in problems.items():
             if found != declared:
                 raise BundleError(f"{path}: {what} is {found}, the manifest declares {declared}")
-        if golden.batch.ids.min() < 0 or golden.batch.ids.max() >= manifest.vocab_size:
-            raise BundleError(f"{path}: a golden id lies outside the vocabulary of {manifest.vocab_size}")
+        tokenizer: Tokenizer = NoTokenizer()
+        if manifest.tokenizer is not None:
+            tokenizer = load_tokenizer(manifest.tokenizer.kind, _read_text(path / manifest.tokenizer.file))
+            if tokenizer.vocab_size > manifest.vocab_size:
+                raise BundleError(
+                    f"{path}: tokenizer vocabulary is {tokenizer.vocab_size}, the manifest declares "
+                    f"{manifest.vocab_size}"
+                )
+            if golden.batch.ids.min() < 0 or golden.batch.ids.max() >= manifest.vocab_size:
+                raise BundleError(f"{path}: a golden id lies outside the vocabulary of {manifest.vocab_size}")
         return cls(path, manifest, tokenizer, golden)
 
     @property

@@ -16,6 +16,7 @@ class ItemErrorCode(enum.IntEnum):
     UNKNOWN_CHARACTERS = 3
     TOO_LONG = 4
     OUT_OF_RANGE = 5
+    NOT_FINITE = 6
 
 
 @dataclass(frozen=True, slots=True)

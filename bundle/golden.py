@@ -40,7 +40,7 @@ class Golden:
         """Write a safetensors file."""
         content = save(
             {
-                "ids": self.batch.ids,
+                ("features" if self.batch.features else "ids"): self.batch.values,
                 "offsets": self.batch.offsets,
                 "pooled": np.ascontiguousarray(self.pooled),
                 "tokens": self.tokens.astype(np.float32),
@@ -58,7 +58,8 @@ class Golden:
         """
         try:
             arrays = load_file(path)
-            batch = RaggedBatch(arrays["ids"].astype(np.int32), arrays["offsets"].astype(np.int64))
+            values = arrays["features"].astype(np.float32) if "features" in arrays else arrays["ids"].astype(np.int32)
+            batch = RaggedBatch(values, arrays["offsets"].astype(np.int64))
             return cls(batch, arrays["pooled"].astype(np.float64), arrays["tokens"].astype(np.float64))
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise BundleError(f"{path.name} holds no golden vectors: {error}") from error

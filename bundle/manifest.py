@@ -13,6 +13,7 @@ MANIFEST_FILE = "manifest.json"
 Pooling = Literal["final", "mean", "max", "mean+max"]
 Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
 Nonlinearity = Literal["tanh", "relu"]
+Inputs = Literal["ids", "features"]
 
 
 def inside(file: str) -> str:
@@ -91,6 +92,9 @@ class Manifest(_Model):
     `dimension` is the width of a pooled encoding, `token_dimension` that of a per-token one. `tolerance` is the largest
     absolute error against the float64 reference with which an engine may serve the bundle in float32;
     `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
+    `inputs` is what the graphs read: ids of a tokenizer, or float features, `embedding_size` of them a token; then
+    there is no tokenizer and `vocab_size` is 0. `linear_before_reset` is true for all but a GRU that resets its hidden
+    state before the product, which onnxruntime runs on the CPU only.
     """
 
     schema_version: Literal[1] = 1
@@ -99,7 +103,9 @@ class Manifest(_Model):
     description: str
     architecture: Architecture
     nonlinearity: Nonlinearity | None
-    vocab_size: Size
+    linear_before_reset: bool = True
+    inputs: Inputs = "ids"
+    vocab_size: Annotated[int, Field(ge=0)]
     embedding_size: Size
     hidden_size: Size
     layers: Size
@@ -110,7 +116,7 @@ class Manifest(_Model):
     dtype: Literal["float32"]
     opset: Size
     max_length: Size
-    tokenizer: TokenizerEntry
+    tokenizer: TokenizerEntry | None
     graphs: Graphs = Graphs()
     golden: FileName = "golden.safetensors"
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
@@ -121,16 +127,28 @@ class Manifest(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
+        if (self.inputs == "ids") != (self.vocab_size > 0) or (self.inputs == "ids") != (self.tokenizer is not None):
+            raise ValueError(
+                f"inputs are {self.inputs!r}, vocab_size is {self.vocab_size} and the tokenizer "
+                f"{self.tokenizer and self.tokenizer.kind!r}: ids need both, features neither"
+            )
         if self.token_dimension != 2 * self.hidden_size:
             raise ValueError(
                 f"token_dimension is {self.token_dimension}, twice the hidden size {self.hidden_size} expected"
             )
         if self.dimension != pooled_dimension(self.pooling, self.hidden_size):
             raise ValueError(f"dimension {self.dimension} does not fit pooling {self.pooling!r}")
-        needed = {self.tokenizer.file, self.graphs.pooled, self.graphs.tokens, self.golden}
+        needed = {self.graphs.pooled, self.graphs.tokens, self.golden}
+        if self.tokenizer is not None:
+            needed.add(self.tokenizer.file)
         if missing := sorted(needed - self.files.keys()):
             raise ValueError(f"no digest for {', '.join(missing)}")
         return self
+
+    @property
+    def features(self) -> int:
+        """Number of float features a token; 0 where it reads ids."""
+        return self.embedding_size if self.inputs == "features" else 0
 
     def to_json(self) -> str:
         """Content of manifest.json."""

@@ -1,8 +1,9 @@
-"""The ragged batch: sequences of token ids of different lengths, back to back in one array."""
+"""The ragged batch: sequences of different lengths, of token ids or of float features, back to back in one array."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,43 +11,68 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RaggedBatch:
-    """`n` sequences of token ids, stored flat.
+    """`n` sequences of token ids, or of F float features a step, stored flat. A step of features is a token too.
 
     Attributes:
-        ids: All token ids, one sequence after another, int32 [tokens].
-        offsets: Where each sequence begins in `ids`, and at last where the final one ends, int64 [n + 1].
+        values: All tokens, one sequence after another: ids int32 [tokens], or features float32 [tokens, F].
+        offsets: Where each sequence begins in `values`, and at last where the final one ends, int64 [n + 1].
         lengths: Number of tokens of each sequence, int64 [n]; follows from the offsets.
 
     Raises:
-        ValueError: The offsets do not start at 0, fall, or do not end at the number of ids.
+        ValueError: The offsets do not start at 0, fall, or do not end at the number of tokens.
     """
 
-    ids: NDArray[np.int32]
+    values: NDArray[np.int32] | NDArray[np.float32]
     offsets: NDArray[np.int64]
     lengths: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.ids.ndim != 1 or self.offsets.ndim != 1 or len(self.offsets) == 0:
-            raise ValueError(f"ids and offsets are flat arrays, got shapes {self.ids.shape} and {self.offsets.shape}")
+        flat = self.values.ndim == (2 if self.values.dtype == np.float32 else 1)
+        if not flat or self.offsets.ndim != 1 or len(self.offsets) == 0:
+            raise ValueError(
+                f"ids and offsets are flat arrays and features a matrix, got shapes {self.values.shape} and "
+                f"{self.offsets.shape}"
+            )
         lengths = self.offsets[1:] - self.offsets[:-1]
-        if self.offsets.item(0) or self.offsets.item(-1) != len(self.ids) or (len(lengths) and lengths.min() < 0):
-            raise ValueError(f"offsets must rise from 0 to the number of ids, {len(self.ids)}")
+        if self.offsets.item(0) or self.offsets.item(-1) != len(self.values) or (len(lengths) and lengths.min() < 0):
+            raise ValueError(f"offsets must rise from 0 to the number of tokens, {len(self.values)}")
         object.__setattr__(self, "lengths", lengths)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
+    def ids(self) -> NDArray[np.int32]:
+        """All token ids, int32 [tokens].
+
+        Raises:
+            TypeError: The batch holds features.
+        """
+        if self.features:
+            raise TypeError("a batch of features has no token ids")
+        return self.values  # type: ignore[return-value]
+
+    @property
+    def features(self) -> int:
+        """Number of float features a token, 0 for token ids."""
+        return self.values.shape[1] if self.values.ndim == 2 else 0
+
+    @property
     def tokens(self) -> int:
         """Number of tokens of all sequences together."""
-        return len(self.ids)
+        return len(self.values)
 
     @classmethod
     def from_lists(cls, rows: Iterable[Sequence[int] | NDArray[np.int32]]) -> "RaggedBatch":
-        """Build a batch from one sequence of ids per row."""
+        """Build a batch of token ids from one sequence of them per row."""
         arrays = [np.asarray(row, dtype=np.int32) for row in rows]
         ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
         return cls(ids, offsets_of(np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))))
+
+    @classmethod
+    def from_features(cls, rows: Sequence[NDArray[np.float32]]) -> "RaggedBatch":
+        """Build a batch from at least one sequence of features, each float32 [length, F]."""
+        return cls(np.concatenate(rows), offsets_of(np.array([len(row) for row in rows], dtype=np.int64)))
 
     @classmethod
     def concatenate(cls, batches: Sequence["RaggedBatch"]) -> "RaggedBatch":
@@ -56,18 +82,18 @@ class RaggedBatch:
         if not batches:
             return cls.from_lists([])
         return cls(
-            np.concatenate([batch.ids for batch in batches]),
+            np.concatenate([batch.values for batch in batches]),
             offsets_of(np.concatenate([batch.lengths for batch in batches])),
         )
 
-    def row(self, index: int) -> NDArray[np.int32]:
-        """Token ids of one sequence, a view [length]."""
-        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+    def row(self, index: int) -> NDArray[Any]:
+        """Tokens of one sequence, a view: ids [length], or features [length, F]."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
 
     def keys(self) -> list[bytes]:
-        """One hashable value a sequence [n], equal exactly where the ids are."""
-        raw = self.ids.tobytes()
-        ends = (self.offsets * self.ids.itemsize).tolist()
+        """One hashable value a sequence [n], equal exactly where the tokens are."""
+        raw = self.values.tobytes()
+        ends = (self.offsets * (len(raw) // max(self.tokens, 1))).tolist()
         return [raw[start:end] for start, end in pairwise(ends)]
 
     def take(self, rows: NDArray[np.intp]) -> "RaggedBatch":
@@ -76,10 +102,17 @@ class RaggedBatch:
         offsets = offsets_of(lengths)
         # Position of every wanted token: its place in the result, moved by how far its sequence moved.
         moved = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return RaggedBatch(self.ids[np.arange(offsets[-1]) + moved], offsets)
+        return RaggedBatch(self.values[np.arange(offsets[-1]) + moved], offsets)
 
-    def padded(self, pad_id: int = 0, steps: int | None = None) -> NDArray[np.int32]:
-        """Pad to a dense, time-major array, int32 [T, B], where T is `steps` or the longest length.
+    def padded(self, pad_id: int = 0, steps: int | None = None) -> NDArray[Any]:
+        """Pad to a dense, time-major array, where T is `steps` or the longest length.
+
+        Args:
+            pad_id: What ids are padded with; features are padded with zeros.
+            steps: T.
+
+        Returns:
+            int32 [T, B] of ids, or float32 [T, B, F] of features.
 
         Raises:
             ValueError: A sequence is longer than `steps`.
@@ -90,9 +123,10 @@ class RaggedBatch:
             steps = longest
         elif longest > steps:
             raise ValueError(f"a sequence of {longest} tokens does not fit in {steps} steps")
-        dense = np.full((len(self), steps), pad_id, dtype=np.int32)
-        dense[np.arange(steps) < lengths[:, None]] = self.ids
-        return np.ascontiguousarray(dense.T)
+        shape = (len(self), steps, *self.values.shape[1:])
+        dense = np.full(shape, 0 if self.features else pad_id, dtype=self.values.dtype)
+        dense[np.arange(steps) < lengths[:, None]] = self.values
+        return np.ascontiguousarray(dense.swapaxes(0, 1))
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """What every tokenizer does: bytes in, one ragged batch out, and a reason for each sequence that cannot be read."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, the special ones included."""
+        """One more than the highest id; ids of special tokens included."""
 
     def tokenize(self, sequences: Sequence[bytes | str], max_length: int, truncate: bool = False) -> Tokenized:
         """Tokenize a request; sequences of more than `max_length` tokens fail, or are cut when `truncate` is set."""
@@ -54,6 +55,28 @@ class Tokenizer(Protocol):
 
     def to_json(self) -> str:
         """Content of tokenizer.json."""
+
+
+class NoTokenizer:
+    """Stands where an encoder reads float features: no string can be read."""
+
+    kind: ClassVar[str] = "none"
+    vocab_size: ClassVar[int] = 0
+
+    def tokenize(self, sequences: Sequence[bytes | str], max_length: int, truncate: bool = False) -> Tokenized:
+        """Fail every sequence."""
+        return assemble(sequences, max_length, truncate, self._refuse)
+
+    def _refuse(self, sequence: bytes | str) -> list[int]:
+        raise SequenceError(ItemErrorCode.UNKNOWN_CHARACTERS, "this encoder reads float features, and no strings")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Nothing, for nothing."""
+        return ""
+
+    def to_json(self) -> str:
+        """Content of a tokenizer.json, which a bundle of such an encoder does not have."""
+        return json.dumps({"kind": self.kind}) + "\n"
 
 
 class SequenceError(ValueError):
@@ -96,8 +119,20 @@ def assemble(
     max_length: int,
     truncate: bool,
     ids_of: Callable[[bytes | str], Sequence[int]],
+    *,
+    unknown_id: int | None = UNKNOWN_ID,
+    tail: Sequence[int] = (),
 ) -> Tokenized:
-    """Tokenize one sequence after another with `ids_of`, which raises SequenceError, and keep the books."""
+    """Tokenize one sequence after another, and keep the books.
+
+    Args:
+        sequences: What to tokenize.
+        max_length: Most tokens of a sequence.
+        truncate: Cut longer ones instead of failing them.
+        ids_of: Ids of one sequence, at least one; raises SequenceError.
+        unknown_id: The id to count as unknown; None for none.
+        tail: Ids that every sequence ends with, and still does when it was cut.
+    """
     flat: list[int] = []
     lengths: list[int] = []
     rows: list[int] = []
@@ -114,11 +149,11 @@ def assemble(
             errors.append(ItemError(index, error.code, str(error)))
             continue
         if cut:
-            ids = ids[:max_length]
+            ids = [*ids[: max(0, max_length - len(tail))], *tail][:max_length]
         flat.extend(ids)
         lengths.append(len(ids))
         rows.append(index)
-        unknown.append(ids.count(UNKNOWN_ID))
+        unknown.append(0 if unknown_id is None else ids.count(unknown_id))
         truncated.append(cut)
     return Tokenized(
         RaggedBatch(np.array(flat, dtype=np.int32), offsets_of(np.array(lengths, dtype=np.int64))),
@@ -135,13 +170,17 @@ def load_tokenizer(kind: str, text: str) -> Tokenizer:
     Raises:
         BundleError: The kind is unknown, or the content is not a tokenizer of that kind.
     """
-    # Imported here because both modules build on this one.
+    # Imported here because these modules build on this one.
+    from bundle.huggingface import HuggingFaceTokenizer
     from bundle.smiles import SmilesTokenizer
     from bundle.text import TextTokenizer
+    from bundle.vocabulary import VocabularyTokenizer
 
     kinds: dict[str, Callable[[str], Tokenizer]] = {
         SmilesTokenizer.kind: SmilesTokenizer.from_json,
         TextTokenizer.kind: TextTokenizer.from_json,
+        VocabularyTokenizer.kind: VocabularyTokenizer.from_json,
+        HuggingFaceTokenizer.kind: HuggingFaceTokenizer.from_json,
     }
     if kind not in kinds:
         raise BundleError(f"unknown tokenizer kind {kind!r}; this version knows {', '.join(sorted(kinds))}")

@@ -16,9 +16,9 @@ from bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Tra
 from export.golden_sequences import golden_lengths, golden_sequences
 from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
 from export.half_precision import reduced_precision
-from export.id_source import IdSource
+from export.id_source import FeatureSource, IdSource
 from export.model_card import model_card
-from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint, load_encoder
+from export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint
 from export.verification import TOLERANCE, reference, verify_graphs
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -36,7 +36,7 @@ class ExportError(Exception):
 
 
 def write_bundle(
-    checkpoint: Path,
+    loaded: LoadedCheckpoint,
     destination: Path,
     *,
     name: str | None = None,
@@ -49,13 +49,13 @@ def write_bundle(
     tolerance: float = TOLERANCE,
     force: bool = False,
 ) -> Bundle:
-    """Export the encoder of a checkpoint folder into a new bundle folder, and return the bundle.
+    """Export an encoder into a new bundle folder, and return the bundle.
 
     The bundle is written into a temporary folder beside `destination`, verified there and renamed, so `destination` is
     either as it was or complete. The same checkpoint and arguments give the same bytes on one machine.
 
     Args:
-        checkpoint: Folder that `birnn train` wrote.
+        loaded: The encoder and what belongs to it.
         destination: Folder to create, `models/NAME/VERSION`.
         name: Name of the encoder; by default that of the destination's parent folder.
         version: Its version, at least 1; by default the destination's own name.
@@ -71,7 +71,7 @@ def write_bundle(
 
     Raises:
         ExportError: Name, version or destination cannot be used.
-        CheckpointError: The checkpoint is missing, damaged or contradicts itself.
+        CheckpointError: The facts of the training are none.
         WeightsError: A weight is not what the graphs need.
         VerificationError: The graphs disagree with PyTorch.
         BundleError: What was written cannot be loaded again.
@@ -81,12 +81,12 @@ def write_bundle(
     if not 0 < tolerance <= 0.1:
         raise ExportError(f"the tolerance must be above 0 and at most 0.1, not {tolerance:g}")
     _check_destination(destination, force)
-    loaded = load_encoder(checkpoint)
     if max_length is not None:
         loaded = replace(loaded, max_length=max_length)
-    training = _training(checkpoint, loaded, metrics or {})
+    training = _training(loaded, metrics or {})
     if description is None:
-        description = f"{loaded.config.architecture} encoder of {loaded.tokenizer.kind} sequences"
+        kind = "feature" if loaded.config.inputs == "features" else loaded.tokenizer.kind
+        description = f"{loaded.config.architecture} encoder of {kind} sequences"
     with _new_folder(destination, force) as folder:
         verification, golden = _write_proven(folder, name, version, loaded, sequences, tolerance)
         manifest = _manifest(loaded, name, version, description, tolerance, verification, training, _digests(folder))
@@ -110,13 +110,17 @@ def _write_proven(
 ) -> tuple[Verification, Golden]:
     """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch."""
     config, encoder = loaded.config, loaded.encoder
-    (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
     weights = {key: tensor.numpy() for key, tensor in encoder.state_dict().items()}
     write_graphs(config, weights, folder, name, version)
-    real = loaded.tokenizer.tokenize(sequences, loaded.max_length, truncate=True).batch
-    source = IdSource(config.vocab_size, SEED, real)
     lengths = golden_lengths(loaded.max_length, config.token_dimension)
-    golden = reference(encoder, golden_sequences(source, lengths, real))
+    if config.inputs == "features":
+        source: FeatureSource | IdSource = FeatureSource(config.embedding_size, SEED)
+        golden = reference(encoder, source.batch(lengths))
+    else:
+        (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
+        real = loaded.tokenizer.tokenize(sequences, loaded.max_length, truncate=True).batch
+        source = IdSource(config.vocab_size, SEED, real)
+        golden = reference(encoder, golden_sequences(source, lengths, real))
     golden.save(folder / GOLDEN_FILE)
     verification = verify_graphs(
         encoder,
@@ -147,6 +151,8 @@ def _manifest(
         description=description,
         architecture=config.architecture,
         nonlinearity=config.nonlinearity if config.architecture in ("birnn", "birnn-scratch") else None,
+        linear_before_reset=config.linear_before_reset,
+        inputs=config.inputs,
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,
@@ -158,7 +164,7 @@ def _manifest(
         dtype="float32",
         opset=OPSET,
         max_length=loaded.max_length,
-        tokenizer=TokenizerEntry(kind=loaded.tokenizer.kind, file=TOKENIZER_FILE),
+        tokenizer=TokenizerEntry(kind=loaded.tokenizer.kind, file=TOKENIZER_FILE) if config.inputs == "ids" else None,
         graphs=Graphs(pooled=POOLED_FILE, tokens=TOKENS_FILE),
         golden=GOLDEN_FILE,
         tolerance=tolerance,
@@ -168,14 +174,14 @@ def _manifest(
     )
 
 
-def _training(checkpoint: Path, loaded: LoadedCheckpoint, metrics: Mapping[str, float]) -> Training:
+def _training(loaded: LoadedCheckpoint, metrics: Mapping[str, float]) -> Training:
     """The manifest's part of training.json, with further metrics."""
     facts = {key: loaded.training.get(key) for key in Training.model_fields}
     try:
         facts["metrics"] = {**(facts["metrics"] or {}), **metrics}
         return Training.model_validate(facts)
     except (TypeError, ValidationError) as error:
-        raise CheckpointError(f"{checkpoint / TRAINING}: does not describe a training ({error})") from error
+        raise CheckpointError(f"{TRAINING}: does not describe a training ({error})") from error
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -10,18 +10,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from bundle.manifest import Architecture, Nonlinearity, Pooling, pooled_dimension
+from bundle.manifest import Architecture, Inputs, Nonlinearity, Pooling, pooled_dimension
+from export.directions import read_both_ways, token_mask
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """Everything needed to build a `SequenceEncoder`.
+
+    A `vocab_size` of 0 stands for float features: there is no embedding, and `embedding_size` is their number.
+
+    `linear_before_reset` is ONNX's name for where a GRU applies its reset gate: to the hidden state's product, bias
+    included, as PyTorch does (true), or to the hidden state before the product, as the first GRUs did (false).
 
     Raises ValueError for sizes below one, a dropout outside [0, 1) and names that do not exist.
     """
@@ -35,14 +42,17 @@ class EncoderConfig:
     dropout: float = 0.0
     pooling: Pooling = "final"
     nonlinearity: Nonlinearity = "tanh"
+    linear_before_reset: bool = True
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "embedding_size", "hidden_size", "layers"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if not isinstance(self.bias, bool):
-            raise ValueError(f"bias must be true or false, not {self.bias!r}")
+            least = 0 if name == "vocab_size" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        for name in ("bias", "linear_before_reset"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout!r}")
         choices = {"architecture": Architecture, "pooling": Pooling, "nonlinearity": Nonlinearity}
@@ -53,6 +63,13 @@ class EncoderConfig:
             raise ValueError(
                 f"nonlinearity {self.nonlinearity!r} exists for birnn only; {self.architecture} needs tanh"
             )
+        if not self.linear_before_reset and self.architecture != "bigru":
+            raise ValueError(f"linear_before_reset false exists for bigru only, not for {self.architecture}")
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the encoder reads."""
+        return "ids" if self.vocab_size else "features"
 
     @property
     def token_dimension(self) -> int:
@@ -63,25 +80,6 @@ class EncoderConfig:
     def dimension(self) -> int:
         """Width of a pooled encoding: 2H, or 4H for mean+max."""
         return pooled_dimension(self.pooling, self.hidden_size)
-
-
-def token_mask(lengths: Tensor, steps: int) -> Tensor:
-    """True where a token is, bool [B, T], from lengths [B]."""
-    return torch.arange(steps, device=lengths.device) < lengths[:, None]
-
-
-def reversed_steps(lengths: Tensor, steps: int) -> Tensor:
-    """The step to read at each step so that every sequence is read backward over its own length, int64 [B, T].
-
-    Step t of a sequence of n tokens maps to n - 1 - t; padding stays where it is. Applying it twice gives the identity.
-    """
-    step = torch.arange(steps, device=lengths.device)
-    return torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)
-
-
-def take_steps(x: Tensor, index: Tensor) -> Tensor:
-    """Reorder the steps of x [B, T, F] by index [B, T]."""
-    return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
 
 
 class RNNScratch(nn.Module):
@@ -131,19 +129,11 @@ class BiRNNScratch(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [B, T, 2H] and final states [B, 2H] of x [B, T, E]; see the module's docstring."""
         lengths = lengths.to(x.device)
-        steps = x.shape[1]
-        is_token = token_mask(lengths, steps)[:, :, None]
-        backward = reversed_steps(lengths, steps)
-        last = (lengths - 1)[:, None]
         outputs = x
         for layer, (forward_rnn, backward_rnn) in enumerate(zip(self.forward_rnns, self.backward_rnns, strict=True)):
             if layer > 0:
                 outputs = self.dropout(outputs)
-            f_states = forward_rnn(outputs)
-            b_states = backward_rnn(take_steps(outputs, backward))
-            # The final state of either direction is the one after its n-th step: token n forward, token 1 backward.
-            final = torch.cat([take_steps(f_states, last), take_steps(b_states, last)], dim=2)[:, 0]
-            outputs = torch.cat([f_states, take_steps(b_states, backward)], dim=2).masked_fill(~is_token, 0.0)
+            outputs, final = read_both_ways(outputs, lengths, forward_rnn, backward_rnn)
         return outputs, final
 
     @classmethod
@@ -218,6 +208,55 @@ class BiGRU(_Concise):
         super().__init__(nn.GRU(input_size, hidden_size, layers, **_options(layers, bias, dropout)))
 
 
+class BiGRUResetBefore(nn.Module):
+    """Bidirectional GRU whose reset gate acts on the hidden state before the product (linear_before_reset = 0).
+
+    With x the input, h the state and * the product by elements:
+        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
+        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
+        h' = (1 - z) * n + z * h
+    (Cho et al., https://arxiv.org/abs/1406.1078; https://onnx.ai/onnx/operators/onnx__GRU.html). torch.nn.GRU cannot
+    compute it, so it is written out; `rnn` is one all the same, but only keeps the parameters, by the same names.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, layers: int = 1, bias: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size, layers, **_options(layers, bias, dropout))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs [B, T, 2H] and final states [B, 2H] of x [B, T, E]; see the module's docstring."""
+        lengths = lengths.to(x.device)
+        outputs = x
+        for layer in range(self.rnn.num_layers):
+            if layer > 0:
+                outputs = self.dropout(outputs)
+            readers = (partial(self._read, f"l{layer}"), partial(self._read, f"l{layer}_reverse"))
+            outputs, final = read_both_ways(outputs, lengths, *readers)
+        return outputs, final
+
+    def _read(self, suffix: str, x: Tensor) -> Tensor:
+        """States h_1..h_T, [B, T, H], of one direction of one layer after reading x [B, T, E] from its first step."""
+        W, R = (getattr(self.rnn, f"weight_{kind}_{suffix}") for kind in ("ih", "hh"))
+        W_x = x @ W.T
+        if self.rnn.bias:
+            W_x = W_x + getattr(self.rnn, f"bias_ih_{suffix}") + getattr(self.rnn, f"bias_hh_{suffix}")
+        R_rz, R_n = R.split([2 * self.rnn.hidden_size, self.rnn.hidden_size])
+        h = x.new_zeros(x.shape[0], self.rnn.hidden_size)
+        states = []
+        for W_x_t in W_x.unbind(1):
+            W_r, W_z, W_n = W_x_t.chunk(3, dim=1)
+            R_r, R_z = (h @ R_rz.T).chunk(2, dim=1)
+            r, z = torch.sigmoid(W_r + R_r), torch.sigmoid(W_z + R_z)
+            n = torch.tanh(W_n + (r * h) @ R_n.T)
+            h = (1 - z) * n + z * h
+            states.append(h)
+        return torch.stack(states, dim=1)
+
+
 class BiLSTM(_Concise):
     """Bidirectional LSTM: torch.nn.LSTM with exact lengths. Its final states are the hidden ones, not the cells'."""
 
@@ -252,13 +291,16 @@ def _options(layers: int, bias: bool, dropout: float) -> dict[str, Any]:
 class SequenceEncoder(nn.Module):
     """Embedding + bidirectional recurrent core + pooling: token ids in, one vector a sequence (or a token) out.
 
+    Where the configuration has no vocabulary, features [B, T, E] stand in for ids [B, T], and there is no embedding.
+
     Dropout acts on the embeddings and between layers, in training only.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
+        if config.inputs == "ids":
+            self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
         self.dropout = nn.Dropout(config.dropout)
         self.core = _core(config)
 
@@ -275,7 +317,7 @@ class SequenceEncoder(nn.Module):
         """Per-token outputs [B, T, 2H] and final states [B, 2H]. Raises ValueError for a length outside 1..T."""
         if int(lengths.min()) < 1 or int(lengths.max()) > ids.shape[1]:
             raise ValueError(f"lengths must be between 1 and {ids.shape[1]}, the steps of this batch")
-        embedded = self.dropout(self.embedding(ids))
+        embedded = self.dropout(self.embedding(ids) if self.config.inputs == "ids" else ids)
         result: tuple[Tensor, Tensor] = self.core(embedded, lengths)
         return result
 
@@ -293,11 +335,11 @@ class SequenceEncoder(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-def _core(config: EncoderConfig) -> BiRNNScratch | BiGRU | BiLSTM | BiRNN:
+def _core(config: EncoderConfig) -> BiRNNScratch | BiGRU | BiGRUResetBefore | BiLSTM | BiRNN:
     sizes = (config.embedding_size, config.hidden_size, config.layers, config.bias, config.dropout)
     match config.architecture:
         case "bigru":
-            return BiGRU(*sizes)
+            return BiGRU(*sizes) if config.linear_before_reset else BiGRUResetBefore(*sizes)
         case "bilstm":
             return BiLSTM(*sizes)
         case "birnn":

@@ -3,15 +3,21 @@
 import math
 import time
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
 from bundle.errors import BundleError
-from bundle.manifest import Manifest
+from bundle.manifest import Manifest, Nonlinearity, Pooling
+from bundle.vocabulary import Split
 from export.bundle_writer import ExportError, write_bundle
+from export.checkpoints.adoption import MAX_LENGTH, adopt
+from export.checkpoints.selection import Choices, Reset
+from export.checkpoints.stored_weights import read_weights
+from export.checkpoints.tokenizer_file import read_tokenizer
 from export.corpus import CorpusError, read_corpus, split_file_and_column
 from export.recurrent_weights import WeightsError
-from export.training.checkpoint import CheckpointError
+from export.training.checkpoint import CheckpointError, LoadedCheckpoint, load_encoder
 from export.verification import TOLERANCE, VerificationError
 
 
@@ -43,7 +49,8 @@ from export.verification import TOLERANCE, VerificationError
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
-    help="Longest sequence to accept, in tokens; the recurrence knows no limit. [default: that of the training]",
+    help="Longest sequence to accept, in tokens; the recurrence knows no limit. [default: that of the training; "
+    f"{MAX_LENGTH:,} for a file of weights]",
 )
 @click.option(
     "--tolerance",
@@ -53,6 +60,44 @@ from export.verification import TOLERANCE, VerificationError
     help="Largest allowed absolute error against PyTorch in float64.",
 )
 @click.option("--force", is_flag=True, help="Replace the bundle in the output folder.")
+@click.option("--pooling", type=click.Choice(get_args(Pooling)), help="WEIGHTS: how one vector is made of a sequence.")
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="WEIGHTS: a tokenizer.json of ours or of Hugging Face's library, or a vocabulary: JSON list, JSON object of "
+    "tokens and ids, or a token per line. Its ids are the rows of the embedding. None for float features.",
+)
+@click.option(
+    "--split", type=click.Choice(get_args(Split)), help="WEIGHTS: how texts are cut into a vocabulary's tokens."
+)
+@click.option("--first-id", type=click.IntRange(min=0), help="WEIGHTS: id of the first token of a list. [default: 0]")
+@click.option(
+    "--unknown-token",
+    metavar="TOKEN",
+    help="WEIGHTS: the token that stands for all others, or none: then a sequence with another fails. "
+    "[default: one called <unk>, [UNK] or the like]",
+)
+@click.option("--begin-token", metavar="TOKEN", help="WEIGHTS: the token put before each sequence, or none.")
+@click.option("--end-token", metavar="TOKEN", help="WEIGHTS: the token put behind each sequence, or none.")
+@click.option(
+    "--prefix",
+    multiple=True,
+    metavar="NAME",
+    help="WEIGHTS: which recurrence, where there are several; repeated for layers of one stack, in their order.",
+)
+@click.option(
+    "--embedding",
+    metavar="NAME",
+    help="WEIGHTS: tensor of the embedding, where there are several; one-hot for one-hot tokens; none for "
+    "float features.",
+)
+@click.option("--nonlinearity", type=click.Choice(get_args(Nonlinearity)), help="WEIGHTS: of a plain RNN.")
+@click.option(
+    "--reset",
+    type=click.Choice(get_args(Reset)),
+    help="WEIGHTS: whether a Keras GRU without biases was trained with reset_after True (after) or False (before).",
+)
 def export(
     checkpoint: Path,
     output: Path,
@@ -65,8 +110,14 @@ def export(
     max_length: int | None,
     tolerance: float,
     force: bool,
+    **foreign: Any,
 ) -> None:
-    """Export CHECKPOINT, a folder written by `birnn train`, as an ONNX bundle that a server can load.
+    """Export CHECKPOINT as an ONNX bundle that a server can load.
+
+    CHECKPOINT is a folder written by `birnn train`, or a file of WEIGHTS trained elsewhere: a state_dict of PyTorch
+    (.pt, .pth, .safetensors) that holds a bidirectional nn.GRU, nn.LSTM, nn.RNN or an RNN from scratch, or a Keras file
+    (.keras, .weights.h5, .h5). Sizes are inferred from weights; what they do not say is given by the options marked
+    WEIGHTS, and an error says which are missing.
 
     The graphs are run by onnxruntime and compared with PyTorch in float64 first. Where they disagree, the command says
     where, and writes nothing.
@@ -77,7 +128,7 @@ def export(
     click.echo(f"Exporting {checkpoint} and comparing it with PyTorch in float64 ...", err=True)
     try:
         bundle = write_bundle(
-            checkpoint,
+            _load(checkpoint, max_length, foreign),
             output,
             name=name,
             version=version,
@@ -96,6 +147,42 @@ def export(
     except OSError as error:
         raise click.ClickException(f"cannot write {output}: {error}") from error
     click.echo(_report(bundle.manifest, output, time.monotonic() - begun))
+
+
+def _load(checkpoint: Path, max_length: int | None, foreign: dict[str, Any]) -> LoadedCheckpoint:
+    """A checkpoint of `birnn train`, or weights with the options that describe them."""
+    given = [f"--{name.replace('_', '-')}" for name, value in foreign.items() if value not in (None, ())]
+    if not checkpoint.is_file():
+        if given:
+            raise click.UsageError(
+                f"{', '.join(given)}: for files of weights; a folder of `birnn train` says it itself"
+            )
+        return load_encoder(checkpoint)
+    vocabulary = {
+        "split": foreign["split"],
+        "unknown": foreign["unknown_token"],
+        "begin": foreign["begin_token"],
+        "end": foreign["end_token"],
+    }
+    if foreign["tokenizer"] is None:
+        tokenizer = None
+        if any(value is not None for value in (*vocabulary.values(), foreign["first_id"])):
+            raise click.UsageError(
+                "--split, --first-id and special tokens describe a vocabulary; give it with --tokenizer"
+            )
+    else:
+        tokenizer = read_tokenizer(foreign["tokenizer"], **vocabulary, first_id=foreign["first_id"] or 0)
+    choices = Choices(
+        pooling=foreign["pooling"],
+        nonlinearity=foreign["nonlinearity"],
+        reset=foreign["reset"],
+        prefixes=foreign["prefix"],
+        embedding=foreign["embedding"],
+    )
+    adopted = adopt(read_weights(checkpoint), tokenizer, choices, max_length or MAX_LENGTH)
+    for note in adopted.notes:
+        click.echo(f"  {note}", err=True)
+    return adopted.checkpoint
 
 
 def _read_card(card: Path | None) -> str:
@@ -123,12 +210,14 @@ def _parse_metrics(metrics: tuple[str, ...]) -> dict[str, float]:
 
 def _report(manifest: Manifest, output: Path, seconds: float) -> str:
     found = manifest.verification
+    inputs = f"{manifest.features} float features a token"
+    if manifest.tokenizer is not None:
+        inputs = f"{manifest.tokenizer.kind} tokenizer with {manifest.vocab_size:,} ids"
     layers = "1 layer" if manifest.layers == 1 else f"{manifest.layers} layers"
     return "\n".join(
         [
             f"{manifest.name} version {manifest.version}: {manifest.architecture}, {layers}, pooling "
-            f"{manifest.pooling}, {manifest.dimension} dimensions, {manifest.tokenizer.kind} tokenizer with "
-            f"{manifest.vocab_size:,} ids",
+            f"{manifest.pooling}, {manifest.dimension} dimensions, {inputs}",
             f"verified against PyTorch {found.torch} in float64: {found.cases} runs of onnxruntime "
             f"{found.onnxruntime} ({found.provider}), lengths 1 to {manifest.max_length}, batched and alone",
             f"largest error: {found.max_error_pooled:.2e} pooled, {found.max_error_tokens:.2e} per token (tolerance "

@@ -11,6 +11,7 @@ GRU (https://onnx.ai/onnx/operators/onnx__GRU.html, linear_before_reset = 1; tor
     z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
     n = tanh(W_in x + b_in + r * (W_hn h + b_hn))          b_hn is reset too: it cannot join b_in
     h' = (1 - z) * n + z * h
+    or, with linear_before_reset = 0:                      n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
 LSTM (https://onnx.ai/onnx/operators/onnx__LSTM.html; torch.nn.LSTM), PyTorch i,f,g,o, ONNX i,o,f,c:
     i, f, o = sigmoid(W_i. x + b_i. + W_h. h + b_h.)        g = tanh(W_ig x + b_ig + W_hg h + b_hg)
     c' = f * c + i * g                                      h' = o * tanh(c')
@@ -22,7 +23,8 @@ B [2, 2 G H] = [input biases; hidden biases], with G gates. `sequence_lens` star
 last token and makes Y zero beyond it.
 
 What onnxruntime's CUDA provider would send to the CPU is left out: clip, activations other than the default (but for
-a relu RNN, which needs them), linear_before_reset = 0; and layout = 1, which no provider implements.
+a relu RNN, which needs them); and layout = 1, which no provider implements. linear_before_reset = 0 is written for
+weights that were trained with it, and such an encoder is served on the CPU only.
 """
 
 from collections.abc import Mapping
@@ -55,9 +57,10 @@ def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: st
     With a vocabulary smaller than the embedding, the graphs embed ids as one-hot rows, and the first layer's weights
     are those of the product (see `without_embedding`).
 
-    Inputs of both graphs: `ids` int32 [T, B], time-major, with any ids of the vocabulary beyond a length; `lengths`
-    int32 [B]. Output: `pooled` float32 [B, D], or `tokens` float32 [T, B, 2H] with zeros beyond each length. A row of
-    length 0, with which an engine may fill a batch, gives zeros.
+    Inputs of both graphs: `ids` int32 [T, B], time-major, with any ids of the vocabulary beyond a length (or, without a
+    vocabulary, `features` float32 [T, B, F] with any finite numbers there); `lengths` int32 [B]. Output: `pooled`
+    float32 [B, D], or `tokens` float32 [T, B, 2H] with zeros beyond each length. A row of length 0, with which an
+    engine may fill a batch, gives zeros.
 
     Args:
         config: The encoder's architecture and sizes.
@@ -71,13 +74,14 @@ def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: st
         onnx.checker.ValidationError: A graph does not conform to the ONNX standard.
     """
     with TensorFile(folder / WEIGHTS_FILE) as tensors:
-        embedding = weight(weights, "embedding.weight", (config.vocab_size, config.embedding_size))
         layers = list(recurrent_layers(config, weights))
-        if config.vocab_size < config.embedding_size:
-            W, R, B = layers[0]
-            embedding, W = without_embedding(embedding, W)
-            layers[0] = W, R, B
-        tensors.add("embedding", embedding)
+        if config.inputs == "ids":
+            embedding = weight(weights, "embedding.weight", (config.vocab_size, config.embedding_size))
+            if config.vocab_size < config.embedding_size:
+                W, R, B = layers[0]
+                embedding, W = without_embedding(embedding, W)
+                layers[0] = W, R, B
+            tensors.add("embedding", embedding)
         for layer, (W, R, B) in enumerate(layers):
             tensors.add(f"W{layer}", W)
             tensors.add(f"R{layer}", R)
@@ -133,7 +137,11 @@ class EncoderGraph:
             self.nodes,
             f"{name}-{version}-{output}",
             inputs=[
-                helper.make_tensor_value_info("ids", TensorProto.INT32, ["T", "B"]),
+                (
+                    helper.make_tensor_value_info("ids", TensorProto.INT32, ["T", "B"])
+                    if config.inputs == "ids"
+                    else helper.make_tensor_value_info("features", TensorProto.FLOAT, ["T", "B", config.embedding_size])
+                ),
                 helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
             ],
             outputs=[helper.make_tensor_value_info(output, TensorProto.FLOAT, shapes[output])],
@@ -157,10 +165,12 @@ class EncoderGraph:
         config = self.config
         attributes: dict[str, Any] = {"direction": "bidirectional", "hidden_size": config.hidden_size}
         if config.architecture == "bigru":
-            attributes["linear_before_reset"] = 1
+            attributes["linear_before_reset"] = int(config.linear_before_reset)
         if config.nonlinearity == "relu":
             attributes["activations"] = ["Relu", "Relu"]
-        x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)
+        x: str = config.inputs
+        if config.inputs == "ids":
+            x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)
         for layer in range(config.layers):
             last = layer == config.layers - 1
             biases = f"B{layer}" if config.bias else ""
@@ -199,7 +209,7 @@ class EncoderGraph:
     def _max(self, Y: str) -> str:
         """Maximum of Y [T, 2, B, H] over each row's own steps, [2, B, H]: the zeros beyond them must not win."""
         zero, one = self._scalar("zero", 0), self._scalar("one", 1)
-        shape = self._node("Shape", ["ids"], "ids_shape")
+        shape = self._node("Shape", [self.config.inputs], f"{self.config.inputs}_shape")
         T = self._node("Gather", [shape, zero], "T", axis=0)
         step = self._node("Range", [zero, T, one], "step")
         step = self._node("Cast", [step], "step_int32", to=TensorProto.INT32)

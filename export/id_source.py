@@ -1,10 +1,25 @@
-"""Where the ids of sequences to verify with come from."""
+"""Where the sequences to verify with come from: ids, or float features."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.ragged import RaggedBatch
 from bundle.tokenizer import MASK_ID
+
+
+class Source(Protocol):
+    """Makes tokens to verify with."""
+
+    random: np.random.Generator
+
+    def batch(self, lengths: Sequence[int]) -> RaggedBatch:
+        """Sequences of the given lengths."""
+
+    def junk(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Whatever may stand where no sequence is."""
 
 
 class IdSource:
@@ -31,6 +46,27 @@ class IdSource:
             return pool[begin : begin + length]
         return self.random.integers(min(MASK_ID + 1, self._vocab_size - 1), self._vocab_size, length, dtype=np.int32)
 
+    def batch(self, lengths: Sequence[int]) -> RaggedBatch:
+        """A text of each of the given lengths."""
+        return RaggedBatch.from_lists([self.text(length) for length in lengths])
+
     def junk(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
         """Any ids of the vocabulary, the special ones too."""
         return self.random.integers(0, self._vocab_size, shape, dtype=np.int32)
+
+
+class FeatureSource:
+    """Draws features from a normal distribution."""
+
+    def __init__(self, features: int, seed: int) -> None:
+        """Draw `features` numbers a token."""
+        self.random = np.random.default_rng(seed)
+        self._features = features
+
+    def batch(self, lengths: Sequence[int]) -> RaggedBatch:
+        """Random sequences of the given lengths."""
+        return RaggedBatch.from_features([self.junk((length, self._features)) for length in lengths])
+
+    def junk(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Random numbers."""
+        return self.random.standard_normal(shape, dtype=np.float32)

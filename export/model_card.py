@@ -33,7 +33,7 @@ def model_card(manifest: Manifest, parameters: int, text: str = "") -> str:
         _table(("", ""), _facts(manifest, parameters)),
         "## Use",
         "With `birnn serve --models` pointing at the folder that holds this encoder's:",
-        f'```python\nfrom birnn import Client\n\nvectors = Client("127.0.0.1:8001").encode(sequences, '
+        f'```python\nfrom birnn import Client\n\nvectors = Client("127.0.0.1:8001").{_call(manifest)}, '
         f'encoder="{manifest.name}")  # float32 [n, {manifest.dimension}]\n```',
         "## Training",
         *_training(manifest),
@@ -43,15 +43,26 @@ def model_card(manifest: Manifest, parameters: int, text: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _call(manifest: Manifest) -> str:
+    return "encode(sequences" if manifest.tokenizer else f"encode_features(arrays_of_width_{manifest.features}"
+
+
 def _facts(manifest: Manifest, parameters: int) -> list[tuple[str, str]]:
     layers = f"{manifest.layers} layer{'s' if manifest.layers > 1 else ''}"
+    if manifest.tokenizer is None:
+        inputs = [("inputs", f"{manifest.features} float features a token")]
+    else:
+        inputs = [
+            ("embedding size", f"{manifest.embedding_size}"),
+            ("tokens", f"{manifest.tokenizer.kind}, vocabulary of {manifest.vocab_size:,}"),
+        ]
     activation = f", {manifest.nonlinearity}" if manifest.nonlinearity else ""
     return [
         ("architecture", f"{ARCHITECTURES[manifest.architecture]}{activation}, {layers}"),
-        ("embedding size", f"{manifest.embedding_size}"),
+        *inputs[:1],
         ("hidden size", f"{manifest.hidden_size} in each direction{'' if manifest.bias else ', no biases'}"),
         ("parameters", f"{parameters:,}"),
-        ("tokens", f"{manifest.tokenizer.kind}, vocabulary of {manifest.vocab_size:,}"),
+        *inputs[1:],
         ("longest sequence", f"{manifest.max_length:,} tokens"),
         ("encoding of a sequence", f"{manifest.dimension} floats, pooling `{manifest.pooling}`"),
         ("pooling", POOLINGS[manifest.pooling]),
@@ -66,7 +77,8 @@ def _training(manifest: Manifest) -> list[str]:
         ("sequences", f"{training.sequences:,}"),
         ("objective", training.objective or "none"),
     ]
-    parts = [_table(("", ""), facts)]
+    # Of weights that were trained elsewhere only their origin is known, which is the recipe.
+    parts = [_table(("", ""), facts)] if training.sequences else []
     if training.recipe:
         parts.append(f"```\n{training.recipe}\n```")
     if training.metrics:

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -21,7 +21,7 @@ from bundle.manifest import Verification
 from bundle.ragged import RaggedBatch
 from bundle.tokenizer import PAD_ID
 from export.encoders import SequenceEncoder
-from export.id_source import IdSource
+from export.id_source import Source
 from export.recurrent_weights import refuse_non_finite
 
 TOLERANCE = 1e-5
@@ -47,13 +47,13 @@ class Run:
         label: Which case it belongs to, and how its rows are arranged.
         first_row: Number of its first row within the case.
         expected: The rows and their reference.
-        ids: The same rows padded, int32 [T, B].
+        inputs: The same rows padded: ids int32 [T, B], or features float32 [T, B, F].
     """
 
     label: str
     first_row: int
     expected: Golden
-    ids: NDArray[np.int32]
+    inputs: NDArray[Any]
 
 
 def verify_graphs(
@@ -62,7 +62,7 @@ def verify_graphs(
     tokens_path: Path,
     *,
     max_length: int,
-    source: IdSource,
+    source: Source,
     golden: Golden | None = None,
     tolerance: float = TOLERANCE,
 ) -> Verification:
@@ -73,7 +73,7 @@ def verify_graphs(
         pooled_path: The graph with output `pooled`.
         tokens_path: The graph with output `tokens`.
         max_length: The longest sequence of the grid, in tokens.
-        source: Where the ids of the grid come from.
+        source: Where the tokens of the grid come from.
         golden: Further sequences with their reference.
         tolerance: Largest absolute difference allowed.
 
@@ -103,15 +103,16 @@ def reference(encoder: SequenceEncoder, batch: RaggedBatch, dtype: torch.dtype =
     pooled, tokens = [], []
     with torch.inference_mode():
         for row in range(len(batch)):
-            ids = torch.from_numpy(batch.row(row)).long()[None]
-            lengths = torch.tensor([ids.shape[1]])
-            outputs, final = exact.run(ids, lengths)
+            tokens_of_row = torch.from_numpy(batch.row(row))[None]
+            inputs = tokens_of_row.to(dtype) if batch.features else tokens_of_row.long()
+            lengths = torch.tensor([inputs.shape[1]])
+            outputs, final = exact.run(inputs, lengths)
             pooled.append(exact.pool(outputs, final, lengths)[0].double().numpy())
             tokens.append(outputs[0].double().numpy())
     return Golden(batch, np.stack(pooled), np.concatenate(tokens))
 
 
-def grid(source: IdSource, max_length: int) -> Iterator[RaggedBatch]:
+def grid(source: Source, max_length: int) -> Iterator[RaggedBatch]:
     """Batches of mixed lengths, a single token and the longest of each batch always among them."""
     shapes = [(rows, min(steps, max_length)) for rows, steps in zip(ROWS, STEPS, strict=True)]
     shapes += [(rows, max_length) for rows in ROWS_OF_LONGEST]
@@ -120,10 +121,10 @@ def grid(source: IdSource, max_length: int) -> Iterator[RaggedBatch]:
         lengths[0] = 1
         lengths[-1] = steps
         source.random.shuffle(lengths)
-        yield RaggedBatch.from_lists([source.text(int(length)) for length in lengths])
+        yield source.batch(lengths.tolist())
 
 
-def _runs(case: Golden, name: str, source: IdSource) -> Iterator[Run]:
+def _runs(case: Golden, name: str, source: Source) -> Iterator[Run]:
     """Every arrangement of the rows of a case."""
     batch = case.batch
     steps = int(batch.lengths.max())
@@ -154,10 +155,10 @@ def _largest_error(
     for run in runs:
         lengths = run.expected.batch.lengths.astype(np.int32)
         try:
-            (found,) = session.run([output], {"ids": run.ids, "lengths": lengths})
+            (found,) = session.run([output], {encoder.config.inputs: run.inputs, "lengths": lengths})
         except Exception as error:
             raise VerificationError(f"{path.name}, {run.label}: onnxruntime cannot run it: {error}") from error
-        expected = _dense(run.expected, output, len(run.ids))
+        expected = _dense(run.expected, output, len(run.inputs))
         if found.shape != expected.shape:
             raise VerificationError(
                 f"{path.name}, {run.label}: {output} has shape {list(found.shape)}, {list(expected.shape)} expected"
@@ -184,7 +185,7 @@ def _disagreement(
     *step, row, dimension = map(int, place)
     length = int(run.expected.batch.lengths[row])
     at = f"step {step[0]}{' (padding)' if step[0] >= length else ''}, " if step else ""
-    in_float32 = _dense(reference(encoder, run.expected.batch, torch.float32), output, len(run.ids))
+    in_float32 = _dense(reference(encoder, run.expected.batch, torch.float32), output, len(run.inputs))
     return (
         f"disagrees with PyTorch in float64: {run.label}: row {run.first_row + row} of length {length}, {at}"
         f"dimension {dimension}: expected {expected[place]:.8g}, got {found[place]:.8g}, off by "

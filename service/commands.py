@@ -105,9 +105,10 @@ def list_models(folder: Path) -> None:
             click.echo(f"{path.parent.name}/{path.name}\tbroken: {error}")
             continue
         manifest = bundle.manifest
+        kind = manifest.tokenizer.kind if manifest.tokenizer else f"{manifest.features}-feature"
         click.echo(
             f"{bundle.label}\t{manifest.architecture}, {manifest.pooling} pooling, {manifest.dimension} floats, "
-            f"{manifest.tokenizer.kind} tokens, up to {manifest.max_length}\t{manifest.description}"
+            f"{kind} tokens, up to {manifest.max_length}\t{manifest.description}"
         )
 
 

@@ -16,6 +16,7 @@ from service.batcher.work import Computed
 from service.catalog import Encoder, Encoders, width_of
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, UnavailableError
+from service.features import read_features
 from service.metrics import EncoderMetrics, Metrics
 from service.settings import Settings
 from service.tokenize import tokenize
@@ -109,7 +110,7 @@ class EncoderPool:
         self,
         name: str,
         version: str,
-        sequences: Sequence[bytes],
+        sequences: Sequence[bytes] | RaggedBatch,
         output: Output,
         *,
         truncate: bool = False,
@@ -121,7 +122,7 @@ class EncoderPool:
         Args:
             name: Name of the encoder; may be empty where exactly one is served.
             version: Its version; empty for the highest.
-            sequences: UTF-8.
+            sequences: UTF-8; or a batch of features, for an encoder that reads those.
             output: One vector a sequence or one a token.
             truncate: Cut long sequences instead of failing them.
             deadline: When the caller gives up, on `time.monotonic`.
@@ -139,13 +140,7 @@ class EncoderPool:
             found(encoder)
             self._check_count(len(sequences))
             start = time.perf_counter()
-            tokenized = await tokenize(
-                encoder.tokenizer,
-                sequences,
-                max_length=encoder.manifest.max_length,
-                max_bytes=self._settings.max_sequence_bytes,
-                truncate=truncate,
-            )
+            tokenized = await self._read(encoder, sequences, truncate)
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
             computed = await self._encode(encoder, tokenized, output, deadline, len(sequences))
@@ -154,6 +149,28 @@ class EncoderPool:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+    async def _read(self, encoder: Encoder, sequences: Sequence[bytes] | RaggedBatch, truncate: bool) -> Tokenized:
+        """What an encoder can encode of a request, and why not the rest."""
+        manifest = encoder.manifest
+        if isinstance(sequences, RaggedBatch):
+            if not manifest.features:
+                raise InvalidRequestError(
+                    f"encoder {manifest.name!r} reads strings; send sequences instead of features"
+                )
+            return await read_features(sequences, manifest.features, max_length=manifest.max_length, truncate=truncate)
+        if manifest.features:
+            raise InvalidRequestError(
+                f"encoder {manifest.name!r} reads {manifest.features} float features a step; send features and lengths "
+                "instead of strings"
+            )
+        return await tokenize(
+            encoder.tokenizer,
+            sequences,
+            max_length=manifest.max_length,
+            max_bytes=self._settings.max_sequence_bytes,
+            truncate=truncate,
+        )
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.max_sequences

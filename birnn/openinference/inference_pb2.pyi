@@ -29,12 +29,14 @@ class _DataType:
 class _DataTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DataType.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     TYPE_INVALID: _DataType.ValueType  # 0
+    TYPE_INT32: _DataType.ValueType  # 8
     TYPE_FP32: _DataType.ValueType  # 11
     TYPE_STRING: _DataType.ValueType  # 13
 
 class DataType(_DataType, metaclass=_DataTypeEnumTypeWrapper): ...
 
 TYPE_INVALID: DataType.ValueType  # 0
+TYPE_INT32: DataType.ValueType  # 8
 TYPE_FP32: DataType.ValueType  # 11
 TYPE_STRING: DataType.ValueType  # 13
 global___DataType = DataType

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bundle.tokenizer import MASK_ID
-from export.encoders import SequenceEncoder, token_mask
+from export.directions import token_mask
+from export.encoders import SequenceEncoder
 from export.training.dataset import Batch, Dataset
 from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup, columns
 from export.training.molecules import FINGERPRINT_BITS

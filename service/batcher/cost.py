@@ -101,7 +101,9 @@ def profile_shapes(engine: Engine, longest: int) -> list[tuple[int, int]]:
 def measure(engine: Engine, output: Output, rows: int, steps: int, slots: int = 1) -> float:
     """Seconds of a run of `rows` rows of `steps` tokens each: the fastest of three."""
     lengths = np.full(rows, steps, dtype=np.int64)
-    batch = RaggedBatch(np.full(rows * steps, UNKNOWN_ID, dtype=np.int32), offsets_of(lengths))
+    ids = np.full(rows * steps, UNKNOWN_ID, dtype=np.int32)
+    features = np.ones((rows * steps, engine.info.features), dtype=np.float32)
+    batch = RaggedBatch(features if engine.info.features else ids, offsets_of(lengths))
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -79,6 +79,7 @@ class CudaEngine:
             slots=slots,
             max_rows=MAX_ROWS,
             parallel_slots=False,
+            features=manifest.features,
         )
         self._profiles = tempfile.TemporaryDirectory(prefix="birnn-")
         memory = (gpu_memory_mib << 20) // len(Output)

@@ -35,6 +35,7 @@ class EngineInfo:
         parallel_slots: Whether slots are separate processors (cores), so that work spread over idle ones ends sooner.
         packed: Whether a row costs its own tokens only. If not, batches are padded, and it costs the longest row's.
         run_slots: Slots that one run can make use of: 2 where it can walk both directions at the same time.
+        features: Number of float features a token that it reads; 0 where it reads ids.
     """
 
     engine: str
@@ -45,6 +46,7 @@ class EngineInfo:
     parallel_slots: bool
     packed: bool = False
     run_slots: int = 1
+    features: int = 0
 
 
 class Engine(Protocol):

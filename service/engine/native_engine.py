@@ -89,11 +89,12 @@ class NativeEngine:
             parallel_slots=True,
             packed=True,
             run_slots=min(2, count),
+            features=bundle.manifest.features,
         )
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch; see `Engine.run`."""
         try:
-            return self._kernel.run(batch.ids, batch.offsets, self._poolings[output], slots)
+            return self._kernel.run(batch.values, batch.offsets, self._poolings[output], slots)
         except ValueError as error:
             raise EngineError(f"the native engine refused a batch of {len(batch)}: {error}") from error

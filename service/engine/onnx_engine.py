@@ -50,6 +50,7 @@ class OnnxEngine:
             max_rows=MAX_ROWS,
             parallel_slots=True,
             run_slots=run_slots,
+            features=bundle.manifest.features,
         )
         self._profiles = tempfile.TemporaryDirectory(prefix="birnn-")
         paths = graph_paths(bundle)

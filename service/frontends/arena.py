@@ -53,23 +53,27 @@ class Arena:
         first = start // 8
         self._int64[first : first + len(batch.offsets)] = batch.offsets
         first = start // 4 + 2 * len(batch.offsets)
-        self._int32[first : first + batch.tokens] = batch.ids
+        memory = self._float32 if batch.features else self._int32
+        memory[first : first + batch.values.size] = batch.values.reshape(-1)
 
-    def read_batch(self, start: int, sequences: int, tokens: int) -> RaggedBatch:
-        """The request in the block at `start`.
+    def read_batch(self, start: int, sequences: int, tokens: int, features: int = 0) -> RaggedBatch:
+        """The request in the block at `start`, of ids or of so many float features a token.
 
-        A copy, of some two hundred bytes a sequence: a call may end, and its block be another's, while an engine still
-        reads the sequences for those who share them.
+        A copy, of some two hundred bytes a sequence of ids: a call may end, and its block be another's, while an engine
+        still reads the sequences for those who share them.
 
         Raises:
             ValueError: It lies outside the arena, or is no batch.
         """
-        size = _batch_bytes(sequences, tokens)
+        size = _batch_bytes(sequences, tokens, features)
         if start % 8 or start + size > self.size:
             raise ValueError(f"a request of {size} bytes at {start} lies outside the {self.size} bytes of the arena")
         first = start // 8
         offsets = self._int64[first : first + sequences + 1].copy()
         first = start // 4 + 2 * (sequences + 1)
+        if features:
+            values = self._float32[first : first + tokens * features].copy()
+            return RaggedBatch(values.reshape(tokens, features), offsets)
         return RaggedBatch(self._int32[first : first + tokens].copy(), offsets)
 
     def values(self, start: int, rows: int, width: int) -> NDArray[np.float32]:
@@ -113,7 +117,7 @@ class Blocks:
             InvalidRequestError: It would not even fit into an empty arena.
             OverloadedError: Other requests hold the memory.
         """
-        size = max(_batch_bytes(len(batch), batch.tokens), 4 * rows * width)
+        size = max(_batch_bytes(len(batch), batch.tokens, batch.features), 4 * rows * width)
         if size > self._allocator.size:
             raise InvalidRequestError(
                 f"the request or its reply takes {_mib(size)} MiB and a front-end of this server has "
@@ -148,8 +152,8 @@ def pieces(rows: int, row_bytes: int, piece_bytes: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, rows, step))
 
 
-def _batch_bytes(sequences: int, tokens: int) -> int:
-    return 8 * (sequences + 1) + 4 * tokens
+def _batch_bytes(sequences: int, tokens: int, features: int) -> int:
+    return 8 * (sequences + 1) + 4 * tokens * max(1, features)
 
 
 def _mib(size: int) -> str:

@@ -66,7 +66,7 @@ class EngineSide:
 
     async def _encode(self, request: Encode) -> Done:
         encoder, output = self._lanes[request.lane]
-        batch = self._arena.read_batch(request.start, request.sequences, request.tokens)
+        batch = self._arena.read_batch(request.start, request.sequences, request.tokens, encoder.manifest.features)
         computed = await self._compute.encode(encoder, output, batch, from_wire(request.deadline))
         rows = request.sequences if output is Output.POOLED else request.tokens
         await self._write(request.start, computed.values, (rows, width_of(encoder, output)))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from bundle.manifest import Manifest
-from bundle.tokenizer import Tokenizer, load_tokenizer
+from bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
 from service.catalog import Encoder, Encoders
 from service.engine.engine import EngineInfo, Output
 from service.settings import Settings
@@ -50,7 +50,9 @@ def read_setup(raw: bytes) -> tuple[Encoders[RemoteEncoder], Settings]:
     served = []
     for entry in content["encoders"]:
         manifest = Manifest.from_json(entry["manifest"])
-        tokenizer = load_tokenizer(manifest.tokenizer.kind, entry["tokenizer"])
+        tokenizer: Tokenizer = NoTokenizer()
+        if manifest.tokenizer is not None:
+            tokenizer = load_tokenizer(manifest.tokenizer.kind, entry["tokenizer"])
         served.append(RemoteEncoder(manifest, tokenizer, EngineInfo(**entry["info"])))
     broken = {(name, version): reason for name, version, reason in content["broken"]}
     return Encoders(served, broken), Settings(**content["settings"])

@@ -1,5 +1,6 @@
 """birnn.v1.EncoderService over the encoder pool."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -8,9 +9,11 @@ import numpy as np
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
 from bundle.errors import ItemErrorCode
+from bundle.ragged import RaggedBatch
 from service.catalog import Encoder
 from service.engine.engine import Output
 from service.errors import InvalidRequestError, ServiceError
+from service.features import batch_of
 from service.metrics import Metrics
 from service.pool import Encoded, EncoderPool
 from service.rpc.half import halved
@@ -29,7 +32,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
 
 
 class EncoderService(EncoderServiceServicer):
-    """Our own service: many strings in, float bytes out, errors by item."""
+    """Our own service: many strings or sequences of features in, float bytes out, errors by item."""
 
     def __init__(self, pool: EncoderPool, metrics: Metrics) -> None:
         self._pool = pool
@@ -50,7 +53,7 @@ class EncoderService(EncoderServiceServicer):
                 encoded = await self._pool.encode(
                     request.encoder,
                     request.version,
-                    request.sequences,
+                    _sequences(request),
                     output,
                     truncate=request.truncate,
                     deadline=deadline_of(context),
@@ -79,6 +82,19 @@ class EncoderService(EncoderServiceServicer):
         for (name, version), reason in self._pool.encoders.broken.items():
             response.encoders.add(name=name, version=str(version), description=f"not served: {reason}")
         return response
+
+
+def _sequences(request: pb.EncodeRequest) -> Sequence[bytes] | RaggedBatch:
+    """The strings of a request, or its features.
+
+    Raises:
+        InvalidRequestError: It holds both, or features that do not fit their lengths.
+    """
+    if not request.features and not request.lengths:
+        return request.sequences
+    if request.sequences:
+        raise InvalidRequestError("the request holds strings and features; send either")
+    return batch_of(request.features, list(request.lengths))
 
 
 def _response(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.EncodeResponse:
@@ -113,11 +129,12 @@ def _describe(encoder: Encoder) -> pb.Encoder:
         dimension=manifest.dimension,
         token_dimension=manifest.token_dimension,
         pooling=manifest.pooling,
-        tokenizer=manifest.tokenizer.kind,
+        tokenizer=encoder.tokenizer.kind,
         max_length=manifest.max_length,
         description=manifest.description,
         engine=info.engine,
         device=info.device,
         precision=info.precision,
         ready=True,
+        features=manifest.features,
     )

@@ -1,7 +1,9 @@
 """The Open Inference Protocol, version 2, over the encoder pool.
 
-An encoder is a model with one input `text`, BYTES [-1, 1], and one output `embedding`, FP32 [-1, D]. The protocol knows
-no errors by item, so a request with a sequence that cannot be encoded fails as a whole and says which ones.
+An encoder is a model with one input `text`, BYTES [-1, 1], and one output `embedding`, FP32 [-1, D]; one that reads
+float features has the inputs `features` and `lengths` (see `service.rpc.feature_tensors`) in place of `text`. The
+protocol knows no errors by item, so a request with a sequence that cannot be encoded fails as a whole and says which
+ones.
 """
 
 import struct
@@ -19,12 +21,14 @@ from service.engine.engine import Output
 from service.errors import InvalidRequestError, ServiceError
 from service.metrics import Metrics, server_version
 from service.pool import EncoderPool
+from service.rpc.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
 from service.rpc.status import CallRecord, deadline_of, fail
 from service.settings import Settings
 
 INPUT, OUTPUT = "text", "embedding"
 PLATFORM = "birnn_onnxruntime"
 LISTED_ERRORS = 3
+TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
 
 
 class InferenceService(GRPCInferenceServiceServicer):
@@ -75,7 +79,7 @@ class InferenceService(GRPCInferenceServiceServicer):
             name=encoder.manifest.name,
             versions=[str(version) for version in self._pool.encoders.versions(encoder.manifest.name)],
             platform=PLATFORM,
-            inputs=[tensor(name=INPUT, datatype="BYTES", shape=[-1, 1])],
+            inputs=[tensor(name=name, datatype=datatype, shape=shape) for name, datatype, shape in _inputs(encoder)],
             outputs=[tensor(name=OUTPUT, datatype="FP32", shape=[-1, encoder.manifest.dimension])],
         )
 
@@ -84,27 +88,35 @@ class InferenceService(GRPCInferenceServiceServicer):
     ) -> pb.ModelConfigResponse:
         """Configuration of one encoder; its dimensions leave out the batch."""
         encoder = await self._find(request.name, request.version, context)
+        # Features and lengths have no batch dimension in common.
+        batched = not encoder.manifest.features
+        dims = [encoder.manifest.dimension] if batched else [-1, encoder.manifest.dimension]
         return pb.ModelConfigResponse(
             config=pb.ModelConfig(
                 name=encoder.manifest.name,
                 platform=PLATFORM,
                 backend="birnn",
-                max_batch_size=self._settings.max_sequences,
-                input=[pb.ModelInput(name=INPUT, data_type=pb.TYPE_STRING, dims=[1])],
-                output=[pb.ModelOutput(name=OUTPUT, data_type=pb.TYPE_FP32, dims=[encoder.manifest.dimension])],
+                max_batch_size=self._settings.max_sequences if batched else 0,
+                input=[
+                    pb.ModelInput(name=name, data_type=TYPES[datatype], dims=shape[1:] if batched else shape)
+                    for name, datatype, shape in _inputs(encoder)
+                ],
+                output=[pb.ModelOutput(name=OUTPUT, data_type=pb.TYPE_FP32, dims=dims)],
             )
         )
 
     async def ModelInfer(  # noqa: N802
         self, request: pb.ModelInferRequest, context: grpc.aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        """Encode the strings of input `text`."""
+        """Encode the strings of input `text`, or the features of its counterparts."""
         with CallRecord(self._metrics, "ModelInfer") as record:
             try:
+                features = self._pool.encoders.find(request.model_name, request.model_version).manifest.features
+                _check_outputs(request)
                 encoded = await self._pool.encode(
                     request.model_name,
                     request.model_version,
-                    read_strings(request),
+                    read_feature_tensors(request) if features else read_strings(request),
                     Output.POOLED,
                     deadline=deadline_of(context),
                     found=record.name,
@@ -132,15 +144,24 @@ class InferenceService(GRPCInferenceServiceServicer):
             await fail(context, error)
 
 
+def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
+    """Name, type and shape of each input, the batch dimension included."""
+    if features := encoder.manifest.features:
+        return [(FEATURES, "FP32", [-1, features]), (LENGTHS, "INT32", [-1])]
+    return [(INPUT, "BYTES", [-1, 1])]
+
+
+def _check_outputs(request: pb.ModelInferRequest) -> None:
+    if strangers := [output.name for output in request.outputs if output.name != OUTPUT]:
+        raise InvalidRequestError(f"unknown output {strangers[0]!r}; the only one is {OUTPUT!r}")
+
+
 def read_strings(request: pb.ModelInferRequest) -> Sequence[bytes]:
     """The strings of a request's only input.
 
     Raises:
-        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings, or an output
-            other than `embedding` is asked for.
+        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings.
     """
-    if strangers := [output.name for output in request.outputs if output.name != OUTPUT]:
-        raise InvalidRequestError(f"unknown output {strangers[0]!r}; the only one is {OUTPUT!r}")
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = [tensor.name for tensor in request.inputs]
         raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")

@@ -48,3 +48,33 @@ def test_padding_to_fewer_steps_than_the_longest_sequence_is_refused() -> None:
 def test_offsets_that_do_not_cover_the_ids_are_refused(offsets: list[int]) -> None:
     with pytest.raises(ValueError, match=r"offsets|flat"):
         RaggedBatch(np.array([1, 2, 3], dtype=np.int32), np.array(offsets, dtype=np.int64))
+
+
+def test_features_are_rows_of_a_matrix_and_everything_else_works_as_with_ids() -> None:
+    rows = [np.arange(length * 2, dtype=np.float32).reshape(length, 2) + length for length in (3, 1, 4)]
+    batch = RaggedBatch.from_features(rows)
+    assert (len(batch), batch.tokens, batch.features) == (3, 8, 2)
+    assert np.array_equal(batch.row(2), rows[2])
+    taken = batch.take(np.array([2, 0]))
+    assert np.array_equal(taken.values, np.concatenate([rows[2], rows[0]]))
+    joined = RaggedBatch.concatenate([taken, batch])
+    assert joined.lengths.tolist() == [4, 3, 3, 1, 4]
+    keys = joined.keys()
+    assert keys[0] == keys[4] != keys[1] == keys[2]
+    padded = batch.padded(steps=5)
+    assert padded.shape == (5, 3, 2)
+    assert padded.dtype == np.float32
+    assert np.array_equal(padded[:1, 1], rows[1])
+    assert not padded[1:, 1].any()
+
+
+def test_a_batch_of_features_has_no_ids() -> None:
+    batch = RaggedBatch.from_features([np.zeros((1, 2), dtype=np.float32)])
+    with pytest.raises(TypeError, match="no token ids"):
+        _ = batch.ids
+    assert RaggedBatch.from_lists([[1]]).features == 0
+
+
+def test_a_flat_array_of_floats_is_no_batch() -> None:
+    with pytest.raises(ValueError, match="ids and offsets are flat arrays and features a matrix"):
+        RaggedBatch(np.zeros(3, dtype=np.float32), np.array([0, 3]))

@@ -14,7 +14,7 @@ from bundle.manifest import MANIFEST_FILE
 from export.bundle_writer import ExportError, write_bundle
 from export.encoders import SequenceEncoder
 from export.recurrent_weights import WeightsError
-from export.training.checkpoint import CheckpointError
+from export.training.checkpoint import CheckpointError, load_encoder
 from export.verification import VerificationError
 from tests.export.small_encoders import CORES, FACTS, MOLECULES, POOLINGS, run_graph, session_of, write_checkpoint
 
@@ -50,7 +50,7 @@ def test_a_written_bundle_loads_and_encodes_like_the_checkpoint(
     tmp_path: Path, destination: Path, architecture: str, nonlinearity: str, pooling: str
 ) -> None:
     encoder = write_checkpoint(tmp_path / "run", pooling, architecture=architecture, nonlinearity=nonlinearity)
-    write_bundle(tmp_path / "run", destination)
+    write_bundle(load_encoder(tmp_path / "run"), destination)
     bundle = Bundle.load(destination)
     batch = bundle.tokenizer.tokenize(MOLECULES, 40).batch
     found = run_graph(session_of(destination / bundle.manifest.graphs.pooled), batch.padded(), batch.lengths.tolist())
@@ -59,7 +59,9 @@ def test_a_written_bundle_loads_and_encodes_like_the_checkpoint(
 
 def test_the_manifest_says_what_the_checkpoint_is(tmp_path: Path, destination: Path) -> None:
     encoder = write_checkpoint(tmp_path / "run", "mean+max", architecture="birnn", nonlinearity="relu", layers=2)
-    manifest = write_bundle(tmp_path / "run", destination, description="Small.", metrics={"lipo_r2": 0.5}).manifest
+    manifest = write_bundle(
+        load_encoder(tmp_path / "run"), destination, description="Small.", metrics={"lipo_r2": 0.5}
+    ).manifest
     assert (manifest.name, manifest.version, manifest.description) == ("small", 1, "Small.")
     assert (manifest.architecture, manifest.nonlinearity, manifest.pooling) == ("birnn", "relu", "mean+max")
     assert (manifest.embedding_size, manifest.hidden_size, manifest.layers, manifest.bias) == (5, 4, 2, True)
@@ -79,28 +81,30 @@ def test_the_manifest_names_a_nonlinearity_for_plain_rnns_only(
     tmp_path: Path, destination: Path, architecture: str, nonlinearity: str | None
 ) -> None:
     write_checkpoint(tmp_path / "run", architecture=architecture)
-    assert write_bundle(tmp_path / "run", destination).manifest.nonlinearity == nonlinearity
+    assert write_bundle(load_encoder(tmp_path / "run"), destination).manifest.nonlinearity == nonlinearity
 
 
 def test_golden_vectors_go_from_one_token_to_the_longest_sequence(checkpoint: Path, destination: Path) -> None:
-    bundle = write_bundle(checkpoint, destination)
+    bundle = write_bundle(load_encoder(checkpoint), destination)
     assert (bundle.golden.batch.lengths.min(), bundle.golden.batch.lengths.max()) == (1, 40)
 
 
 def test_longer_sequences_than_in_training_are_accepted_where_asked_for(checkpoint: Path, destination: Path) -> None:
-    bundle = write_bundle(checkpoint, destination, max_length=70)
+    bundle = write_bundle(load_encoder(checkpoint), destination, max_length=70)
     assert bundle.manifest.max_length == bundle.golden.batch.lengths.max() == 70
 
 
 def test_golden_sequences_are_real_ones_where_given(checkpoint: Path, destination: Path) -> None:
-    bundle = write_bundle(checkpoint, destination, sequences=[*MOLECULES, "not a molecule", ""])
+    bundle = write_bundle(load_encoder(checkpoint), destination, sequences=[*MOLECULES, "not a molecule", ""])
     golden = bundle.golden.batch
     texts = {bundle.tokenizer.decode(golden.row(row).tolist()) for row in range(len(golden))}
     assert len(texts & set(MOLECULES)) >= 5
 
 
 def test_the_card_tells_facts_metrics_the_author_s_text_and_the_error(checkpoint: Path, destination: Path) -> None:
-    manifest = write_bundle(checkpoint, destination, card="## Intended use\n\nTests.", metrics={"a|b": 2.0}).manifest
+    manifest = write_bundle(
+        load_encoder(checkpoint), destination, card="## Intended use\n\nTests.", metrics={"a|b": 2.0}
+    ).manifest
     card = (destination / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# small, version 1\n\nbigru encoder of smiles sequences\n\n## Intended use\n\nTests.\n")
     for part in (
@@ -114,14 +118,14 @@ def test_the_card_tells_facts_metrics_the_author_s_text_and_the_error(checkpoint
 
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        write_bundle(checkpoint, tmp_path / folder / "small" / "1", sequences=MOLECULES)
+        write_bundle(load_encoder(checkpoint), tmp_path / folder / "small" / "1", sequences=MOLECULES)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_everybody_may_read_a_bundle(checkpoint: Path, destination: Path) -> None:
     before = os.umask(0o022)
     try:
-        write_bundle(checkpoint, destination)
+        write_bundle(load_encoder(checkpoint), destination)
     finally:
         os.umask(before)
     assert destination.stat().st_mode & 0o777 == 0o755
@@ -129,9 +133,9 @@ def test_everybody_may_read_a_bundle(checkpoint: Path, destination: Path) -> Non
 
 
 def test_name_and_version_come_from_the_path_unless_given(checkpoint: Path, tmp_path: Path) -> None:
-    manifest = write_bundle(checkpoint, tmp_path / "models" / "my.small-1_x" / "12").manifest
+    manifest = write_bundle(load_encoder(checkpoint), tmp_path / "models" / "my.small-1_x" / "12").manifest
     assert (manifest.name, manifest.version) == ("my.small-1_x", 12)
-    manifest = write_bundle(checkpoint, tmp_path / "Any Folder", name="other", version=3).manifest
+    manifest = write_bundle(load_encoder(checkpoint), tmp_path / "Any Folder", name="other", version=3).manifest
     assert (manifest.name, manifest.version) == ("other", 3)
 
 
@@ -154,13 +158,13 @@ def test_names_versions_and_tolerances_that_cannot_be_are_refused(
     checkpoint: Path, tmp_path: Path, place: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ExportError, match=message):
-        write_bundle(checkpoint, tmp_path / "models" / place, **options)
+        write_bundle(load_encoder(checkpoint), tmp_path / "models" / place, **options)
     assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_tampered_file_is_refused_by_name(checkpoint: Path, destination: Path, file: str) -> None:
-    write_bundle(checkpoint, destination)
+    write_bundle(load_encoder(checkpoint), destination)
     content = bytearray((destination / file).read_bytes())
     content[len(content) // 2] ^= 1
     (destination / file).write_bytes(content)
@@ -172,7 +176,7 @@ def refused_for_a_damaged_checkpoint(checkpoint: Path, destination: Path) -> Non
     weights = checkpoint / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="damaged or cut off"):
-        write_bundle(checkpoint, destination)
+        write_bundle(load_encoder(checkpoint), destination)
 
 
 def refused_for_nan(checkpoint: Path, destination: Path) -> None:
@@ -180,19 +184,19 @@ def refused_for_nan(checkpoint: Path, destination: Path) -> None:
     weights["core.rnn.weight_hh_l0"][1, 1] = torch.nan
     save_file(weights, checkpoint / "weights.safetensors")
     with pytest.raises((CheckpointError, WeightsError), match=r"core\.rnn\.weight_hh_l0 .*not finite"):
-        write_bundle(checkpoint, destination)
+        write_bundle(load_encoder(checkpoint), destination)
 
 
 def refused_for_its_error(checkpoint: Path, destination: Path) -> None:
     with pytest.raises(VerificationError, match="disagrees with PyTorch"):
-        write_bundle(checkpoint, destination, tolerance=1e-12)
+        write_bundle(load_encoder(checkpoint), destination, tolerance=1e-12)
 
 
 def refused_for_facts_that_are_none(checkpoint: Path, destination: Path) -> None:
     training = json.loads((checkpoint / "training.json").read_text())
     (checkpoint / "training.json").write_text(json.dumps({**training, "sequences": "many"}))
     with pytest.raises(CheckpointError, match=r"training\.json: does not describe a training"):
-        write_bundle(checkpoint, destination)
+        write_bundle(load_encoder(checkpoint), destination)
 
 
 REFUSALS = [
@@ -218,25 +222,28 @@ def test_an_interrupted_export_leaves_nothing_behind(
 
     monkeypatch.setattr(Bundle, "load", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_bundle(checkpoint, destination)
+        write_bundle(load_encoder(checkpoint), destination)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_a_bundle_that_exists_is_kept_unless_replacing_is_asked_for(checkpoint: Path, destination: Path) -> None:
-    write_bundle(checkpoint, destination)
+    write_bundle(load_encoder(checkpoint), destination)
     before = contents(destination.parent)
     with pytest.raises(ExportError, match="exists; export to a new version, or add --force"):
-        write_bundle(checkpoint, destination, description="New.")
+        write_bundle(load_encoder(checkpoint), destination, description="New.")
     assert contents(destination.parent) == before
-    assert write_bundle(checkpoint, destination, description="New.", force=True).manifest.description == "New."
+    assert (
+        write_bundle(load_encoder(checkpoint), destination, description="New.", force=True).manifest.description
+        == "New."
+    )
     assert [path.name for path in destination.parent.iterdir()] == ["1"]
 
 
 def test_a_refused_replacement_keeps_the_bundle_that_stood_there(checkpoint: Path, destination: Path) -> None:
-    write_bundle(checkpoint, destination)
+    write_bundle(load_encoder(checkpoint), destination)
     before = contents(destination.parent)
     with pytest.raises(VerificationError):
-        write_bundle(checkpoint, destination, tolerance=1e-12, force=True)
+        write_bundle(load_encoder(checkpoint), destination, tolerance=1e-12, force=True)
     assert contents(destination.parent) == before
 
 
@@ -253,5 +260,5 @@ def test_only_a_bundle_can_be_replaced(checkpoint: Path, destination: Path, tmp_
         (destination / "thesis.tex").write_text("mine")
     before = contents(destination.parent)
     with pytest.raises(ExportError, match=r"is no folder|something else than a bundle"):
-        write_bundle(checkpoint, destination, force=True)
+        write_bundle(load_encoder(checkpoint), destination, force=True)
     assert contents(destination.parent) == before

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bundle.manifest import Architecture, Pooling
+from export.directions import reversed_steps
 from export.encoders import (
+    BiGRU,
+    BiGRUResetBefore,
     BiRNN,
     BiRNNScratch,
     EncoderConfig,
     RNNScratch,
     SequenceEncoder,
-    reversed_steps,
 )
 
 ARCHITECTURES = get_args(Architecture)
@@ -211,3 +213,54 @@ def test_dimensions_follow_pooling() -> None:
     assert encoder("bigru", "final").config.dimension == 12
     assert encoder("bigru", "mean+max").config.dimension == 24
     assert encoder("bigru", "mean+max").config.token_dimension == 12
+
+
+def gru_step(rnn: torch.nn.GRU, suffix: str, x: Tensor, h: Tensor) -> Tensor:
+    """One step of one row of a GRU that resets before the product, gate by gate."""
+    W, R = getattr(rnn, f"weight_ih_{suffix}").chunk(3), getattr(rnn, f"weight_hh_{suffix}").chunk(3)
+    b, c = getattr(rnn, f"bias_ih_{suffix}").chunk(3), getattr(rnn, f"bias_hh_{suffix}").chunk(3)
+    r, z = (torch.sigmoid(W[gate] @ x + b[gate] + R[gate] @ h + c[gate]) for gate in (0, 1))
+    n = torch.tanh(W[2] @ x + b[2] + R[2] @ (r * h) + c[2])
+    return (1 - z) * n + z * h
+
+
+def test_a_gru_that_resets_before_the_product_follows_its_equations_in_both_directions() -> None:
+    torch.manual_seed(2)
+    core = BiGRUResetBefore(3, 4, layers=2).double()
+    x = torch.randn(1, 5, 3, dtype=torch.float64)
+    outputs, final = core(x, torch.tensor([5]))
+
+    steps = list(x[0])
+    for layer in range(2):
+        sides = []
+        for suffix, order in ((f"l{layer}", steps), (f"l{layer}_reverse", steps[::-1])):
+            h, states = torch.zeros(4, dtype=torch.float64), []
+            for step in order:
+                h = gru_step(core.rnn, suffix, step, h)
+                states.append(h)
+            sides.append(states)
+        steps = [torch.cat(pair) for pair in zip(sides[0], sides[1][::-1], strict=True)]
+        last = torch.cat([sides[0][-1], sides[1][-1]])
+    assert (outputs[0] - torch.stack(steps)).abs().max() < 1e-12
+    assert (final[0] - last).abs().max() < 1e-12
+
+
+def test_the_two_places_of_a_reset_gate_give_different_encodings_and_share_parameter_names() -> None:
+    torch.manual_seed(3)
+    after, before = BiGRU(3, 4).double(), BiGRUResetBefore(3, 4).double()
+    before.load_state_dict(after.state_dict())
+    x, lengths = torch.randn(2, 6, 3, dtype=torch.float64), torch.tensor([6, 4])
+    assert (after(x, lengths)[1] - before(x, lengths)[1]).abs().max() > 1e-3
+
+
+def test_a_gru_that_resets_before_the_product_reads_exact_lengths() -> None:
+    together = encoder("bigru", "mean+max", linear_before_reset=False)
+    ids, lengths = padded([[1, 2, 3, 4, 5], [6, 7], [8]], steps=8, padding=9)
+    for row, length in enumerate(lengths.tolist()):
+        alone = together(ids[row : row + 1, :length], lengths[row : row + 1])
+        assert (together(ids, lengths)[row] - alone[0]).abs().max() < 1e-12
+
+
+def test_only_a_gru_can_reset_before_the_product() -> None:
+    with pytest.raises(ValueError, match="linear_before_reset false exists for bigru only, not for bilstm"):
+        EncoderConfig("bilstm", 5, 4, 3, linear_before_reset=False)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from birnn.cli.main import main
 from bundle.bundle import Bundle
+from tests.export.checkpoints.foreign_modules import TOKENS, Model
 from tests.export.small_encoders import MOLECULES, write_checkpoint
 
 
@@ -133,3 +135,39 @@ def test_a_place_that_cannot_be_written_is_named(checkpoint: Path, tmp_path: Pat
     (tmp_path / "models").write_text("a file")
     output = tmp_path / "models" / "small" / "1"
     assert "cannot write" in refused(export(checkpoint, "-o", output), output)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.save(Model(torch.nn.GRU, num_layers=2).state_dict(), tmp_path / "mine.pt")
+    (tmp_path / "vocab.json").write_text(json.dumps(TOKENS))
+    return tmp_path / "mine.pt"
+
+
+def test_a_file_of_weights_becomes_a_bundle_with_notes_of_what_was_taken(weights: Path, output: Path) -> None:
+    vocabulary = ["--tokenizer", weights.with_name("vocab.json"), "--split", "smiles"]
+    result = export(weights, "-o", output, "--pooling", "mean", "--max-length", 30, *vocabulary)
+    assert result.exit_code == 0, result.stderr
+    assert "encoder.rnn: bidirectional GRU, 2 layers, 5 -> 2 x 3" in result.stderr
+    assert "not used: head.bias, head.weight" in result.stderr
+    bundle = Bundle.load(output)
+    assert (bundle.manifest.architecture, bundle.manifest.layers, bundle.manifest.pooling) == ("bigru", 2, "mean")
+    assert bundle.tokenizer.tokenize(["CN", "C@"], 9).unknown.tolist() == [0, 1]
+    assert "weights from mine.pt: encoder.rnn" in (output / "README.md").read_text()
+
+
+def test_what_weights_do_not_say_is_asked_for_by_option(weights: Path, output: Path) -> None:
+    assert "add --pooling" in refused(export(weights, "-o", output), output)
+    assert "add --tokenizer FILE" in refused(export(weights, "-o", output, "--pooling", "max"), output)
+    vocabulary = ["--pooling", "max", "--tokenizer", weights.with_name("vocab.json")]
+    assert "add --split" in refused(export(weights, "-o", output, *vocabulary), output)
+    wrong = [*vocabulary, "--split", "smiles", "--prefix", "decoder"]
+    assert "no recurrence is at --prefix 'decoder'. Found: encoder.rnn" in refused(
+        export(weights, "-o", output, *wrong), output
+    )
+
+
+def test_options_for_weights_are_refused_where_they_say_nothing(checkpoint: Path, weights: Path, output: Path) -> None:
+    message = refused(export(checkpoint, "-o", output, "--pooling", "mean", "--first-id", "1"), output)
+    assert "--pooling, --first-id: for files of weights" in message
+    assert "give it with --tokenizer" in refused(export(weights, "-o", output, "--split", "smiles"), output)

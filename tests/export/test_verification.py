@@ -250,3 +250,19 @@ def test_the_reference_is_the_mean_of_the_encoder_s_own_outputs_in_float64() -> 
     assert found.tokens.dtype == np.float64
     assert np.abs(found.tokens[:4].mean(axis=0) - found.pooled[0]).max() < 1e-15
     assert next(encoder.parameters()).dtype == torch.float32
+
+
+def test_a_gru_that_resets_before_the_product_is_proven_against_its_own_equations(tmp_path: Path) -> None:
+    encoder = small_encoder(layers=2, linear_before_reset=False)
+    pooled, tokens = graphs_of(encoder, tmp_path)
+    assert verify(encoder, pooled, tokens).max_error_pooled < 1e-6
+
+    def reset_after_product(graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "linear_before_reset":
+                    attribute.i = 1
+
+    change(pooled, reset_after_product)
+    with pytest.raises(VerificationError, match=r"pooled\.onnx: disagrees"):
+        verify(encoder, pooled, tokens)

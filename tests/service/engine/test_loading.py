@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
 from bundle.ragged import RaggedBatch
-from service.engine.engine import Engine, EngineInfo, Output
+from service.engine.engine import Device, Engine, EngineInfo, Output
 from service.engine.gate import pass_gate
 from service.engine.loading import load_engine
 from service.engine.onnx_engine import OnnxEngine
@@ -113,3 +114,22 @@ def test_cuda_asked_for_where_there_is_none_is_an_error_and_auto_says_what_it_to
     with pytest.raises(StartupError, match="no CUDA in this onnxruntime"):
         load_engine(bundle, "cuda")
     assert load_engine(bundle).choice == "this onnxruntime has no CUDA"
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_a_gru_that_resets_before_the_product_is_served_on_a_cpu_only_and_says_so(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Device
+) -> None:
+    manifest = bundle.manifest.model_copy(update={"linear_before_reset": False})
+    resetting = Bundle(bundle.path, manifest, bundle.tokenizer, bundle.golden)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    message = r"smiles/1: its GRU resets before the product \(linear_before_reset = 0\)"
+    if device == "cuda":
+        with pytest.raises(StartupError, match=message):
+            load_engine(resetting, device)
+    else:
+        # The shipped graphs under it are ordinary ones, so they pass the gate.
+        proven = load_engine(resetting, device)
+        assert proven.engine.info.device == "cpu"
+        assert re.search(message, proven.choice)

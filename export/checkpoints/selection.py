@@ -1,0 +1,201 @@
+"""Which recurrence and which embedding of a checkpoint are meant; asks where that cannot be told."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from bundle.manifest import Nonlinearity, Pooling
+from export.checkpoints.keras_layers import find_keras_layers
+from export.checkpoints.recurrence import Array, Flawed, Found, Recurrence, joined
+from export.checkpoints.scratch_modules import find_scratch_modules
+from export.checkpoints.stored_weights import StoredWeights
+from export.checkpoints.torch_modules import find_torch_modules
+from export.training.checkpoint import CheckpointError
+
+NONE, ONE_HOT = "none", "one-hot"
+LISTED_TENSORS = 12
+
+Reset = Literal["after", "before"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the weights of an encoder do not say, or not always.
+
+    Attributes:
+        pooling: How one vector is made of a sequence; never shows in weights.
+        nonlinearity: Of a plain RNN.
+        reset: Whether a Keras GRU resets after or before the product; shows in its biases.
+        prefixes: Which recurrence; several are the layers of one stack, in this order.
+        embedding: Name of the embedding's tensor, `none` for float features, `one-hot` for tokens that are fed to the
+            recurrence as unit vectors; None for the only one there is.
+    """
+
+    pooling: Pooling | None = None
+    nonlinearity: Nonlinearity | None = None
+    reset: Reset | None = None
+    prefixes: tuple[str, ...] = ()
+    embedding: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What is to be exported.
+
+    Attributes:
+        recurrence: With everything known about it.
+        embedding: [vocabulary, input size]; None for float features.
+        embedding_name: Its name; `none` or `one-hot`.
+        unused: Names of all other tensors.
+    """
+
+    recurrence: Recurrence
+    embedding: Array | None
+    embedding_name: str
+    unused: tuple[str, ...]
+
+
+def select(stored: StoredWeights, choices: Choices) -> Selection:
+    """Find the recurrence and the embedding to export.
+
+    Raises CheckpointError where there is none, where something is wrong with it, or where a choice is missing or
+    contradicts the weights; the message lists what was found.
+    """
+    found = find_recurrences(stored)
+    recurrence = _complete(_choose(found, choices.prefixes, stored), choices, stored.source)
+    name, embedding = _choose_embedding(stored, found, recurrence, choices.embedding)
+    unused = stored.tensors.keys() - recurrence.tensors - {name}
+    for used in sorted(recurrence.tensors | ({name} & stored.tensors.keys())):
+        values = stored.tensors[used]
+        if not np.isfinite(values).all():
+            place = tuple(int(axis) for axis in np.argwhere(~np.isfinite(values))[0])
+            raise CheckpointError(
+                f"{stored.source}: {used} is not finite: {values[place]} at {list(place)}; export an earlier "
+                "checkpoint, or train again with a lower learning rate"
+            )
+    return Selection(recurrence, embedding, name, tuple(sorted(unused)))
+
+
+def find_recurrences(stored: StoredWeights) -> list[Found]:
+    """All recurrent weights of a file, whoever named them."""
+    tensors = stored.tensors
+    return [*find_torch_modules(tensors), *find_scratch_modules(tensors), *find_keras_layers(stored)]
+
+
+def _choose(found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeights) -> Recurrence:
+    if not found:
+        raise CheckpointError(f"{stored.source}: holds no recurrent weights that are known here; {_listed(stored)}")
+    if prefixes:
+        return joined([_at(found, prefix, stored.source) for prefix in prefixes])
+    usable = [one for one in found if isinstance(one, Recurrence)]
+    if not usable:
+        raise CheckpointError(f"{stored.source} cannot be exported: {_problems(found)}")
+    if len(usable) > 1 and not (all(one.chained for one in usable) and _fit(usable)):
+        raise CheckpointError(
+            f"{stored.source}: holds several recurrences; choose one with --prefix, or name several in the order in "
+            f"which they stand on each other. Found: {_places(found)}"
+        )
+    return joined(usable)
+
+
+def _fit(layers: Sequence[Recurrence]) -> bool:
+    return all(upper.input_size == 2 * lower.hidden_size for lower, upper in pairwise(layers))
+
+
+def _at(found: Sequence[Found], prefix: str, source: str) -> Recurrence:
+    wanted = prefix.rstrip("./")
+    matches = [one for one in found if wanted in (one.place, getattr(one, "name", None))]
+    if not matches:
+        matches = [one for one in found if one.place.startswith((f"{wanted}.", f"{wanted}/"))]
+    if len(matches) != 1:
+        problem = "several recurrences are" if matches else "no recurrence is"
+        raise CheckpointError(f"{source}: {problem} at --prefix {prefix!r}. Found: {_places(matches or found)}")
+    if isinstance(matches[0], Flawed):
+        raise CheckpointError(f"{source} cannot be exported: {_problems(matches)}")
+    return matches[0]
+
+
+def _complete(recurrence: Recurrence, choices: Choices, source: str) -> Recurrence:
+    """The recurrence with what its weights do not say, and nothing that contradicts them."""
+    if choices.nonlinearity is not None:
+        if recurrence.nonlinearity not in (None, choices.nonlinearity):
+            raise CheckpointError(f"{source}: --nonlinearity {choices.nonlinearity} does not fit {recurrence}")
+        recurrence = replace(recurrence, nonlinearity=choices.nonlinearity)
+    if recurrence.nonlinearity is None:
+        raise CheckpointError(
+            f"{source}: {recurrence}: the weights do not say whether it is a tanh or a relu RNN; add "
+            "--nonlinearity tanh or --nonlinearity relu"
+        )
+    if choices.reset is not None:
+        after = choices.reset == "after"
+        if recurrence.family != "gru" or recurrence.linear_before_reset not in (None, after):
+            raise CheckpointError(f"{source}: --reset {choices.reset} does not fit {recurrence}")
+        recurrence = replace(recurrence, linear_before_reset=after)
+    if recurrence.linear_before_reset is None:
+        raise CheckpointError(
+            f"{source}: {recurrence}: a GRU without biases, so the weights do not say whether it was trained with "
+            "reset_after=True or False; add --reset after or --reset before"
+        )
+    return recurrence
+
+
+def _choose_embedding(
+    stored: StoredWeights, found: Iterable[Found], recurrence: Recurrence, choice: str | None
+) -> tuple[str, Array | None]:
+    size = recurrence.input_size
+    if choice == NONE:
+        return NONE, None
+    if choice == ONE_HOT:
+        return ONE_HOT, np.eye(size, dtype=np.float32)
+    if choice is not None:
+        return _named_embedding(stored, choice, size)
+    recurrent = set().union(*(one.tensors for one in found if isinstance(one, Recurrence)))
+    fitting = [
+        name
+        for name, values in stored.tensors.items()
+        if values.ndim == 2 and values.shape[1] == size and name not in recurrent
+    ]
+    likely = [name for name in fitting if "emb" in name.lower()]
+    if len(likely) == 1:
+        return likely[0], stored.tensors[likely[0]]
+    if not fitting:
+        return NONE, None
+    listed = "; ".join(f"{name} {list(stored.tensors[name].shape)}" for name in likely or fitting)
+    raise CheckpointError(
+        f"{stored.source}: which tensor is the embedding, of width {size}? Add --embedding NAME; or --embedding none "
+        f"for float features, or one-hot for one-hot tokens. Found: {listed}"
+    )
+
+
+def _named_embedding(stored: StoredWeights, name: str, size: int) -> tuple[str, Array]:
+    if name not in stored.tensors:
+        raise CheckpointError(f"{stored.source}: holds no tensor {name!r} for --embedding; {_listed(stored)}")
+    values = stored.tensors[name]
+    if values.ndim != 2 or values.shape[1] != size:
+        raise CheckpointError(
+            f"{stored.source}: the embedding {name} has shape {list(values.shape)}, and the recurrence reads "
+            f"vectors of {size}: [vocabulary, {size}] expected"
+        )
+    return name, values
+
+
+def _places(found: Iterable[Found]) -> str:
+    return "; ".join(
+        str(one)
+        if isinstance(one, Recurrence)
+        else f"{one.place or 'the top level'} (cannot be exported: {one.problem})"
+        for one in found
+    )
+
+
+def _problems(found: Iterable[Found]) -> str:
+    return "; ".join(f"{one.place or 'the top level'} {one.problem}" for one in found if isinstance(one, Flawed))
+
+
+def _listed(stored: StoredWeights) -> str:
+    names = [f"{name} {list(values.shape)}" for name, values in stored.tensors.items()]
+    more = f" and {len(names) - LISTED_TENSORS} more" if len(names) > LISTED_TENSORS else ""
+    return f"found: {', '.join(names[:LISTED_TENSORS]) or 'no floating point tensor'}{more}"

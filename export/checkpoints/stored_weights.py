@@ -1,0 +1,163 @@
+"""Weights as they lie in a file: names and float32 arrays, whatever wrote them. Nothing is ever unpickled.
+
+| suffix | what | read by |
+|---|---|---|
+| .pt .pth .ckpt .bin | a state_dict of PyTorch, alone or inside dictionaries | torch.load with weights_only=True |
+| .safetensors | the same | safetensors |
+| .keras | a Keras 3 model: configuration and weights | zipfile, h5py |
+| .h5 .hdf5 | weights of Keras 3 (.weights.h5), weights or a whole model of Keras 2 | h5py |
+"""
+
+import io
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from export.training.checkpoint import CheckpointError
+
+TORCH = (".pt", ".pth", ".ckpt", ".bin")
+SAFETENSORS = (".safetensors",)
+KERAS = (".keras",)
+HDF5 = (".h5", ".hdf5")
+SUFFIXES = TORCH + SAFETENSORS + KERAS + HDF5
+
+KERAS_CONFIG, KERAS_WEIGHTS = "config.json", "model.weights.h5"
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """What a file holds.
+
+    Attributes:
+        source: Name of the file, for messages.
+        tensors: Every tensor of floating point numbers but those of an optimizer, as float32, by name. Names of nested
+            dictionaries are joined by dots, those of HDF5 groups by slashes.
+        keras_names: For groups of a Keras 3 file, the names that the user gave to the layers stored there.
+        keras_config: The configuration of a Keras model, where the file holds one.
+    """
+
+    source: str
+    tensors: Tensors
+    keras_names: Mapping[str, str] = field(default_factory=dict)
+    keras_config: Mapping[str, Any] | None = None
+
+
+def read_weights(path: Path) -> StoredWeights:
+    """Read a file of weights, by its suffix.
+
+    Raises CheckpointError for a file that is missing, cut off, of an unknown kind, or that would have to be unpickled.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    match path.suffix.lower():
+        case suffix if suffix in TORCH:
+            return StoredWeights(path.name, from_state_dict(_read_torch(path)))
+        case suffix if suffix in SAFETENSORS:
+            return StoredWeights(path.name, from_state_dict(_read_safetensors(path)))
+        case suffix if suffix in KERAS:
+            return _read_keras(path)
+        case suffix if suffix in HDF5:
+            return _read_hdf5(path, path.name, None)
+        case suffix:
+            raise CheckpointError(f"{path}: {suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}")
+
+
+def from_state_dict(content: Mapping[Any, Any]) -> dict[str, NDArray[np.float32]]:
+    """The floating point tensors of a state_dict, or of dictionaries that hold one."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32).numpy()
+        for name, tensor in _flattened(content, "")
+        if tensor.is_floating_point() and not _is_of_optimizer(name, ".")
+    }
+
+
+def _flattened(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    for key, value in content.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+
+
+def _is_of_optimizer(name: str, separator: str) -> bool:
+    return any(part.startswith("optimizer") for part in name.split(separator))
+
+
+def _read_torch(path: Path) -> Mapping[Any, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise CheckpointError(
+                f"{path}: holds pickled Python objects ({found[1]}), and unpickling runs whatever code they name; it "
+                "is never done here. Save the weights alone: torch.save(model.state_dict(), FILE)"
+            ) from error
+        raise _damaged(path, error) from error
+    except Exception as error:  # torch raises whatever it stumbles over in a damaged file
+        raise _damaged(path, error) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path}: holds a {type(content).__name__}, no dictionary of weights; "
+            "save one: torch.save(model.state_dict(), FILE)"
+        )
+    return content
+
+
+def _read_safetensors(path: Path) -> Mapping[Any, Any]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_keras(path: Path) -> StoredWeights:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read(KERAS_CONFIG))
+            weights = io.BytesIO(archive.read(KERAS_WEIGHTS))
+    except KeyError as error:
+        raise CheckpointError(f"{path}: is no Keras 3 model: {error.args[0]}") from error
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    return _read_hdf5(weights, path.name, config)
+
+
+def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | None) -> StoredWeights:
+    tensors: dict[str, NDArray[np.float32]] = {}
+    names: dict[str, str] = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Group):
+            if name.endswith("/vars") and "name" in item.attrs:
+                names[name.removesuffix("/vars")] = str(item.attrs["name"])
+        elif item.dtype.kind == "f" and not _is_of_optimizer(name, "/"):
+            tensors[name] = item[()].astype(np.float32)
+
+    try:
+        with h5py.File(file, "r") as opened:
+            # Links to other files are not followed.
+            opened.visititems(visit)
+            if config is None and "model_config" in opened.attrs:
+                config = json.loads(opened.attrs["model_config"])
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _damaged(Path(source), error) from error
+    return StoredWeights(source, tensors, names, config)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return CheckpointError(f"{path}: is damaged, cut off or of another kind than its name says ({reason})")

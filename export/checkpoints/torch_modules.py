@@ -1,0 +1,57 @@
+"""nn.GRU, nn.LSTM and nn.RNN in a state_dict, under any prefix.
+
+Names: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html#torch.nn.GRU (Variables).
+"""
+
+import re
+from collections import defaultdict
+
+from bundle.manifest import Nonlinearity
+from export.checkpoints.recurrence import Direction, Flawed, Found, Recurrence, family_of, stacked
+from export.checkpoints.stored_weights import Tensors
+
+PARAMETER = re.compile(r"(?:(?P<place>.*)\.)?(?P<parameter>(?:weight|bias)_(?:ih|hh|hr)_l(?P<layer>\d+)(?:_reverse)?)")
+
+
+def find_torch_modules(tensors: Tensors) -> list[Found]:
+    """Every recurrent module of torch.nn among `tensors`, whether it can be exported or not."""
+    modules: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in tensors:
+        if match := PARAMETER.fullmatch(name):
+            modules[match["place"] or ""][match["parameter"]] = name
+    return [_module(place, names, tensors) for place, names in modules.items()]
+
+
+def _module(place: str, names: dict[str, str], tensors: Tensors) -> Found:
+    layers = 1 + max(int(match["layer"]) for match in map(PARAMETER.fullmatch, names) if match)
+    if any("_hr_" in parameter for parameter in names):
+        return Flawed(place, "is an LSTM with proj_size, which ONNX does not know; train without")
+    if not any(parameter.endswith("_reverse") for parameter in names):
+        return Flawed(
+            place,
+            "runs in one direction only (no weight_ih_l0_reverse), and only bidirectional encoders are served; "
+            "train with bidirectional=True",
+        )
+    bias = any(parameter.startswith("bias") for parameter in names)
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if bias else ("weight_ih", "weight_hh")
+    sides = [[f"_l{layer}", f"_l{layer}_reverse"] for layer in range(layers)]
+    needed = [kind + suffix for suffixes in sides for suffix in suffixes for kind in kinds]
+    if missing := [parameter for parameter in needed if parameter not in names]:
+        return Flawed(place, f"lacks {', '.join(missing)}; has {', '.join(sorted(names))}")
+    try:
+        family = family_of(tensors[names["weight_hh_l0"]])
+        stack = stacked(
+            [
+                (
+                    Direction(*(tensors[names[kind + forward]] for kind in kinds)),
+                    Direction(*(tensors[names[kind + backward]] for kind in kinds)),
+                )
+                for forward, backward in sides
+            ],
+            family,
+        )
+    except ValueError as error:
+        return Flawed(place, str(error))
+    # Whether an nn.RNN is one of tanh or relu does not show in its weights.
+    nonlinearity: Nonlinearity | None = None if family == "rnn" else "tanh"
+    return Recurrence(place, family, stack, frozenset(names.values()), nonlinearity=nonlinearity)

@@ -1,0 +1,216 @@
+"""Every combination of recurrence, layers and biases, and how far the engines are from PyTorch float64 on it.
+
+`python -m tests.verification.combinations` (make verification-table) writes docs/verification.md.
+"""
+
+import copy
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bundle.bundle import Bundle
+from bundle.golden import Golden
+from bundle.manifest import Graphs, Manifest, Pooling, TokenizerEntry, Training, Verification, pooled_dimension
+from bundle.ragged import RaggedBatch
+from bundle.smiles import SmilesTokenizer
+from export.encoders import EncoderConfig, SequenceEncoder
+from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
+from export.verification import TOLERANCE
+from service.engine.engine import Engine, Output
+from service.engine.native_engine import NativeEngine
+from service.engine.onnx_engine import OnnxEngine
+
+TABLE = Path(__file__).parents[2] / "docs" / "verification.md"
+VOCABULARY, EMBEDDING, HIDDEN = 17, 12, 20
+LENGTHS = (1, 2, 31, 7, 3, 18, 1, 40)
+POOLINGS = get_args(Pooling)
+COLUMNS = (*POOLINGS, "tokens")
+ENGINES = ("onnxruntime", "native")
+
+CORES: dict[str, dict[str, Any]] = {
+    "RNN from scratch": {"architecture": "birnn-scratch"},
+    "RNN, tanh": {"architecture": "birnn"},
+    "RNN, relu": {"architecture": "birnn", "nonlinearity": "relu"},
+    "GRU": {"architecture": "bigru"},
+    "GRU, reset before the product": {"architecture": "bigru", "linear_before_reset": False},
+    "LSTM": {"architecture": "bilstm"},
+}
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One row of the table."""
+
+    core: str
+    layers: int
+    bias: bool
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """How the table names it."""
+        return self.core, str(self.layers), "yes" if self.bias else "no"
+
+
+COMBINATIONS = [Combination(*each) for each in product(CORES, (1, 2, 3), (True, False))]
+
+
+# Largest absolute errors by engine and column.
+Errors = dict[str, dict[str, float]]
+
+
+def errors(combination: Combination, engines: Sequence[str], folder: Path) -> Errors:
+    """How far engines are off, each sequence alone and all in one batch.
+
+    Args:
+        combination: What to build.
+        engines: Which of `ENGINES`.
+        folder: Where to put its graphs.
+    """
+    encoder = _encoder(combination)
+    random = np.random.default_rng(1)
+    batch = RaggedBatch.from_lists([random.integers(0, VOCABULARY, length, dtype=np.int32) for length in LENGTHS])
+    expected = _reference(encoder, batch)
+    found: Errors = {engine: {} for engine in engines}
+    for pooling in POOLINGS:
+        encoder.config = replace(encoder.config, pooling=pooling)
+        for engine, loaded in _engines(encoder, engines, folder / pooling):
+            found[engine][pooling] = _largest(loaded, Output.POOLED, batch, expected[pooling])
+            if pooling == POOLINGS[-1]:
+                found[engine]["tokens"] = _largest(loaded, Output.TOKENS, batch, expected["tokens"])
+    return found
+
+
+def _reference(encoder: SequenceEncoder, batch: RaggedBatch) -> dict[str, NDArray[np.float64]]:
+    """What PyTorch computes in float64, by column, each sequence alone and without padding."""
+    exact = copy.deepcopy(encoder).double()
+    rows: dict[str, list[NDArray[np.float64]]] = {column: [] for column in COLUMNS}
+    with torch.inference_mode():
+        for row in range(len(batch)):
+            lengths = torch.tensor([batch.lengths[row]])
+            outputs, final = exact.run(torch.from_numpy(batch.row(row)).long()[None], lengths)
+            rows["tokens"].append(outputs[0].numpy())
+            for pooling in POOLINGS:
+                exact.config = replace(exact.config, pooling=pooling)
+                rows[pooling].append(exact.pool(outputs, final, lengths).numpy())
+    return {column: np.concatenate(parts) for column, parts in rows.items()}
+
+
+def _largest(engine: Engine, output: Output, batch: RaggedBatch, expected: NDArray[np.float64]) -> float:
+    alone = [engine.run(batch.take(np.array([row])), output) for row in range(len(batch))]
+    both = (engine.run(batch, output), np.concatenate(alone))
+    return max(float(np.abs(values - expected).max()) for values in both)
+
+
+def _encoder(combination: Combination) -> SequenceEncoder:
+    torch.manual_seed(11)
+    config = EncoderConfig(
+        vocab_size=VOCABULARY,
+        embedding_size=EMBEDDING,
+        hidden_size=HIDDEN,
+        layers=combination.layers,
+        bias=combination.bias,
+        **CORES[combination.core],
+    )
+    encoder = SequenceEncoder(config).eval()
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            # Those of a fresh scratch RNN are zero, and would prove nothing.
+            if name.endswith("b_h"):
+                parameter.uniform_(-0.5, 0.5)
+    return encoder
+
+
+def _engines(encoder: SequenceEncoder, engines: Sequence[str], folder: Path) -> Iterator[tuple[str, Engine]]:
+    """The engines, loaded; what the service does around that, the golden gate included, has tests of its own."""
+    folder.mkdir(parents=True)
+    weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
+    write_graphs(encoder.config, weights, folder, "combination", 1)
+    golden = Golden(RaggedBatch.from_lists([[1]]), np.zeros((1, 1)), np.zeros((1, 1)))
+    bundle = Bundle(folder, _manifest(encoder.config), SmilesTokenizer(["C"]), golden)
+    for engine in engines:
+        yield engine, OnnxEngine(bundle, slots=1) if engine == "onnxruntime" else NativeEngine(bundle, slots=1)
+
+
+def _manifest(config: EncoderConfig) -> Manifest:
+    digests = dict.fromkeys((POOLED_FILE, TOKENS_FILE, "tokenizer.json", "golden.safetensors"), "0" * 64)
+    return Manifest(
+        name="combination",
+        version=1,
+        description="",
+        architecture=config.architecture,
+        nonlinearity=config.nonlinearity,
+        linear_before_reset=config.linear_before_reset,
+        vocab_size=config.vocab_size,
+        embedding_size=config.embedding_size,
+        hidden_size=config.hidden_size,
+        layers=config.layers,
+        bias=config.bias,
+        pooling=config.pooling,
+        dimension=pooled_dimension(config.pooling, config.hidden_size),
+        token_dimension=config.token_dimension,
+        dtype="float32",
+        opset=OPSET,
+        max_length=max(LENGTHS),
+        tokenizer=TokenizerEntry(kind="smiles"),
+        graphs=Graphs(),
+        tolerance=TOLERANCE,
+        verification=Verification(
+            max_error_pooled=0, max_error_tokens=0, cases=1, torch="", onnxruntime="", provider=""
+        ),
+        training=Training(data=[], recipe="", objective="", sequences=0, metrics={}),
+        files=digests,
+    )
+
+
+def rendered(table: dict[Combination, Errors]) -> str:
+    """The text of docs/verification.md."""
+    largest = max(error for found in table.values() for columns in found.values() for error in columns.values())
+    parts = [
+        "# Every combination against PyTorch in float64",
+        "Largest absolute difference between what the service's engines compute in float32 on a CPU and what PyTorch "
+        f"computes\nin float64, over {len(LENGTHS)} sequences of {min(LENGTHS)} to {max(LENGTHS)} tokens, all in one "
+        f"batch and each alone: {EMBEDDING} features a token, {HIDDEN} hidden "
+        "units\nin each direction, random weights; "
+        f"`tokens` are per-token encodings. The largest of all is {largest:.1e}. Tolerated is {TOLERANCE:g},\nhere and "
+        "in the gate that an encoder passes before it is served.",
+        "The RNN from scratch, and the GRU that resets before the product, are written out from their equations in "
+        "PyTorch.\n`make verification-table` measures this table anew; `make test` measures every entry and holds it "
+        "against the same\ntolerance.",
+    ]
+    for engine in next(iter(table.values())):
+        head = ("recurrence", "layers", "biases", *COLUMNS)
+        lines = [head, ("---",) * len(head)]
+        lines += [(*row.cells, *(f"{found[engine][column]:.1e}" for column in COLUMNS)) for row, found in table.items()]
+        parts += [f"## {engine}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def entries(text: str) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
+    """Engine and combination of each row of a written table, with its errors by column."""
+    engine = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            engine = line.removeprefix("## ")
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if engine and len(cells) == 3 + len(COLUMNS) and cells[1].isdecimal():
+            yield (engine, *cells[:3]), dict(zip(COLUMNS, map(float, cells[3:]), strict=True))
+
+
+def main() -> None:
+    """Measure everything and write the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = {each: errors(each, ENGINES, Path(folder, str(number))) for number, each in enumerate(COMBINATIONS)}
+    TABLE.write_text(rendered(table), encoding="utf-8")
+    sys.stdout.write(f"{TABLE} written\n")
+
+
+if __name__ == "__main__":
+    main()
