@@ -9,8 +9,9 @@ namespace birnn {
 
 namespace {
 
-// Tokens that are worked on together, unless one row alone has more: what bounds the memory of a run.
-constexpr int64_t TOKENS_TOGETHER = 4096;
+// Tokens that are worked on together, unless one row alone has more: what bounds the memory of a run. Fewer where input
+// products are computed rather than looked up, so that these stay in the cache of the core.
+constexpr int64_t TOKENS_TOGETHER = 4096, TOKENS_MULTIPLIED_TOGETHER = 512;
 constexpr int64_t LARGEST_SIZE = 1 << 16;
 constexpr int64_t LARGEST_VOCABULARY = 1 << 24;
 
@@ -156,12 +157,13 @@ void Encoder::run(const Batch& batch, Output output, int threads, float* out) {
     auto length = [&](int64_t row) { return batch.offsets[row + 1] - batch.offsets[row]; };
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
 
+    const int64_t together = table_ && layers_ == 1 ? TOKENS_TOGETHER : TOKENS_MULTIPLIED_TOGETHER;
     std::unique_ptr<Workspace> work = borrow();
     for (int64_t first = 0; first < batch.rows;) {
         int64_t next = first, tokens = 0;
         do {
             tokens += length(order[static_cast<size_t>(next++)]);
-        } while (next < batch.rows && tokens + length(order[static_cast<size_t>(next)]) <= TOKENS_TOGETHER);
+        } while (next < batch.rows && tokens + length(order[static_cast<size_t>(next)]) <= together);
         const Rows rows(batch, order.data() + first, next - first);
         if (bf16_) {
             run_rows<uint16_t>(batch, rows, output, threads, out, *work);
