@@ -1,7 +1,8 @@
 """The arena: memory that one front-end shares with the engine process, for requests and their results.
 
-A block holds a request, offsets int64 [n + 1] and then ids int32 [tokens], and afterwards, in the same place, its
-result, float32 [rows, width]. The front-end owns the blocks; the engine process reads and writes those it is told of.
+A block holds a request, offsets int64 [n + 1] and then ids int32 [tokens] or features float32 [tokens, F], and
+afterwards, in the same place, its result, float32 [rows, width]. The front-end owns the blocks; the engine process
+reads and writes those it is told of.
 
 The memory has no name: it is an anonymous file that goes from the one process to the other as a descriptor. So it ends
 with the processes, however they end; it is no part of /dev/shm, which containers keep small; and nobody else can open

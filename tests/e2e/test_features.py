@@ -16,11 +16,11 @@ from tests.e2e.server_process import ServerProcess, running
 from tests.export.checkpoints.test_features import F, H, exported, own_vectors, recurrence, sequences
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=[(), ("--frontends", "1")], ids=["one process", "front-end"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder: Path = tmp_path_factory.mktemp("features")
     exported(folder)
-    with running(folder / "models") as server:
+    with running(folder / "models", *request.param) as server:
         yield server
 
 

@@ -139,3 +139,14 @@ def test_neither_side_can_cut_the_memory_off(memory: int) -> None:
 def test_pieces_cover_every_row_once(rows: int, row_bytes: int, piece_bytes: int) -> None:
     covered = [row for piece in pieces(rows, row_bytes, piece_bytes) for row in range(rows)[piece]]
     assert covered == list(range(rows))
+
+
+def test_a_request_of_features_is_read_on_the_other_side_too(memory: int) -> None:
+    ours, theirs = Arena(memory), Arena(memory)
+    batch = RaggedBatch.from_features([np.full((length, 3), length + 0.5, dtype=np.float32) for length in (4, 1)])
+    start = Blocks(ours).take(batch, len(batch), 16)
+    found = theirs.read_batch(start, 2, 5, 3)
+    assert np.array_equal(found.values, batch.values)
+    assert found.lengths.tolist() == [4, 1]
+    with pytest.raises(ValueError, match="lies outside"):
+        theirs.read_batch(start, 2, 5, MIB)
