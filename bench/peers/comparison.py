@@ -1,5 +1,6 @@
 """Servers one after the other under the same loads."""
 
+import math
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.callers import infer_request, run_callers
-from bench.loads import Load, Sample
+from bench.loads import LOADS, Load, Sample
 from bench.machine import ForeignLoad, on_cores
 from bench.peers.bare import bare_runs
 from bench.peers.perf_analyzer import PerfAnalyzer
@@ -104,7 +105,7 @@ class Comparison:
         found = best_settings(self.records.all()).get(server.name)
         if not found:
             raise click.ClickException(f"no settings were searched for {server.name}; run the search first")
-        return found.get(load.name) or found["lone" if load.in_flight == 1 and "lone" in found else next(iter(found))]
+        return found[nearest(load, [known for name, known in LOADS.items() if name in found]).name]
 
     def _measure(
         self,
@@ -204,6 +205,14 @@ class Comparison:
         sample = bare_runs(encoder, self.sequences[:1000], 3 * self.window)
         click.echo(f"round {number}: {BARE}: {describe(sample)}", err=True)
         self.records.add(Record("round", number, BARE, Load("lone", 1, 1), "in process", {}, sample))
+
+
+def nearest(load: Load, known: Sequence[Load]) -> Load:
+    """Of known loads the one most like `load`: the size of a call counts first, then how many are in flight."""
+    return min(
+        known,
+        key=lambda other: (abs(math.log(other.batch / load.batch)), abs(math.log(other.in_flight / load.in_flight))),
+    )
 
 
 def describe(sample: Sample) -> str:

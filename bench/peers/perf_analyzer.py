@@ -82,7 +82,8 @@ class PerfAnalyzer:
             model: Name of the model.
             address: Where the server listens.
             sequences: Dealt to the callers in turn; at least `load.batch` for each.
-            window: Seconds of one of the three windows; calls of the first third of a window do not count.
+            window: Seconds of one of the three windows; calls of the first third of a window do not count. Twice and
+                four times as long where that is too short.
             prefix: Put before the command, to choose cores.
             scratch: Folder for input and output files.
 
@@ -93,12 +94,18 @@ class PerfAnalyzer:
         data = [scratch / f"data-{number}.json" for number in range(load.in_flight)]
         for number, path in enumerate(data):
             write_input(path, sequences[number :: load.in_flight])
-        if self._run_all(load, model, address, data, window, prefix):
-            # A caller that got no answer within a whole window ends with an error.
-            window *= 2
-            if error := self._run_all(load, model, address, data, window, prefix):
-                raise click.ClickException(f"perf_analyzer failed under {load}: {error}")
-        return pool([read_profile(_export(path)) for path in data], load.batch, window / 3)
+        error: str | None = None
+        # A caller that gets no answer within a whole window ends with an error, and many callers take a while to start:
+        # longer windows help against both.
+        for longer in (1, 2, 4):
+            error = self._run_all(load, model, address, data, longer * window, prefix)
+            if error is None:
+                try:
+                    callers = [read_profile(_export(path)) for path in data]
+                    return pool(callers, load.batch, warmup=longer * window / 3, least=longer * window)
+                except click.ClickException as problem:
+                    error = problem.message
+        raise click.ClickException(f"perf_analyzer failed under {load}: {error}")
 
     def _run_all(
         self, load: Load, model: str, address: str, data: Sequence[Path], window: float, prefix: Sequence[str]
@@ -150,21 +157,23 @@ def read_profile(path: Path) -> NDArray[np.float64]:
     return np.array(calls, dtype=np.float64) / 1e9
 
 
-def pool(callers: Sequence[NDArray[np.float64]], batch: int, warmup: float) -> Sample:
+def pool(callers: Sequence[NDArray[np.float64]], batch: int, *, warmup: float, least: float = 0.0) -> Sample:
     """Put the calls [n, 2] of every caller together, over the time in which all of them ran.
 
     Args:
         callers: Calls (sent, answered) of each.
         batch: Sequences a call.
         warmup: Seconds from the start of the last caller that do not count.
+        least: Fewer seconds than this are no measurement.
 
     Raises:
-        click.ClickException: There was no such time, or no call lies within it.
+        click.ClickException: That time was too short, or no call lies within it.
     """
     begin = max(calls[:, 0].min() for calls in callers) + warmup
     end = min(calls[:, 1].max() for calls in callers)
-    if end <= begin:
-        raise click.ClickException("the callers did not run at the same time; measure longer windows")
+    if end <= begin + least:
+        together = max(0.0, float(end - begin))
+        raise click.ClickException(f"all callers ran together for {together:.1f} s only; measure longer windows")
     try:
         return Sample.of(np.concatenate(list(callers)), batch, float(begin), float(end))
     except ValueError as error:

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
+from bench.loads import LOADS as LOADS_BY_NAME
 from bench.loads import Load
-from bench.peers.comparison import BARE, Comparison, own_shares
+from bench.peers.comparison import BARE, Comparison, nearest, own_shares
 from bench.peers.ours import Ours
 from bench.peers.records import Records
 from bench.peers.server import Command, Settings, free_port, running
@@ -19,7 +20,8 @@ from bundle.bundle import Bundle
 from tests.e2e.molecules import chains
 from tests.e2e.server_process import MODELS
 
-LOADS = [Load("few", 2, 2), Load("lone", 1, 1)]
+# Named as loads for which settings are searched.
+LOADS = [Load("bulk", 2, 2), Load("lone", 1, 1)]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,15 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_load_that_was_not_searched_takes_the_settings_of_the_nearest_one() -> None:
+    known = list(LOADS_BY_NAME.values())
+    assert nearest(Load("sweep", 1, 1), known).name == "lone"
+    assert nearest(Load("sweep", 1, 2), known).name == "lone"
+    assert nearest(Load("sweep", 1, 16), known).name == "many"
+    assert nearest(Load("sweep", 1, 128), known).name == "many"
+    assert nearest(Load("sweep", 16, 1), known).name == "bulk"
 
 
 def test_shares_follow_from_what_rose_between_two_looks_at_the_metrics() -> None:

@@ -46,13 +46,13 @@ def test_every_caller_is_a_program_with_sequences_of_its_own(tmp_path: Path) -> 
     assert sample.p50 == pytest.approx(0.05, rel=1e-4)
 
 
-def test_a_caller_without_an_answer_in_a_window_gets_longer_ones_once(tmp_path: Path) -> None:
+def test_a_caller_without_an_answer_in_a_window_gets_longer_ones(tmp_path: Path) -> None:
     analyzer, log = stand_in(tmp_path, shortest=600)
     analyzer.run(Load("", 1, 1), "m", "host:1", ["C"], window=0.3, prefix=[], scratch=tmp_path / "scratch")
     assert [json.loads(line)[0] for line in log.read_text().splitlines()] == ["300", "600"]
 
 
-def test_a_program_that_fails_twice_fails_the_measurement_with_its_last_line(tmp_path: Path) -> None:
+def test_a_program_that_fails_whatever_the_window_fails_the_measurement_with_its_last_line(tmp_path: Path) -> None:
     analyzer, _ = stand_in(tmp_path, shortest=10_000)
     with pytest.raises(click.ClickException, match="larger time window"):
         analyzer.run(Load("", 1, 1), "m", "host:1", ["C"], window=0.3, prefix=[], scratch=tmp_path / "scratch")
@@ -88,6 +88,13 @@ def test_only_the_time_in_which_all_callers_ran_counts() -> None:
     assert sample.calls == 3
 
 
+def test_a_time_together_that_is_too_short_is_no_measurement() -> None:
+    callers = [np.array([[0.0, 1.0]]), np.array([[0.5, 1.0]])]
+    assert pool(callers, 1, warmup=0.0, least=0.4).seconds == pytest.approx(0.5)
+    with pytest.raises(click.ClickException, match=r"ran together for 0\.5 s only"):
+        pool(callers, 1, warmup=0.0, least=0.6)
+
+
 def test_callers_that_never_ran_together_are_no_measurement() -> None:
-    with pytest.raises(click.ClickException, match="did not run at the same time"):
+    with pytest.raises(click.ClickException, match=r"ran together for 0\.0 s only"):
         pool([np.array([[0.0, 1.0]]), np.array([[2.0, 3.0]])], 1, warmup=0.0)
