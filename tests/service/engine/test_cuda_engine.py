@@ -44,9 +44,13 @@ def on_cpu(bundle: Bundle, precision: str = "fp32", **more: int) -> CudaEngine:
     return CudaEngine(bundle, precision=precision, provider=CPU, allocate=ordinary, **more)  # type: ignore[arg-type]
 
 
-def allowing_half(bundle: Bundle) -> Bundle:
-    manifest = bundle.manifest.model_copy(update={"reduced_precision": HALF})
+def allowing(bundle: Bundle, reduced: ReducedPrecision | None) -> Bundle:
+    manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced})
     return Bundle(bundle.path, manifest, bundle.tokenizer, bundle.golden)
+
+
+def allowing_half(bundle: Bundle) -> Bundle:
+    return allowing(bundle, HALF)
 
 
 def varied(count: int, vocabulary: int, longest: int, most: int, seed: int = 0) -> list[RaggedBatch]:
@@ -60,7 +64,8 @@ def varied(count: int, vocabulary: int, longest: int, most: int, seed: int = 0) 
 
 @pytest.fixture(scope="module")
 def smiles() -> Bundle:
-    return Bundle.load(MODELS / "smiles" / "1")
+    """A shipped encoder, which allows no half precision here."""
+    return allowing(Bundle.load(MODELS / "smiles" / "1"), None)
 
 
 @pytest.fixture(scope="module", params=["final", "mean+max"])
@@ -224,9 +229,7 @@ def test_half_precision_that_is_not_allowed_is_refused_and_one_that_fails_the_ga
     with pytest.raises(StartupError, match="does not allow float16"):
         loading.load_engine(smiles, "cuda", precision="fp16")
     strict = ReducedPrecision(tolerance=1e-5, min_cosine=0.9999)
-    manifest = smiles.manifest.model_copy(update={"reduced_precision": strict})
-    bundle = Bundle(smiles.path, manifest, smiles.tokenizer, smiles.golden)
-    proven = loading.load_engine(bundle, "cuda", precision="auto")
+    proven = loading.load_engine(allowing(smiles, strict), "cuda", precision="auto")
     assert proven.engine.info.precision == "float32"
     assert "disagree with the golden ones" in proven.choice
 
