@@ -148,7 +148,7 @@ class Client:
         Returns:
             For each sequence float32 [length, token_dimension], forward and backward outputs concatenated; for a
             single sequence the array alone. With `on_error="empty"` a failed sequence has no rows. The arrays are
-            read-only views of the replies: copy one to write to it.
+            read-only views of the replies (copies with `half`): copy one to write to it.
         """
         answer = self._assemble("tokens", sequences, encoder, version, timeout, truncate)
         if on_error == "raise":

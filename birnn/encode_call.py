@@ -34,7 +34,7 @@ class Chunk(Reply):
     """The parsed reply to one request; indices count from its own first sequence.
 
     Attributes:
-        matrix: float32 [n, dimension], or [tokens, token_dimension]; a read-only view of the reply.
+        matrix: float32 [n, dimension], or [tokens, token_dimension]; a read-only view of the reply, a copy with `half`.
     """
 
     matrix: NDArray[np.float32]

@@ -100,6 +100,8 @@ class Kernel:
             raise ValueError(f"the native kernels cannot run this encoder: {error.value.decode()}")
         self._handle = handle
         self._destroy = weakref.finalize(self, self._library.birnn_destroy, handle)
+        # A run that hangs may outlive the interpreter, and the process gives the memory back in any case.
+        self._destroy.atexit = False
 
     @property
     def bytes(self) -> int:

@@ -13,7 +13,7 @@ from service.batcher.profile_cache import ProfileCache, default_folder
 from service.catalog import Encoders
 from service.engine.engine import Engine, EngineInfo, Output
 from service.engine.loading import load_engine
-from service.errors import StartupError
+from service.errors import EngineError, StartupError
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -77,7 +77,7 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
         label = f"{path.parent.name}/{path.name}"
         try:
             encoder = _load(path, settings)
-        except (BundleError, StartupError) as error:
+        except (BundleError, StartupError, EngineError) as error:
             logger.error("encoder %s is not served: %s", label, error)
             version = int(path.name) if path.name.isdecimal() else 0
             broken[path.parent.name, version] = str(error)

@@ -11,6 +11,7 @@ from service.batcher.batcher import Batcher
 from service.catalog import Encoders
 from service.encoders import ServedEncoder
 from service.engine.engine import Output
+from service.engine.gate import limits_of
 from service.errors import OverloadedError, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class HealthMonitor:
             logger.error("encoder %s failed its health probe: %r", encoder.bundle.label, error)
             return False
         error_size = float(np.abs(computed.values[0] - golden.pooled[shortest]).max())
-        if not error_size <= encoder.manifest.tolerance:
+        if not error_size <= limits_of(encoder.bundle, encoder.engine).tolerance:
             logger.error("encoder %s gives wrong numbers: off by %g", encoder.bundle.label, error_size)
             return False
         return True

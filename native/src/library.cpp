@@ -26,7 +26,9 @@ bool runs_here(const Kernels& kernels) {
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (!std::strcmp(kernels.name, "avx2")) return avx2;
     if (!std::strcmp(kernels.name, "avx512")) return avx512;
+#if defined(BIRNN_HAVE_AVX512BF16)  // else the compiler may not know the name
     if (!std::strcmp(kernels.name, "avx512bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
+#endif
 #endif
     return !std::strcmp(kernels.name, "portable");
 }
@@ -116,7 +118,7 @@ BIRNN_PUBLIC void birnn_destroy(birnn::Encoder* encoder) { delete encoder; }
 BIRNN_PUBLIC int64_t birnn_bytes(const birnn::Encoder* encoder) { return static_cast<int64_t>(encoder->bytes()); }
 
 // Encodes a batch of `rows` sequences and so many `tokens` in all, see birnn::Encoder::run; `out_size` is the room in `out`, in
-// floats. False and the reason in `error` where that is not possible; then nothing was written.
+// floats. False and the reason in `error` where that is not possible; then `out` is undefined.
 BIRNN_PUBLIC int32_t birnn_run(birnn::Encoder* encoder, const int32_t* ids, const float* features, int64_t tokens,
                                const int64_t* offsets, int64_t rows, int32_t output, int32_t threads, float* out, int64_t out_size, char* error,
                                size_t error_size) {

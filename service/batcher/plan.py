@@ -218,7 +218,7 @@ def _span(seconds: list[float], slots: int) -> float:
 
 def _deal(lengths: NDArray[np.int64], order: NDArray[np.intp], cost: CostModel, max_rows: int, slots: int) -> Plan:
     """Packed rows: deal them out by length, so that every slot gets about as many tokens."""
-    now = order if len(order) <= slots * max_rows else np.sort(order)[: slots * max_rows]
+    now = order if len(order) <= slots * max_rows else order[order < slots * max_rows]
     batches = [now[slot::slots] for slot in range(min(slots, len(now)))]
     rounds = len(lengths) / len(now)
     return Plan(batches, rounds * max(cost.batch_seconds(lengths[batch]) for batch in batches))

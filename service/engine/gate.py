@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bundle.bundle import Bundle
 from service.engine.engine import Engine, Output
-from service.errors import StartupError
+from service.errors import EngineError, StartupError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,25 @@ def pass_gate(bundle: Bundle, engine: Engine) -> GateReport:
     """Compare `engine` with the golden encodings of `bundle`: all in one batch, and each alone on all slots of a run.
 
     Raises:
-        StartupError: An encoding is further off than the manifest allows at the engine's precision, or not a number;
-            says which.
+        StartupError: The engine fails, or an encoding is further off than the manifest allows at the engine's
+            precision, or not a number; says which.
     """
-    limits = _limits(bundle, engine)
+    limits = limits_of(bundle, engine)
     golden = bundle.golden
     expected = {Output.POOLED: golden.pooled, Output.TOKENS: golden.tokens}
     errors: dict[Output, float] = {}
     cosines: list[float] = []
     for output, reference in expected.items():
-        batched = engine.run(golden.batch, output)
-        alone = np.concatenate(
-            [
-                engine.run(golden.batch.take(np.array([row])), output, engine.info.run_slots)
-                for row in range(len(golden.batch))
-            ]
-        )
+        try:
+            batched = engine.run(golden.batch, output)
+            alone = np.concatenate(
+                [
+                    engine.run(golden.batch.take(np.array([row])), output, engine.info.run_slots)
+                    for row in range(len(golden.batch))
+                ]
+            )
+        except EngineError as error:
+            raise StartupError(f"{bundle.label}: {error}") from error
         errors[output] = max(
             _compare(bundle, limits, f"{output.value} encodings, batched", batched, reference),
             _compare(bundle, limits, f"{output.value} encodings, one by one", alone, reference),
@@ -51,27 +54,31 @@ def pass_gate(bundle: Bundle, engine: Engine) -> GateReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limits:
+class Limits:
     """Largest absolute error and least cosine."""
 
     tolerance: float
     min_cosine: float
 
 
-def _limits(bundle: Bundle, engine: Engine) -> _Limits:
-    """How far the engine may be off."""
+def limits_of(bundle: Bundle, engine: Engine) -> Limits:
+    """How far the engine may be off at its precision.
+
+    Raises:
+        StartupError: The manifest does not allow the precision.
+    """
     precision = engine.info.precision
     if precision == "float32":
         # Within the tolerance of float32 every cosine is good, but for vectors that are nearly zero.
-        return _Limits(bundle.manifest.tolerance, -1.0)
+        return Limits(bundle.manifest.tolerance, -1.0)
     reduced = bundle.manifest.reduced_precision
     if reduced is None:
         raise StartupError(f"{bundle.label}: its manifest does not allow {precision}; serve it with --precision fp32")
-    return _Limits(reduced.tolerance, reduced.min_cosine)
+    return Limits(reduced.tolerance, reduced.min_cosine)
 
 
 def _compare(
-    bundle: Bundle, limits: _Limits, what: str, found: NDArray[np.float32], expected: NDArray[np.float64]
+    bundle: Bundle, limits: Limits, what: str, found: NDArray[np.float32], expected: NDArray[np.float64]
 ) -> float:
     if found.shape != expected.shape:
         raise StartupError(f"{bundle.label}: {what} have shape {found.shape}, {expected.shape} expected")
@@ -89,7 +96,7 @@ def _compare(
 
 
 def _least_cosine(
-    bundle: Bundle, limits: _Limits, output: Output, found: NDArray[np.float32], expected: NDArray[np.float64]
+    bundle: Bundle, limits: Limits, output: Output, found: NDArray[np.float32], expected: NDArray[np.float64]
 ) -> float:
     """Least cosine of a row of `found` to the same of `expected`; a reference of zeros has none and does not count."""
     values = found.astype(np.float64)

@@ -13,7 +13,7 @@ from service.engine.engine import Device, Engine, EngineName, Precision
 from service.engine.gate import GateReport, pass_gate
 from service.engine.onnx_engine import OnnxEngine
 from service.engine.onnx_session import CPU, CUDA, missing_cuda_hint
-from service.errors import StartupError
+from service.errors import EngineError, StartupError
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     except ImportError as error:
         raise StartupError(f"{bundle.label}: the native engine is not installed: {error}") from error
     if choice.engine == "auto" and choice.precision != "bf16" and not is_fast():
-        raise StartupError("the native engine knows no vector instructions of this processor")
+        raise StartupError("the native engine has no AVX2 or AVX-512 kernels here")
     if choice.precision == "bf16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
         try:
             engine = NativeEngine(bundle, precision="bf16", slots=choice.slots)
@@ -139,7 +139,10 @@ def _cuda(bundle: Bundle, precision: Literal["fp32", "fp16"], choice: _Choice, w
     engine = CudaEngine(bundle, precision=precision, slots=choice.slots, gpu_memory_mib=choice.gpu_memory_mib)
     report = pass_gate(bundle, engine)
     _refuse_strays(bundle, engine.placement(), CUDA)
-    warm, shapes = engine.warm_up(WARM_UP_SECONDS)
+    try:
+        warm, shapes = engine.warm_up(WARM_UP_SECONDS)
+    except EngineError as error:
+        raise StartupError(f"{bundle.label}: {error}") from error
     logger.info("encoder %s: %d of %d shapes of batches were run to warm up", bundle.label, warm, shapes)
     return Proven(engine, report, why)
 

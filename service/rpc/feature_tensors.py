@@ -39,7 +39,11 @@ def read_feature_tensors(request: pb.ModelInferRequest) -> RaggedBatch:
         raise InvalidRequestError(
             f"input {LENGTHS!r} adds up to {lengths.sum()} steps, and {FEATURES!r} holds {features.shape[0]}"
         )
-    return RaggedBatch(values.astype(np.float32, copy=False).reshape(tuple(features.shape)), offsets_of(lengths))
+    try:
+        matrix = values.astype(np.float32, copy=False).reshape(tuple(features.shape))
+    except ValueError as error:  # of no elements, but an axis beyond all memory
+        raise _wrong(features, "FP32 of shape [steps of all sequences, F]") from error
+    return RaggedBatch(matrix, offsets_of(lengths))
 
 
 def _values(

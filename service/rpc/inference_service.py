@@ -26,7 +26,7 @@ from service.rpc.status import CallRecord, deadline_of, fail
 from service.settings import Settings
 
 INPUT, OUTPUT = "text", "embedding"
-PLATFORM = "birnn_onnxruntime"
+PLATFORM = "birnn"
 LISTED_ERRORS = 3
 TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
 

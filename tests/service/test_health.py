@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,15 @@ async def test_an_engine_that_no_longer_works_turns_health_off_and_one_that_reco
         engine.mood = "well"
         engine.woken.set()
         assert await turns.get() is True
+
+
+async def test_half_precision_is_held_to_its_own_tolerance(bundle: Bundle, engine: Moody) -> None:
+    engine.info = replace(engine.info, precision="bfloat16")
+    async with watched(bundle, engine) as turns:
+        engine.mood = "lying"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10 * INTERVAL):
+                await turns.get()
 
 
 async def test_a_working_engine_stays_healthy_through_many_probes(bundle: Bundle, engine: Moody) -> None:
