@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from bundle.ragged import RaggedBatch
 from service.batcher.lane import Lane, Waiting
+from service.batcher.loop_share import LoopShare
 from service.batcher.scheduler import Scheduler
 from service.batcher.slots import Slots
 from service.batcher.work import Computed, InFlight, Values, Work
+from service.engine.cores import available_cores
 from service.engine.engine import Output
 from service.errors import DeadlineError, EngineError, ServiceError, UnavailableError
 from service.metrics import Metrics
@@ -41,6 +43,8 @@ class Batcher:
         metrics: Metrics,
         *,
         max_backlog_seconds: float = 30.0,
+        cores: int | None = None,
+        loop_share: LoopShare | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Serve `lanes` on one device.
@@ -50,10 +54,15 @@ class Batcher:
             slots: Batches that run at the same time.
             metrics: Where to count.
             max_backlog_seconds: Predicted seconds of work that may wait; more is refused.
+            cores: Processor cores that slots and event loop share; those of this process by default.
+            loop_share: How much of a core the event loop needs.
             clock: Seconds since some point in time; deadlines are on it.
         """
         self._scheduler = Scheduler(lanes, slots, max_backlog_seconds)
         self._idle = slots
+        self._loop_share = loop_share or LoopShare()
+        on_cores = all(lane.engine.info.parallel_slots for lane in lanes)
+        self._shares_cores = on_cores and slots > 1 and slots >= (cores or available_cores())
         self._dispatch_is_due = False
         self._metrics = metrics
         self._clock = clock
@@ -62,7 +71,7 @@ class Batcher:
         # What the scheduler knows by number: rows of a work.
         self._submissions: dict[int, Part] = {}
         self._numbers = itertools.count()
-        self._slots = Slots(slots)
+        self._slots = Slots(slots, yielding=on_cores)
         self._closed = False
         self._show_queue()
 
@@ -160,7 +169,8 @@ class Batcher:
         self._dispatch_is_due = False
         if self._closed:
             return
-        for selection in self._scheduler.fill(self._idle, self._clock()):
+        idle = self._idle - (self._shares_cores and self._loop_share.has_a_core)
+        for selection in self._scheduler.fill(idle, self._clock()):
             for number in selection.late:
                 work, _ = self._submissions[number]
                 work.fail(DeadlineError("the deadline passed, or would before the computation ends"))
@@ -190,7 +200,7 @@ class Batcher:
         batch = RaggedBatch.concatenate(
             [work.batch if len(rows) == len(work.batch) else work.batch.take(rows) for work, rows in parts]
         )
-        done = partial(self._finish, lane, batch, parts, slots, started)
+        done = partial(self._finish, lane, batch, parts, slots, started, self._loop_share.mark())
         self._slots.run(partial(lane.engine.run, batch, lane.output, slots), done)
 
     def _finish(
@@ -200,11 +210,13 @@ class Batcher:
         parts: list[Part],
         slots: int,
         started: float,
+        mark: float,
         result: Values | Exception,
     ) -> None:
         """A batch has ended, well or not."""
         self._idle += slots
         seconds = self._clock() - started
+        self._loop_share.note(mark, seconds)
         try:
             if isinstance(result, Exception):
                 raise result

@@ -1,6 +1,8 @@
 """Slots: the threads on which engines run."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,9 @@ CLOSE_SECONDS = 5.0
 Done = Callable[[Values | Exception], None]
 Job = tuple[Callable[[], Values], Done]
 
+# A third of the event loop's weight where both want the same core.
+NICENESS = 5
+
 
 class Slots:
     """Worker threads that run one job each and report to the event loop.
@@ -22,8 +27,15 @@ class Slots:
     jobs take a millisecond, that was a tenth of the event loop's time.
     """
 
-    def __init__(self, count: int) -> None:
-        """Start `count` threads; they end with `close`, or with the process."""
+    def __init__(self, count: int, *, yielding: bool = False) -> None:
+        """Start threads; they end with `close`, or with the process.
+
+        Args:
+            count: How many.
+            yielding: Let other threads go first where all cores are busy (Linux). For jobs that compute: the event
+                loop feeds them and sends what they have done, and takes little of a core's time for it.
+        """
+        self._yielding = yielding and sys.platform == "linux"
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
@@ -49,6 +61,9 @@ class Slots:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
+        if self._yielding:
+            # On Linux it is the thread's own, elsewhere that of the process.
+            os.nice(NICENESS)
         while (item := self._jobs.get()) is not None:
             job, done = item
             result: Values | Exception

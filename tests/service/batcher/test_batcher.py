@@ -15,6 +15,7 @@ from bundle.ragged import RaggedBatch
 from service.batcher.batcher import Batcher
 from service.batcher.cost import CostModel
 from service.batcher.lane import Lane
+from service.batcher.loop_share import LoopShare
 from service.engine.engine import EngineInfo, Output
 from service.errors import DeadlineError, EngineError, OverloadedError, UnavailableError
 from service.metrics import Metrics
@@ -98,6 +99,22 @@ async def test_requests_that_come_in_one_iteration_of_the_loop_run_together() ->
     results = await asyncio.gather(*(batcher.encode(lane, batch_of([number])) for number in range(5)))
     assert [result.values.tolist() for result in results] == [[[number, 1]] for number in range(5)]
     assert engine.batches == [[[number] for number in range(5)]]
+    batcher.close()
+
+
+@pytest.mark.parametrize(("busy", "cores", "sizes"), [(0.9, 2, [6]), (0.9, 3, [3, 3]), (0.1, 2, [3, 3])])
+async def test_a_busy_event_loop_keeps_a_core_where_there_is_none_to_spare(
+    busy: float, cores: int, sizes: list[int]
+) -> None:
+    share = LoopShare(clock=lambda: busy)
+    for _ in range(200):
+        share.note(0.0, 1.0)
+    engine = SumEngine()
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 2, Metrics(), cores=cores, loop_share=share)
+    result = await batcher.encode(lane, batch_of(*([number] for number in range(6))))
+    assert [value for value, _ in result.values.tolist()] == list(range(6))
+    assert sorted(map(len, engine.batches)) == sizes
     batcher.close()
 
 
