@@ -1,6 +1,7 @@
 """The server's life: load and prove the encoders, take calls, drain."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -75,6 +76,9 @@ class Server:
                 port = await front.listen()
                 await front.set_healthy(self._healthy)
                 self._front = front
+                # What is loaded stays: collections that walk all of it keep calls waiting for nothing.
+                gc.collect()
+                gc.freeze()
                 self._announce(encoders, port, http.port)
                 await self._stop.wait()
                 await front.drain()

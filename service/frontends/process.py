@@ -4,6 +4,7 @@ Usage: python -m service.frontends.process NUMBER SOCKET MEMORY, the last two be
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -77,6 +78,9 @@ class FrontEndProcess:
             await self._close(link)
             return 1
         await rpc.set_healthy(self._healthy)
+        # As in the engine process: what is loaded stays.
+        gc.collect()
+        gc.freeze()
         link.send(Listening())
         tasks = [asyncio.create_task(self._report(link, metrics)), asyncio.create_task(self._follow_health(rpc))]
         await self._stop.wait()
