@@ -201,10 +201,10 @@ class EncoderPool:
         metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
             self._metrics.sequence_errors.labels(encoder.manifest.name, error.code.name).inc()
-        if unknown := int(tokenized.unknown.sum()):
-            metrics.unknown_tokens.inc(unknown)
-        if truncated := int(np.count_nonzero(tokenized.truncated)):
-            metrics.truncated_sequences.inc(truncated)
+        if tokenized.unknown.any():
+            metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
+        if tokenized.truncated.any():
+            metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))
 
 
 def _assemble(
@@ -217,7 +217,7 @@ def _assemble(
     if output is Output.POOLED and tokenized.errors:
         values = np.full((count, computed.values.shape[1]), np.nan, dtype=np.float32)
         values[tokenized.rows] = computed.values
-    noted = np.flatnonzero(tokenized.unknown + tokenized.truncated)
+    (noted,) = (tokenized.unknown + tokenized.truncated).nonzero()
     notices = [
         Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
         for item in noted.tolist()

@@ -108,29 +108,41 @@ class Lane:
         largest stretch: Bender, Chakrabarti and Muthukrishnan, "Flow and stretch metrics for scheduling continuous job
         streams", SODA 1998.) A request with a deadline is not let behind so far that it would miss it.
         """
-        max_rows = self.engine.info.max_rows
-        rows = np.arange(len(lengths))
-        done = np.cumsum(self.cost.shares(lengths, max_rows))
-        first = rows // max_rows * max_rows
-        before = np.where(first, done[first - 1], 0.0)
-        block = done[np.minimum(first + max_rows, len(rows)) - 1] - before
         # Besides the rest of the request there is the batch under way when its turn comes.
-        rest = done[-1] - before + self.cost.seconds(max_rows, int(lengths.max()))
-        latest = deadline - PATIENCE * rest
+        under_way = self.cost.seconds(self.engine.info.max_rows, int(lengths.max()))
+        if len(lengths) <= self.engine.info.max_rows:
+            alone = self.seconds(lengths)
+            rank = max(now, min(now + PATIENCE * alone, deadline - PATIENCE * (alone + under_way)))
+            ranks = np.full(len(lengths), rank)
+        else:
+            ranks = self._block_ranks(lengths, deadline, now, under_way)
         return Waiting(
-            rank=np.maximum(now, np.minimum(now + STRETCH * before + PATIENCE * block, latest)),
-            deadline=np.full(len(rows), deadline),
-            work=np.full(len(rows), work, dtype=np.int64),
-            row=rows,
+            rank=ranks,
+            deadline=np.full(len(lengths), deadline),
+            work=np.full(len(lengths), work, dtype=np.int64),
+            row=np.arange(len(lengths)),
             length=lengths,
         )
+
+    def _block_ranks(
+        self, lengths: NDArray[np.int64], deadline: float, now: float, under_way: float
+    ) -> NDArray[np.float64]:
+        """Ranks [n] of a request of several blocks, where the batch that runs when its turn comes takes `under_way`."""
+        max_rows = self.engine.info.max_rows
+        done = np.cumsum(self.cost.shares(lengths, max_rows))
+        first = np.arange(len(lengths)) // max_rows * max_rows
+        before = np.where(first, done[first - 1], 0.0)
+        block = done[np.minimum(first + max_rows, len(lengths)) - 1] - before
+        latest = deadline - PATIENCE * (done[-1] - before + under_way)
+        ranks: NDArray[np.float64] = np.maximum(now, np.minimum(now + STRETCH * before + PATIENCE * block, latest))
+        return ranks
 
     def due(self, now: float) -> int:
         """How many rows are as urgent as those of a full batch that has just come, or more so."""
         max_rows = self.engine.info.max_rows
         some = self.waiting.length[:max_rows]
-        batch = self.cost.total(max_rows, math.ceil(max_rows * float(some.mean())), max_rows)
-        return int(np.searchsorted(self.waiting.rank, now + PATIENCE * batch, side="right"))
+        batch = self.cost.total(max_rows, math.ceil(max_rows * int(some.sum()) / len(some)), max_rows)
+        return int(self.waiting.rank.searchsorted(now + PATIENCE * batch, side="right"))
 
     def add(self, rows: Waiting) -> None:
         """Queue rows."""
@@ -155,10 +167,12 @@ class Lane:
 
     def seconds_ahead(self, rank: float) -> float:
         """Predicted seconds of compute that wait and are at least as urgent as `rank`."""
-        ahead = int(np.searchsorted(self.waiting.rank, rank, side="right"))
+        if not len(self.waiting):
+            return 0.0
+        ahead = int(self.waiting.rank.searchsorted(rank, side="right"))
         return self.seconds(self.waiting.length[:ahead])
 
     @property
     def backlog(self) -> float:
         """Predicted seconds of compute that wait."""
-        return self.seconds(self.waiting.length)
+        return self.seconds(self.waiting.length) if len(self.waiting) else 0.0

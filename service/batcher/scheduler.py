@@ -159,8 +159,8 @@ class Scheduler:
 def _without_late(lane: Lane, rows: Waiting, slots: int, now: float) -> Selection:
     """A batch without the works whose deadline it would miss."""
     end = now + lane.cost_on(slots).batch_seconds(rows.length)
+    if rows.deadline.min() >= end:
+        return Selection(lane, rows, [], slots)
     late = np.unique(rows.work[rows.deadline < end])
-    if len(late):
-        lane.remove(late)
-        rows = rows.select(~np.isin(rows.work, late))
-    return Selection(lane, rows, late.tolist(), slots)
+    lane.remove(late)
+    return Selection(lane, rows.select(~np.isin(rows.work, late)), late.tolist(), slots)
