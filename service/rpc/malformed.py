@@ -15,7 +15,7 @@ class ParsingServer:
     """The server as generated code sees it, when it registers a service's methods.
 
     Their handlers then answer INVALID_ARGUMENT to what cannot be parsed; gRPC itself answers UNKNOWN and logs a
-    traceback for each. An interceptor could do the same, but costs every call two more coroutines.
+    traceback for each. An interceptor could do the same, with two more coroutines a call; it was not measurably slower.
     """
 
     def __init__(self, server: grpc.aio.Server, metrics: Metrics) -> None:
