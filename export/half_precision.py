@@ -8,6 +8,7 @@ import torch
 from bundle.golden import Golden, Vectors
 from bundle.manifest import ReducedPrecision
 from export.encoders import SequenceEncoder
+from export.rounded_products import with_rounded_products
 from export.verification import reference
 
 MIN_COSINE = 0.9999
@@ -25,17 +26,18 @@ class HalfPrecisionError:
 
 
 def half_precision_error(encoder: SequenceEncoder, golden: Golden, dtype: torch.dtype) -> HalfPrecisionError:
-    """How far `encoder` is off where its weights, states and gates are rounded to `dtype`.
+    """How far `encoder` is off in `dtype`, as the devices that are served with it compute.
 
-    PyTorch on a CPU rounds every intermediate value, and adds up products in float32, as do the matrix units of
-    devices. Engines that keep states or gates in float32 are better than this.
+    In bf16, CPUs round the operands of products and nothing else (see `export.rounded_products`). In fp16, GPUs round
+    every intermediate value and add up products in float32, as PyTorch on a CPU does.
 
     Args:
         encoder: The encoder, in float32.
         golden: Sequences and their encodings in float64.
         dtype: torch.float16 or torch.bfloat16.
     """
-    found = reference(encoder, golden.batch, dtype)
+    compute = with_rounded_products if dtype == torch.bfloat16 else reference
+    found = compute(encoder, golden.batch, dtype)
     pairs = ((found.pooled, golden.pooled), (found.tokens, golden.tokens))
     # NaN and infinity, of weights beyond the range of float16, are errors like any other.
     largest = max(float(np.nan_to_num(np.abs(one - exact), nan=np.inf).max()) for one, exact in pairs)
@@ -43,11 +45,11 @@ def half_precision_error(encoder: SequenceEncoder, golden: Golden, dtype: torch.
 
 
 def reduced_precision(encoder: SequenceEncoder, golden: Golden) -> ReducedPrecision | None:
-    """With which errors engines may serve `encoder` in half precision; None where fp16 is too far off to allow it."""
+    """With which errors engines may serve `encoder` in half precision; None where either is too far off to allow it."""
     fp16 = half_precision_error(encoder, golden, torch.float16)
     bf16 = half_precision_error(encoder, golden, torch.bfloat16)
     tolerance = MARGIN * max(fp16.largest, bf16.largest)
-    if fp16.cosine < MIN_COSINE or not 0 < tolerance <= LARGEST_TOLERANCE:
+    if min(fp16.cosine, bf16.cosine) < MIN_COSINE or not 0 < tolerance <= LARGEST_TOLERANCE:
         return None
     return ReducedPrecision(
         tolerance=float(f"{tolerance:.1e}"),

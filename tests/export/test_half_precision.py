@@ -16,11 +16,11 @@ def test_rounding_costs_what_the_digits_of_each_format_promise(
     golden = reference(encoder, random_batch([1, 50, 20]))
     fp16 = half_precision_error(encoder, golden, torch.float16)
     bf16 = half_precision_error(encoder, golden, torch.bfloat16)
-    # 11 and 8 binary digits.
+    # 11 binary digits of all values, and 8 of the operands of products.
     assert 1e-5 < fp16.largest < 5e-3
-    assert fp16.largest < bf16.largest < 5e-2
+    assert 1e-5 < bf16.largest < 3e-2
     assert 0.99999 < fp16.cosine < 1
-    assert bf16.cosine < fp16.cosine
+    assert 0.9999 < bf16.cosine < 1
 
 
 def test_half_precision_is_allowed_with_a_margin_above_what_was_measured() -> None:
@@ -30,7 +30,7 @@ def test_half_precision_is_allowed_with_a_margin_above_what_was_measured() -> No
     assert allowed is not None
     assert allowed.error_fp16 == half_precision_error(encoder, golden, torch.float16).largest
     assert allowed.error_bf16 == half_precision_error(encoder, golden, torch.bfloat16).largest
-    assert allowed.tolerance == pytest.approx(2 * allowed.error_bf16, rel=0.06)
+    assert allowed.tolerance == pytest.approx(2 * max(allowed.error_fp16, allowed.error_bf16), rel=0.06)
     assert allowed.min_cosine == MIN_COSINE
 
 
