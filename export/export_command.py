@@ -16,6 +16,8 @@ from export.checkpoints.selection import Choices, Reset
 from export.checkpoints.stored_weights import read_weights
 from export.checkpoints.tokenizer_file import read_tokenizer
 from export.corpus import CorpusError, read_corpus, split_file_and_column
+from export.expected_vectors import TOLERANCE as EXPECTED_TOLERANCE
+from export.expected_vectors import ExpectationError, compare_with_expected, read_expected
 from export.recurrent_weights import WeightsError
 from export.training.checkpoint import CheckpointError, LoadedCheckpoint, load_encoder
 from export.verification import TOLERANCE, VerificationError
@@ -58,6 +60,13 @@ from export.verification import TOLERANCE, VerificationError
     default=TOLERANCE,
     show_default=True,
     help="Largest allowed absolute error against PyTorch in float64.",
+)
+@click.option(
+    "--expect",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE.npz",
+    help="What the model's own code makes of some texts: arrays `sequences` [n] and `vectors` [n, D]. Nothing is "
+    f"written where the encoder differs by more than {EXPECTED_TOLERANCE:g}.",
 )
 @click.option("--force", is_flag=True, help="Replace the bundle in the output folder.")
 @click.option("--pooling", type=click.Choice(get_args(Pooling)), help="WEIGHTS: how one vector is made of a sequence.")
@@ -109,6 +118,7 @@ def export(
     sequences: tuple[str, ...],
     max_length: int | None,
     tolerance: float,
+    expect: Path | None,
     force: bool,
     **foreign: Any,
 ) -> None:
@@ -127,8 +137,13 @@ def export(
     card_text = _read_card(card)
     click.echo(f"Exporting {checkpoint} and comparing it with PyTorch in float64 ...", err=True)
     try:
+        loaded = _load(checkpoint, max_length, foreign)
+        if expect is not None:
+            expected = read_expected(expect)
+            error = compare_with_expected(loaded, expected)
+            click.echo(f"  {expect.name}: {len(expected.sequences)} vectors, off by at most {error:.2e}", err=True)
         bundle = write_bundle(
-            _load(checkpoint, max_length, foreign),
+            loaded,
             output,
             name=name,
             version=version,
@@ -142,7 +157,7 @@ def export(
         )
     except (BundleError, CheckpointError, CorpusError, ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from error
-    except VerificationError as error:
+    except (ExpectationError, VerificationError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error
     except OSError as error:
         raise click.ClickException(f"cannot write {output}: {error}") from error
