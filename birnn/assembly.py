@@ -19,6 +19,7 @@ class Assembly:
         self._count = count
         self._filled = 0
         self._encoder, self._version = "", ""
+        self._engines: dict[str, None] = {}  # in order, each once
         self._vectors = np.empty((0, 0), np.float32)
         self._tokens: list[NDArray[np.float32]] = []
         self._lengths = np.zeros(count, np.int64)
@@ -49,6 +50,7 @@ class Assembly:
     def _add(self, chunk: Chunk) -> None:
         start = self._filled
         self._encoder, self._version = chunk.encoder, chunk.version
+        self._engines.update(dict.fromkeys(chunk.engines))
         self._lengths[start : start + len(chunk)] = chunk.lengths
         self._errors += [ItemError(start + e.index, e.code, e.reason) for e in chunk.errors]
         self._notices += [ItemNotice(start + n.index, n.unknown_tokens, n.truncated_tokens) for n in chunk.notices]
@@ -66,6 +68,7 @@ class Assembly:
         return Chunk(
             encoder=self._encoder,
             version=self._version,
+            engines=tuple(self._engines),
             lengths=self._lengths,
             errors=tuple(self._errors),
             notices=tuple(self._notices),
@@ -87,6 +90,7 @@ def encodings(chunk: Chunk) -> Encodings:
     return Encodings(
         encoder=chunk.encoder,
         version=chunk.version,
+        engines=chunk.engines,
         lengths=chunk.lengths,
         errors=chunk.errors,
         notices=chunk.notices,
@@ -100,6 +104,7 @@ def token_encodings(chunk: Chunk, tokens: list[NDArray[np.float32]]) -> TokenEnc
     return TokenEncodings(
         encoder=chunk.encoder,
         version=chunk.version,
+        engines=chunk.engines,
         lengths=chunk.lengths,
         errors=chunk.errors,
         notices=chunk.notices,

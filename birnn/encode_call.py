@@ -163,6 +163,7 @@ class EncodeCall:
         return Chunk(
             encoder=reply.encoder,
             version=reply.version,
+            engines=(reply.engine,) if reply.engine else (),
             lengths=lengths,
             errors=tuple(ItemError(e.index, ItemErrorCode(e.code), e.reason) for e in reply.errors),
             notices=tuple(ItemNotice(n.index, n.unknown_tokens, n.truncated_tokens) for n in reply.notices),

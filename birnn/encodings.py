@@ -78,6 +78,8 @@ class Reply:
     Attributes:
         encoder: Name of the encoder that answered.
         version: Its version.
+        engines: Engine, device and precision that computed them, as ("native 0.1.0 avx512bf16, cpu, bfloat16",). More
+            than one where servers that differ have answered, none where they do not say.
         lengths: int64 [n], tokens of each sequence; 0 for failed ones.
         errors: Sequences that have no encoding, by ascending index.
         notices: Sequences encoded not quite as sent, by ascending index.
@@ -86,6 +88,7 @@ class Reply:
 
     encoder: str
     version: str
+    engines: tuple[str, ...]
     lengths: NDArray[np.int64]
     errors: tuple[ItemError, ...]
     notices: tuple[ItemNotice, ...]

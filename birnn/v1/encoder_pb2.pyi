@@ -138,6 +138,7 @@ class EncodeResponse(google.protobuf.message.Message):
     NOTICES_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
     ELEMENT_TYPE_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
     encoder: builtins.str
     """The encoder and version that answered."""
     version: builtins.str
@@ -147,6 +148,10 @@ class EncodeResponse(google.protobuf.message.Message):
     """
     element_type: global___ElementType.ValueType
     """What `embeddings` holds; servers that know only float32 leave it unspecified."""
+    engine: builtins.str
+    """What computed the encodings: engine, device and precision, for example "native 0.1.0 avx512bf16, cpu, bfloat16".
+    Servers that do not know the field leave it empty.
+    """
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """[sequences, dimension] for pooled replies, [total tokens, token_dimension] for per-token ones."""
@@ -177,9 +182,10 @@ class EncodeResponse(google.protobuf.message.Message):
         notices: collections.abc.Iterable[global___ItemNotice] | None = ...,
         timings: global___Timings | None = ...,
         element_type: global___ElementType.ValueType = ...,
+        engine: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["timings", b"timings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "embeddings", b"embeddings", "encoder", b"encoder", "errors", b"errors", "lengths", b"lengths", "notices", b"notices", "shape", b"shape", "timings", b"timings", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "embeddings", b"embeddings", "encoder", b"encoder", "engine", b"engine", "errors", b"errors", "lengths", b"lengths", "notices", b"notices", "shape", b"shape", "timings", b"timings", "version", b"version"]) -> None: ...
 
 global___EncodeResponse = EncodeResponse
 

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ class Output(enum.Enum):
     TOKENS = "tokens"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EngineInfo:
     """What runs an encoder.
 
@@ -47,6 +48,11 @@ class EngineInfo:
     packed: bool = False
     run_slots: int = 1
     features: int = 0
+
+    @cached_property
+    def label(self) -> str:
+        """What computes, in one line, as replies name it; put together once."""
+        return f"{self.engine}, {self.device}, {self.precision}"
 
 
 class Engine(Protocol):

@@ -117,6 +117,7 @@ def _response(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.Enco
         ],
         timings=pb.Timings(tokenize=encoded.tokenize, queue=encoded.queue, compute=encoded.compute, total=seconds),
         element_type=pb.ELEMENT_TYPE_FLOAT16 if dtype.itemsize == 2 else pb.ELEMENT_TYPE_FLOAT32,
+        engine=encoded.encoder.info.label,
     )
 
 

@@ -26,6 +26,8 @@ from service.rpc.status import CallRecord, deadline_of, fail
 from service.settings import Settings
 
 INPUT, OUTPUT = "text", "embedding"
+# Parameter of a reply: what computed it.
+ENGINE = "engine"
 PLATFORM = "birnn"
 LISTED_ERRORS = 3
 TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
@@ -134,6 +136,7 @@ class InferenceService(GRPCInferenceServiceServicer):
                 outputs=[output],
                 raw_output_contents=[np.ascontiguousarray(encoded.values, dtype="<f4").tobytes()],
             )
+            response.parameters[ENGINE].string_param = encoded.encoder.info.label
             record.code = grpc.StatusCode.OK
             return response
 

@@ -57,6 +57,7 @@ class FakeService(rpc.EncoderServiceServicer):
     delays: random.Random | None = None
     stall: tuple[float, float] | None = None
     version_of_call: dict[int, str] = field(default_factory=dict)
+    engine_of_call: dict[int, str] = field(default_factory=dict)
     drop_a_row: bool = False
     knows_half: bool = True
     requests: list[pb.EncodeRequest] = field(default_factory=list)
@@ -107,6 +108,7 @@ class FakeService(rpc.EncoderServiceServicer):
         self._wait(delay)
         reply = _answer(request, half=self.knows_half and request.element_type == pb.ELEMENT_TYPE_FLOAT16)
         reply.version = self.version_of_call.get(call, request.version or "10")
+        reply.engine = self.engine_of_call.get(call, "hash 1, cpu, float32")
         if self.drop_a_row:
             reply.embeddings = reply.embeddings[DIMENSION * 4 :]
         return reply

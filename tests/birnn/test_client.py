@@ -151,6 +151,15 @@ def test_a_call_tells_what_the_server_told(service: FakeService, client: Client)
     assert {request.version for request in service.requests} == {"2"}
 
 
+def test_a_call_names_each_engine_that_answered_a_part_of_it_once(service: FakeService, client: Client) -> None:
+    assert client.call(many(40)).engines == ("hash 1, cpu, float32",)
+    assert client.call_tokens(many(3)).engines == ("hash 1, cpu, float32",)
+    service.engine_of_call = {len(service.requests): "hash 2, cuda:0, float16"}
+    assert sorted(client.call(many(40)).engines) == ["hash 1, cpu, float32", "hash 2, cuda:0, float16"]
+    service.engine_of_call = dict.fromkeys(range(100), "")
+    assert client.call(many(40)).engines == ()
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_half_halves_the_reply_where_the_server_knows_how_and_still_gives_float32(
     service: FakeService, known: bool

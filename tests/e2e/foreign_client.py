@@ -27,7 +27,8 @@ def main(address: str, encoder: str, *strings: str) -> None:
         output = triton.InferRequestedOutput("embedding")
         result = client.infer(encoder, [text], outputs=[output], request_id="request-7")
         answer["embedding"] = result.as_numpy("embedding").tolist()
-        answer["id"] = result.get_response(as_json=True)["id"]
+        response = result.get_response(as_json=True)
+        answer["id"], answer["parameters"] = response["id"], response["parameters"]
     except triton.InferenceServerException as error:
         answer["error"] = [error.status(), error.message()]
     print(json.dumps(answer))  # noqa: T201

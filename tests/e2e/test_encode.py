@@ -95,6 +95,25 @@ def test_items_fail_alone_and_their_rows_are_nan(stub: EncoderServiceStub) -> No
     assert response.lengths == [3, 0, 0, 0, 0, 0, 3]
 
 
+@pytest.mark.parametrize("output", [pb.OUTPUT_POOLED, pb.OUTPUT_TOKENS])
+@pytest.mark.parametrize("name", ["smiles", "text"])
+def test_a_reply_names_the_engine_that_computed_it_as_the_listing_does(
+    stub: EncoderServiceStub, name: str, output: pb.Output.ValueType
+) -> None:
+    (listed,) = (each for each in stub.ListEncoders(pb.ListEncodersRequest()).encoders if each.name == name)
+    response = encode(stub, ["CCO", ""], encoder=name, output=output)
+    assert response.engine == f"{listed.engine}, {listed.device}, {listed.precision}"
+    assert listed.engine
+    assert encode(stub, [""], encoder=name, output=output).engine == response.engine
+
+
+def test_a_reply_names_the_engine_that_was_asked_for() -> None:
+    with running(MODELS, "--engine", "onnxruntime") as server, grpc.insecure_channel(server.address) as channel:
+        named = encode(EncoderServiceStub(channel), ["CCO"]).engine
+    assert named.startswith("onnxruntime ")
+    assert named.endswith(", cpu, float32")
+
+
 def test_per_token_replies_leave_failed_items_out_and_say_so(stub: EncoderServiceStub) -> None:
     response = encode(stub, ["CCO", "", "CN"], output=pb.OUTPUT_TOKENS)
     assert response.lengths == [3, 0, 2]

@@ -126,6 +126,7 @@ def test_a_whole_request_is_encoded_as_by_one_process_bad_items_included(
     assert len(other.errors) == 3
     assert other.notices == alone.notices
     assert other.timings.compute > 0
+    assert other.engine == alone.engine
 
 
 def test_what_is_served_is_described_as_by_one_process(

@@ -52,6 +52,9 @@ def test_tritonclient_works_unmodified(server: ServerProcess, stub: EncoderServi
     assert answer["config"]["config"]["input"] == [{"name": "text", "data_type": "TYPE_STRING", "dims": ["1"]}]
     assert answer["config"]["config"]["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": ["512"]}]
     assert answer["id"] == "request-7"
+    listed = stub.ListEncoders(encoder_pb2.ListEncodersRequest()).encoders[0]
+    named = f"{listed.engine}, {listed.device}, {listed.precision}"
+    assert answer["parameters"] == {"engine": {"string_param": named}}
     ours = stub.Encode(encoder_pb2.EncodeRequest(encoder="smiles", sequences=[b"CCO", b"c1ccccc1"]))
     expected = np.frombuffer(ours.embeddings, dtype="<f4").reshape(ours.shape)
     assert np.abs(np.array(answer["embedding"]) - expected).max() < 1e-5
