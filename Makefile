@@ -44,7 +44,7 @@ types: $(VENV)/dev.stamp ## Check types.
 verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTorch float64, into docs/verification.md.
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.verification.combinations
 
-native-check: ## Drive the native kernels with hostile input under sanitizers (CASES=20000 CXX=g++).
+native-check: ## Drive the native kernels with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
 	native/check/run.sh $(or $(CASES),20000)
 
 # One for all versions of Python 3; --plat auto takes the oldest manylinux that this machine's libraries allow.

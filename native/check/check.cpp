@@ -1,7 +1,8 @@
 // Drives the kernels with good and hostile input, to be built with sanitizers: `make native-check`.
 //
 //   check SEED CASES   random encoders of all cells and sizes, random batches, some of them damaged; every buffer on the heap and
-//                      exactly as large as promised, so that AddressSanitizer sees the first byte beyond it
+//                      exactly as large as promised, so that AddressSanitizer sees the first byte beyond it; one row of each batch
+//                      that is encoded must agree with the equations, and to the bit with itself alone
 //   check threads      many threads on one encoder, whose results must be those of one thread
 
 #include <cstdint>
@@ -12,6 +13,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "reference.hpp"
 
 namespace birnn {
 class Encoder;
@@ -65,20 +68,24 @@ std::vector<std::string> instruction_sets() {
 
 // An encoder with random weights of a random shape.
 struct Subject {
-    int64_t hidden, inputs, vocabulary;
+    int32_t cell, layers;
+    int64_t gates, hidden, inputs, vocabulary;
+    bool bf16;
+    std::vector<float> embedding;
+    std::vector<std::vector<float>> arrays;
+    std::vector<const float*> W, R, B;
     birnn::Encoder* encoder;
 
     Subject(Random& random, const std::vector<std::string>& sets) {
         std::string name = sets[static_cast<size_t>(between(random, 0, static_cast<int64_t>(sets.size()) - 1))];
         const bool has_bf16 = name.find("+bf16") != std::string::npos;
         name = name.substr(0, name.find('+'));
-        const int32_t cell = static_cast<int32_t>(between(random, 0, 4)), layers = static_cast<int32_t>(between(random, 1, 3));
-        const int64_t gates = cell == 2 ? 4 : cell < 2 ? 3 : 1;
+        cell = static_cast<int32_t>(between(random, 0, 4));
+        layers = static_cast<int32_t>(between(random, 1, 3));
+        gates = cell == 2 ? 4 : cell < 2 ? 3 : 1;
         hidden = between(random, 1, 40);
         inputs = between(random, 1, 20);
         vocabulary = between(random, 0, 3) ? between(random, 1, 30) : 0;
-        std::vector<std::vector<float>> arrays;
-        std::vector<const float*> W, R, B;
         const bool bias = between(random, 0, 1);
         for (int32_t layer = 0; layer < layers; layer++) {
             for (int64_t size : {2 * gates * hidden * (layer ? 2 * hidden : inputs), 2 * gates * hidden * hidden, 4 * gates * hidden}) {
@@ -90,9 +97,10 @@ struct Subject {
             R.push_back(arrays[array + 1].data());
             B.push_back(bias ? arrays[array + 2].data() : nullptr);
         }
-        const std::vector<float> embedding = floats(random, vocabulary * inputs);
+        embedding = floats(random, vocabulary * inputs);
+        bf16 = has_bf16 && between(random, 0, 1);
         char error[256];
-        encoder = birnn_create(name.c_str(), has_bf16 && between(random, 0, 1), cell, layers, hidden, inputs, vocabulary,
+        encoder = birnn_create(name.c_str(), bf16, cell, layers, hidden, inputs, vocabulary,
                                embedding.data(), W.data(), R.data(), B.data(), between(random, 0, 1) << 20, error, sizeof error);
         if (!encoder) fail(std::string("an encoder was refused: ") + error);
         if (birnn_bytes(encoder) <= 0) fail("an encoder without weights");
@@ -100,12 +108,29 @@ struct Subject {
 
     Subject(const Subject&) = delete;
     ~Subject() { birnn_destroy(encoder); }
+
+    // What the equations make of one sequence.
+    std::vector<double> expected(reference::Sequence states, int32_t output) const {
+        for (int32_t layer = 0; layer < layers; layer++) {
+            const size_t at = static_cast<size_t>(layer);
+            const int64_t read = layer ? 2 * hidden : inputs;
+            auto direction = [&](int64_t number) {
+                return reference::Direction{cell, gates, hidden, read, W[at] + number * gates * hidden * read,
+                                            R[at] + number * gates * hidden * hidden,
+                                            B[at] ? B[at] + number * 2 * gates * hidden : nullptr};
+            };
+            states = reference::layer(direction(0), direction(1), states);
+        }
+        return reference::pooled(states, output);
+    }
 };
 
 struct Batch {
     std::vector<int64_t> offsets{0};
     std::vector<int32_t> ids;
     std::vector<float> features;
+
+    Batch() = default;
 
     Batch(Random& random, const Subject& subject) {
         const int64_t rows = between(random, 1, 40);
@@ -121,6 +146,26 @@ struct Batch {
 
     int64_t rows() const { return static_cast<int64_t>(offsets.size()) - 1; }
     int64_t tokens() const { return offsets.back(); }
+
+    // What the first layer reads of one row.
+    reference::Sequence row(const Subject& subject, size_t number) const {
+        reference::Sequence inputs;
+        for (int64_t token = offsets[number]; token < offsets[number + 1]; token++) {
+            const float* from = ids.empty() ? features.data() + token * subject.inputs
+                                            : subject.embedding.data() + ids[static_cast<size_t>(token)] * subject.inputs;
+            inputs.emplace_back(from, from + subject.inputs);
+        }
+        return inputs;
+    }
+
+    Batch alone(const Subject& subject, size_t number) const {
+        const int64_t first = offsets[number], end = offsets[number + 1];
+        Batch batch;
+        batch.offsets.push_back(end - first);
+        if (!ids.empty()) batch.ids.assign(ids.begin() + first, ids.begin() + end);
+        if (!features.empty()) batch.features.assign(features.begin() + first * subject.inputs, features.begin() + end * subject.inputs);
+        return batch;
+    }
 };
 
 // Whether the batch was encoded.
@@ -169,6 +214,23 @@ bool damage(Random& random, const Subject& subject, Batch& batch, int64_t& token
     }
 }
 
+// Compares the encoding of a random row with the equations, and with its encoding where there is no other row.
+void check_row(Random& random, const Subject& subject, const Batch& batch, int32_t output, const std::vector<float>& out) {
+    const size_t row = static_cast<size_t>(between(random, 0, batch.rows() - 1));
+    const std::vector<double> expected = subject.expected(batch.row(subject, row), output);
+    const float* found = out.data() + (output == 4 ? static_cast<size_t>(batch.offsets[row] * 2 * subject.hidden) : row * expected.size());
+    const double tolerance = subject.bf16 ? 1e-2 : 2e-6;
+    for (size_t j = 0; j < expected.size(); j++) {
+        if (!(std::abs(found[j] - expected[j]) <= tolerance * (1 + std::abs(expected[j])))) {
+            fail("an encoding holds " + std::to_string(found[j]) + " where the equations give " + std::to_string(expected[j]));
+        }
+    }
+    const Batch single = batch.alone(subject, row);
+    std::vector<float> alone(expected.size());
+    if (!run(subject, single, single.tokens(), output, 1, alone)) fail("a good batch was refused");
+    if (std::memcmp(alone.data(), found, alone.size() * sizeof(float))) fail("a row depends on its neighbors");
+}
+
 void check_cases(uint64_t seed, int64_t cases) {
     const std::vector<std::string> sets = instruction_sets();
     Random random(seed);
@@ -186,6 +248,8 @@ void check_cases(uint64_t seed, int64_t cases) {
             for (float value : out) {
                 if (done && !(value > -1e6f && value < 1e6f)) fail("an encoding is not finite");
             }
+            // A batch that is damaged but was encoded is one whose offsets moved without harm.
+            if (done) check_row(random, subject, batch, output, out);
             (done ? encoded : refused)++;
         }
     }

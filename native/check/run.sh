@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds the kernels with sanitizers and drives them with good and hostile input; see check.cpp.
 #   native/check/run.sh [CASES]      CXX chooses the compiler
+# NEON is driven too, by an emulator, where there are aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu
+# and qemu-user).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cases=${1:-20000}
@@ -34,3 +36,16 @@ for seed in 1 2 3 4; do "$out/address/check" "$seed" $((cases / 4)); done
 "$out/address/check" threads
 build thread thread
 "$out/thread/check" threads
+
+if [ "$(uname -m)" = aarch64 ]; then
+  exit  # that was NEON
+elif ! command -v aarch64-linux-gnu-g++ > /dev/null || ! command -v qemu-aarch64 > /dev/null; then
+  echo "aarch64: skipped, needs aarch64-linux-gnu-g++ and qemu-aarch64"
+else
+  # Optimized as it is installed. The emulator knows no AddressSanitizer, and a sanitizer that traps needs no library.
+  cxx=aarch64-linux-gnu-g++ flags+=(-O3 -static -fsanitize-undefined-trap-on-error) macros=() sets=()
+  build aarch64 undefined
+  echo "aarch64:"
+  qemu-aarch64 "$out/aarch64/check" 1 $((cases / 10))
+  qemu-aarch64 "$out/aarch64/check" threads
+fi
