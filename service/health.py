@@ -44,10 +44,20 @@ class HealthMonitor:
         self._patience = patience
         self._changed = changed
         self._healthy = True
+        self._looked = time.monotonic()
+
+    @property
+    def awake(self) -> bool:
+        """Whether the event loop still lets it look; to be asked by another thread.
+
+        The loop runs some batches itself, and an engine that hangs in one would leave nobody to say so.
+        """
+        return time.monotonic() - self._looked < self._interval + 2 * self._patience
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
+            self._looked = time.monotonic()
             await asyncio.sleep(self._interval)
             idle_since = time.monotonic() - self._interval
             idle = [encoder for encoder in self._encoders if encoder.last_success < idle_since]
@@ -58,6 +68,7 @@ class HealthMonitor:
                 await self._changed(healthy)
 
     async def _probe(self, encoder: ServedEncoder) -> bool:
+        self._looked = time.monotonic()
         golden = encoder.bundle.golden
         shortest = int(golden.batch.lengths.argmin())
         batch = golden.batch.take(np.array([shortest]))

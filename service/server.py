@@ -53,6 +53,7 @@ class Server:
         self._metrics.describe_server(onnxruntime.__version__)
         self._merged = MergedMetrics(self._metrics.registry)
         self._front: Front | None = None
+        self._monitor: HealthMonitor | None = None
         self._healthy = True
         self._stop = asyncio.Event()
 
@@ -67,7 +68,7 @@ class Server:
             loop.add_signal_handler(number, self.stop)
         settings = self._settings
         http = HttpServer(
-            settings.host, settings.metrics_port, self._merged, live=lambda: self._healthy, ready=lambda: self._ready
+            settings.host, settings.metrics_port, self._merged, live=lambda: self._live, ready=lambda: self._ready
         )
         http.start()
         try:
@@ -94,6 +95,10 @@ class Server:
         self._stop.set()
 
     @property
+    def _live(self) -> bool:
+        return self._healthy and (self._monitor is None or self._monitor.awake)
+
+    @property
     def _ready(self) -> bool:
         return self._front is not None and self._front.ready
 
@@ -107,20 +112,21 @@ class Server:
             self._metrics,
             max_backlog_seconds=settings.max_backlog_seconds,
         )
-        monitor = HealthMonitor(
+        self._monitor = HealthMonitor(
             encoders,
             batcher,
             interval=settings.health_seconds,
             patience=settings.max_backlog_seconds + settings.health_seconds,
             changed=self._set_healthy,
         )
-        watch = asyncio.create_task(monitor.run())
+        watch = asyncio.create_task(self._monitor.run())
         try:
             yield batcher
         finally:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
+            self._monitor = None
             batcher.close()
 
     @asynccontextmanager

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from bundle.ragged import RaggedBatch
 from service.batcher.lane import Lane, Waiting
+from service.batcher.lone_caller import LoneCaller
 from service.batcher.loop_share import LoopShare
 from service.batcher.scheduler import Scheduler
-from service.batcher.slots import Slots
+from service.batcher.slots import Slots, outcome_of
 from service.batcher.work import Computed, InFlight, Values, Work
 from service.engine.cores import available_cores
 from service.engine.engine import Output
@@ -28,6 +29,9 @@ from service.errors import DeadlineError, EngineError, ServiceError, Unavailable
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+# Batches of at most so many predicted seconds the event loop may run itself, for a lone caller.
+SHORT = 1e-3
 
 # Some rows of one work: those at these positions in its batch run together.
 Part = tuple[Work, NDArray[np.int64]]
@@ -63,6 +67,8 @@ class Batcher:
         self._loop_share = loop_share or LoopShare()
         on_cores = all(lane.engine.info.parallel_slots for lane in lanes)
         self._shares_cores = on_cores and slots > 1 and slots >= (cores or available_cores())
+        self._on_cores = on_cores
+        self._lone_caller = LoneCaller()
         self._dispatch_is_due = False
         self._metrics = metrics
         self._clock = clock
@@ -95,6 +101,7 @@ class Batcher:
             raise UnavailableError("the server is shutting down; retry with another one")
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         work = Work(lane, batch, self._clock(), deadline, future, missing=len(batch))
+        self._lone_caller.arrived(bool(self._works), work.queued)
         self._works.add(work)
         try:
             self._submit(work, self._join(work))
@@ -200,8 +207,22 @@ class Batcher:
         batch = RaggedBatch.concatenate(
             [work.batch if len(rows) == len(work.batch) else work.batch.take(rows) for work, rows in parts]
         )
+        job = partial(lane.engine.run, batch, lane.output, slots)
+        if self._may_run_here(lane, batch, slots):
+            self._finish(lane, batch, parts, slots, started, None, outcome_of(job))
+            self._lone_caller.ran(self._clock())
+            return
         done = partial(self._finish, lane, batch, parts, slots, started, self._loop_share.mark())
-        self._slots.run(partial(lane.engine.run, batch, lane.output, slots), done)
+        self._slots.run(job, done)
+
+    def _may_run_here(self, lane: Lane, batch: RaggedBatch, slots: int) -> bool:
+        """Whether the event loop may run a batch itself, because that is short and nobody else is there."""
+        return (
+            self._on_cores
+            and self._lone_caller.is_alone
+            and len(self._works) == 1
+            and lane.cost_on(slots).batch_seconds(batch.lengths) <= SHORT
+        )
 
     def _finish(
         self,
@@ -210,13 +231,14 @@ class Batcher:
         parts: list[Part],
         slots: int,
         started: float,
-        mark: float,
+        mark: float | None,
         result: Values | Exception,
     ) -> None:
-        """A batch has ended, well or not."""
+        """A batch has ended, well or not; without a `mark` of the loop's share where the loop ran it itself."""
         self._idle += slots
         seconds = self._clock() - started
-        self._loop_share.note(mark, seconds)
+        if mark is not None:
+            self._loop_share.note(mark, seconds)
         try:
             if isinstance(result, Exception):
                 raise result

@@ -20,6 +20,14 @@ Job = tuple[Callable[[], Values], Done]
 NICENESS = 5
 
 
+def outcome_of(job: Callable[[], Values]) -> Values | Exception:
+    """Run a job; its result or its error, which belongs to whoever waits for the job."""
+    try:
+        return job()
+    except Exception as error:
+        return error
+
+
 class Slots:
     """Worker threads that run one job each and report to the event loop.
 
@@ -66,12 +74,7 @@ class Slots:
             os.nice(NICENESS)
         while (item := self._jobs.get()) is not None:
             job, done = item
-            result: Values | Exception
-            try:
-                result = job()
-            except Exception as error:
-                # Whatever it was, it belongs to whoever waits for the job.
-                result = error
+            result = outcome_of(job)
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(done, result)

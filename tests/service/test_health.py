@@ -99,3 +99,23 @@ async def test_a_working_engine_stays_healthy_through_many_probes(bundle: Bundle
     async with watched(bundle, engine) as turns:
         await asyncio.sleep(20 * INTERVAL)
         assert turns.empty()
+
+
+async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle: Bundle, engine: Moody) -> None:
+    lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
+    encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
+    batcher = Batcher([lane], 2, Metrics())
+    turns: asyncio.Queue[bool] = asyncio.Queue()
+    monitor = HealthMonitor(encoders, batcher, interval=0.01, patience=0.05, changed=turns.put)
+    watch = asyncio.create_task(monitor.run())
+    await asyncio.sleep(0.05)
+    assert monitor.awake
+    seen: list[bool] = []
+    timer = threading.Timer(0.2, lambda: seen.append(monitor.awake))
+    timer.start()
+    timer.join()
+    assert seen == [False]
+    await asyncio.sleep(0.05)
+    assert monitor.awake
+    watch.cancel()
+    batcher.close()

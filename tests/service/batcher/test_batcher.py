@@ -1,6 +1,7 @@
 """The batcher with an engine whose answers are easy to check, so that a row that strays is seen at once."""
 
 import asyncio
+import itertools
 import threading
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from bundle.ragged import RaggedBatch
 from service.batcher.batcher import Batcher
 from service.batcher.cost import CostModel
 from service.batcher.lane import Lane
+from service.batcher.lone_caller import STREAK, TURNAROUND
 from service.batcher.loop_share import LoopShare
 from service.engine.engine import EngineInfo, Output
 from service.errors import DeadlineError, EngineError, OverloadedError, UnavailableError
@@ -371,4 +373,91 @@ async def test_slots_that_are_idle_together_run_a_batch_together_where_that_ends
     await batcher.encode(lane, batch_of([1]))
     await batcher.encode(lane, batch_of([1], [2]))
     assert engine.used == used
+    batcher.close()
+
+
+TICKS = itertools.count()
+
+
+class WhereRun(SumEngine):
+    """Notes on which thread each batch ran."""
+
+    def __init__(self, slots: int = 2) -> None:
+        super().__init__(slots)
+        self.threads: list[str] = []
+
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
+        self.threads.append(threading.current_thread().name)
+        return super().run(batch, output)
+
+    def in_loop(self) -> list[bool]:
+        return [not name.startswith("birnn-slot") for name in self.threads]
+
+
+def ticking() -> float:
+    """A clock on which every look takes so long that a caller may have come back meanwhile."""
+    return 5 * TURNAROUND * next(TICKS)
+
+
+async def one_after_another(batcher: Batcher, lane: Lane, count: int) -> None:
+    for number in range(count):
+        assert (await batcher.encode(lane, batch_of([number, 1]))).values.tolist() == [[number + 1, 2]]
+
+
+async def test_the_event_loop_runs_the_short_batches_of_a_lone_caller_itself() -> None:
+    engine = WhereRun()
+    lane = lane_of(engine)
+    metrics = Metrics()
+    batcher = Batcher([lane], 2, metrics, clock=ticking)
+    await one_after_another(batcher, lane, STREAK + 5)
+    assert engine.in_loop() == [False] * STREAK + [True] * 5
+    assert metrics.registry.get_sample_value("birnn_sequences_total", {"encoder": "sum"}) == STREAK + 5
+    batcher.close()
+
+
+async def test_a_long_batch_of_a_lone_caller_leaves_the_event_loop_to_others() -> None:
+    engine = WhereRun()
+    lane = lane_of(engine, cost=CostModel(1.0, 0.0, 0.0))
+    batcher = Batcher([lane], 2, Metrics(), clock=ticking)
+    await one_after_another(batcher, lane, STREAK + 3)
+    assert not any(engine.in_loop())
+    batcher.close()
+
+
+async def test_an_engine_on_a_device_of_its_own_never_runs_in_the_event_loop() -> None:
+    engine = WhereRun(slots=1)
+    engine.info = replace(engine.info, parallel_slots=False)
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 1, Metrics(), clock=ticking)
+    await one_after_another(batcher, lane, STREAK + 3)
+    assert not any(engine.in_loop())
+    batcher.close()
+
+
+async def test_several_callers_leave_the_event_loop_free() -> None:
+    engine = WhereRun()
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 2, Metrics(), clock=ticking)
+    await one_after_another(batcher, lane, STREAK + 2)
+    before = len(engine.threads)
+
+    async def caller(number: int) -> None:
+        for count in range(20):
+            await batcher.encode(lane, batch_of([number, count]))
+
+    await asyncio.gather(*(caller(number) for number in range(4)))
+    assert not any(engine.in_loop()[before:])
+    batcher.close()
+
+
+async def test_an_engine_that_fails_in_the_event_loop_fails_its_call_and_no_other() -> None:
+    engine = WhereRun()
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 2, Metrics(), clock=ticking)
+    await one_after_another(batcher, lane, STREAK + 2)
+    with pytest.raises(EngineError, match="a broken engine"):
+        await batcher.encode(lane, batch_of([666]))
+    assert engine.in_loop()[-1]
+    await one_after_another(batcher, lane, 2)
+    assert len(lane.waiting) == 0
     batcher.close()
