@@ -109,8 +109,9 @@ class Lane:
         streams", SODA 1998.) A request with a deadline is not let behind so far that it would miss it.
         """
         # Besides the rest of the request there is the batch under way when its turn comes.
-        under_way = self.cost.seconds(self.engine.info.max_rows, int(lengths.max()))
-        if len(lengths) <= self.engine.info.max_rows:
+        max_rows = self.engine.info.max_rows
+        under_way = 0.0 if deadline == math.inf else self.cost.seconds(max_rows, int(lengths.max()))
+        if len(lengths) <= max_rows:
             alone = self.seconds(lengths)
             rank = max(now, min(now + PATIENCE * alone, deadline - PATIENCE * (alone + under_way)))
             ranks = np.full(len(lengths), rank)
@@ -154,6 +155,9 @@ class Lane:
 
     def take(self, batches: list[NDArray[np.intp]]) -> list[Waiting]:
         """Take the rows at the positions of each batch out of the lane."""
+        if len(batches) == 1 and len(batches[0]) == len(self.waiting):
+            everything, self.waiting = self.waiting, Waiting()
+            return [everything]
         taken = [self.waiting.select(positions) for positions in batches]
         left = np.ones(len(self.waiting), dtype=bool)
         for positions in batches:

@@ -19,6 +19,8 @@ DUE_BATCHES = 8
 # Seconds after which a refused caller may come back at the earliest.
 LEAST_RETRY = 0.1
 
+_FIRST = np.zeros(1, dtype=np.intp)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
@@ -128,6 +130,8 @@ class Scheduler:
         of 16. Where a run can use several cores, one batch of 16 on two of them may end sooner still.
         """
         info = lane.engine.info
+        if len(lane.waiting) == 1:
+            return [_FIRST], self._slots_alone(lane, idle)
         candidates = self._candidates(lane, now)
         lengths, works = lane.waiting.length[:candidates], lane.waiting.work[:candidates]
         if idle == 1 or not info.parallel_slots:
@@ -138,6 +142,14 @@ class Scheduler:
             if wide.seconds < plan.seconds:
                 plan, slots = wide, info.run_slots
         return plan.batches, slots
+
+    def _slots_alone(self, lane: Lane, idle: int) -> int:
+        """Slots on which the only row that waits is done soonest."""
+        run_slots = lane.engine.info.run_slots
+        if lane.wide_cost is None or run_slots > idle:
+            return 1
+        length = int(lane.waiting.length[0])
+        return run_slots if lane.wide_cost.seconds(1, length) < lane.cost.seconds(1, length) else 1
 
     def _candidates(self, lane: Lane, now: float) -> int:
         """How many of a lane's rows, the most urgent ones, the next batch may be made of.
@@ -158,8 +170,11 @@ class Scheduler:
 
 def _without_late(lane: Lane, rows: Waiting, slots: int, now: float) -> Selection:
     """A batch without the works whose deadline it would miss."""
+    first = rows.deadline.min()
+    if first == math.inf:
+        return Selection(lane, rows, [], slots)
     end = now + lane.cost_on(slots).batch_seconds(rows.length)
-    if rows.deadline.min() >= end:
+    if first >= end:
         return Selection(lane, rows, [], slots)
     late = np.unique(rows.work[rows.deadline < end])
     lane.remove(late)
