@@ -20,7 +20,7 @@ from bundle.ragged import RaggedBatch
 from service.batcher.lane import Lane, Waiting
 from service.batcher.lone_caller import LoneCaller
 from service.batcher.loop_share import LoopShare
-from service.batcher.scheduler import Scheduler
+from service.batcher.scheduler import Scheduler, Selection
 from service.batcher.slots import Slots, outcome_of
 from service.batcher.work import Computed, InFlight, Values, Work
 from service.engine.cores import available_cores
@@ -177,12 +177,14 @@ class Batcher:
         if self._closed:
             return
         idle = self._idle - (self._shares_cores and self._loop_share.has_a_core)
-        for selection in self._scheduler.fill(idle, self._clock()):
+        selections = self._scheduler.fill(idle, self._clock())
+        here = len(selections) == 1 and self._may_run_here(selections[0])
+        for selection in selections:
             for number in selection.late:
                 work, _ = self._submissions[number]
                 work.fail(DeadlineError("the deadline passed, or would before the computation ends"))
             if len(selection.rows):
-                self._launch(selection.lane, self._parts(selection.rows), selection.slots)
+                self._launch(selection.lane, self._parts(selection.rows), selection.slots, here)
 
     def _parts(self, taken: Waiting) -> list[Part]:
         """The rows of a batch by work."""
@@ -198,7 +200,7 @@ class Batcher:
             parts.append((work, rows[np.sort(positions[start:end])]))
         return parts
 
-    def _launch(self, lane: Lane, parts: list[Part], slots: int) -> None:
+    def _launch(self, lane: Lane, parts: list[Part], slots: int, here: bool) -> None:
         self._idle -= slots
         started = self._clock()
         for work, rows in parts:
@@ -208,20 +210,22 @@ class Batcher:
             [work.batch if len(rows) == len(work.batch) else work.batch.take(rows) for work, rows in parts]
         )
         job = partial(lane.engine.run, batch, lane.output, slots)
-        if self._may_run_here(lane, batch, slots):
+        if here:
             self._finish(lane, batch, parts, slots, started, None, outcome_of(job))
             self._lone_caller.ran(self._clock())
             return
         done = partial(self._finish, lane, batch, parts, slots, started, self._loop_share.mark())
         self._slots.run(job, done)
 
-    def _may_run_here(self, lane: Lane, batch: RaggedBatch, slots: int) -> bool:
-        """Whether the event loop may run a batch itself, because that is short and nobody else is there."""
+    def _may_run_here(self, selection: Selection) -> bool:
+        """Whether the event loop may run the only batch itself, because that is short and nobody else is there."""
         return (
             self._on_cores
             and self._lone_caller.is_alone
             and len(self._works) == 1
-            and lane.cost_on(slots).batch_seconds(batch.lengths) <= SHORT
+            and self._idle == self._slots.count
+            and len(selection.rows) > 0
+            and selection.lane.cost_on(selection.slots).batch_seconds(selection.rows.length) <= SHORT
         )
 
     def _finish(

@@ -424,6 +424,17 @@ async def test_a_long_batch_of_a_lone_caller_leaves_the_event_loop_to_others() -
     batcher.close()
 
 
+async def test_batches_side_by_side_of_a_lone_caller_run_on_their_slots() -> None:
+    engine = WhereRun()
+    lane = lane_of(engine)
+    batcher = Batcher([lane], 2, Metrics(), clock=ticking)
+    await one_after_another(batcher, lane, STREAK + 2)
+    before = len(engine.threads)
+    await batcher.encode(lane, batch_of(*([number] for number in range(6))))
+    assert engine.in_loop()[before:] == [False, False]
+    batcher.close()
+
+
 async def test_an_engine_on_a_device_of_its_own_never_runs_in_the_event_loop() -> None:
     engine = WhereRun(slots=1)
     engine.info = replace(engine.info, parallel_slots=False)
