@@ -1,6 +1,8 @@
 // One thread that stands by to walk one direction while its caller walks the other.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -16,11 +18,12 @@ class Companion {
             std::lock_guard<std::mutex> lock(mutex_);
             ends_ = true;
         }
-        changed_.notify_all();
+        called_.notify_all();
         thread_.join();
     }
 
-    // Runs both at the same time; where the companion is busy with another caller, one after the other.
+    // Runs both, at the same time where the companion comes to it: a thread that is woken may have to wait for a core
+    // longer than a walk takes, and its caller then does not wait for it, but walks itself. So does a second caller.
     template <class First, class Second>
     void run(First first, Second second) {
         std::unique_lock<std::mutex> mine(caller_, std::try_to_lock);
@@ -29,34 +32,60 @@ class Companion {
             second();
             return;
         }
+        job_ = [](void* context) { (*static_cast<Second*>(context))(); };
+        context_ = &second;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            job_ = [](void* context) { (*static_cast<Second*>(context))(); };
-            context_ = &second;
+            state_.store(State::offered, std::memory_order_release);
         }
-        changed_.notify_all();
+        called_.notify_one();
         first();
-        std::unique_lock<std::mutex> lock(mutex_);
-        changed_.wait(lock, [this] { return job_ == nullptr; });
+        State offered = State::offered;
+        if (state_.compare_exchange_strong(offered, State::idle, std::memory_order_acq_rel)) {
+            second();
+            return;
+        }
+        await();
+        state_.store(State::idle, std::memory_order_relaxed);
     }
 
    private:
+    enum class State { idle, offered, taken, done };
+
+    // How long a caller spins until the companion is done. Both walks take about as long, and to be put to sleep and
+    // woken again takes as long as a short one.
+    static constexpr std::chrono::microseconds PATIENCE{100};
+
+    void await() {
+        const auto end = std::chrono::steady_clock::now() + PATIENCE;
+        do {
+            for (int turn = 0; turn < 64; turn++) {
+                if (state_.load(std::memory_order_acquire) == State::done) return;
+            }
+        } while (std::chrono::steady_clock::now() < end);
+        std::unique_lock<std::mutex> lock(mutex_);
+        finished_.wait(lock, [this] { return state_.load(std::memory_order_acquire) == State::done; });
+    }
+
     void stand_by() {
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
-            changed_.wait(lock, [this] { return job_ != nullptr || ends_; });
+            called_.wait(lock, [this] { return ends_ || state_.load(std::memory_order_acquire) == State::offered; });
             if (ends_) return;
+            State offered = State::offered;
+            if (!state_.compare_exchange_strong(offered, State::taken, std::memory_order_acq_rel)) continue;
             lock.unlock();
             job_(context_);
             lock.lock();
-            job_ = nullptr;
-            changed_.notify_all();
+            state_.store(State::done, std::memory_order_release);
+            finished_.notify_one();
         }
     }
 
     std::mutex caller_;  // held by the one whose job it is
-    std::mutex mutex_;   // guards what follows
-    std::condition_variable changed_;
+    std::mutex mutex_;   // guards waiting
+    std::condition_variable called_, finished_;
+    std::atomic<State> state_{State::idle};
     void (*job_)(void*) = nullptr;
     void* context_ = nullptr;
     bool ends_ = false;
