@@ -17,6 +17,9 @@ SPENT = 0.5
 # How many times larger packed batches are than if nobody else came: in simulations of the same calls, 2 to 4 at 50 to
 # 90 percent load.
 EXTERNALITY = 3.0
+# The same for the overhead of a batch that is parted between requests. In simulations of mixed and heavy-tailed sizes 3
+# to 8 gave means 9 to 14 percent lower than without; below 5, calls of one sequence were answered later.
+PARTING = 5.0
 
 # A batch as a stretch of the rows in order of length: from where to where.
 Stretch = tuple[int, int]
@@ -57,7 +60,8 @@ def plan_batch(
         return np.zeros(1, dtype=np.intp)
     if cost.packed:
         rows = min(len(lengths), max_rows, prompt_rows(lengths, cost))
-        return np.arange(_to_the_end_of_a_request(works, rows, max_rows))
+        rows = _to_the_end_of_a_request(works, rows, max_rows)
+        return np.arange(_before_what_delays(lengths, works, rows, cost))
     order = np.argsort(lengths, kind="stable")
     place = int(order.argmin())
     ordered = lengths[order]
@@ -88,6 +92,24 @@ def _to_the_end_of_a_request(works: NDArray[np.int64], rows: int, max_rows: int)
     ends = np.flatnonzero(np.diff(near, append=near[-1] + (len(near) == len(works)))) + 1
     ends = ends[(2 * ends >= rows) & (ends <= max_rows)]
     return int(ends[np.abs(ends - rows).argmin()]) if len(ends) else rows
+
+
+def _before_what_delays(lengths: NDArray[np.int64], works: NDArray[np.int64], rows: int, cost: CostModel) -> int:
+    """Of the first `rows` rows those up to the request after which the rest would delay those before it too long.
+
+    A batch's requests are all answered at its end. To end it after some of them spares each of these the rows that
+    follow, and costs everybody else who waits the overhead of one more batch.
+    """
+    all_ends = np.flatnonzero(np.diff(works)) + 1
+    ends = all_ends[all_ends < rows]
+    if not len(ends):
+        return rows
+    done = np.arange(1, len(ends) + 1)
+    steps = float(lengths.mean())
+    overhead, row = cost.fixed + cost.per_step * steps, cost.per_cell * steps
+    gains = row * (rows - ends) * done - PARTING * overhead * (len(all_ends) + 1 - done)
+    best = int(gains.argmax())
+    return int(ends[best]) if gains[best] > 0 else rows
 
 
 def plan_side_by_side(lengths: NDArray[np.int64], cost: CostModel, max_rows: int, slots: int) -> Plan:

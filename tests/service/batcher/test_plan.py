@@ -178,3 +178,15 @@ def test_a_fit_to_noise_never_predicts_negative_times(seconds: list[float]) -> N
     fitted = CostModel.fit([(*shape, second) for shape, second in zip(shapes, seconds, strict=True)])
     assert min(fitted.fixed, fitted.per_step, fitted.per_cell) >= 0
     assert fitted.seconds(1, 1) >= 0
+
+
+def test_a_packed_batch_ends_before_a_large_request_that_would_delay_the_small_ones_before_it() -> None:
+    lengths = np.full(103, 48)
+    works = np.array([1, 2, 3] + [4] * 100)
+    assert plan_batch(lengths, works, PACKED, 64).tolist() == [0, 1, 2]
+
+
+def test_packed_requests_of_one_sequence_stay_together() -> None:
+    lengths, works = np.full(40, 48), np.arange(40)
+    expected = min(40, prompt_rows(lengths, PACKED))
+    assert len(plan_batch(lengths, works, PACKED, 64)) == expected
