@@ -176,7 +176,7 @@ class Batcher:
         self._dispatch_is_due = False
         if self._closed:
             return
-        idle = self._idle - (self._shares_cores and self._loop_share.has_a_core)
+        idle = self._idle - self._kept
         selections = self._scheduler.fill(idle, self._clock())
         here = len(selections) == 1 and self._may_run_here(selections[0])
         for selection in selections:
@@ -185,6 +185,11 @@ class Batcher:
                 work.fail(DeadlineError("the deadline passed, or would before the computation ends"))
             if len(selection.rows):
                 self._launch(selection.lane, self._parts(selection.rows), selection.slots, here)
+
+    @property
+    def _kept(self) -> int:
+        """Slots that stay idle, because the event loop needs their core."""
+        return int(self._shares_cores and self._loop_share.has_a_core)
 
     def _parts(self, taken: Waiting) -> list[Part]:
         """The rows of a batch by work."""
@@ -243,6 +248,7 @@ class Batcher:
         seconds = self._clock() - started
         if mark is not None:
             self._loop_share.note(mark, seconds)
+            self._scheduler.slots = self._slots.count - self._kept
         try:
             if isinstance(result, Exception):
                 raise result

@@ -40,7 +40,12 @@ class Selection:
 
 
 class Scheduler:
-    """The queue of one device: lanes of waiting rows, and the slots that work them off."""
+    """The queue of one device: lanes of waiting rows, and the slots that work them off.
+
+    Attributes:
+        lanes: What waits.
+        slots: How many batches run at the same time at present; predictions of when something is done rest on it.
+    """
 
     def __init__(self, lanes: Sequence[Lane], slots: int, max_backlog_seconds: float) -> None:
         self.lanes = lanes

@@ -472,3 +472,22 @@ async def test_an_engine_that_fails_in_the_event_loop_fails_its_call_and_no_othe
     await one_after_another(batcher, lane, 2)
     assert len(lane.waiting) == 0
     batcher.close()
+
+
+@pytest.mark.parametrize(("busy", "refused"), [(0.9, True), (0.1, False)])
+async def test_a_slot_that_the_event_loop_keeps_is_not_counted_on_for_deadlines(busy: float, refused: bool) -> None:
+    share = LoopShare(clock=lambda: busy)
+    for _ in range(200):
+        share.note(0.0, 1.0)
+    engine = SumEngine()
+    lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1.0))
+    batcher = Batcher([lane], 2, Metrics(), cores=2, loop_share=share)
+    await batcher.encode(lane, batch_of([1]))
+    # About six seconds of work on one slot, three on two.
+    request = batcher.encode(lane, batch_of(*([number] for number in range(6))), deadline=time.monotonic() + 4.5)
+    if refused:
+        with pytest.raises(DeadlineError):
+            await request
+    else:
+        assert len((await request).values) == 6
+    batcher.close()
