@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bundle.errors import BundleError
 from bundle.tokenizer import SPECIAL_TOKENS, Tokenized, assemble, decode_sequence
 
 
 class TextTokenizer:
-    """Byte-level BPE; lossless, case and white space kept."""
+    """Byte-level BPE; lossless, case and white space kept, unless it was trained to read lower case."""
 
     kind: ClassVar[str] = "text"
 
@@ -20,10 +20,16 @@ class TextTokenizer:
         self._backend = backend
 
     @classmethod
-    def train(cls, sequences: Iterable[str], vocab_size: int = 8192) -> "TextTokenizer":
-        """Learn merges from `sequences` until there are `vocab_size` ids, the special and the 256 byte ids included."""
+    def train(cls, sequences: Iterable[str], vocab_size: int = 8192, lowercase: bool = False) -> "TextTokenizer":
+        """Learn merges from `sequences` until there are `vocab_size` ids, the special and the 256 byte ids included.
+
+        With `lowercase`, a word is the same tokens whatever its capitals, and at the beginning of a text as within:
+        decoding gives the text in lower case, with a space before it.
+        """
         backend = Backend(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if lowercase:
+            backend.normalizer = normalizers.Lowercase()
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=lowercase)
         backend.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,

@@ -17,11 +17,12 @@ from click.core import ParameterSource
 
 from bundle.manifest import Architecture, Nonlinearity, Pooling
 from bundle.tokenizer import SPECIAL_TOKENS
-from export.corpus import CorpusError, read_corpus, split_file_and_column, split_sentences
+from export.corpus import CorpusError, read_corpus, read_pairs, split_file_and_column, split_sentences
 from export.encoders import EncoderConfig
 from export.training import checkpoint
+from export.training.bag_start import start_as_bag
 from export.training.checkpoint import CheckpointError, load_encoder, read_training
-from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, prepare
+from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, add_pairs, prepare
 from export.training.errors import TrainingError
 from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, TrainingSettings, parse_objectives
 from export.training.trainer import Outcome, Trainer, resolve_device
@@ -47,6 +48,11 @@ _OUTCOMES: dict[Outcome, str] = {
     metavar="FOLDER",
     help="Begin with the weights of another run of the same architecture and sizes instead of random ones.",
 )
+@click.option(
+    "--start-as-bag",
+    is_flag=True,
+    help="Begin as the mean of token vectors weighted by rarity instead of with random weights; a bigru only.",
+)
 @click.option("--architecture", type=click.Choice(get_args(Architecture)), default="bigru", show_default=True)
 @click.option("--tokenizer", type=click.Choice(TOKENIZER_KINDS), default="smiles", show_default=True)
 @click.option("--embedding-size", type=int, default=64, show_default=True)
@@ -62,11 +68,19 @@ _OUTCOMES: dict[Outcome, str] = {
     f"Choose from {', '.join(OBJECTIVE_NAMES)}. "
     "[default: masked,descriptors,fingerprint for smiles; masked,tokens for text]",
 )
+@click.option(
+    "--pairs",
+    multiple=True,
+    default=(),
+    metavar="FILE:SCORE:FIRST:SECOND",
+    help="Columns of a .csv or .tsv file with scored pairs of sequences, for the objective similarity; repeatable.",
+)
 @click.option("--exclude", multiple=True, metavar="FILE[:COLUMN]", help="Leave out what this file holds; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N sequences of each corpus file.")
 @click.option("--sentences", is_flag=True, help="Split each line of the corpus into sentences.")
 @click.option("--max-length", type=int, default=256, show_default=True, help="Leave out sequences of more tokens.")
 @click.option("--vocab-size", type=int, default=8192, show_default=True, help="Of the text tokenizer.")
+@click.option("--lowercase", is_flag=True, help="The text tokenizer reads capitals as small letters.")
 @click.option("--minimum-count", type=int, default=10, show_default=True, help="Rarer SMILES tokens are unknown.")
 @click.option(
     "--spellings",
@@ -170,6 +184,8 @@ def _resumed(context: click.Context, output: Path, options: dict[str, Any]) -> d
 
 def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer, Dataset, int]:
     settings = _training_settings(options)
+    if bool(options["pairs"]) != ("similarity" in settings.objectives):
+        raise click.UsageError("--pairs and the objective similarity need each other")
     # All that can be refused is refused here, before the descriptors of a large corpus take their minutes.
     resolve_device(settings.device, settings.precision)
     config = _encoder_config(options)
@@ -181,6 +197,7 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         options["minimum_count"],
         options["validation_share"],
         options["spellings"],
+        options["lowercase"],
     )
     corpus = [sequence for name in options["corpus"] for sequence in _read(name, options["limit"])]
     if options["sentences"]:
@@ -190,10 +207,12 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
     dataset = prepare(
         corpus, data, settings.objectives, exclude, options["workers"], Path(options["cache"] or output), tokenizer
     )
+    if pairs := [pair for entry in options["pairs"] for pair in read_pairs(entry)]:
+        dataset = add_pairs(dataset, pairs, data, alone=settings.objectives.keys() == {"similarity"})
     if resume and read_training(output).get("digest") != dataset.digest:
         raise TrainingError(f"the corpus is not the one that the run in {output} began with; start a new run")
     facts = {
-        "data": [_name(name) for name in options["corpus"]],
+        "data": [_name(name) for name in (*options["corpus"], *options["pairs"])],
         "recipe": _recipe(options),
         "objective": options["objective"],
         "sequences": len(dataset.train) + len(dataset.validation),
@@ -210,6 +229,8 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         click.echo(
             f"Weights of {options['start_from']}, which knew {known} of the {config.vocab_size} tokens", err=True
         )
+    if options["start_as_bag"] and not resume:
+        start_as_bag(trainer.encoder, dataset.tokenizer, dataset.sequences, settings.seed)
     return trainer, dataset, options["max_length"]
 
 
@@ -233,9 +254,9 @@ def _read(name: str, limit: int | None = None) -> list[str]:
     return read_corpus(*split_file_and_column(name), limit=limit)
 
 
-def _name(corpus: str) -> str:
-    """File name and column without the folder, which means nothing on another machine."""
-    path, column = split_file_and_column(corpus)
+def _name(entry: str) -> str:
+    """File name and columns without the folder, which means nothing on another machine."""
+    path, column = split_file_and_column(entry)
     return path.name if column is None else f"{path.name}:{column}"
 
 
@@ -245,7 +266,7 @@ def _recipe(options: dict[str, Any]) -> str:
     words = ["birnn", "train", *map(_name, options["corpus"])]
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
-        if name == "exclude":
+        if name in ("exclude", "pairs"):
             words += [word for one in value for word in (flag, _name(one))]
         elif name == "start_from" and value:
             words += [flag, Path(value).name]

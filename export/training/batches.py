@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from bundle.ragged import RaggedBatch
 
 Rows = NDArray[np.intp]
 
@@ -33,6 +37,11 @@ def plan_batches(lengths: NDArray[np.int64], rows: Rows, batch_tokens: int, rng:
         left_over.extend(same[whole:, None])
     batches.extend(rng.permutation(mixed) for mixed in _pack(left_over, lengths, batch_tokens))
     return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def to_tensor(sequences: RaggedBatch) -> Tensor:
+    """Ids int64 [B, T], padded with 0."""
+    return torch.from_numpy(np.ascontiguousarray(sequences.padded().T)).long()
 
 
 def _pack(ascending: list[Rows], lengths: NDArray[np.int64], batch_tokens: int) -> list[Rows]:

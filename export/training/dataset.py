@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from bundle.smiles import SmilesTokenizer
 from bundle.smiles import split as split_smiles
 from bundle.text import TextTokenizer
 from bundle.tokenizer import SequenceError, Tokenizer
-from export.training.batches import Rows
+from export.corpus import ScoredPair
+from export.training.batches import Rows, to_tensor
 from export.training.descriptors import DESCRIPTOR_NAMES
 from export.training.errors import TrainingError
 from export.training.molecules import FINGERPRINT_BITS, Molecules, canonical_smiles, describe_molecules
+from export.training.pairs import PairBatch, Partners, tokenize_pairs
 from export.training.settings import MOLECULE_OBJECTIVES
 from export.training.spellings import random_spellings
 
@@ -32,7 +34,8 @@ class Batch:
     """One batch on its device: ids int64 [B, T], lengths int64 [B] (on the CPU) and the targets of its rows.
 
     descriptors: float32 [B, F], all groups, not standardized. fingerprints: float32 [B, FINGERPRINT_BITS]. next_ids
-    int64 [B, S]: the sequence that follows in the corpus, padded with 0; empty rows have none.
+    int64 [B, S]: the sequence that follows in the corpus, padded with 0; empty rows have none. pairs: what some rows
+    are compared with.
     """
 
     ids: Tensor
@@ -40,6 +43,7 @@ class Batch:
     descriptors: Tensor | None = None
     fingerprints: Tensor | None = None
     next_ids: Tensor | None = None
+    pairs: PairBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Dataset:
     """How many sequences of the corpus were not used, by reason."""
     digest: str
     """SHA-256 of the sequences in use, in order: a resumed run must see the same ones."""
+    partners: Partners | None = None
+    """What each row of `sequences` is compared with."""
 
     def batch(self, rows: Rows, device: torch.device) -> Batch:
         """The batch of these rows."""
@@ -73,9 +79,14 @@ class Dataset:
             bits = np.unpackbits(self.fingerprints[self.molecule[rows]], axis=1, count=FINGERPRINT_BITS)
             fingerprints = torch.from_numpy(bits).to(device, torch.float32)
         if self.with_next:
-            next_ids = _to_tensor(self._next(rows)).to(device)
+            next_ids = to_tensor(self._next(rows)).to(device)
         return Batch(
-            _to_tensor(chosen).to(device), torch.from_numpy(chosen.lengths), descriptors, fingerprints, next_ids
+            to_tensor(chosen).to(device),
+            torch.from_numpy(chosen.lengths),
+            descriptors,
+            fingerprints,
+            next_ids,
+            None if self.partners is None else self.partners.of(rows, device),
         )
 
     def training_molecules(self) -> Rows:
@@ -86,10 +97,6 @@ class Dataset:
         nothing = np.empty(0, np.int32)
         last = len(self.sequences) - 1
         return RaggedBatch.from_lists(self.sequences.row(row + 1) if row < last else nothing for row in rows)
-
-
-def _to_tensor(ragged: RaggedBatch) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(ragged.padded().T)).long()
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ class DatasetSettings:
     validation_share: float = 0.01
     spellings: int = 0
     """Random SMILES of each molecule to train on, beside the one in the corpus."""
+    lowercase: bool = False
+    """Whether the text tokenizer reads capitals as small letters."""
 
     def __post_init__(self) -> None:
         if self.tokenizer not in TOKENIZER_KINDS:
@@ -114,6 +123,8 @@ class DatasetSettings:
             raise TrainingError(f"validation share must lie between 0 and 1, not {self.validation_share}")
         if self.spellings and self.tokenizer != "smiles":
             raise TrainingError("only molecules have random spellings: use the smiles tokenizer")
+        if self.lowercase and self.tokenizer != "text":
+            raise TrainingError("only text can be read in lower case: in SMILES, c and C are two atoms")
         if self.max_length < 1:
             raise TrainingError(f"max length must be at least 1, not {self.max_length}")
         if self.vocab_size < 300 and self.tokenizer == "text":
@@ -155,7 +166,7 @@ def prepare(
         tokenizer = (
             SmilesTokenizer.train(training_split, settings.minimum_count)
             if molecular
-            else TextTokenizer.train(training_split, settings.vocab_size)
+            else TextTokenizer.train(training_split, settings.vocab_size, settings.lowercase)
         )
     everything = [*sequences, *chain.from_iterable(spellings)]
     tokenized = tokenizer.tokenize([one.encode() for one in everything], settings.max_length)
@@ -183,6 +194,49 @@ def prepare(
         with_next="next-tokens" in objectives,
         left_out={reason: count for reason, count in left_out.items() if count},
         digest=hashlib.sha256("\n".join(everything).encode()).hexdigest(),
+    )
+
+
+def add_pairs(dataset: Dataset, pairs: list[ScoredPair], settings: DatasetSettings, alone: bool) -> Dataset:
+    """`dataset` with a row for each of `pairs`: its first sequence, which has the second one as its partner.
+
+    A pair is on the side of validation as soon as one of its sequences is, by the hash that splits the corpus. With
+    `alone` the other rows are not trained on: no objective wants them. Raises TrainingError for molecules, and where
+    too few pairs are left.
+    """
+    if settings.tokenizer != "text":
+        raise TrainingError("scored pairs need the text tokenizer")
+    first, partners, kept = tokenize_pairs(pairs, dataset.tokenizer, settings.max_length)
+    share = settings.validation_share
+    held_out = np.fromiter(
+        (_is_held_out(pairs[row].first, share) or _is_held_out(pairs[row].second, share) for row in kept),
+        bool,
+        len(kept),
+    )
+    before = len(dataset.sequences)
+    train, validation = before + np.flatnonzero(~held_out), before + np.flatnonzero(held_out)
+    if len(train) < 2 or len(validation) < 2:
+        raise TrainingError(
+            f"{len(train)} pairs are left to train on and {len(validation)} to validate with; "
+            "give more pairs or another validation share"
+        )
+    if not alone:
+        train, validation = np.concatenate([dataset.train, train]), np.concatenate([dataset.validation, validation])
+    none = RaggedBatch(np.empty(0, np.int32), np.zeros(before + 1, np.int64))
+    too_long = f"longer than {settings.max_length} tokens"
+    left_out = dataset.left_out | {too_long: dataset.left_out.get(too_long, 0) + len(pairs) - len(kept)}
+    return replace(
+        dataset,
+        sequences=RaggedBatch.concatenate([dataset.sequences, first]),
+        train=train,
+        validation=validation,
+        molecule=np.arange(before + len(first)),
+        partners=Partners(
+            RaggedBatch.concatenate([none, partners.sequences]),
+            np.concatenate([np.zeros(before, np.float32), partners.scores]),
+        ),
+        left_out={reason: count for reason, count in left_out.items() if count},
+        digest=hashlib.sha256(f"{dataset.digest}\n{pairs}".encode()).hexdigest(),
     )
 
 

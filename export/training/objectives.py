@@ -12,15 +12,14 @@ from torch.nn import functional as F
 from bundle.tokenizer import MASK_ID
 from export.directions import token_mask
 from export.encoders import SequenceEncoder
+from export.training.bag_start import RARITY
 from export.training.dataset import Batch, Dataset
 from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup, columns
 from export.training.molecules import FINGERPRINT_BITS
+from export.training.pairs import PairBatch
 
 MASKED_ROWS = 0.25
 """Share of a batch's rows that the masked objective takes when others need the whole sequence."""
-
-RARITY = 1e-3
-"""`a` in the weight a / (a + p) of a token that makes up the share p of all tokens: Arora et al., ICLR 2017."""
 
 TEMPERATURE = 0.05
 """Of the softmax over cosines, as in SimCSE."""
@@ -171,6 +170,33 @@ class BagOfTokens(nn.Module):
         return Score(losses.mean(), len(losses))
 
 
+class Similarity(nn.Module):
+    """The cosine of the vectors of two sequences tells how similar somebody found them.
+
+    Mean squared error between the scores and a straight line over the cosine, which is learned: scores have their own
+    scale, and the cosine of strangers need not be 0. Scores are standardized, so that 1 - loss is about their r2.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+        assert dataset.partners is not None
+        rows = dataset.train[dataset.partners.sequences.lengths[dataset.train] > 0]
+        scores = dataset.partners.scores[rows].astype(np.float64)
+        self.register_buffer("mean", torch.tensor(float(scores.mean())))
+        self.register_buffer("deviation", torch.tensor(float(scores.std()) or 1.0))
+        # From a deviation and a half below the mean at a cosine of 0 to as much above it at 1.
+        self.line = nn.Parameter(torch.tensor([3.0, -1.5]))
+
+    def forward(self, first: Tensor, second: Tensor, scores: Tensor) -> Score:
+        """Loss of vectors [B, D] of both sides against scores [B]."""
+        cosine = F.cosine_similarity(first.float(), second.float(), dim=1)
+        wanted = (scores - self.mean) / self.deviation
+        return Score(F.mse_loss(self.line[0] * cosine + self.line[1], wanted), len(wanted))
+
+
 class Objectives(nn.Module):
     """All objectives of a run over one forward pass of the encoder.
 
@@ -197,6 +223,8 @@ class Objectives(nn.Module):
                     self.heads[name] = DescriptorRegression(encoder, dataset, name)
                 case "fingerprint":
                     self.heads[name] = FingerprintBits(encoder, dataset)
+                case "similarity":
+                    self.heads[name] = Similarity(dataset)
                 case _:
                     self.heads[name] = BagOfTokens(encoder, dataset)
 
@@ -227,7 +255,19 @@ class Objectives(nn.Module):
             for name, target in targets.items():
                 if name in self.heads and target is not None:
                     scores[name] = self.heads[name](pooled, target[whole])
+            if "similarity" in self.heads and batch.pairs is not None:
+                scores["similarity"] = self._similarity(pooled, batch.pairs, len(batch.ids) - len(ids))
         return {name: score for name, score in scores.items() if score is not None}
+
+    def _similarity(self, pooled: Tensor, pairs: PairBatch, skipped: int) -> Score | None:
+        """Score of those pairs whose first side is in `pooled`, which lacks the first rows of the batch."""
+        here = pairs.rows >= skipped
+        if not bool(here.any()):
+            return None
+        ids, lengths = pairs.ids[here], pairs.lengths[here.cpu()]
+        partners = self.encoder(ids, lengths)
+        score: Score = self.heads["similarity"](pooled[pairs.rows[here] - skipped], partners, pairs.scores[here])
+        return score
 
     def _hidden_rows(self, rows: int) -> int:
         if "contrast" in self.heads or self.heads.keys() == {"masked"}:

@@ -11,7 +11,9 @@ from export.training.errors import TrainingError
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "stable"]
 
-OBJECTIVE_NAMES = ("masked", "contrast", "descriptors", "surfaces", "groups", "fingerprint", "tokens", "next-tokens")
+OBJECTIVE_NAMES = (
+    *("masked", "contrast", "descriptors", "surfaces", "groups", "fingerprint", "tokens", "next-tokens", "similarity"),
+)
 MOLECULE_OBJECTIVES = frozenset({"descriptors", "surfaces", "groups", "fingerprint"})
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,3 +40,14 @@ def test_what_was_saved_tokenizes_the_same() -> None:
 def test_anything_but_a_text_tokenizer_is_refused(text: str) -> None:
     with pytest.raises(BundleError, match="not a text tokenizer"):
         load_tokenizer("text", text)
+
+
+def test_lower_case_makes_a_word_the_same_tokens_wherever_it_stands() -> None:
+    tokenizer = load_tokenizer("text", TextTokenizer.train(CORPUS, vocab_size=320, lowercase=True).to_json())
+    start, within, shouted = (
+        tokenizer.tokenize([b"A plane", b"large A plane", b"A PLANE"], max_length=100).batch.take(np.arange(3)).keys()
+    )
+    assert start == shouted
+    assert within.endswith(start)
+    assert tokenizer.decode(tokenizer.tokenize(["Über ALLES!"], 100).batch.ids.tolist()) == " über alles!"
+    assert not tokenizer.tokenize(["Über ALLES!"], 100).unknown.any()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.corpus import CorpusError, read_corpus, split_file_and_column, split_sentences
+from export.corpus import CorpusError, ScoredPair, read_corpus, read_pairs, split_file_and_column, split_sentences
 
 
 def test_smi_takes_the_first_white_space_column(tmp_path: Path) -> None:
@@ -93,3 +93,33 @@ def test_file_and_column_are_taken_apart() -> None:
 def test_sentences_end_before_a_capital() -> None:
     assert split_sentences("It was 3.5 m. He left! Why? e.g. this.") == ["It was 3.5 m.", "He left!", "Why? e.g. this."]
     assert split_sentences("One only") == ["One only"]
+
+
+def test_pairs_are_read_by_number_or_by_name(tmp_path: Path) -> None:
+    plain = tmp_path / "pairs.tsv"
+    plain.write_text('x\t5.0\tA "man\tA man.\nx\t0\t One \tTwo\n')
+    assert read_pairs(f"{plain}:2:3:4") == [ScoredPair('A "man', "A man.", 5.0), ScoredPair("One", "Two", 0.0)]
+    named = tmp_path / "pairs.csv.gz"
+    named.write_bytes(gzip.compress(b'b,a,how\n"C, D",A,0.5\n'))
+    assert read_pairs(f"{named}:how:a:b") == [ScoredPair("A", "C, D", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "message"),
+    [
+        ("a.tsv", "1\tA\tB\n", "1:2", "is not FILE:SCORE:FIRST:SECOND"),
+        ("a.txt", "1 A B\n", "1:2:3", "has no columns to take pairs from"),
+        ("a.tsv", "1\tA\tB\nhigh\tC\tD\n", "1:2:3", "the score of pair 2 must be a number, not 'high'"),
+        ("a.tsv", "nan\tA\tB\n", "1:2:3", "the score of pair 1 must be a number"),
+        ("a.tsv", "1\tA\t \n", "1:2:3", "pair 1 lacks a sequence"),
+        ("a.tsv", "1\tA\n", "1:2:3", "line 1: has 2 columns, asked for number 3"),
+        ("a.tsv", "", "1:2:3", "holds no pair"),
+    ],
+)
+def test_pairs_that_cannot_be_read_are_explained(
+    tmp_path: Path, name: str, content: str, columns: str, message: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    with pytest.raises(CorpusError, match=message):
+        read_pairs(f"{file}:{columns}")

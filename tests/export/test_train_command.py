@@ -81,6 +81,30 @@ def test_text_trains_from_a_table_column_by_default_objectives(tmp_path: Path) -
     )
 
 
+def test_pairs_train_a_bag_in_lower_case_and_are_named_in_the_recipe(tmp_path: Path) -> None:
+    pairs = "".join(
+        f"{number % 6}\t{one}\t{other}\n" for number, (one, other) in enumerate(zip(TEXT, TEXT[::-1], strict=True))
+    )
+    file = tmp_path / "pairs.tsv"
+    file.write_text(pairs)
+    out = tmp_path / "run"
+    options = ["--tokenizer", "text", "--lowercase", "--vocab-size", 300, "--pooling", "mean", "--start-as-bag"]
+    scored = ["--objective", "similarity", "--pairs", f"{file}:1:2:3"]
+    result = run(f"{file}:2", "-o", out, *SMALL, *options, *scored)
+    assert result.exit_code == 0, result.output
+    recorded = facts(out)
+    assert recorded["data"] == ["pairs.tsv:2", "pairs.tsv:1:2:3"]
+    for words in ("--pairs pairs.tsv:1:2:3", "--lowercase", "--start-as-bag", "--objective similarity"):
+        assert words in recorded["recipe"]
+    assert str(tmp_path) not in recorded["recipe"]
+    assert recorded["metrics"]["validation_similarity"] > 0
+    tokenizer = load_encoder(out).tokenizer
+    assert tokenizer.tokenize([b"A Man"], 50).batch.keys() == tokenizer.tokenize([b"a man"], 50).batch.keys()
+    assert run("-o", out, "--resume", "--max-steps", 1).exit_code == 0
+    file.write_text(pairs.replace("5\t", "4\t"))
+    assert "the corpus is not the one" in run("-o", out, "--resume").output
+
+
 def test_signal_saves_and_resume_ends_like_an_uninterrupted_run(tmp_path: Path, corpus: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     options = [*SMALL, "--epochs", "25", "--patience", "1000"]
@@ -172,6 +196,9 @@ def test_existing_run_is_not_overwritten(tmp_path: Path, corpus: Path) -> None:
         (["CORPUS:smiles", "-o", "OUT"], "has no columns"),
         (["CORPUS", "-o", "OUT", "--objective", "mask"], "unknown objective 'mask'"),
         (["CORPUS", "-o", "OUT", "--tokenizer", "text", "--objective", "descriptors"], "needs molecules"),
+        (["CORPUS", "-o", "OUT", "--objective", "similarity"], "need each other"),
+        (["CORPUS", "-o", "OUT", "--pairs", "a.tsv:1:2:3"], "need each other"),
+        (["CORPUS", "-o", "OUT", "--start-as-bag", "--architecture", "bilstm"], "only a bigru"),
         (
             ["CORPUS", "-o", "OUT", "--hidden-size", "0", "--minimum-count", "1", "--validation-share", "0.2"],
             "hidden_size must",

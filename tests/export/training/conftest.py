@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from export.corpus import ScoredPair
 from export.encoders import EncoderConfig
-from export.training.dataset import Dataset, DatasetSettings, prepare
+from export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
 from export.training.settings import TrainingSettings
 from export.training.trainer import Trainer
 
@@ -41,6 +42,14 @@ def molecules() -> Dataset:
 def sentences() -> Dataset:
     settings = DatasetSettings("text", vocab_size=320, validation_share=0.2)
     return prepare(TEXT, settings, {"contrast": 1.0, "tokens": 1.0, "next-tokens": 1.0}, exclude=[])
+
+
+@pytest.fixture(scope="session")
+def scored(sentences: Dataset) -> Dataset:
+    """The sentences, and pairs of them scored by the words they share."""
+    pairs = [ScoredPair(one, other, len(set(one.split()) & set(other.split()))) for one in TEXT for other in TEXT[::5]]
+    settings = DatasetSettings("text", vocab_size=320, validation_share=0.2)
+    return add_pairs(sentences, pairs, settings, alone=False)
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bundle.tokenizer import UNKNOWN_ID
-from export.training.dataset import Dataset, DatasetSettings, prepare
+from export.corpus import ScoredPair
+from export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
 from export.training.descriptors import DESCRIPTOR_NAMES
 from export.training.errors import TrainingError
 from export.training.molecules import FINGERPRINT_BITS, canonical_smiles
@@ -121,3 +122,45 @@ def test_impossible_settings_are_refused() -> None:
         DatasetSettings("text", spellings=2)
     with pytest.raises(TrainingError, match="at least 300"):
         DatasetSettings("text", vocab_size=200)
+
+
+def test_a_pair_validates_as_soon_as_one_of_its_sides_does(sentences: Dataset) -> None:
+    pairs = [ScoredPair(one, other, 1.0) for one in TEXT for other in TEXT]
+    settings = DatasetSettings("text", vocab_size=320, validation_share=0.2)
+    both, alone = (add_pairs(sentences, pairs, settings, alone=only) for only in (False, True))
+    before = len(sentences.sequences)
+    np.testing.assert_array_equal(both.train[: len(sentences.train)], sentences.train)
+    np.testing.assert_array_equal(both.train[len(sentences.train) :], alone.train)
+    held_out = {TEXT[row] for row in sentences.validation}
+    for rows, validates in ((alone.train, False), (alone.validation, True)):
+        sides = [pairs[row - before] for row in rows]
+        assert all((one.first in held_out or one.second in held_out) == validates for one in sides)
+    assert len(alone.train) + len(alone.validation) == len(pairs)
+    assert both.digest != sentences.digest
+
+
+def test_partners_belong_to_their_rows(sentences: Dataset) -> None:
+    pairs = [
+        ScoredPair(one, other, float(number)) for number, (one, other) in enumerate(zip(TEXT, TEXT[::-1], strict=True))
+    ]
+    too_long = ScoredPair("A man " * 300, "A man", 3.0)
+    dataset = add_pairs(sentences, [too_long, *pairs], DatasetSettings("text", validation_share=0.2), alone=False)
+    assert dataset.left_out == {"longer than 256 tokens": 1}
+    before = len(sentences.sequences)
+    batch = dataset.batch(np.array([before + 7, 0, before + 2]), torch.device("cpu"))
+    assert batch.pairs is not None
+    assert batch.pairs.rows.tolist() == [0, 2]
+    assert batch.pairs.scores.tolist() == [7, 2]
+    partners = [ids[:length] for ids, length in zip(batch.pairs.ids.tolist(), batch.pairs.lengths, strict=True)]
+    assert [dataset.tokenizer.decode(one) for one in partners] == [TEXT[-8], TEXT[-3]]
+    assert dataset.batch(np.array([0]), torch.device("cpu")).pairs is None
+
+
+def test_pairs_that_cannot_be_trained_on_are_refused(sentences: Dataset, molecules: Dataset) -> None:
+    pair = ScoredPair(TEXT[0], TEXT[1], 1.0)
+    with pytest.raises(TrainingError, match="give more pairs"):
+        add_pairs(sentences, [pair], DatasetSettings("text"), alone=True)
+    with pytest.raises(TrainingError, match="need the text tokenizer"):
+        add_pairs(molecules, [pair], DatasetSettings(), alone=True)
+    with pytest.raises(TrainingError, match="c and C are two atoms"):
+        DatasetSettings(lowercase=True)

@@ -9,7 +9,7 @@ from export.encoders import EncoderConfig, SequenceEncoder
 from export.training.dataset import Dataset
 from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup
 from export.training.errors import TrainingError
-from export.training.objectives import Contrast, DescriptorRegression, Objectives, hide_tokens
+from export.training.objectives import Contrast, DescriptorRegression, Objectives, Similarity, hide_tokens
 from export.training.settings import parse_objectives
 
 CPU = torch.device("cpu")
@@ -101,3 +101,30 @@ def test_weights_are_read_from_the_option() -> None:
 def test_impossible_objectives_are_refused(text: str) -> None:
     with pytest.raises(TrainingError, match="objective"):
         parse_objectives(text)
+
+
+def test_similarity_is_lowest_where_cosines_tell_the_scores(scored: Dataset) -> None:
+    torch.manual_seed(0)
+    similarity = Similarity(scored)
+    angle = torch.linspace(0, torch.pi / 2, 50)
+    first, second = torch.eye(2)[[0] * 50], torch.stack([angle.cos(), angle.sin()], dim=1)
+    # The scores whose standardized values are the line itself.
+    told = similarity.mean + similarity.deviation * (similarity.line[0] * angle.cos() + similarity.line[1]).detach()
+    assert similarity(first, second * 7, told).loss < 1e-6
+    assert similarity(first, second, told.flip(0)).loss > 0.5
+
+
+def test_similarity_reads_both_sides_of_a_pair_and_no_masks(scored: Dataset) -> None:
+    together = model(scored, "masked", "similarity", pooling="mean")
+    corpus_rows, pairs = scored.train[:6], scored.train[-6:]
+    batch = scored.batch(np.concatenate([corpus_rows[:2], pairs, corpus_rows[2:]]), CPU)
+    scores = together(batch, generator())
+    # A quarter of the twelve rows hide tokens: two of the corpus and the first pair.
+    assert scores["similarity"].count == 5
+    assert batch.pairs is not None
+    with torch.no_grad():
+        first = together.encoder(batch.ids, batch.lengths)[3:8]
+        second = together.encoder(batch.pairs.ids, batch.pairs.lengths)[1:]
+        expected = together.heads["similarity"](first, second, batch.pairs.scores[1:])
+    torch.testing.assert_close(scores["similarity"].loss, expected.loss)
+    assert "similarity" not in together(scored.batch(corpus_rows, CPU), generator())

@@ -48,6 +48,13 @@ def test_training_lowers_every_loss(
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_scored_pairs_lower_their_loss(tmp_path: Path, make_trainer: MakeTrainer, scored: Dataset) -> None:
+    trainer = make_trainer(tmp_path, seen_again(scored), objectives={"similarity": 1.0}, epochs=8, batch_tokens=200)
+    before = trainer.evaluate()
+    trainer.run()
+    assert trainer.evaluate()["similarity"] < 0.7 * before["similarity"]
+
+
 def test_text_objectives_lower_their_losses(tmp_path: Path, make_trainer: MakeTrainer, sentences: Dataset) -> None:
     objectives = {"contrast": 1.0, "tokens": 1.0, "next-tokens": 1.0}
     trainer = make_trainer(tmp_path, seen_again(sentences), objectives=objectives, epochs=20, batch_tokens=100)
