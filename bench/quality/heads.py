@@ -41,6 +41,11 @@ def _heads(task: Task) -> dict[str, Any]:
 HEADS = ("ridge", "SVM", "kNN")
 
 
+def regressor(head: str) -> Any:
+    """A fresh regression by its name."""
+    return _heads("regression")[head]
+
+
 @dataclass(frozen=True)
 class Result:
     """Scores of one kind of vectors on one table with one head.
