@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from scipy.sparse import diags
+from sklearn.feature_extraction.text import CountVectorizer
 
 from export.corpus import read_pairs
 
 TRAIN, DEV = "text/stsb-train.tsv:5:6:7", "text/stsb-dev.tsv:5:6:7"
 """Where the STS benchmark lies in a data folder, with the columns of scores and sentences."""
-
-RAREST = 2
-"""Sentences of the training file below which a word is left out of a bag: it could not be learned from."""
 
 # float32 [n, D], an array or a sparse matrix: scipy has no types.
 Matrix = Any
@@ -52,10 +50,17 @@ def read_sentence_pairs(folder: Path, entry: str) -> SentencePairs:
     )
 
 
-def bags_of_words(sentences: Sequence[str]) -> dict[str, Vectorize]:
-    """Counts of lower-case words, and the same weighted by their rarity among `sentences`, as sparse matrices."""
-    words: dict[str, Any] = {"token_pattern": r"\w+", "min_df": RAREST, "dtype": np.float32}
-    return {
-        "word counts": CountVectorizer(**words).fit(sentences).transform,
-        "word counts by rarity (tf-idf)": TfidfVectorizer(**words).fit(sentences).transform,
-    }
+def bags_of_words(sentences: Sequence[str], seen: Sequence[str]) -> dict[str, Vectorize]:
+    """The set of lower-case words of a sentence, and the same weighted by rarity, as sparse matrices.
+
+    The words are those of `sentences`. How rare they are is counted in `seen`, where a word that does not occur is as
+    rare as one that occurs once. Products of two sentences are weighted by the logarithm of the inverse share.
+    """
+    words = CountVectorizer(token_pattern=r"\w+", binary=True, dtype=np.float32).fit(sentences)
+    spread = np.asarray(words.transform(seen).sum(axis=0)).ravel()
+    weights = diags(np.sqrt(np.log(len(seen) / spread.clip(1))).astype(np.float32))
+
+    def weighted(those: Sequence[str]) -> Matrix:
+        return words.transform(those) @ weights
+
+    return {"set of words": words.transform, "set of words, weighted by rarity": weighted}

@@ -51,7 +51,7 @@ def similarity(encoders: tuple[Path, ...], data: Path, output: Path, regressions
     ways = {one.name: _encoding(one) for one in opened}
     for random in (untrained(one, seed) for one in opened):
         ways[random.name] = _encoding(random)
-    ways |= bags_of_words(train.sentences)
+    ways |= bags_of_words([*train.sentences, *dev.sentences], train.sentences)
     with threadpool_limits(1):
         results = [
             result

@@ -46,12 +46,16 @@ def test_pairs_that_share_a_sentence_with_training_are_set_apart() -> None:
     assert tested.without(seen).tolist() == [2]
 
 
-def test_bags_of_words_know_no_case_and_no_words_but_those_they_were_fitted_on() -> None:
-    for vectorize in bags_of_words(SENTENCES).values():
-        first, second, unknown = vectorize(["A MAN sings", "sings a man", "zebra"]).toarray()
+def test_bags_of_words_know_no_case_and_no_order_and_weigh_what_is_rare() -> None:
+    words = bags_of_words([*SENTENCES, "zebra"], SENTENCES)
+    plain, weighted = (vectorize(["A MAN sings a", "sings a man", "zebra"]).toarray() for vectorize in words.values())
+    for first, second, unseen in (plain, weighted):
         np.testing.assert_array_equal(first, second)
-        assert not unknown.any()
         assert np.count_nonzero(first) == 3
+        assert np.count_nonzero(unseen) == 1
+    assert set(plain[0]) == {0, 1}
+    # "a" is in 18 of 25 sentences, "sings" in 5, "zebra" in none.
+    assert 0 < weighted[0][weighted[0] > 0].min() < weighted[0].max() < weighted[2].max()
 
 
 @pytest.mark.parametrize("regression", ["ridge", "SVM"])
@@ -73,7 +77,7 @@ def test_a_regression_learns_what_a_cosine_does_not_see(regression: str) -> None
 def test_the_scores_of_the_tested_pairs_do_not_reach_the_regression() -> None:
     train, dev = pairs(1, 300), pairs(2, 200)
     upside_down = SentencePairs(dev.first, dev.second, -dev.score)
-    vectorize = bags_of_words(train.sentences)["word counts"]
+    vectorize = bags_of_words(SENTENCES, SENTENCES)["set of words"]
     straight, turned = (judge("v", vectorize, train, one, ("ridge",)) for one in (dev, upside_down))
     assert [one.pearson for one in turned] == pytest.approx([-one.pearson for one in straight])
 
@@ -93,7 +97,7 @@ def test_command_reports_every_encoder_and_its_controls(tmp_path: Path) -> None:
     everywhere = [row for row in rows if row["pairs"] == "all"]
     assert [(row["vectors"], row["method"]) for row in everywhere] == [
         (vectors, method)
-        for vectors in ("text/1", "untrained text/1", "word counts", "word counts by rarity (tf-idf)")
+        for vectors in ("text/1", "untrained text/1", "set of words", "set of words, weighted by rarity")
         for method in ("cosine", "ridge")
     ]
     assert {row["count"] for row in everywhere} == {"40"}
