@@ -1,8 +1,8 @@
 """The encoder as CPUs with bf16 instructions compute it: operands of products in few digits, all else in float32.
 
 The equations stand at the head of `export.graph`. Rounded are the recurrent weights and the state they are multiplied
-with, and from the second layer on (or with features) the input weights and inputs as well. The first layer's products
-of an embedding are a table, made in full precision. Sums, gates, states and pooling stay float32.
+with, and the input weights and inputs as well. Only the first layer's products of an embedding may be a table, made in
+full precision, where that is not too large. Sums, gates, states and pooling stay float32.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ Direction = tuple[Tensor, Tensor, Tensor, Tensor]
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
-def with_rounded_products(encoder: SequenceEncoder, batch: RaggedBatch, dtype: torch.dtype) -> Golden:
+def with_rounded_products(encoder: SequenceEncoder, batch: RaggedBatch, dtype: torch.dtype, table: bool) -> Golden:
     """Encodings of `batch`, each sequence alone, where operands of products are rounded to `dtype`.
+
+    With `table`, the first layer's products of an embedding are not; features have none.
 
     Raises:
         WeightsError: A weight is not finite.
@@ -42,7 +44,7 @@ def with_rounded_products(encoder: SequenceEncoder, batch: RaggedBatch, dtype: t
             lengths = torch.tensor([values.shape[1]])
             outputs = values if batch.features else torch.from_numpy(weights["embedding.weight"])[values.long()]
             for number, directions in enumerate(layers):
-                exact_inputs = number == 0 and not batch.features
+                exact_inputs = table and number == 0 and not batch.features
                 forward, backward = (partial(_read, config, one, dtype, exact_inputs) for one in directions)
                 outputs, final = read_both_ways(outputs, lengths, forward, backward)
             pooled.append(encoder.pool(outputs, final, lengths)[0].double().numpy())

@@ -27,7 +27,7 @@ def test_without_rounding_it_is_the_encoder(
     more = {"nonlinearity": nonlinearity, "linear_before_reset": linear_before_reset, "layers": layers}
     encoder = small_encoder(architecture, "mean+max", **more)
     expected = reference(encoder, random_batch([1, 9, 4]))
-    found = with_rounded_products(encoder, expected.batch, torch.float32)
+    found = with_rounded_products(encoder, expected.batch, torch.float32, table=False)
     np.testing.assert_allclose(found.pooled, expected.pooled, atol=1e-6)
     np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-6)
 
@@ -41,23 +41,25 @@ def without_recurrence(**more: Any) -> SequenceEncoder:
     return encoder
 
 
-def test_features_are_operands_of_a_product_and_ids_are_not() -> None:
+def test_features_are_operands_of_a_product_and_so_are_embeddings_without_a_table() -> None:
     values = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    of_features = without_recurrence(vocab_size=0, embedding_size=3)
-    of_ids = without_recurrence()
-    for encoder, batch, rounds in (
-        (of_features, RaggedBatch(values, np.array([0, 4])), True),
-        (of_ids, random_batch([4]), False),
+    features, ids = RaggedBatch(values, np.array([0, 4])), random_batch([4])
+    of_features, of_ids = without_recurrence(vocab_size=0, embedding_size=3), without_recurrence()
+    for encoder, batch, table, rounds in (
+        (of_features, features, True, True),
+        (of_ids, ids, True, False),
+        (of_ids, ids, False, True),
     ):
         exact = reference(encoder, batch)
-        error = np.abs(with_rounded_products(encoder, batch, torch.bfloat16).pooled - exact.pooled).max()
+        error = np.abs(with_rounded_products(encoder, batch, torch.bfloat16, table).pooled - exact.pooled).max()
         assert (error > 1e-5) == rounds
 
 
+@pytest.mark.parametrize("table", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(("architecture", "nonlinearity", "linear_before_reset"), EVERY_CORE)
 def test_the_native_engine_is_as_far_off_in_bf16(
-    tmp_path: Path, architecture: str, nonlinearity: str, linear_before_reset: bool, layers: int
+    tmp_path: Path, architecture: str, nonlinearity: str, linear_before_reset: bool, layers: int, table: bool
 ) -> None:
     try:
         sets = instruction_sets()
@@ -65,14 +67,15 @@ def test_the_native_engine_is_as_far_off_in_bf16(
         pytest.skip(str(error))
     if not any(sets.values()):
         pytest.skip("this processor cannot multiply bf16")
-    sizes = {"embedding_size": 32, "hidden_size": 64, "layers": layers}
+    # More ids than the embedding is wide: its rows stay in the graph.
+    sizes = {"vocab_size": 40, "embedding_size": 32, "hidden_size": 64, "layers": layers}
     more = {"nonlinearity": nonlinearity, "linear_before_reset": linear_before_reset}
     encoder = small_encoder(architecture, "mean", **sizes, **more)
     expected = reference(encoder, random_batch([1, 50, 20]))
     graph = read_graph(graphs_of(encoder, tmp_path)[0])
-    kernel = Kernel(graph.cell, graph.layers, graph.embedding, bf16=True)
+    kernel = Kernel(graph.cell, graph.layers, graph.embedding, bf16=True, most_table_bytes=table * 10**9)
     native = kernel.run(expected.batch.values, expected.batch.offsets, Pooling.TOKENS) - expected.tokens
-    emulated = with_rounded_products(encoder, expected.batch, torch.bfloat16).tokens - expected.tokens
+    emulated = with_rounded_products(encoder, expected.batch, torch.bfloat16, table).tokens - expected.tokens
     assert np.abs(emulated).max() == pytest.approx(np.abs(native).max(), rel=0.5)
     # Both round the same numbers: their errors are alike, not only as large.
     assert np.corrcoef(native.ravel(), emulated.ravel())[0, 1] > 0.5
