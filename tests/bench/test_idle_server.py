@@ -10,7 +10,7 @@ from bench.peers.server import running
 from bench.rpc_command import CALLS, _command, measure, render
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.e2e.molecules import molecules
-from tests.e2e.server_process import MODELS
+from tests.e2e.server_process import MODELS, SMILES
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_a_server_without_an_engine_answers_zeros_through_the_whole_front_end(ad
     with grpc.insecure_channel(address) as channel:
         reply = GRPCInferenceServiceStub(channel).ModelInfer(infer_request("smiles", ["CCO", "c1ccccc1"]), timeout=10)
     encodings = np.frombuffer(reply.raw_output_contents[0], dtype="<f4")
-    assert encodings.shape == (2 * 512,)
+    assert encodings.shape == (2 * SMILES.dimension,)
     assert not encodings.any()
 
 

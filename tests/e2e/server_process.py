@@ -14,7 +14,11 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from bundle.bundle import Bundle
+
 MODELS = Path(__file__).parents[2] / "models"
+# The encoder that a call for `smiles` without a version gets.
+SMILES = Bundle.load(MODELS / "smiles" / "2").manifest
 START_SECONDS = 60
 SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\), metrics on (http://[\w.]+:\d+)/metrics")
 

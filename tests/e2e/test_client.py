@@ -6,7 +6,7 @@ import pytest
 
 import birnn
 from tests.e2e.molecules import molecules
-from tests.e2e.server_process import ServerProcess
+from tests.e2e.server_process import SMILES, ServerProcess
 
 GARBAGE: list[str | bytes] = ["", "what is this?", "C" * 100_000, b"C\xff"]
 
@@ -18,7 +18,7 @@ def test_one_by_one_and_in_one_call_give_the_same_vectors(server: ServerProcess)
         together = client.encode(strings)
         alone = np.stack([client.encode(string) for string in strings])
     assert together.dtype == np.float32
-    assert together.shape == (200, 512)
+    assert together.shape == (200, SMILES.dimension)
     assert np.abs(together - alone).max() < 1e-5
 
 
@@ -26,8 +26,8 @@ def test_the_last_token_s_forward_half_and_the_first_one_s_backward_half_are_the
     server: ServerProcess,
 ) -> None:
     with birnn.Client(server.address) as client:
-        pooled = client.encode(["CC(=O)Oc1ccccc1C(=O)O"])[0]
-        (tokens,) = client.encode_tokens(["CC(=O)Oc1ccccc1C(=O)O"])
+        pooled = client.encode(["CC(=O)Oc1ccccc1C(=O)O"], version=1)[0]
+        (tokens,) = client.encode_tokens(["CC(=O)Oc1ccccc1C(=O)O"], version=1)
     assert tokens.shape == (21, 512)
     assert np.abs(np.concatenate([tokens[-1, :256], tokens[0, 256:]]) - pooled).max() < 1e-5
 
@@ -44,13 +44,19 @@ def test_bad_items_are_named_and_the_others_can_be_kept(server: ServerProcess) -
 
 def test_nothing_in_is_nothing_out_of_the_right_width(server: ServerProcess) -> None:
     with birnn.Client(server.address) as client:
-        assert client.encode([]).shape == (0, 512)
+        assert client.encode([]).shape == (0, SMILES.dimension)
 
 
 def test_encoders_are_described(server: ServerProcess) -> None:
     with birnn.Client(server.address) as client:
-        assert {info.name: info.dimension for info in client.encoders()} == {"smiles": 512, "text": 512}
-        with pytest.raises(birnn.UnknownEncoderError, match="smiles, text"):
+        assert {(info.name, info.version): info.dimension for info in client.encoders()} == {
+            ("smiles", "1"): 512,
+            ("smiles", "2"): 1024,
+            ("smiles-small", "1"): 512,
+            ("text", "1"): 512,
+            ("text", "2"): 512,
+        }
+        with pytest.raises(birnn.UnknownEncoderError, match="smiles, smiles-small, text"):
             client.encode(["C"], encoder="protein")
 
 

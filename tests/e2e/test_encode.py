@@ -10,7 +10,7 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from bundle.bundle import Bundle
 from tests.e2e.molecules import chains, molecules
-from tests.e2e.server_process import MODELS, ServerProcess, running
+from tests.e2e.server_process import MODELS, SMILES, ServerProcess, running
 
 
 def encode(stub: EncoderServiceStub, sequences: list[str] | list[bytes], **options: Any) -> pb.EncodeResponse:
@@ -30,7 +30,9 @@ def status(call: object) -> tuple[grpc.StatusCode, str]:
     return call.code(), call.details() or ""
 
 
-@pytest.mark.parametrize(("name", "version"), [("smiles", "1"), ("text", "1"), ("text", "2")])
+@pytest.mark.parametrize(
+    ("name", "version"), [("smiles", "1"), ("smiles", "2"), ("smiles-small", "1"), ("text", "1"), ("text", "2")]
+)
 @pytest.mark.parametrize("output", [pb.OUTPUT_POOLED, pb.OUTPUT_TOKENS])
 def test_golden_sequences_come_back_as_pytorch_encoded_them(
     stub: EncoderServiceStub, name: str, version: str, output: pb.Output.ValueType
@@ -61,7 +63,7 @@ def test_one_by_one_or_all_at_once_in_any_order_gives_the_same_vectors(stub: Enc
     alone = np.concatenate([vectors(encode(stub, [string])) for string in strings[:100]])
     order = random.Random(1).sample(range(len(strings)), len(strings))
     shuffled = vectors(encode(stub, [strings[index] for index in order]))
-    assert together.shape == (300, 512)
+    assert together.shape == (300, SMILES.dimension)
     assert np.abs(alone - together[:100]).max() < 1e-5
     assert np.abs(shuffled - together[order]).max() < 1e-5
 
@@ -118,18 +120,18 @@ def test_a_reply_names_the_engine_that_was_asked_for() -> None:
 def test_per_token_replies_leave_failed_items_out_and_say_so(stub: EncoderServiceStub) -> None:
     response = encode(stub, ["CCO", "", "CN"], output=pb.OUTPUT_TOKENS)
     assert response.lengths == [3, 0, 2]
-    assert response.shape == [5, 512]
+    assert response.shape == [5, SMILES.token_dimension]
 
 
 def test_a_request_of_nothing_but_bad_items_still_answers(stub: EncoderServiceStub) -> None:
     response = encode(stub, ["", "x"])
     assert len(response.errors) == 2
-    assert response.shape == [2, 512]
+    assert response.shape == [2, SMILES.dimension]
 
 
 def test_unknown_tokens_and_truncation_are_reported(stub: EncoderServiceStub) -> None:
     response = encode(stub, ["C[Zz]C", "C" * 9_000, "C"], truncate=True)
-    limit = Bundle.load(MODELS / "smiles" / "1").manifest.max_length
+    limit = SMILES.max_length
     assert [(n.index, n.unknown_tokens, n.truncated_tokens) for n in response.notices] == [
         (0, 1, 0),
         (1, 0, 9_000 - limit),
@@ -140,9 +142,9 @@ def test_unknown_tokens_and_truncation_are_reported(stub: EncoderServiceStub) ->
 @pytest.mark.parametrize(
     ("options", "count", "code", "words"),
     [
-        ({"encoder": "protein"}, 1, grpc.StatusCode.NOT_FOUND, ["'protein'", "smiles, text"]),
-        ({"encoder": ""}, 1, grpc.StatusCode.NOT_FOUND, ["smiles, text"]),
-        ({"version": "99"}, 1, grpc.StatusCode.NOT_FOUND, ["'99'", "served are: 1"]),
+        ({"encoder": "protein"}, 1, grpc.StatusCode.NOT_FOUND, ["'protein'", "smiles, smiles-small, text"]),
+        ({"encoder": ""}, 1, grpc.StatusCode.NOT_FOUND, ["smiles, smiles-small, text"]),
+        ({"version": "99"}, 1, grpc.StatusCode.NOT_FOUND, ["'99'", "served are: 1, 2"]),
         ({"version": "latest"}, 1, grpc.StatusCode.NOT_FOUND, ["'latest'"]),
         ({}, 0, grpc.StatusCode.INVALID_ARGUMENT, ["no sequences", "16384"]),
         ({}, 100_000, grpc.StatusCode.INVALID_ARGUMENT, ["100000", "16384", "split"]),
@@ -164,7 +166,7 @@ def test_a_message_beyond_the_limit_is_refused_and_the_server_stays_up(stub: Enc
     with pytest.raises(grpc.RpcError) as caught:
         encode(stub, ["C" * (65 << 20)])
     assert status(caught.value)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert len(encode(stub, ["C"]).embeddings) == 512 * 4
+    assert len(encode(stub, ["C"]).embeddings) == SMILES.dimension * 4
 
 
 @pytest.mark.parametrize("method", ["birnn.v1.EncoderService/Encode", "inference.GRPCInferenceService/ModelConfig"])
@@ -199,7 +201,7 @@ def test_a_deadline_that_cannot_be_met_ends_the_call(stub: EncoderServiceStub) -
     with pytest.raises(grpc.RpcError) as caught:
         stub.Encode(request, timeout=0.5)
     assert status(caught.value)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert len(encode(stub, ["C"]).embeddings) == 512 * 4
+    assert len(encode(stub, ["C"]).embeddings) == SMILES.dimension * 4
 
 
 def test_encoders_are_listed_with_what_a_caller_needs(stub: EncoderServiceStub) -> None:
@@ -207,8 +209,8 @@ def test_encoders_are_listed_with_what_a_caller_needs(stub: EncoderServiceStub) 
     smiles = listed["smiles"]
     assert (smiles.architecture, smiles.dimension, smiles.token_dimension, smiles.tokenizer) == (
         "bigru",
-        512,
-        512,
+        SMILES.dimension,
+        SMILES.token_dimension,
         "smiles",
     )
     assert smiles.device == "cpu"
@@ -244,7 +246,7 @@ def test_metrics_count_what_was_served(server: ServerProcess, stub: EncoderServi
     assert server.metric("birnn_requests_total", encoder="", code="NOT_FOUND") >= 1
     assert server.metric("birnn_queue_sequences") == 0
     assert server.metric("birnn_encoder_ready") == len(list(MODELS.glob("*/*/manifest.json")))
-    assert server.metric("birnn_encoder_info", encoder="smiles", architecture="bigru", device="cpu") == 1
+    assert server.metric("birnn_encoder_info", encoder="smiles", version="2", architecture="bigru", device="cpu") == 1
 
 
 COUNTED = [
