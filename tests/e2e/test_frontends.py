@@ -22,7 +22,7 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from service.frontends.arena import KEEP_BYTES
 from tests.e2e.molecules import chains, molecules
-from tests.e2e.server_process import MODELS, ServerProcess, failure, running
+from tests.e2e.server_process import MODELS, SMILES, ServerProcess, failure, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="front-ends need Linux")
 
@@ -163,8 +163,8 @@ def test_the_largest_request_comes_back_in_order_and_its_memory_goes_back(
     few = [string.encode() for string in molecules(128)]
     expected = vectors(stubs[0].Encode(request(few)))
     response = stubs[0].Encode(request(few * 128))
-    assert response.shape == [16_384, 512]
-    assert np.abs(vectors(response).reshape(128, 128, 512) - expected).max() < 1e-5
+    assert response.shape == [16_384, SMILES.dimension]
+    assert np.abs(vectors(response).reshape(128, 128, SMILES.dimension) - expected).max() < 1e-5
     tokens = stubs[0].Encode(request(few * 16, output=pb.OUTPUT_TOKENS))
     assert len(tokens.embeddings) > KEEP_BYTES
     assert sum(map(shared_bytes, children(several))) <= FRONT_ENDS * KEEP_BYTES
@@ -210,7 +210,7 @@ def test_metrics_of_all_processes_add_up(several: ServerProcess, stubs: list[Enc
     assert several.metric("birnn_sequence_errors_total", encoder="smiles", code="EMPTY") == empty + 2 * CHANNELS
     assert several.metric("birnn_frontends") == FRONT_ENDS
     assert several.metric("birnn_encoder_ready") == len(list(MODELS.glob("*/*/manifest.json")))
-    assert several.metric("birnn_encoder_info", encoder="smiles", device="cpu") == 1
+    assert several.metric("birnn_encoder_info", encoder="smiles", version="2", device="cpu") == 1
 
 
 def test_two_servers_never_share_a_port(server: ServerProcess, several: ServerProcess) -> None:
@@ -274,7 +274,7 @@ def test_sigterm_lets_calls_of_every_front_end_finish_and_leaves_nothing_behind(
         time.sleep(0.1)
         refused = [stub.Encode.future(request([b"C"])) for stub in stubs]
         assert {code(call) for call in refused} == {grpc.StatusCode.UNAVAILABLE}
-        assert [len(call.result(timeout=60).embeddings) for call in calls] == [60 * 512 * 4] * CHANNELS
+        assert [len(call.result(timeout=60).embeddings) for call in calls] == [60 * SMILES.dimension * 4] * CHANNELS
         assert server.process.wait(timeout=60) == 0
         assert all(map(is_gone, processes))
     assert set(os.listdir("/dev/shm")) <= named
@@ -323,7 +323,7 @@ def test_under_overload_a_front_end_passes_the_refusal_on_and_one_that_hangs_is_
         until(lambda: server.metric("birnn_queue_sequences", encoder="smiles") == 0)
         until(lambda: server.get("/readyz")[0] == 200)
         assert children(server) != [hung]
-        assert len(stub.Encode(request([b"CCO"]), wait_for_ready=True, timeout=20).embeddings) == 512 * 4
+        assert len(stub.Encode(request([b"CCO"]), wait_for_ready=True, timeout=20).embeddings) == SMILES.dimension * 4
 
 
 def test_an_encoder_that_is_broken_is_so_for_the_callers_of_every_front_end(tmp_path: Path) -> None:
@@ -333,12 +333,12 @@ def test_an_encoder_that_is_broken_is_so_for_the_callers_of_every_front_end(tmp_
     weights.write_bytes(weights.read_bytes()[:-100])
     with running(models, "--frontends", "1") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        assert len(stub.Encode(request([b"CCO"])).embeddings) == 512 * 4
+        assert len(stub.Encode(request([b"CCO"])).embeddings) == SMILES.dimension * 4
         with pytest.raises(grpc.RpcError) as caught:
             stub.Encode(pb.EncodeRequest(encoder="text", sequences=[b"hello"]))
         assert code(caught.value) is grpc.StatusCode.UNAVAILABLE
         listed = {encoder.name: encoder.ready for encoder in stub.ListEncoders(pb.ListEncodersRequest()).encoders}
-        assert listed == {"smiles": True, "text": False}
+        assert listed == {"smiles": True, "smiles-small": True, "text": False}
         health = health_pb2_grpc.HealthStub(channel)
         found = {name: health.Check(health_pb2.HealthCheckRequest(service=name)).status for name in ("", "liveness")}
         assert found == {

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.e2e.molecules import chains
-from tests.e2e.server_process import MODELS, ServerProcess, failure, running
+from tests.e2e.server_process import MODELS, SMILES, ServerProcess, failure, running
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -55,7 +55,7 @@ def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly(
             stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"C"]))
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert len(slow.result(timeout=60).embeddings) == 800 * 512 * 4
+        assert len(slow.result(timeout=60).embeddings) == 800 * SMILES.dimension * 4
         assert server.process.wait(timeout=30) == 0
 
 
@@ -151,7 +151,9 @@ def test_a_damaged_bundle_is_refused_by_name_and_its_neighbors_are_served(
     damage(models)
     with running(models) as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        assert len(stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])).embeddings) == 512 * 4
+        assert (
+            len(stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])).embeddings) == SMILES.dimension * 4
+        )
         with pytest.raises(grpc.RpcError) as caught:
             stub.Encode(pb.EncodeRequest(encoder="text", sequences=[b"hello"]))
         assert isinstance(caught.value, grpc.Call)
@@ -163,7 +165,7 @@ def test_a_damaged_bundle_is_refused_by_name_and_its_neighbors_are_served(
         assert server.get("/readyz")[0] == 503
         assert health(server, "") == NOT_SERVING
         listed = {encoder.name: encoder.ready for encoder in stub.ListEncoders(pb.ListEncodersRequest()).encoders}
-        assert listed == {"smiles": True, "text": False}
+        assert listed == {"smiles": True, "smiles-small": True, "text": False}
 
 
 @pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port"])
@@ -216,4 +218,4 @@ def test_many_clients_at_once_are_all_answered(server: ServerProcess) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [2 * 512 * 4] * 160
+    assert answers == [2 * SMILES.dimension * 4] * 160

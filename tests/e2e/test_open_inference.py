@@ -14,7 +14,7 @@ from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
-from tests.e2e.server_process import ServerProcess
+from tests.e2e.server_process import SMILES, ServerProcess
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
 
@@ -46,11 +46,12 @@ def test_tritonclient_works_unmodified(server: ServerProcess, stub: EncoderServi
     assert not answer["stranger_ready"]
     assert answer["server"]["name"] == "birnn-serving"
     assert answer["metadata"]["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": ["-1", "1"]}]
-    assert answer["metadata"]["outputs"] == [{"name": "embedding", "datatype": "FP32", "shape": ["-1", "512"]}]
-    assert answer["metadata"]["versions"] == ["1"]
+    width = str(SMILES.dimension)
+    assert answer["metadata"]["outputs"] == [{"name": "embedding", "datatype": "FP32", "shape": ["-1", width]}]
+    assert answer["metadata"]["versions"] == ["1", "2"]
     assert answer["config"]["config"]["max_batch_size"] == 16384
     assert answer["config"]["config"]["input"] == [{"name": "text", "data_type": "TYPE_STRING", "dims": ["1"]}]
-    assert answer["config"]["config"]["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": ["512"]}]
+    assert answer["config"]["config"]["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": [width]}]
     assert answer["id"] == "request-7"
     listed = stub.ListEncoders(encoder_pb2.ListEncodersRequest()).encoders[0]
     named = f"{listed.engine}, {listed.device}, {listed.precision}"
@@ -70,7 +71,7 @@ def test_strings_may_come_as_typed_contents(inference: GRPCInferenceServiceStub)
     contents = pb.InferTensorContents(bytes_contents=[b"CCO", b"CC"])
     typed = inference.ModelInfer(request(b"", b"", raw_input_contents=[], tensor={"contents": contents}))
     raw = inference.ModelInfer(request(b"CCO", b"CC"))
-    assert list(typed.outputs[0].shape) == [2, 512]
+    assert list(typed.outputs[0].shape) == [2, SMILES.dimension]
     assert typed.raw_output_contents == raw.raw_output_contents
 
 
