@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from bundle.ragged import RaggedBatch
 from export.directions import read_both_ways
 from export.encoders import EncoderConfig, SequenceEncoder
 from export.recurrent_weights import Layer, recurrent_layers
+from export.verification import one_by_one
 
 # W [G H, I], R [G H, H], the input biases and the hidden biases [G H] of one direction, in ONNX's order of gates.
 Direction = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -37,19 +37,17 @@ def with_rounded_products(encoder: SequenceEncoder, batch: RaggedBatch, dtype: t
     config = encoder.config
     weights = {name: tensor.numpy(force=True) for name, tensor in encoder.state_dict().items()}
     layers = [_directions(layer) for layer in recurrent_layers(config, weights)]
-    pooled, tokens = [], []
-    with torch.inference_mode():
-        for row in range(len(batch)):
-            values = torch.from_numpy(batch.row(row))[None]
-            lengths = torch.tensor([values.shape[1]])
-            outputs = values if batch.features else torch.from_numpy(weights["embedding.weight"])[values.long()]
-            for number, directions in enumerate(layers):
-                exact_inputs = table and number == 0 and not batch.features
-                forward, backward = (partial(_read, config, one, dtype, exact_inputs) for one in directions)
-                outputs, final = read_both_ways(outputs, lengths, forward, backward)
-            pooled.append(encoder.pool(outputs, final, lengths)[0].double().numpy())
-            tokens.append(outputs[0].double().numpy())
-    return Golden(batch, np.stack(pooled), np.concatenate(tokens))
+
+    def run(values: Tensor) -> tuple[Tensor, Tensor]:
+        lengths = torch.tensor([values.shape[1]])
+        outputs = values if batch.features else torch.from_numpy(weights["embedding.weight"])[values]
+        for number, directions in enumerate(layers):
+            exact_inputs = table and number == 0 and not batch.features
+            forward, backward = (partial(_read, config, one, dtype, exact_inputs) for one in directions)
+            outputs, final = read_both_ways(outputs, lengths, forward, backward)
+        return outputs, final
+
+    return one_by_one(encoder, batch, run)
 
 
 def _directions(layer: Layer) -> list[Direction]:

@@ -6,7 +6,7 @@ case in one batch padded with `PAD_ID`; and in one batch with further steps and 
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bundle.golden import Golden
 from bundle.manifest import Verification
@@ -100,14 +101,24 @@ def verify_graphs(
 def reference(encoder: SequenceEncoder, batch: RaggedBatch, dtype: torch.dtype = torch.float64) -> Golden:
     """Encodings of `batch` by PyTorch in float64 (or `dtype`), each sequence alone and without padding."""
     exact = copy.deepcopy(encoder).to(device="cpu", dtype=dtype).eval()
+    return one_by_one(exact, batch, lambda values: exact.run(values, torch.tensor([values.shape[1]])))
+
+
+def one_by_one(encoder: SequenceEncoder, batch: RaggedBatch, run: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Golden:
+    """Encodings of `batch`, each sequence alone and without padding, pooled as `encoder` does.
+
+    Args:
+        encoder: Whose type and pooling these are.
+        batch: The sequences.
+        run: Per-token outputs [1, T, 2H] and final states [1, 2H] of ids int64 [1, T], or of features [1, T, F].
+    """
+    dtype = next(encoder.parameters()).dtype
     pooled, tokens = [], []
     with torch.inference_mode():
         for row in range(len(batch)):
-            tokens_of_row = torch.from_numpy(batch.row(row))[None]
-            inputs = tokens_of_row.to(dtype) if batch.features else tokens_of_row.long()
-            lengths = torch.tensor([inputs.shape[1]])
-            outputs, final = exact.run(inputs, lengths)
-            pooled.append(exact.pool(outputs, final, lengths)[0].double().numpy())
+            values = torch.from_numpy(batch.row(row))[None]
+            outputs, final = run(values.to(dtype) if batch.features else values.long())
+            pooled.append(encoder.pool(outputs, final, torch.tensor([values.shape[1]]))[0].double().numpy())
             tokens.append(outputs[0].double().numpy())
     return Golden(batch, np.stack(pooled), np.concatenate(tokens))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -76,12 +77,8 @@ def _vectors(opened: Sequence[BundleEncoder | TorchEncoder], baselines: bool, se
     if baselines:
         # One for each shape, whatever else differs.
         judged += [untrained(one, seed) for one in {one.shape: one for one in reversed(opened)}.values()]
-    ways: dict[str, Vectorize] = {one.name: _encoding(one) for one in judged}
+    ways: dict[str, Vectorize] = {one.name: partial(encode, one) for one in judged}
     return ways | BASELINES if baselines else ways
-
-
-def _encoding(encoder: BundleEncoder | TorchEncoder) -> Vectorize:
-    return lambda smiles: encode(encoder, smiles)
 
 
 def _scores(ways: dict[str, Vectorize], tables: Sequence[Table], heads: Sequence[str], seed: int) -> list[Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from bench.quality.encoders import Encoder, encode, open_encoder, untrained
+from bench.quality.encoders import encode, open_encoder, untrained
 from bench.quality.sentence_pairs import DEV, TRAIN, Vectorize, bags_of_words, read_sentence_pairs
 from bench.quality.similarity import REGRESSIONS, judge
 from bench.quality.similarity_report import write
@@ -48,9 +49,9 @@ def similarity(encoders: tuple[Path, ...], data: Path, output: Path, regressions
         raise click.ClickException(str(error)) from error
     if wrong := [one.name for one in opened if one.tokenizer.kind == "smiles"]:
         raise click.UsageError(f"{', '.join(wrong)}: reads molecules, not text")
-    ways = {one.name: _encoding(one) for one in opened}
+    ways: dict[str, Vectorize] = {one.name: partial(encode, one) for one in opened}
     for random in (untrained(one, seed) for one in opened):
-        ways[random.name] = _encoding(random)
+        ways[random.name] = partial(encode, random)
     ways |= bags_of_words([*train.sentences, *dev.sentences], train.sentences)
     with threadpool_limits(1):
         results = [
@@ -60,10 +61,6 @@ def similarity(encoders: tuple[Path, ...], data: Path, output: Path, regressions
         ]
     click.echo(write(output, results))
     click.echo(output / "similarity.png", err=True)
-
-
-def _encoding(encoder: Encoder) -> Vectorize:
-    return lambda sentences: encode(encoder, sentences)
 
 
 if __name__ == "__main__":

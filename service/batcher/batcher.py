@@ -65,9 +65,8 @@ class Batcher:
         self._scheduler = Scheduler(lanes, slots, max_backlog_seconds)
         self._idle = slots
         self._loop_share = loop_share or LoopShare()
-        on_cores = all(lane.engine.info.parallel_slots for lane in lanes)
-        self._shares_cores = on_cores and slots > 1 and slots >= (cores or available_cores())
-        self._on_cores = on_cores
+        self._on_cores = all(lane.engine.info.parallel_slots for lane in lanes)
+        self._shares_cores = self._on_cores and slots > 1 and slots >= (cores or available_cores())
         self._lone_caller = LoneCaller()
         self._dispatch_is_due = False
         self._metrics = metrics
@@ -77,7 +76,7 @@ class Batcher:
         # What the scheduler knows by number: rows of a work.
         self._submissions: dict[int, Part] = {}
         self._numbers = itertools.count()
-        self._slots = Slots(slots, yielding=on_cores)
+        self._slots = Slots(slots, yielding=self._on_cores)
         self._closed = False
         self._show_queue()
 
