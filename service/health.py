@@ -13,6 +13,7 @@ from service.encoders import ServedEncoder
 from service.engine.engine import Output
 from service.engine.gate import limits_of
 from service.errors import OverloadedError, ServiceError
+from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class HealthMonitor:
         self,
         encoders: Encoders[ServedEncoder],
         batcher: Batcher,
+        metrics: Metrics,
         *,
         interval: float,
         patience: float,
@@ -34,12 +36,14 @@ class HealthMonitor:
         Args:
             encoders: What is served.
             batcher: Where it runs.
+            metrics: Where probes are counted; as calls they are not.
             interval: Seconds between looks.
             patience: Seconds that a probe may take; it waits behind the queue like everybody else.
             changed: Told when health turns.
         """
         self._encoders = encoders
         self._batcher = batcher
+        self._metrics = metrics
         self._interval = interval
         self._patience = patience
         self._changed = changed
@@ -61,11 +65,17 @@ class HealthMonitor:
             await asyncio.sleep(self._interval)
             idle_since = time.monotonic() - self._interval
             idle = [encoder for encoder in self._encoders if encoder.last_success < idle_since]
-            healthy = all([await self._probe(encoder) for encoder in idle])
+            healthy = all([await self._proves_itself(encoder) for encoder in idle])
             if healthy != self._healthy:
                 self._healthy = healthy
                 logger.log(logging.INFO if healthy else logging.ERROR, "health: %s", "good again" if healthy else "bad")
                 await self._changed(healthy)
+
+    async def _proves_itself(self, encoder: ServedEncoder) -> bool:
+        passed = await self._probe(encoder)
+        name = encoder.bundle.manifest.name
+        self._metrics.health_probes.labels(name, "passed" if passed else "failed").inc()
+        return passed
 
     async def _probe(self, encoder: ServedEncoder) -> bool:
         self._looked = time.monotonic()
@@ -74,7 +84,7 @@ class HealthMonitor:
         batch = golden.batch.take(np.array([shortest]))
         try:
             async with asyncio.timeout(self._patience):
-                computed = await self._batcher.encode(encoder.lanes[Output.POOLED], batch)
+                computed = await self._batcher.encode(encoder.lanes[Output.POOLED], batch, is_probe=True)
         except OverloadedError:
             return True
         except (ServiceError, TimeoutError) as error:

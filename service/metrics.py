@@ -64,6 +64,9 @@ class Metrics:
         )
         self.sequence_length = histogram("sequence_length", "Tokens of a sequence.", POWERS_OF_TWO)
 
+        self.health_probes = counter(
+            "health_probes", "Forward passes by which an idle encoder proves itself, by what came of them.", "outcome"
+        )
         self.queue_sequences = gauge("queue_sequences", "Sequences waiting.", "encoder")
         self.queue_tokens = gauge("queue_tokens", "Tokens waiting.", "encoder")
         self.frontends = gauge("frontends", "Front-end processes that take calls.")

@@ -115,6 +115,7 @@ class Server:
         self._monitor = HealthMonitor(
             encoders,
             batcher,
+            self._metrics,
             interval=settings.health_seconds,
             patience=settings.max_backlog_seconds + settings.health_seconds,
             changed=self._set_healthy,

@@ -80,7 +80,9 @@ class Batcher:
         self._closed = False
         self._show_queue()
 
-    async def encode(self, lane: Lane, batch: RaggedBatch, deadline: float | None = None) -> Computed:
+    async def encode(
+        self, lane: Lane, batch: RaggedBatch, deadline: float | None = None, *, is_probe: bool = False
+    ) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
         Pooled encodings of sequences that are in flight already, for whomever, are not computed again.
@@ -89,6 +91,7 @@ class Batcher:
             lane: Which output of which encoder.
             batch: The sequences of one request.
             deadline: When the caller gives up, on the batcher's clock.
+            is_probe: Whether health asks: what metrics tell of calls does not count it.
 
         Raises:
             OverloadedError: More work waits than the bound allows.
@@ -99,7 +102,7 @@ class Batcher:
         if self._closed:
             raise UnavailableError("the server is shutting down; retry with another one")
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
-        work = Work(lane, batch, self._clock(), deadline, future, missing=len(batch))
+        work = Work(lane, batch, self._clock(), deadline, future, missing=len(batch), is_probe=is_probe)
         self._lone_caller.arrived(bool(self._works), work.queued)
         self._works.add(work)
         try:
@@ -131,7 +134,8 @@ class Batcher:
         computed = in_flight.join(work)
         if len(computed) == len(rows):
             return rows
-        self._metrics.of(work.lane.encoder).shared_sequences.inc(len(rows) - len(computed))
+        if not work.is_probe:
+            self._metrics.of(work.lane.encoder).shared_sequences.inc(len(rows) - len(computed))
         return np.array(computed, dtype=np.int64)
 
     def _submit(self, work: Work, rows: NDArray[np.int64]) -> None:
@@ -253,7 +257,9 @@ class Batcher:
                 raise result
             self._deliver(batch, parts, result, seconds)
             lane.last_success = self._clock()
-            self._observe(lane, batch, slots, seconds)
+            predicted = lane.learn(batch.lengths, seconds, slots)
+            if not all(work.is_probe for work, _ in parts):
+                self._observe(lane, batch, seconds, predicted)
         except Exception as error:
             # Whatever it was, nobody may be left waiting for an answer that will not come.
             self._lose(lane, parts, error)
@@ -287,7 +293,8 @@ class Batcher:
         if work.missing or work.future.done():
             return
         queue = work.started - work.queued
-        self._metrics.of(work.lane.encoder).queue_seconds.observe(queue)
+        if not work.is_probe:
+            self._metrics.of(work.lane.encoder).queue_seconds.observe(queue)
         assert work.values is not None
         work.future.set_result(Computed(work.values, queue, work.compute))
 
@@ -300,10 +307,9 @@ class Batcher:
             work.launched[rows] = False
             self._withdraw(work)
 
-    def _observe(self, lane: Lane, batch: RaggedBatch, slots: int, seconds: float) -> None:
+    def _observe(self, lane: Lane, batch: RaggedBatch, seconds: float, predicted: float) -> None:
         metrics = self._metrics.of(lane.encoder)
         cells = lane.cost.cells(batch.lengths)
-        predicted = lane.learn(batch.lengths, seconds, slots)
         metrics.cost_error_ratio.observe(abs(seconds - predicted) / max(seconds, 1e-9))
         metrics.compute_seconds.observe(seconds)
         metrics.batch_sequences.observe(len(batch))

@@ -39,6 +39,7 @@ class Work:
         deadline: When its caller gives up, None for never.
         future: Told when it is done, or why not.
         missing: Rows that are not there yet.
+        is_probe: Whether health asks, and nobody else: metrics tell of calls alone.
         started: When the last of its batches so far started.
         compute: The longest run among its batches so far, in seconds.
         values: Its encodings; there from the first delivery on.
@@ -54,6 +55,7 @@ class Work:
     deadline: float | None
     future: "asyncio.Future[Computed]"
     missing: int
+    is_probe: bool = False
     started: float = 0.0
     compute: float = 0.0
     values: Values | None = None

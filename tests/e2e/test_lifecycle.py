@@ -72,11 +72,11 @@ def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -
 
 def test_an_idle_encoder_keeps_proving_itself() -> None:
     with running(MODELS, "--health-seconds", "0.2") as server:
-        before = server.metric("birnn_batch_sequences_count", encoder="text")
         deadline = time.monotonic() + 30
-        while server.metric("birnn_batch_sequences_count", encoder="text") < before + 3:
+        while server.metric("birnn_health_probes_total", encoder="text", outcome="passed") < 3:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert server.metric("birnn_queue_seconds_count", encoder="text") == 0
         assert health(server, "") == SERVING
 
 

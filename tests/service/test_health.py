@@ -58,13 +58,16 @@ def engine(bundle: Bundle) -> Iterator[Moody]:
 
 
 @asynccontextmanager
-async def watched(bundle: Bundle, engine: Moody) -> AsyncIterator["asyncio.Queue[bool]"]:
+async def watched(
+    bundle: Bundle, engine: Moody, metrics: Metrics | None = None
+) -> AsyncIterator["asyncio.Queue[bool]"]:
     """Turns of health, as they are told."""
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
     encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
-    batcher = Batcher([lane], 2, Metrics())
+    metrics = metrics or Metrics()
+    batcher = Batcher([lane], 2, metrics)
     turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, batcher, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
+    monitor = HealthMonitor(encoders, batcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
     watch = asyncio.create_task(monitor.run())
     try:
         yield turns
@@ -101,12 +104,30 @@ async def test_a_working_engine_stays_healthy_through_many_probes(bundle: Bundle
         assert turns.empty()
 
 
+async def test_probes_are_counted_as_probes_and_not_as_calls(bundle: Bundle, engine: Moody) -> None:
+    metrics = Metrics()
+
+    def counted(name: str, **labels: str) -> float:
+        return metrics.registry.get_sample_value(f"birnn_{name}", {"encoder": "smiles", **labels}) or 0
+
+    async with watched(bundle, engine, metrics) as turns, asyncio.timeout(30):
+        engine.mood = "failing"
+        assert await turns.get() is False
+        assert counted("health_probes_total", outcome="failed") >= 1
+        engine.mood = "well"
+        assert await turns.get() is True
+        assert counted("health_probes_total", outcome="passed") >= 1
+    for name in ("sequences_total", "tokens_total", "queue_seconds_count", "batch_sequences_count"):
+        assert counted(name) == 0
+
+
 async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle: Bundle, engine: Moody) -> None:
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
     encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
-    batcher = Batcher([lane], 2, Metrics())
+    metrics = Metrics()
+    batcher = Batcher([lane], 2, metrics)
     turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, batcher, interval=0.01, patience=0.05, changed=turns.put)
+    monitor = HealthMonitor(encoders, batcher, metrics, interval=0.01, patience=0.05, changed=turns.put)
     watch = asyncio.create_task(monitor.run())
     await asyncio.sleep(0.05)
     assert monitor.awake
