@@ -182,7 +182,9 @@ def prepare(
             f"{len(train)} sequences are left to train on and {len(validation)} to validate with; "
             "give more sequences or another validation share"
         )
-    described = molecules is not None and bool(DESCRIPTOR_NAMES.keys() & objectives.keys())
+    wanted = objectives.keys()
+    described = molecules is not None and bool({*DESCRIPTOR_NAMES, "likeness"} & wanted)
+    fingerprinted = molecules is not None and bool({"fingerprint", "likeness"} & wanted)
     return Dataset(
         tokenizer=tokenizer,
         sequences=tokenized.batch,
@@ -190,7 +192,7 @@ def prepare(
         validation=validation,
         molecule=molecule,
         descriptors=molecules.descriptors[kept] if molecules is not None and described else None,
-        fingerprints=molecules.fingerprints[kept] if molecules is not None and "fingerprint" in objectives else None,
+        fingerprints=molecules.fingerprints[kept] if molecules is not None and fingerprinted else None,
         with_next="next-tokens" in objectives,
         left_out={reason: count for reason, count in left_out.items() if count},
         digest=hashlib.sha256("\n".join(everything).encode()).hexdigest(),

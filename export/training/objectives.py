@@ -15,8 +15,10 @@ from export.encoders import SequenceEncoder
 from export.training.bag_start import RARITY
 from export.training.dataset import Batch, Dataset
 from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup, columns
+from export.training.likeness import Likeness
 from export.training.molecules import FINGERPRINT_BITS
 from export.training.pairs import PairBatch
+from export.training.standardization import Standardization
 
 MASKED_ROWS = 0.25
 """Share of a batch's rows that the masked objective takes when others need the whole sequence."""
@@ -24,7 +26,6 @@ MASKED_ROWS = 0.25
 TEMPERATURE = 0.05
 """Of the softmax over cosines, as in SimCSE."""
 
-_LARGEST_DEVIATION = 5.0
 _FIRST_TOKEN_ID = MASK_ID + 1
 
 
@@ -89,28 +90,17 @@ class Contrast(nn.Module):
 class DescriptorRegression(nn.Module):
     """Mean squared error of a group of standardized descriptors from the pooled vector; 1 - loss is about their r2."""
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, encoder: SequenceEncoder, dataset: Dataset, group: DescriptorGroup) -> None:
         super().__init__()
         assert dataset.descriptors is not None
         self.columns = columns(group)
-        values = dataset.descriptors[dataset.training_molecules(), self.columns].astype(np.float64)
-        finite = np.where(np.isfinite(values), values, np.nan)
-        mean, deviation = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
-        self.register_buffer("mean", torch.from_numpy(mean).float())
-        # A descriptor that never varies says nothing and must not divide by zero.
-        self.register_buffer("deviation", torch.from_numpy(np.where(deviation > 0, deviation, 1.0)).float())
+        values = dataset.descriptors[dataset.training_molecules(), self.columns]
+        self.standardize = Standardization(values)
         self.head = nn.Linear(encoder.config.dimension, values.shape[1])
 
     def forward(self, pooled: Tensor, descriptors: Tensor) -> Score:
-        """Loss over descriptors float32 [B, F] of all groups.
-
-        Standardized values are cut at five deviations; undefined ones count as the mean.
-        """
-        wanted = ((descriptors[:, self.columns] - self.mean) / self.deviation).nan_to_num(0.0, 0.0, 0.0)
-        wanted = wanted.clamp(-_LARGEST_DEVIATION, _LARGEST_DEVIATION)
+        """Loss over descriptors float32 [B, F] of all groups."""
+        wanted = self.standardize(descriptors[:, self.columns])
         return Score(F.mse_loss(self.head(pooled).float(), wanted), len(wanted))
 
 
@@ -223,6 +213,10 @@ class Objectives(nn.Module):
                     self.heads[name] = DescriptorRegression(encoder, dataset, name)
                 case "fingerprint":
                     self.heads[name] = FingerprintBits(encoder, dataset)
+                case "likeness":
+                    assert dataset.descriptors is not None
+                    values = dataset.descriptors[dataset.training_molecules()]
+                    self.heads[name] = Likeness(encoder.config.dimension, Standardization(values))
                 case "similarity":
                     self.heads[name] = Similarity(dataset)
                 case _:
@@ -255,6 +249,9 @@ class Objectives(nn.Module):
             for name, target in targets.items():
                 if name in self.heads and target is not None:
                     scores[name] = self.heads[name](pooled, target[whole])
+            if "likeness" in self.heads and batch.descriptors is not None and batch.fingerprints is not None:
+                loss = self.heads["likeness"](pooled, batch.descriptors[whole], batch.fingerprints[whole])
+                scores["likeness"] = None if loss is None else Score(loss, len(pooled))
             if "similarity" in self.heads and batch.pairs is not None:
                 scores["similarity"] = self._similarity(pooled, batch.pairs, len(batch.ids) - len(ids))
         return {name: score for name, score in scores.items() if score is not None}

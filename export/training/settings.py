@@ -12,9 +12,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "stable"]
 
 OBJECTIVE_NAMES = (
-    *("masked", "contrast", "descriptors", "surfaces", "groups", "fingerprint", "tokens", "next-tokens", "similarity"),
+    *("masked", "contrast", "descriptors", "surfaces", "groups", "fingerprint", "likeness"),
+    *("tokens", "next-tokens", "similarity"),
 )
-MOLECULE_OBJECTIVES = frozenset({"descriptors", "surfaces", "groups", "fingerprint"})
+MOLECULE_OBJECTIVES = frozenset({"descriptors", "surfaces", "groups", "fingerprint", "likeness"})
 
 
 def parse_objectives(text: str) -> dict[str, float]:

@@ -200,8 +200,13 @@ def test_metrics_of_all_processes_add_up(several: ServerProcess, stubs: list[Enc
     def counted() -> dict[str, float]:
         return {name: several.metric(name, encoder="smiles") for name in names}
 
-    # What earlier calls counted comes with the next report of their front-ends.
-    time.sleep(1)
+    def is_settled() -> bool:
+        """Whether two reports of every front-end bring nothing of earlier calls any more."""
+        seen = counted()
+        time.sleep(1)
+        return counted() == seen
+
+    until(is_settled)
     before = counted()
     empty = several.metric("birnn_sequence_errors_total", encoder="smiles", code="EMPTY")
     for stub in stubs * 2:

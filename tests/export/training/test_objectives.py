@@ -55,6 +55,19 @@ def test_masked_alone_uses_every_row(molecules: Dataset) -> None:
     assert model(molecules, "masked")(batch, generator())["masked"].count == int(hidden.sum())
 
 
+def test_likeness_reads_descriptors_and_fingerprints_of_the_rows_without_masks(molecules: Dataset) -> None:
+    together = model(molecules, "masked", "likeness").eval()
+    batch = molecules.batch(molecules.train[:8], CPU)
+    scores = together(batch, generator())
+    assert scores["likeness"].count == 6
+    assert batch.descriptors is not None
+    assert batch.fingerprints is not None
+    with torch.no_grad():
+        pooled = together.encoder(batch.ids, batch.lengths)[2:]
+        expected = together.heads["likeness"](pooled, batch.descriptors[2:], batch.fingerprints[2:])
+    torch.testing.assert_close(scores["likeness"].loss, expected)
+
+
 @pytest.mark.parametrize("group", DESCRIPTOR_NAMES)
 def test_descriptors_are_standardized_cut_and_defined(molecules: Dataset, group: DescriptorGroup) -> None:
     regression = DescriptorRegression(model(molecules, "masked").encoder, molecules, group)
@@ -63,12 +76,12 @@ def test_descriptors_are_standardized_cut_and_defined(molecules: Dataset, group:
         regression.head.bias.zero_()
     assert molecules.descriptors is not None
     values = torch.from_numpy(molecules.descriptors[molecules.train])
-    varying = float((regression.deviation != 1).float().mean())
+    varying = float((regression.standardize.deviation != 1).float().mean())
     # A head that always says the mean has the variance of the standardized values as its loss: 1, less what is cut.
     assert 0.5 * varying < regression(torch.zeros(len(values), 24), values).loss < 1.01
     undefined = torch.full_like(values[:2], torch.nan)
     assert regression(torch.zeros(2, 24), undefined).loss == 0
-    assert len(regression.mean) == len(DESCRIPTOR_NAMES[group])
+    assert len(regression.standardize.mean) == len(DESCRIPTOR_NAMES[group])
     enormous = torch.full_like(values[:2], 1e30)
     assert float(regression(torch.zeros(2, 24), enormous).loss.detach()) == pytest.approx(25.0)
 
