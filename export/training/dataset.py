@@ -182,9 +182,8 @@ def prepare(
             f"{len(train)} sequences are left to train on and {len(validation)} to validate with; "
             "give more sequences or another validation share"
         )
-    wanted = objectives.keys()
-    described = molecules is not None and bool({*DESCRIPTOR_NAMES, "likeness"} & wanted)
-    fingerprinted = molecules is not None and bool({"fingerprint", "likeness"} & wanted)
+    described = bool({*DESCRIPTOR_NAMES, "likeness"} & objectives.keys())
+    fingerprinted = bool({"fingerprint", "likeness"} & objectives.keys())
     return Dataset(
         tokenizer=tokenizer,
         sequences=tokenized.batch,
