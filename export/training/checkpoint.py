@@ -35,7 +35,7 @@ CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "weights.safetenso
 TRAINING, STATE, METRICS, CURVE = "training.json", "training.safetensors", "metrics.jsonl", "curve.png"
 
 _POSITION = "position"
-_MODEL, _OPTIMIZER = "model.", "optimizer."
+_MODEL, _OPTIMIZER, _HEADS = "model.", "optimizer.", "model.heads."
 
 
 class CheckpointError(Exception):
@@ -178,6 +178,18 @@ def read_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
     if not isinstance(position, dict):
         raise CheckpointError(f"{file}: holds no position")
     return position
+
+
+def read_heads(path: Path) -> dict[str, Tensor]:
+    """What the heads of the run in a folder hold, as `descriptors.head.weight`; nothing where it left no state.
+
+    Raises CheckpointError when training.safetensors is damaged.
+    """
+    file = path / STATE
+    if not file.exists():
+        return {}
+    tensors = _read_tensors(file)
+    return {name.removeprefix(_HEADS): tensor for name, tensor in tensors.items() if name.startswith(_HEADS)}
 
 
 def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from bundle.tokenizer import SequenceError, Tokenizer
 from export.corpus import ScoredPair
 from export.training.batches import Rows, to_tensor
 from export.training.descriptors import DESCRIPTOR_NAMES
+from export.training.environments import atom_environments, classify
 from export.training.errors import TrainingError
 from export.training.molecules import FINGERPRINT_BITS, Molecules, canonical_smiles, describe_molecules
 from export.training.pairs import PairBatch, Partners, tokenize_pairs
@@ -33,15 +34,17 @@ TOKENIZER_KINDS = ("smiles", "text")
 class Batch:
     """One batch on its device: ids int64 [B, T], lengths int64 [B] (on the CPU) and the targets of its rows.
 
-    descriptors: float32 [B, F], all groups, not standardized. fingerprints: float32 [B, FINGERPRINT_BITS]. next_ids
-    int64 [B, S]: the sequence that follows in the corpus, padded with 0; empty rows have none. pairs: what some rows
-    are compared with.
+    descriptors: float32 [B, F], all groups, not standardized. fingerprints: float32 [B, FINGERPRINT_BITS].
+    environments: int64 [B, T, 2], the numbers of the environments of the atom that a token writes, see
+    `environments.classify`. next_ids int64 [B, S]: the sequence that follows in the corpus, padded with 0; empty rows
+    have none. pairs: what some rows are compared with.
     """
 
     ids: Tensor
     lengths: Tensor
     descriptors: Tensor | None = None
     fingerprints: Tensor | None = None
+    environments: Tensor | None = None
     next_ids: Tensor | None = None
     pairs: PairBatch | None = None
 
@@ -68,16 +71,20 @@ class Dataset:
     """SHA-256 of the sequences in use, in order: a resumed run must see the same ones."""
     partners: Partners | None = None
     """What each row of `sequences` is compared with."""
+    environments: NDArray[np.uint16] | None = None
+    """Of each token of `sequences`, the environments of its atom: [tokens, 2], see `environments.classify`."""
 
     def batch(self, rows: Rows, device: torch.device) -> Batch:
         """The batch of these rows."""
         chosen = self.sequences.take(rows)
-        descriptors = fingerprints = next_ids = None
+        descriptors = fingerprints = environments = next_ids = None
         if self.descriptors is not None:
             descriptors = torch.from_numpy(self.descriptors[self.molecule[rows]]).to(device)
         if self.fingerprints is not None:
             bits = np.unpackbits(self.fingerprints[self.molecule[rows]], axis=1, count=FINGERPRINT_BITS)
             fingerprints = torch.from_numpy(bits).to(device, torch.float32)
+        if self.environments is not None:
+            environments = torch.from_numpy(self._environments(rows)).to(device, torch.int64)
         if self.with_next:
             next_ids = to_tensor(self._next(rows)).to(device)
         return Batch(
@@ -85,6 +92,7 @@ class Dataset:
             torch.from_numpy(chosen.lengths),
             descriptors,
             fingerprints,
+            environments,
             next_ids,
             None if self.partners is None else self.partners.of(rows, device),
         )
@@ -92,6 +100,16 @@ class Dataset:
     def training_molecules(self) -> Rows:
         """The rows of `descriptors` and `fingerprints` that are trained on, each once."""
         return np.unique(self.molecule[self.train])
+
+    def _environments(self, rows: Rows) -> NDArray[np.int32]:
+        """Environments [B, T, 2] of these rows, padded with 0."""
+        assert self.environments is not None
+        starts, lengths = self.sequences.offsets[rows], self.sequences.lengths[rows]
+        step = np.arange(lengths.max())
+        is_token = step < lengths[:, None]
+        padded = self.environments[np.where(is_token, starts[:, None] + step, 0)].astype(np.int32)
+        padded[~is_token] = 0
+        return padded
 
     def _next(self, rows: Rows) -> RaggedBatch:
         nothing = np.empty(0, np.int32)
@@ -182,6 +200,12 @@ def prepare(
             f"{len(train)} sequences are left to train on and {len(validation)} to validate with; "
             "give more sequences or another validation share"
         )
+    environments = None
+    if {"atoms", "environments"} & objectives.keys():
+        # The environments of the corpus's own SMILES tell which are frequent.
+        found = atom_environments([everything[row] for row in tokenized.rows], workers, cache)
+        own = int(tokenized.batch.offsets[np.searchsorted(tokenized.rows, len(sequences))])
+        environments = classify(found, frequent_in=found[:own])
     described = bool({*DESCRIPTOR_NAMES, "likeness"} & objectives.keys())
     fingerprinted = bool({"fingerprint", "likeness"} & objectives.keys())
     return Dataset(
@@ -195,6 +219,7 @@ def prepare(
         with_next="next-tokens" in objectives,
         left_out={reason: count for reason, count in left_out.items() if count},
         digest=hashlib.sha256("\n".join(everything).encode()).hexdigest(),
+        environments=environments,
     )
 
 

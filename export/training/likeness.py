@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.training.score import Score
 from export.training.standardization import Standardization
 
 MOMENTUM = 0.02
@@ -30,7 +31,7 @@ class Likeness(nn.Module):
         # Of the whole corpus, not of one batch: that holds sequences of about one length.
         self.vectors = nn.BatchNorm1d(dimension, affine=False, momentum=MOMENTUM)
 
-    def forward(self, pooled: Tensor, descriptors: Tensor, fingerprints: Tensor) -> Tensor | None:
+    def forward(self, pooled: Tensor, descriptors: Tensor, fingerprints: Tensor) -> Score | None:
         """Loss of vectors [B, D]; descriptors float32 [B, F], fingerprints float32 [B, bits] of zeros and ones."""
         rows = len(pooled)
         if rows < FEWEST:
@@ -39,7 +40,7 @@ class Likeness(nn.Module):
         found = _over(_cosines(self._standardized(pooled.float())), pairs)
         properties, structure = _cosines(self.descriptors(descriptors)), _tanimoto(fingerprints)
         wanted = _standard(_over(properties, pairs) + _over(structure, pairs))
-        return 1 - (found * wanted).mean()
+        return Score(1 - (found * wanted).mean(), rows)
 
     def _standardized(self, pooled: Tensor) -> Tensor:
         if self.training:

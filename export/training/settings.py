@@ -12,10 +12,12 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "stable"]
 
 OBJECTIVE_NAMES = (
-    *("masked", "contrast", "descriptors", "surfaces", "groups", "fingerprint", "likeness"),
+    *("masked", "contrast", "descriptors", "surfaces", "groups", "fingerprint", "atoms", "environments", "likeness"),
     *("tokens", "next-tokens", "similarity"),
 )
-MOLECULE_OBJECTIVES = frozenset({"descriptors", "surfaces", "groups", "fingerprint", "likeness"})
+MOLECULE_OBJECTIVES = frozenset(
+    {"descriptors", "surfaces", "groups", "fingerprint", "atoms", "environments", "likeness"}
+)
 
 
 def parse_objectives(text: str) -> dict[str, float]:

@@ -24,7 +24,10 @@ from export.training.batches import Rows, plan_batches
 from export.training.curve import draw_curve
 from export.training.dataset import Batch, Dataset
 from export.training.errors import TrainingError
-from export.training.objectives import Objectives, Score
+from export.training.evaluations import cut_after, facts_of, summary_of
+from export.training.objectives import Objectives
+from export.training.replicas import Replicas
+from export.training.score import Score
 from export.training.settings import Precision, TrainingSettings
 
 FINAL_RATE = 0.05
@@ -73,9 +76,13 @@ class Trainer:
     def __init__(
         self, path: Path, config: EncoderConfig, dataset: Dataset, settings: TrainingSettings, facts: dict[str, Any]
     ) -> None:
-        """`facts` goes into training.json, with the metrics. Raises TrainingError for a device that cannot do it."""
+        """`facts` goes into training.json, with the metrics. Raises TrainingError for a device that cannot do it.
+
+        Started by torchrun, this process is one of several, see `replicas`.
+        """
         self.path, self.dataset, self.settings, self.facts = path, dataset, settings, facts
         self.device = resolve_device(settings.device, settings.precision)
+        self.replicas = Replicas(self.device)
         torch.manual_seed(settings.seed)
         self.encoder = SequenceEncoder(config)
         self.model = Objectives(self.encoder, dataset, settings.objectives, settings.mask_share).to(self.device)
@@ -90,6 +97,8 @@ class Trainer:
 
     def start(self, max_length: int) -> None:
         """Write the parts of the checkpoint that do not change, over whatever is there."""
+        if not self.replicas.first:
+            return
         for stale in (checkpoint.METRICS, checkpoint.WEIGHTS, checkpoint.STATE):
             (self.path / stale).unlink(missing_ok=True)
         checkpoint.write_start(self.path, self.encoder.config, self.dataset.tokenizer, max_length, self.facts)
@@ -103,7 +112,8 @@ class Trainer:
             self.position = Position(**saved)
         except TypeError as error:
             raise checkpoint.CheckpointError(f"{self.path / checkpoint.STATE}: {error}") from error
-        _cut_metrics(self.path / checkpoint.METRICS, self.position.step)
+        if self.replicas.first:
+            cut_after(self.path / checkpoint.METRICS, self.position.step)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Outcome:
         """Train until the epochs, the patience or the minutes are over, or until `stop` says so after a step.
@@ -112,6 +122,8 @@ class Trainer:
         """
         self._began = time.monotonic() - self.position.seconds
         outcome = self._loop(stop)
+        if not self.replicas.first:
+            return outcome
         if outcome == "stopped":
             self._save()
         elif self.position.step % self.settings.evaluate_every:
@@ -122,7 +134,14 @@ class Trainer:
 
     def _loop(self, stop: Callable[[], bool]) -> Outcome:
         position, settings = self.position, self.settings
-        with tqdm(total=self.total_steps, initial=position.step, unit="step", mininterval=1.0) as bar:
+        bar = tqdm(
+            total=self.total_steps,
+            initial=position.step,
+            unit="step",
+            mininterval=1.0,
+            disable=not self.replicas.first,
+        )
+        with bar:
             start_tokens, start_seconds = position.tokens, position.seconds
             while position.step < self.total_steps:
                 if position.without_gain >= settings.patience:
@@ -132,24 +151,31 @@ class Trainer:
                 epoch, first = divmod(position.step, self.steps_per_epoch)
                 for rows in self._epoch(epoch)[first:]:
                     loss = self._step(rows)
-                    position.seconds = time.monotonic() - self._began
+                    self._agree()
                     speed = (position.tokens - start_tokens) / max(position.seconds - start_seconds, 1e-9)
                     shown = "nothing hidden" if loss is None else f"loss {loss:.4f}"
                     left = "" if (minutes := self._minutes_left()) is None else f", at most {minutes:.0f} min left"
                     bar.set_postfix_str(f"epoch {epoch + 1}, {shown}, {speed:,.0f} tokens/s{left}", refresh=False)
                     bar.update()
                     if position.step % settings.evaluate_every == 0:
-                        line = self._evaluate_and_save()
-                        bar.write(_summary(line), file=sys.stderr)
-                    if stop():
+                        if self.replicas.first:
+                            bar.write(summary_of(self._evaluate_and_save()), file=sys.stderr)
+                        self._agree()
+                    if any(self.replicas.agree(stop())):
                         return "stopped"
                     if position.without_gain >= settings.patience or self._progress() >= 1:
                         break
         return "finished"
 
+    def _agree(self) -> None:
+        """Go by the first process's clock and patience."""
+        seconds, without_gain = self.replicas.agree(time.monotonic() - self._began, self.position.without_gain)
+        self.position.seconds, self.position.without_gain = seconds, int(without_gain)
+
     def _epoch(self, epoch: int) -> list[Rows]:
         rng = np.random.default_rng([self.settings.seed, epoch])
-        return plan_batches(self.dataset.sequences.lengths, self.dataset.train, self.settings.batch_tokens, rng)
+        batches = plan_batches(self.dataset.sequences.lengths, self.dataset.train, self.settings.batch_tokens, rng)
+        return self.replicas.share(batches)
 
     def _minutes_left(self) -> float | None:
         """Until the time limit, which the bar's own estimate knows nothing of."""
@@ -183,9 +209,20 @@ class Trainer:
         batch = self.dataset.batch(rows, self.device)
         scores = self._scores(batch, generator)
         position.step += 1
-        position.tokens += int(batch.lengths.sum())
-        if not scores:
+        position.tokens += self.replicas.sum(int(batch.lengths.sum()))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(scores) if scores else None
+        if not self.replicas.sum(len(scores)):
             return None
+        self.replicas.average_gradients(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss
+
+    def _backward(self, scores: dict[str, Score]) -> float:
+        """Find the gradients of the loss and give it, once it is among the sums. Raises where it is not finite."""
+        position = self.position
         total = self.model.total(scores)
         loss = float(total.detach())
         if not math.isfinite(loss):
@@ -196,12 +233,8 @@ class Trainer:
                 f"the loss is {loss} at step {position.step}; {saved}: "
                 "train again with a lower --learning-rate or a smaller --clip-norm"
             )
-        self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(total))
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
         for name, value in {
             "total": loss,
             **{name: float(score.loss.detach()) for name, score in scores.items()},
@@ -258,7 +291,7 @@ class Trainer:
         if validation["total"] < position.best_loss:
             position.best_loss, position.best_step, position.without_gain = validation["total"], position.step, 0
             checkpoint.write_weights(self.path, self.encoder)
-            self.facts["metrics"] = _facts(line)
+            self.facts["metrics"] = facts_of(line)
         else:
             position.without_gain += 1
         with (self.path / checkpoint.METRICS).open("a", encoding="utf-8") as file:
@@ -279,26 +312,3 @@ def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     biases = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
-
-
-def _facts(line: dict[str, Any]) -> dict[str, float]:
-    """The flat figures of one evaluation for a model card."""
-    facts = {"step": float(line["step"]), "epochs": round(line["epoch"], 3), "million_tokens": line["tokens"] / 1e6}
-    facts["minutes"] = round(line["seconds"] / 60, 2)
-    for name, value in line["validation"].items():
-        facts["validation_" + name.replace(" ", "_").replace("-", "_")] = round(value, 5)
-    return facts
-
-
-def _summary(line: dict[str, Any]) -> str:
-    losses = ", ".join(f"{name} {value:.4f}" for name, value in line["validation"].items())
-    return f"step {line['step']:,}: validation {losses}"
-
-
-def _cut_metrics(path: Path, step: int) -> None:
-    """Drop lines written after the saved position, which a killed run may have left."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from export.train_command import train
-from export.training.checkpoint import load_encoder
+from export.training.checkpoint import load_encoder, read_heads
 
 from .training.conftest import MOLECULES, TEXT
 
@@ -175,9 +175,28 @@ def test_run_starts_from_another_and_takes_embeddings_by_token(tmp_path: Path, c
         for loaded, one in zip((before, after), ids, strict=True)
     ]
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
-    other = run(further, "-o", tmp_path / "third", *options, "--layers", 2)
+    other = run(further, "-o", tmp_path / "third", *options, "--hidden-size", 9)
     assert other.exit_code == 1
     assert "cannot start from" in other.stderr
+
+
+def test_heads_go_along_with_the_layer_that_they_stood_on(tmp_path: Path, corpus: Path) -> None:
+    first, second, deeper = tmp_path / "first", tmp_path / "second", tmp_path / "deeper"
+    assert run(corpus, "-o", first, *SMALL, "--objective", "masked,descriptors").exit_code == 0
+    options = [*SMALL, "--max-steps", 1, "--learning-rate", 1e-30, "--start-from", first]
+    more = run(corpus, "-o", second, *options, "--objective", "descriptors,groups")
+    assert more.exit_code == 0, more.output
+    assert "heads taken along: descriptors\n" in more.stderr
+    heads = [read_heads(folder) for folder in (first, second)]
+    assert torch.equal(*(head["descriptors.head.weight"] for head in heads))
+    other = run(corpus, "-o", deeper, *options, "--layers", 2, "--objective", "descriptors")
+    assert other.exit_code == 0, other.output
+    assert "heads taken along: none\n" in other.stderr
+    below = [load_encoder(folder).encoder.state_dict()["core.rnn.weight_hh_l0"] for folder in (first, deeper)]
+    assert torch.equal(*below)
+    shallower = run(corpus, "-o", tmp_path / "third", *SMALL, "--start-from", deeper)
+    assert shallower.exit_code == 1
+    assert "cannot start from" in shallower.stderr
 
 
 def test_existing_run_is_not_overwritten(tmp_path: Path, corpus: Path) -> None:

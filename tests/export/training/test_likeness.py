@@ -23,7 +23,7 @@ def test_vectors_that_tell_descriptors_and_bits_are_more_alike_than_random_ones(
     descriptors, bits = molecules()
     told = torch.cat([3 * Standardization(descriptors.numpy())(descriptors), bits - 0.3], dim=1)
     random = torch.randn(ROWS, told.shape[1], generator=torch.Generator().manual_seed(0))
-    losses = [likeness(told.shape[1]).eval()(vectors, descriptors, bits) for vectors in (told, random)]
+    losses = [likeness(told.shape[1]).eval()(vectors, descriptors, bits).loss for vectors in (told, random)]
     assert losses[0] < 0.3
     assert 0.8 < losses[1] < 1.2
 
@@ -35,7 +35,7 @@ def test_following_the_gradient_makes_vectors_alike() -> None:
     optimizer = torch.optim.Adam([vectors], 0.05)
     for _ in range(200):
         optimizer.zero_grad()
-        loss = objective(vectors, descriptors, bits)
+        loss = objective(vectors, descriptors, bits).loss
         loss.backward()
         optimizer.step()
     assert loss < 0.1
@@ -50,7 +50,7 @@ def test_scale_and_offset_of_a_float_do_not_matter_once_they_are_known() -> None
         objective = likeness(16)
         for _ in range(500):
             objective(values, descriptors, bits)
-        losses.append(objective.eval()(values, descriptors, bits))
+        losses.append(objective.eval()(values, descriptors, bits).loss)
     torch.testing.assert_close(losses[0], losses[1], atol=0.02, rtol=0)
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_said_of_too_few_or_of_equal_molecules_that_is_not_finite() -
     objective = likeness(8)
     assert objective(torch.randn(FEWEST - 1, 8), descriptors[: FEWEST - 1], bits[: FEWEST - 1]) is None
     same = torch.zeros(FEWEST, 8, requires_grad=True)
-    loss = objective(same, descriptors[:1].expand(FEWEST, -1), torch.zeros(FEWEST, BITS))
+    loss = objective(same, descriptors[:1].expand(FEWEST, -1), torch.zeros(FEWEST, BITS)).loss
     loss.backward()
     assert torch.isfinite(loss)
     assert same.grad is not None

@@ -8,8 +8,10 @@ from bundle.tokenizer import MASK_ID
 from export.encoders import EncoderConfig, SequenceEncoder
 from export.training.dataset import Dataset
 from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup
+from export.training.environments import CLASSES
 from export.training.errors import TrainingError
-from export.training.objectives import Contrast, DescriptorRegression, Objectives, Similarity, hide_tokens
+from export.training.heads import AtomEnvironments, BagOfEnvironments, Contrast, DescriptorRegression, Similarity
+from export.training.objectives import Objectives, hide_tokens
 from export.training.settings import parse_objectives
 
 CPU = torch.device("cpu")
@@ -65,7 +67,7 @@ def test_likeness_reads_descriptors_and_fingerprints_of_the_rows_without_masks(m
     with torch.no_grad():
         pooled = together.encoder(batch.ids, batch.lengths)[2:]
         expected = together.heads["likeness"](pooled, batch.descriptors[2:], batch.fingerprints[2:])
-    torch.testing.assert_close(scores["likeness"].loss, expected)
+    torch.testing.assert_close(scores["likeness"].loss, expected.loss)
 
 
 @pytest.mark.parametrize("group", DESCRIPTOR_NAMES)
@@ -141,3 +143,53 @@ def test_similarity_reads_both_sides_of_a_pair_and_no_masks(scored: Dataset) -> 
         expected = together.heads["similarity"](first, second, batch.pairs.scores[1:])
     torch.testing.assert_close(scores["similarity"].loss, expected.loss)
     assert "similarity" not in together(scored.batch(corpus_rows, CPU), generator())
+
+
+def environments_of(rows: int, steps: int) -> torch.Tensor:
+    """Random environments; about half of the tokens write no atom."""
+    numbers = torch.stack([torch.randint(1, 1 + count, (rows, steps), generator=generator()) for count in CLASSES], 2)
+    return numbers * (torch.rand(rows, steps, 1, generator=generator()) < 0.5)
+
+
+def test_atoms_are_told_by_their_own_outputs(molecules: Dataset) -> None:
+    head = AtomEnvironments(model(molecules, "masked").encoder)
+    outputs = torch.randn(6, 9, head.head.in_features, requires_grad=True)
+    environments = environments_of(6, 9)
+    is_atom = environments.any(dim=2)
+    score = head(outputs, environments, generator())
+    assert score.count == int(is_atom.sum())
+    score.loss.backward()
+    assert outputs.grad is not None
+    assert outputs.grad[is_atom].any(dim=1).all()
+    assert not outputs.grad[~is_atom].any()
+    assert head(outputs, torch.zeros_like(environments), generator()) is None
+
+
+def test_rare_environments_ask_nothing_beside_frequent_ones(molecules: Dataset) -> None:
+    head = AtomEnvironments(model(molecules, "masked").encoder)
+    outputs = torch.randn(1, 2, head.head.in_features)
+    both, small = torch.tensor([[[3, 4], [5, 0]]]), torch.tensor([[[3, 4], [0, 0]]])
+    logits = head.head(outputs[0]).split(CLASSES, dim=1)
+    losses = [torch.nn.functional.cross_entropy(one, torch.tensor([2, 4])) for one in logits[:1]]
+    losses.append(torch.nn.functional.cross_entropy(logits[1][:1], torch.tensor([3])))
+    torch.testing.assert_close(head(outputs, both, generator()).loss, sum(losses) / 2)
+    assert torch.isfinite(head(outputs, small, generator()).loss)
+    only_small = torch.tensor([[[3, 0], [5, 0]]])
+    torch.testing.assert_close(head(outputs, only_small, generator()).loss, losses[0])
+
+
+def test_a_bag_of_environments_is_the_mean_over_its_atoms(molecules: Dataset) -> None:
+    head = BagOfEnvironments(model(molecules, "masked").encoder)
+    pooled = torch.randn(3, head.head.in_features)
+    environments = environments_of(3, 7)
+    environments[2] = 0
+    logits = head.head(pooled).split(CLASSES, dim=1)
+    expected = []
+    for column, one in enumerate(logits):
+        likelihoods = torch.log_softmax(one, dim=1)
+        rows = [row for row in range(3) if environments[row, :, column].any()]
+        bags = [environments[row, :, column] for row in rows]
+        losses = [-likelihoods[row, bag[bag > 0] - 1].mean() for row, bag in zip(rows, bags, strict=True)]
+        expected.append(torch.stack(losses).mean())
+    torch.testing.assert_close(head(pooled, environments).loss, torch.stack(expected).mean())
+    assert head(pooled, torch.zeros_like(environments)) is None

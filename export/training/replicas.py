@@ -1,0 +1,79 @@
+"""Several processes that train one model: each takes its share of the batches, and gradients are averaged.
+
+torchrun starts them, see `LAUNCHER`. A step of N processes is one of a batch N times as large. What depends on one
+process's clock or on validation is decided by the first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, distributed, nn
+
+from export.training.batches import Rows
+from export.training.errors import TrainingError
+
+LAUNCHER = ("torchrun", "--standalone", "--no-python")
+
+
+def count() -> int:
+    """How many processes train together, by torchrun's environment."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class Replicas:
+    """This process among `count`, or alone; the one of `rank` 0 evaluates and writes."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Join the group that torchrun's environment describes, where there is one. Raises TrainingError for a GPU."""
+        self.count = count()
+        self.rank = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
+        if self.count > 1 and device.type != "cpu":
+            raise TrainingError("several processes train one encoder on CPUs only: leave torchrun out on a GPU")
+        if self.count > 1 and not distributed.is_initialized():
+            distributed.init_process_group("gloo")
+            # Its threads must not outlive the interpreter.
+            atexit.register(distributed.destroy_process_group)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that decides."""
+        return self.rank == 0
+
+    def share(self, batches: list[Rows]) -> list[Rows]:
+        """The batches that this process learns from, as many as every other one."""
+        return batches[self.rank : len(batches) // self.count * self.count : self.count]
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Make each gradient the mean over all processes; one that a process lacks counts as zero."""
+        if self.count == 1:
+            return
+        gradients: list[Tensor] = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        flat = torch.cat([one.flatten() for one in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for one, mean in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
+            one.copy_(mean.view_as(one))
+
+    def sum(self, value: int) -> int:
+        """The sum of all processes' values."""
+        if self.count == 1:
+            return value
+        total = torch.tensor(value)
+        distributed.all_reduce(total)
+        return int(total)
+
+    def agree(self, *values: float) -> tuple[float, ...]:
+        """The first process's values."""
+        if self.count == 1:
+            return values
+        agreed = torch.tensor(values, dtype=torch.float64)
+        distributed.broadcast(agreed, 0)
+        return tuple(agreed.tolist())
