@@ -19,11 +19,12 @@ from bundle.manifest import Architecture, Nonlinearity, Pooling
 from bundle.tokenizer import SPECIAL_TOKENS
 from export.corpus import CorpusError, read_corpus, read_pairs, split_file_and_column, split_sentences
 from export.encoders import EncoderConfig
-from export.training import checkpoint, replicas
+from export.training import checkpoint
 from export.training.bag_start import start_as_bag
 from export.training.checkpoint import CheckpointError, load_encoder, read_training
 from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, add_pairs, prepare
 from export.training.errors import TrainingError
+from export.training.replicas import LAUNCHER, Replicas
 from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, TrainingSettings, parse_objectives
 from export.training.trainer import Outcome, Trainer, resolve_device
 from export.training.warm_start import start_from, take_heads
@@ -142,13 +143,16 @@ def train(context: click.Context, /, output: Path, resume: bool, **options: Any)
     except OSError as error:
         raise click.ClickException(f"{output}: cannot be written ({error})") from error
     if outcome == "stopped":
-        click.echo(f"Stopped at step {trainer.position.step:,} and saved. Go on with:", err=True)
-        click.echo(f"  birnn train -o {shlex.quote(str(output))} --resume", err=True)
-        sys.exit(128 + stopped[0])
-    click.echo(f"Finished at step {trainer.position.step:,}: {_OUTCOMES[outcome]}.", err=True)
-    click.echo(
-        f"Best validation loss {trainer.position.best_loss:.4f} at step {trainer.position.best_step:,}.", err=True
-    )
+        _tell(trainer, f"Stopped at step {trainer.position.step:,} and saved. Go on with:")
+        command = [*_launch(trainer.replicas.count), "birnn", "train", "-o", str(output), "--resume"]
+        _tell(trainer, f"  {shlex.join(command)}")
+        # Where the first of several processes heard the signal, the others stop with it.
+        sys.exit(128 + (stopped[0] if stopped else signal.SIGTERM))
+    if not trainer.replicas.first:
+        return
+    position = trainer.position
+    _tell(trainer, f"Finished at step {position.step:,}: {_OUTCOMES[outcome]}.")
+    _tell(trainer, f"Best validation loss {position.best_loss:.4f} at step {position.best_step:,}.")
     click.echo(output)
 
 
@@ -190,7 +194,7 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
     if bool(options["pairs"]) != ("similarity" in settings.objectives):
         raise click.UsageError("--pairs and the objective similarity need each other")
     # All that can be refused is refused here, before the descriptors of a large corpus take their minutes.
-    resolve_device(settings.device, settings.precision)
+    replicas = Replicas.join(resolve_device(settings.device, settings.precision))
     config = _encoder_config(options)
     tokenizer = load_encoder(output).tokenizer if resume else None
     data = DatasetSettings(
@@ -207,30 +211,30 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         corpus = [sentence for line in corpus for sentence in split_sentences(line)]
     exclude = [sequence for name in options["exclude"] for sequence in _read(name)]
     output.mkdir(parents=True, exist_ok=True)
-    dataset = prepare(
-        corpus, data, settings.objectives, exclude, options["workers"], Path(options["cache"] or output), tokenizer
-    )
+    with replicas.first_goes_ahead():
+        dataset = prepare(
+            corpus, data, settings.objectives, exclude, options["workers"], Path(options["cache"] or output), tokenizer
+        )
     if pairs := [pair for entry in options["pairs"] for pair in read_pairs(entry)]:
         dataset = add_pairs(dataset, pairs, data, alone=settings.objectives.keys() == {"similarity"})
-    processes = replicas.count()
     if resume and read_training(output).get("digest") != dataset.digest:
         raise TrainingError(f"the corpus is not the one that the run in {output} began with; start a new run")
-    if resume and (before := read_training(output).get("processes", 1)) != processes:
-        raise TrainingError(f"the run in {output} was one of {before} processes and cannot go on with {processes}")
+    if resume and (before := read_training(output).get("processes", 1)) != replicas.count:
+        raise TrainingError(f"the run in {output} was one of {before} processes and cannot go on with {replicas.count}")
     facts = {
         "data": [_name(name) for name in (*options["corpus"], *options["pairs"])],
-        "recipe": _recipe(options, processes),
+        "recipe": _recipe(options, replicas.count),
         "objective": options["objective"],
         "sequences": len(dataset.train) + len(dataset.validation),
         "left_out": dataset.left_out,
         "digest": dataset.digest,
-        "processes": processes,
+        "processes": replicas.count,
         "metrics": read_training(output).get("metrics", {}) if resume else {},
         "settings": settings.to_json(),
         "options": options,
     }
     config = replace(config, vocab_size=dataset.tokenizer.vocab_size)
-    trainer = Trainer(output, config, dataset, settings, facts)
+    trainer = Trainer(output, config, dataset, settings, facts, replicas)
     if options["start_from"] and not resume:
         earlier = Path(options["start_from"])
         loaded = load_encoder(earlier)
@@ -238,9 +242,9 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         # A head knows the layer that it stood on.
         heads = checkpoint.read_heads(earlier) if loaded.config.layers == config.layers else {}
         taken = ", ".join(take_heads(trainer.model.heads, heads)) or "none"
-        click.echo(
+        _tell(
+            trainer,
             f"Weights of {earlier}, which knew {known} of the {config.vocab_size} tokens; heads taken along: {taken}",
-            err=True,
         )
     if options["start_as_bag"] and not resume:
         start_as_bag(trainer.encoder, dataset.tokenizer, dataset.sequences, settings.seed)
@@ -276,8 +280,7 @@ def _name(entry: str) -> str:
 def _recipe(options: dict[str, Any], processes: int) -> str:
     """The command that repeats this run, with file names instead of paths."""
     defaults = {parameter.name: parameter.default for parameter in train.params}
-    several = [*replicas.LAUNCHER, "--nproc-per-node", str(processes)] if processes > 1 else []
-    words = [*several, "birnn", "train", *map(_name, options["corpus"])]
+    words = [*_launch(processes), "birnn", "train", *map(_name, options["corpus"])]
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         if name in ("exclude", "pairs"):
@@ -291,15 +294,25 @@ def _recipe(options: dict[str, Any], processes: int) -> str:
     return shlex.join(words)
 
 
+def _launch(processes: int) -> list[str]:
+    """What starts several processes."""
+    return [*LAUNCHER, "--nproc-per-node", str(processes)] if processes > 1 else []
+
+
+def _tell(trainer: Trainer, message: str) -> None:
+    if trainer.replicas.first:
+        click.echo(message, err=True)
+
+
 def _report(trainer: Trainer, dataset: Dataset) -> None:
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in dataset.left_out.items())
     parameters = sum(parameter.numel() for parameter in trainer.encoder.parameters())
-    click.echo(
+    _tell(
+        trainer,
         f"{len(dataset.train):,} sequences to train on, {len(dataset.validation):,} to validate with"
         + (f" (left out: {left_out})" if left_out else "")
         + f"; {dataset.sequences.tokens:,} tokens, vocabulary of {dataset.tokenizer.vocab_size:,}; "
         f"encoder of {parameters:,} parameters; {trainer.steps_per_epoch:,} steps an epoch on {trainer.device}",
-        err=True,
     )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Self
 
 import torch
 from torch import Tensor, distributed, nn
@@ -18,6 +21,9 @@ from export.training.errors import TrainingError
 
 LAUNCHER = ("torchrun", "--standalone", "--no-python")
 
+_PATIENCE = timedelta(days=1)
+"""With the first process, which may prepare a large corpus for hours."""
+
 
 def count() -> int:
     """How many processes train together, by torchrun's environment."""
@@ -25,18 +31,31 @@ def count() -> int:
 
 
 class Replicas:
-    """This process among `count`, or alone; the one of `rank` 0 evaluates and writes."""
+    """This process among `count`; the one of `rank` 0 prepares, evaluates and writes."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
+
+    @classmethod
+    def join(cls, device: torch.device) -> Self:
         """Join the group that torchrun's environment describes, where there is one. Raises TrainingError for a GPU."""
-        self.count = count()
-        self.rank = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
-        if self.count > 1 and device.type != "cpu":
+        if (processes := count()) == 1:
+            return cls()
+        if device.type != "cpu":
             raise TrainingError("several processes train one encoder on CPUs only: leave torchrun out on a GPU")
-        if self.count > 1 and not distributed.is_initialized():
-            distributed.init_process_group("gloo")
-            # Its threads must not outlive the interpreter.
-            atexit.register(distributed.destroy_process_group)
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        # Its threads must not outlive the interpreter.
+        atexit.register(distributed.destroy_process_group)
+        return cls(int(os.environ["RANK"]), processes)
+
+    @contextmanager
+    def first_goes_ahead(self) -> Iterator[None]:
+        """Let the first process through before the others, which find what it left behind."""
+        if not self.first:
+            distributed.barrier()
+        yield
+        if self.first and self.count > 1:
+            distributed.barrier()
 
     @property
     def first(self) -> bool:

@@ -74,15 +74,21 @@ class Trainer:
     """
 
     def __init__(
-        self, path: Path, config: EncoderConfig, dataset: Dataset, settings: TrainingSettings, facts: dict[str, Any]
+        self,
+        path: Path,
+        config: EncoderConfig,
+        dataset: Dataset,
+        settings: TrainingSettings,
+        facts: dict[str, Any],
+        replicas: Replicas | None = None,
     ) -> None:
-        """`facts` goes into training.json, with the metrics. Raises TrainingError for a device that cannot do it.
+        """`facts` goes into training.json, with the metrics; `replicas` are those that train together, by default none.
 
-        Started by torchrun, this process is one of several, see `replicas`.
+        Raises TrainingError for a device that cannot do it.
         """
         self.path, self.dataset, self.settings, self.facts = path, dataset, settings, facts
         self.device = resolve_device(settings.device, settings.precision)
-        self.replicas = Replicas(self.device)
+        self.replicas = replicas or Replicas()
         torch.manual_seed(settings.seed)
         self.encoder = SequenceEncoder(config)
         self.model = Objectives(self.encoder, dataset, settings.objectives, settings.mask_share).to(self.device)

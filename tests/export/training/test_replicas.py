@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ OPTIONS = [
 ]
 
 EXCHANGE = """
-import json, sys
+import json, time
 import numpy as np, torch
 from export.training.replicas import Replicas
 
-replicas = Replicas(torch.device("cpu"))
+replicas = Replicas.join(torch.device("cpu"))
+with replicas.first_goes_ahead():
+    time.sleep(0.3 * replicas.first)
+    ahead = time.monotonic()
 batches = replicas.share([np.array([number]) for number in range(7)])
 weight, bias, other = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), 4, 1))
 weight.grad = torch.full((2, 3), 1.0 + replicas.rank)
@@ -40,6 +44,8 @@ print(json.dumps({
     "batches": [int(one[0]) for one in batches],
     "gradients": [one.grad.flatten().tolist() for one in (weight, bias, other)],
     "agreed": replicas.agree(replicas.rank + 0.5, 7),
+    "rank": replicas.rank,
+    "ahead": ahead,
     "sum": replicas.sum(10 + replicas.rank),
 }))
 """
@@ -61,8 +67,9 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def test_processes_share_batches_and_average_gradients() -> None:
     finished = launch(sys.executable, "-c", EXCHANGE)
     assert finished.returncode == 0, finished.stderr
-    told = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert sorted(one["batches"] for one in told) == [[0, 2, 4], [1, 3, 5]]
+    told = sorted((json.loads(line) for line in finished.stdout.splitlines()), key=itemgetter("rank"))
+    assert [one["batches"] for one in told] == [[0, 2, 4], [1, 3, 5]]
+    assert told[0]["ahead"] < told[1]["ahead"]
     for one in told:
         assert one["gradients"] == [[1.5] * 6, [4.0] * 4, [0.0]]
         assert one["agreed"] == [0.5, 7]
@@ -87,6 +94,8 @@ def test_two_processes_train_one_encoder_and_go_on(tmp_path: Path) -> None:
     states = [load_file(folder / "training.safetensors") for folder in (whole, out)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    # The first one alone prepares and reports.
+    assert finished.stderr.count("sequences to train on") == 1
     refused = alone("-o", str(out), "--resume")
     assert refused.returncode == 1
     assert "was one of 2 processes and cannot go on with 1" in refused.stderr
@@ -100,4 +109,4 @@ def test_two_processes_train_one_encoder_and_go_on(tmp_path: Path) -> None:
 def test_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="on CPUs only"):
-        Replicas(torch.device("cuda"))
+        Replicas.join(torch.device("cuda"))
