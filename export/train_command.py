@@ -21,12 +21,14 @@ from export.corpus import CorpusError, read_corpus, read_pairs, split_file_and_c
 from export.encoders import EncoderConfig
 from export.training import checkpoint
 from export.training.bag_start import start_as_bag
-from export.training.checkpoint import CheckpointError, load_encoder, read_training
+from export.training.checkpoint import CheckpointError, LoadedCheckpoint, load_encoder, read_training
 from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, add_pairs, prepare
+from export.training.device import resolve_device
 from export.training.errors import TrainingError
-from export.training.replicas import LAUNCHER, Replicas
+from export.training.recipe import launcher, name_of, recipe
+from export.training.replicas import Replicas, launched
 from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, TrainingSettings, parse_objectives
-from export.training.trainer import Outcome, Trainer, resolve_device
+from export.training.trainer import Outcome, Trainer
 from export.training.warm_start import start_from, take_heads
 
 # What may differ between the parts of a resumed run, and what is no setting at all.
@@ -47,7 +49,8 @@ _OUTCOMES: dict[Outcome, str] = {
     "--start-from",
     type=click.Path(),
     metavar="FOLDER",
-    help="Begin with the weights of another run of the same architecture and sizes instead of random ones.",
+    help="Begin with the weights of another run of the same architecture and sizes instead of random ones. Layers "
+    "above those of the other run stay random; heads go along where corpus and encoder are the same.",
 )
 @click.option(
     "--start-as-bag",
@@ -94,7 +97,7 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.option("--epochs", type=int, default=10, show_default=True)
 @click.option("--max-steps", type=int, help="Finish the schedule within so many steps.")
 @click.option("--max-minutes", type=float, help="Finish the schedule within this time.")
-@click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch.")
+@click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch and process.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True)
 @click.option(
     "--schedule",
@@ -140,13 +143,17 @@ def train(context: click.Context, /, output: Path, resume: bool, **options: Any)
             outcome = trainer.run(stop=lambda: bool(stopped))
     except (CorpusError, CheckpointError, TrainingError) as error:
         raise click.ClickException(str(error)) from error
+    except RuntimeError as error:
+        if launched() == 1:
+            raise
+        raise click.ClickException(f"another process ended, or this one failed: {error}") from error
     except OSError as error:
         raise click.ClickException(f"{output}: cannot be written ({error})") from error
     if outcome == "stopped":
         _tell(trainer, f"Stopped at step {trainer.position.step:,} and saved. Go on with:")
-        command = [*_launch(trainer.replicas.count), "birnn", "train", "-o", str(output), "--resume"]
+        command = [*launcher(trainer.replicas.count), "birnn", "train", "-o", str(output), "--resume"]
         _tell(trainer, f"  {shlex.join(command)}")
-        # Where the first of several processes heard the signal, the others stop with it.
+        # Where one of several processes heard the signal, the others stop with it.
         sys.exit(128 + (stopped[0] if stopped else signal.SIGTERM))
     if not trainer.replicas.first:
         return
@@ -197,6 +204,9 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
     replicas = Replicas.join(resolve_device(settings.device, settings.precision))
     config = _encoder_config(options)
     tokenizer = load_encoder(output).tokenizer if resume else None
+    if resume and (before := read_training(output).get("processes", 1)) != replicas.count:
+        command = shlex.join([*launcher(before), "birnn", "train", "-o", str(output), "--resume"])
+        raise TrainingError(f"this run is one of {before} processes, not {replicas.count}; go on with: {command}")
     data = DatasetSettings(
         options["tokenizer"],
         options["max_length"],
@@ -219,11 +229,10 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         dataset = add_pairs(dataset, pairs, data, alone=settings.objectives.keys() == {"similarity"})
     if resume and read_training(output).get("digest") != dataset.digest:
         raise TrainingError(f"the corpus is not the one that the run in {output} began with; start a new run")
-    if resume and (before := read_training(output).get("processes", 1)) != replicas.count:
-        raise TrainingError(f"the run in {output} was one of {before} processes and cannot go on with {replicas.count}")
+    defaults = {parameter.name: parameter.default for parameter in train.params}
     facts = {
-        "data": [_name(name) for name in (*options["corpus"], *options["pairs"])],
-        "recipe": _recipe(options, replicas.count),
+        "data": [name_of(name) for name in (*options["corpus"], *options["pairs"])],
+        "recipe": recipe(options, defaults, replicas.count),
         "objective": options["objective"],
         "sequences": len(dataset.train) + len(dataset.validation),
         "left_out": dataset.left_out,
@@ -239,8 +248,7 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         earlier = Path(options["start_from"])
         loaded = load_encoder(earlier)
         known = start_from(trainer.encoder, dataset.tokenizer, loaded)
-        # A head knows the layer that it stood on.
-        heads = checkpoint.read_heads(earlier) if loaded.config.layers == config.layers else {}
+        heads = checkpoint.read_heads(earlier) if _serves_the_same_heads(loaded, trainer) else {}
         taken = ", ".join(take_heads(trainer.model.heads, heads)) or "none"
         _tell(
             trainer,
@@ -249,6 +257,14 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
     if options["start_as_bag"] and not resume:
         start_as_bag(trainer.encoder, dataset.tokenizer, dataset.sequences, settings.seed)
     return trainer, dataset, options["max_length"]
+
+
+def _serves_the_same_heads(earlier: LoadedCheckpoint, trainer: Trainer) -> bool:
+    """Whether a head of the earlier run means the same here: it knows a corpus, ids and the vectors it stood on."""
+    encoders = [replace(one, dropout=0.0) for one in (earlier.config, trainer.encoder.config)]
+    tokenizers = [one.to_json() for one in (earlier.tokenizer, trainer.dataset.tokenizer)]
+    digests = [earlier.training.get("digest"), trainer.dataset.digest]
+    return all(one == other for one, other in (encoders, tokenizers, digests))
 
 
 def _encoder_config(options: dict[str, Any]) -> EncoderConfig:
@@ -269,34 +285,6 @@ def _training_settings(options: dict[str, Any]) -> TrainingSettings:
 
 def _read(name: str, limit: int | None = None) -> list[str]:
     return read_corpus(*split_file_and_column(name), limit=limit)
-
-
-def _name(entry: str) -> str:
-    """File name and columns without the folder, which means nothing on another machine."""
-    path, column = split_file_and_column(entry)
-    return path.name if column is None else f"{path.name}:{column}"
-
-
-def _recipe(options: dict[str, Any], processes: int) -> str:
-    """The command that repeats this run, with file names instead of paths."""
-    defaults = {parameter.name: parameter.default for parameter in train.params}
-    words = [*_launch(processes), "birnn", "train", *map(_name, options["corpus"])]
-    for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
-        if name in ("exclude", "pairs"):
-            words += [word for one in value for word in (flag, _name(one))]
-        elif name == "start_from" and value:
-            words += [flag, Path(value).name]
-        elif value is True:
-            words.append(flag)
-        elif name not in ("corpus", "workers", "cache") and value not in (None, False) and value != defaults[name]:
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-    return shlex.join(words)
-
-
-def _launch(processes: int) -> list[str]:
-    """What starts several processes."""
-    return [*LAUNCHER, "--nproc-per-node", str(processes)] if processes > 1 else []
 
 
 def _tell(trainer: Trainer, message: str) -> None:

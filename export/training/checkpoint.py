@@ -181,9 +181,9 @@ def read_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
 
 
 def read_heads(path: Path) -> dict[str, Tensor]:
-    """What the heads of the run in a folder hold, as `descriptors.head.weight`; nothing where it left no state.
+    """What the heads of the run in a folder held at its last step, as `descriptors.head.weight`.
 
-    Raises CheckpointError when training.safetensors is damaged.
+    Nothing where there is no state. Raises CheckpointError when training.safetensors is damaged.
     """
     file = path / STATE
     if not file.exists():

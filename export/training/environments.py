@@ -37,8 +37,8 @@ def atom_environments(
     """Environments at each token of `smiles`, one after another: uint32 [tokens, len(RADII)], 0 where no atom stands.
 
     Zero too for atoms without neighbors, and all over a SMILES of which RDKit drops atoms (explicit hydrogens) or that
-    it cannot read. Takes about 0.4 ms a
-    SMILES on each of `workers` processes (default: one a core). With a folder `cache` the answer is kept there.
+    it cannot read. Takes about 0.3 ms a SMILES on each of `workers` processes (default: one a core). With a folder
+    `cache` the answer is kept there.
     """
     file = cache / f"environments-{_digest(smiles)}.npy" if cache is not None else None
     if file is not None and (cached := _load(file)) is not None:
@@ -59,6 +59,8 @@ def classify(environments: NDArray[np.uint32], frequent_in: NDArray[np.uint32]) 
         values, counts = np.unique(frequent_in[:, column], return_counts=True)
         counts, values = counts[values != 0], values[values != 0]
         known = values[np.argsort(-counts, kind="stable")[:classes]]
+        if not len(known):
+            continue
         order = np.argsort(known)
         place = np.searchsorted(known[order], environments[:, column]).clip(max=len(known) - 1)
         found = known[order][place] == environments[:, column]

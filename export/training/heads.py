@@ -151,7 +151,7 @@ class BagOfEnvironments(nn.Module):
                 continue
             log_likelihood = F.log_softmax(one, dim=1).gather(1, (numbers - 1).clamp(min=0))
             losses.append((-(log_likelihood * known).sum(dim=1) / counts.clamp(min=1))[counts > 0].mean())
-        return Score(torch.stack(losses).mean(), len(pooled)) if losses else None
+        return Score(torch.stack(losses).mean(), int(environments.any(dim=(1, 2)).sum())) if losses else None
 
 
 class BagOfTokens(nn.Module):

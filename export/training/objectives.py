@@ -37,7 +37,7 @@ def hide_tokens(
 class Objectives(nn.Module):
     """All objectives of a run over one forward pass of the encoder.
 
-    Some rows of the pass have hidden tokens and serve `masked`; the objectives that read the pooled vector get the
+    Some rows of the pass have hidden tokens and serve `masked`; the objectives that read whole sequences get the
     others, because an encoding should not learn to see masks. Beside such objectives, `masked` takes a quarter of a
     batch's rows; with `contrast`, every row passes twice, hidden and whole.
     """

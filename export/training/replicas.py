@@ -25,7 +25,7 @@ _PATIENCE = timedelta(days=1)
 """With the first process, which may prepare a large corpus for hours."""
 
 
-def count() -> int:
+def launched() -> int:
     """How many processes train together, by torchrun's environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -39,10 +39,10 @@ class Replicas:
     @classmethod
     def join(cls, device: torch.device) -> Self:
         """Join the group that torchrun's environment describes, where there is one. Raises TrainingError for a GPU."""
-        if (processes := count()) == 1:
+        if (processes := launched()) == 1:
             return cls()
         if device.type != "cpu":
-            raise TrainingError("several processes train one encoder on CPUs only: leave torchrun out on a GPU")
+            raise TrainingError("several processes train one encoder on CPUs only: leave torchrun out, or --device cpu")
         distributed.init_process_group("gloo", timeout=_PATIENCE)
         # Its threads must not outlive the interpreter.
         atexit.register(distributed.destroy_process_group)
@@ -67,7 +67,7 @@ class Replicas:
         return batches[self.rank : len(batches) // self.count * self.count : self.count]
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make each gradient the mean over all processes; one that a process lacks counts as zero."""
+        """Make each gradient the mean over all processes; one that a process, or every one, lacks counts as zero."""
         if self.count == 1:
             return
         gradients: list[Tensor] = []
@@ -80,6 +80,17 @@ class Replicas:
         flat /= self.count
         for one, mean in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
             one.copy_(mean.view_as(one))
+
+    def share_buffers(self, buffers: Iterable[Tensor]) -> None:
+        """Give every process what the first one knows beside its parameters, as the statistics of its vectors."""
+        if self.count == 1:
+            return
+        own = [one for one in buffers if one.is_floating_point()]
+        if own:
+            flat = torch.cat([one.flatten() for one in own])
+            distributed.broadcast(flat, 0)
+            for one, known in zip(own, torch.split(flat, [one.numel() for one in own]), strict=True):
+                one.copy_(known.view_as(one))
 
     def sum(self, value: int) -> int:
         """The sum of all processes' values."""

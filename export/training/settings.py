@@ -49,7 +49,7 @@ class TrainingSettings:
     """Objective -> weight in the loss."""
     epochs: int = 10
     batch_tokens: int = 6144
-    """Cells [B * T] of a batch; rows of long sequences are fewer."""
+    """Cells [B * T] of a batch of one process; rows of long sequences are fewer."""
     learning_rate: float = 2e-3
     """Peak of the schedule, reached by a linear warm-up."""
     schedule: Schedule = "cosine"

@@ -23,18 +23,14 @@ from export.training import checkpoint
 from export.training.batches import Rows, plan_batches
 from export.training.curve import draw_curve
 from export.training.dataset import Batch, Dataset
+from export.training.device import resolve_device
 from export.training.errors import TrainingError
 from export.training.evaluations import cut_after, facts_of, summary_of
 from export.training.objectives import Objectives
 from export.training.replicas import Replicas
+from export.training.schedule import learning_rate
 from export.training.score import Score
-from export.training.settings import Precision, TrainingSettings
-
-FINAL_RATE = 0.05
-"""Share of the peak learning rate at which the schedule ends."""
-
-DECAY = 0.2
-"""Share of a stable schedule in which the learning rate falls (Hu et al., MiniCPM, 2024, section 4: 10 to 20%)."""
+from export.training.settings import TrainingSettings
 
 Outcome = Literal["finished", "early", "time", "stopped"]
 
@@ -55,21 +51,10 @@ class Position:
     """... and how many batches gave one."""
 
 
-def resolve_device(name: str, precision: Precision = "fp32") -> torch.device:
-    """`cpu`, `cuda` or `auto`. Raises TrainingError when CUDA is asked for and missing, and for fp16 on a CPU."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("CUDA is asked for, but this torch finds no CUDA device; use --device cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision == "fp16" and name == "cpu":
-        raise TrainingError("fp16 needs CUDA; on a CPU use fp32 or bf16")
-    return torch.device(name)
-
-
 class Trainer:
     """One run in one checkpoint folder.
 
-    Every random choice of a step is drawn from a generator seeded by (seed, step), every epoch's batches by
+    Every random choice of a step is drawn from a generator seeded by (seed, step, rank), every epoch's batches by
     (seed, epoch): a resumed run repeats them without any saved generator state.
     """
 
@@ -84,7 +69,7 @@ class Trainer:
     ) -> None:
         """`facts` goes into training.json, with the metrics; `replicas` are those that train together, by default none.
 
-        Raises TrainingError for a device that cannot do it.
+        Raises TrainingError for a device that cannot do it, and where there are more processes than batches.
         """
         self.path, self.dataset, self.settings, self.facts = path, dataset, settings, facts
         self.device = resolve_device(settings.device, settings.precision)
@@ -96,6 +81,10 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.position = Position()
         self.steps_per_epoch = len(self._epoch(0))
+        if not self.steps_per_epoch:
+            raise TrainingError(
+                f"fewer batches than {self.replicas.count} processes: start fewer, or make batches smaller"
+            )
         self.total_steps = self.steps_per_epoch * settings.epochs
         if settings.max_steps is not None:
             self.total_steps = min(self.total_steps, settings.max_steps)
@@ -128,15 +117,19 @@ class Trainer:
         """
         self._began = time.monotonic() - self.position.seconds
         outcome = self._loop(stop)
-        if not self.replicas.first:
-            return outcome
+        # Whoever ends before the first has written ends it, too: torchrun stops all when one is gone.
+        with self.replicas.first_goes_ahead():
+            if self.replicas.first:
+                self._end(outcome)
+        return outcome
+
+    def _end(self, outcome: Outcome) -> None:
         if outcome == "stopped":
             self._save()
         elif self.position.step % self.settings.evaluate_every:
             self._evaluate_and_save()
         if (self.path / checkpoint.METRICS).exists():
             draw_curve(self.path / checkpoint.METRICS, self.path / checkpoint.CURVE)
-        return outcome
 
     def _loop(self, stop: Callable[[], bool]) -> Outcome:
         position, settings = self.position, self.settings
@@ -167,7 +160,7 @@ class Trainer:
                         if self.replicas.first:
                             bar.write(summary_of(self._evaluate_and_save()), file=sys.stderr)
                         self._agree()
-                    if any(self.replicas.agree(stop())):
+                    if self.replicas.sum(int(stop())):
                         return "stopped"
                     if position.without_gain >= settings.patience or self._progress() >= 1:
                         break
@@ -197,17 +190,12 @@ class Trainer:
         return min(done, 1.0)
 
     def _rate(self) -> float:
-        warm = min(1.0, (self.position.step + 1) / (self.settings.warmup_steps + 1))
-        if self.settings.schedule == "cosine":
-            height = (1 + math.cos(math.pi * self._progress())) / 2
-        else:
-            height = min(1.0, (1 - self._progress()) / DECAY)
-        return self.settings.learning_rate * warm * (FINAL_RATE + (1 - FINAL_RATE) * height)
+        return learning_rate(self.settings, self.position.step, self._progress())
 
     def _step(self, rows: Rows) -> float | None:
         """Learn from one batch; gives its loss, or nothing where the batch held nothing to predict."""
         position, settings = self.position, self.settings
-        dropout_seed, mask_seed = np.random.SeedSequence([settings.seed, position.step]).generate_state(2).tolist()
+        dropout_seed, mask_seed = self._seeds()
         torch.manual_seed(dropout_seed)
         generator = torch.Generator().manual_seed(mask_seed)
         for group in self.optimizer.param_groups:
@@ -224,7 +212,14 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.replicas.share_buffers(self.model.buffers())
         return loss
+
+    def _seeds(self) -> tuple[int, int]:
+        """For dropout and for what is hidden or drawn in this step; of one process alone those of the first."""
+        entropy = [self.settings.seed, self.position.step, self.replicas.rank]
+        dropout, hidden = np.random.SeedSequence(entropy).generate_state(2).tolist()
+        return dropout, hidden
 
     def _backward(self, scores: dict[str, Score]) -> float:
         """Find the gradients of the loss and give it, once it is among the sums. Raises where it is not finite."""

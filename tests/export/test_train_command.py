@@ -189,6 +189,14 @@ def test_heads_go_along_with_the_layer_that_they_stood_on(tmp_path: Path, corpus
     assert "heads taken along: descriptors\n" in more.stderr
     heads = [read_heads(folder) for folder in (first, second)]
     assert torch.equal(*(head["descriptors.head.weight"] for head in heads))
+    further = tmp_path / "further.smi"
+    further.write_text("\n".join(MOLECULES[1:]))
+    for other in (
+        run(further, "-o", tmp_path / "f", *options),
+        run(corpus, "-o", tmp_path / "p", *options, "--pooling", "max"),
+    ):
+        assert other.exit_code == 0, other.output
+        assert "heads taken along: none\n" in other.stderr
     other = run(corpus, "-o", deeper, *options, "--layers", 2, "--objective", "descriptors")
     assert other.exit_code == 0, other.output
     assert "heads taken along: none\n" in other.stderr

@@ -10,7 +10,7 @@ from export.training.dataset import Dataset
 from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup
 from export.training.environments import CLASSES
 from export.training.errors import TrainingError
-from export.training.heads import AtomEnvironments, BagOfEnvironments, Contrast, DescriptorRegression, Similarity
+from export.training.heads import ATOMS, AtomEnvironments, BagOfEnvironments, Contrast, DescriptorRegression, Similarity
 from export.training.objectives import Objectives, hide_tokens
 from export.training.settings import parse_objectives
 
@@ -165,6 +165,12 @@ def test_atoms_are_told_by_their_own_outputs(molecules: Dataset) -> None:
     assert head(outputs, torch.zeros_like(environments), generator()) is None
 
 
+def test_no_more_atoms_are_asked_than_a_head_can_take(molecules: Dataset) -> None:
+    head = AtomEnvironments(model(molecules, "masked").encoder)
+    environments = torch.ones(30, 40, len(CLASSES), dtype=torch.int64)
+    assert head(torch.randn(30, 40, head.head.in_features), environments, generator()).count == ATOMS
+
+
 def test_rare_environments_ask_nothing_beside_frequent_ones(molecules: Dataset) -> None:
     head = AtomEnvironments(model(molecules, "masked").encoder)
     outputs = torch.randn(1, 2, head.head.in_features)
@@ -173,7 +179,8 @@ def test_rare_environments_ask_nothing_beside_frequent_ones(molecules: Dataset) 
     losses = [torch.nn.functional.cross_entropy(one, torch.tensor([2, 4])) for one in logits[:1]]
     losses.append(torch.nn.functional.cross_entropy(logits[1][:1], torch.tensor([3])))
     torch.testing.assert_close(head(outputs, both, generator()).loss, sum(losses) / 2)
-    assert torch.isfinite(head(outputs, small, generator()).loss)
+    expected = (losses[0] * 2 - torch.nn.functional.cross_entropy(logits[0][1:], torch.tensor([4])) + losses[1]) / 2
+    torch.testing.assert_close(head(outputs, small, generator()).loss, expected)
     only_small = torch.tensor([[[3, 0], [5, 0]]])
     torch.testing.assert_close(head(outputs, only_small, generator()).loss, losses[0])
 
@@ -191,5 +198,7 @@ def test_a_bag_of_environments_is_the_mean_over_its_atoms(molecules: Dataset) ->
         bags = [environments[row, :, column] for row in rows]
         losses = [-likelihoods[row, bag[bag > 0] - 1].mean() for row, bag in zip(rows, bags, strict=True)]
         expected.append(torch.stack(losses).mean())
-    torch.testing.assert_close(head(pooled, environments).loss, torch.stack(expected).mean())
+    score = head(pooled, environments)
+    torch.testing.assert_close(score.loss, torch.stack(expected).mean())
+    assert score.count == 2
     assert head(pooled, torch.zeros_like(environments)) is None

@@ -2,18 +2,24 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from operator import itemgetter
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from export.encoders import EncoderConfig
+from export.training.dataset import Dataset
 from export.training.errors import TrainingError
 from export.training.replicas import Replicas
+from export.training.settings import TrainingSettings
+from export.training.trainer import Trainer
 
 from .conftest import MOLECULES
 
@@ -22,11 +28,12 @@ TRAIN = [sys.executable, "-c", "from export.train_command import train; train()"
 OPTIONS = [
     *("--embedding-size", "6", "--hidden-size", "8", "--minimum-count", "1", "--validation-share", "0.2"),
     *("--batch-tokens", "60", "--evaluate-every", "3", "--workers", "1", "--device", "cpu", "--pooling", "mean+max"),
-    *("--objective", "masked,descriptors,atoms,environments"),
+    *("--objective", "masked,descriptors,atoms,environments,likeness"),
 ]
 
 EXCHANGE = """
-import json, time
+import json, sys, time
+from pathlib import Path
 import numpy as np, torch
 from export.training.replicas import Replicas
 
@@ -40,14 +47,14 @@ weight.grad = torch.full((2, 3), 1.0 + replicas.rank)
 if replicas.first:
     bias.grad = torch.full((4,), 8.0)
 replicas.average_gradients([weight, bias, other])
-print(json.dumps({
+told = {
     "batches": [int(one[0]) for one in batches],
     "gradients": [one.grad.flatten().tolist() for one in (weight, bias, other)],
     "agreed": replicas.agree(replicas.rank + 0.5, 7),
-    "rank": replicas.rank,
     "ahead": ahead,
     "sum": replicas.sum(10 + replicas.rank),
-}))
+}
+Path(sys.argv[1], f"{replicas.rank}.json").write_text(json.dumps(told))
 """
 
 
@@ -64,10 +71,10 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_processes_share_batches_and_average_gradients() -> None:
-    finished = launch(sys.executable, "-c", EXCHANGE)
+def test_processes_share_batches_and_average_gradients(tmp_path: Path) -> None:
+    finished = launch(sys.executable, "-c", EXCHANGE, str(tmp_path))
     assert finished.returncode == 0, finished.stderr
-    told = sorted((json.loads(line) for line in finished.stdout.splitlines()), key=itemgetter("rank"))
+    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert [one["batches"] for one in told] == [[0, 2, 4], [1, 3, 5]]
     assert told[0]["ahead"] < told[1]["ahead"]
     for one in told:
@@ -94,11 +101,11 @@ def test_two_processes_train_one_encoder_and_go_on(tmp_path: Path) -> None:
     states = [load_file(folder / "training.safetensors") for folder in (whole, out)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    # The first one alone prepares and reports.
+    # The first one alone reports.
     assert finished.stderr.count("sequences to train on") == 1
     refused = alone("-o", str(out), "--resume")
     assert refused.returncode == 1
-    assert "was one of 2 processes and cannot go on with 1" in refused.stderr
+    assert "this run is one of 2 processes, not 1; go on with: torchrun " in refused.stderr
     # In as many steps, two processes see as many batches as one does in twice the steps.
     assert alone(str(corpus), *OPTIONS, "-o", str(tmp_path / "alone"), "--max-steps", "14").returncode == 0
     lines = [metrics(whole), metrics(out), metrics(tmp_path / "alone")]
@@ -110,3 +117,31 @@ def test_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="on CPUs only"):
         Replicas.join(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_process_stops_and_saves(tmp_path: Path, rank: int) -> None:
+    corpus, out = tmp_path / "molecules.smi", tmp_path / "run"
+    corpus.write_text("\n".join(MOLECULES))
+    arguments = [*TRAIN, str(corpus), *OPTIONS, "-o", str(out), "--epochs", "1000", "--patience", "1000"]
+    with subprocess.Popen([*LAUNCH, *arguments], stderr=subprocess.PIPE, text=True) as launcher:
+        deadline = time.monotonic() + 60
+        while not (out / "training.safetensors").exists():
+            assert launcher.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        ranks = [f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0") for child in children]
+        os.kill(int(children[ranks.index(True)]), signal.SIGTERM)
+        _, errors = launcher.communicate(timeout=60)
+    assert errors.count("and saved. Go on with:\n  torchrun ") == 1, errors
+    with safe_open(out / "training.safetensors", "pt") as state:
+        position = json.loads(state.metadata()["position"])
+    assert f"Stopped at step {position['step']:,} and saved" in errors
+
+
+def test_more_processes_than_batches_are_refused(molecules: Dataset, tmp_path: Path) -> None:
+    config = EncoderConfig("bigru", molecules.tokenizer.vocab_size, 8, 12)
+    settings = TrainingSettings({"masked": 1.0}, batch_tokens=1 << 20)
+    with pytest.raises(TrainingError, match="fewer batches than 4 processes"):
+        Trainer(tmp_path, config, molecules, settings, {}, Replicas(0, 4))

@@ -11,9 +11,10 @@ import torch
 
 from export.training.checkpoint import load_encoder
 from export.training.dataset import Dataset
+from export.training.device import resolve_device
 from export.training.errors import TrainingError
 from export.training.settings import TrainingSettings
-from export.training.trainer import Trainer, resolve_device
+from export.training.trainer import Trainer
 
 from .conftest import MakeTrainer
 
