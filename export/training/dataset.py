@@ -207,7 +207,7 @@ def prepare(
         own = int(tokenized.batch.offsets[np.searchsorted(tokenized.rows, len(sequences))])
         environments = classify(found, frequent_in=found[:own])
     described = bool({*DESCRIPTOR_NAMES, "likeness"} & objectives.keys())
-    fingerprinted = bool({"fingerprint", "likeness"} & objectives.keys())
+    fingerprinted = "fingerprint" in objectives
     return Dataset(
         tokenizer=tokenizer,
         sequences=tokenized.batch,

@@ -71,7 +71,7 @@ class Objectives(nn.Module):
             targets: dict[str, tuple[Tensor | None, ...]] = {
                 "fingerprint": (batch.fingerprints,),
                 "environments": (batch.environments,),
-                "likeness": (batch.descriptors, batch.fingerprints),
+                "likeness": (batch.descriptors,),
                 "tokens": (batch.ids,),
                 "next-tokens": (batch.next_ids,),
                 **dict.fromkeys(DESCRIPTOR_NAMES, (batch.descriptors,)),

@@ -57,16 +57,15 @@ def test_masked_alone_uses_every_row(molecules: Dataset) -> None:
     assert model(molecules, "masked")(batch, generator())["masked"].count == int(hidden.sum())
 
 
-def test_likeness_reads_descriptors_and_fingerprints_of_the_rows_without_masks(molecules: Dataset) -> None:
+def test_likeness_reads_descriptors_of_the_rows_without_masks(molecules: Dataset) -> None:
     together = model(molecules, "masked", "likeness").eval()
     batch = molecules.batch(molecules.train[:8], CPU)
     scores = together(batch, generator())
     assert scores["likeness"].count == 6
     assert batch.descriptors is not None
-    assert batch.fingerprints is not None
     with torch.no_grad():
         pooled = together.encoder(batch.ids, batch.lengths)[2:]
-        expected = together.heads["likeness"](pooled, batch.descriptors[2:], batch.fingerprints[2:])
+        expected = together.heads["likeness"](pooled, batch.descriptors[2:])
     torch.testing.assert_close(scores["likeness"].loss, expected.loss)
 
 
