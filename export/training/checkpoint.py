@@ -15,7 +15,6 @@ Each file is replaced atomically, so that the folder can be read at any moment o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from bundle.errors import BundleError
 from bundle.tokenizer import Tokenizer, load_tokenizer
 from export.encoders import EncoderConfig, SequenceEncoder
+from export.training.replacement import replacing
 
 SCHEMA_VERSION = 1
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "weights.safetensors"
@@ -229,6 +229,5 @@ def _json(values: dict[str, Any]) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(content)

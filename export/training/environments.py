@@ -6,11 +6,10 @@ An environment is an atom with its neighbors up to a radius in bonds, as in a Mo
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from collections.abc import Sequence
 from functools import cache as once
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdFingerprintGenerator
 
 from bundle.smiles import split
+from export.training.cache import Arrays, cached
 from export.training.parallel import map_chunks
 
 RADII = (1, 2)
@@ -27,7 +27,7 @@ RADII = (1, 2)
 CLASSES = (1023, 4095)
 """Most frequent environments of each radius that are told apart."""
 
-_VERSION = "1"
+_VERSION = "2"
 _ATOM = re.compile(r"\[|[A-Za-z*]")
 
 
@@ -40,13 +40,12 @@ def atom_environments(
     it cannot read. Takes about 0.3 ms a SMILES on each of `workers` processes (default: one a core). With a folder
     `cache` the answer is kept there.
     """
-    file = cache / f"environments-{_digest(smiles)}.npy" if cache is not None else None
-    if file is not None and (cached := _load(file)) is not None:
-        return cached
-    environments = np.concatenate(map_chunks(_environments, smiles, workers, "environments"))
-    if file is not None:
-        _save(file, environments)
-    return environments
+    request = (f"{_VERSION} {RADII} {rdBase.rdkitVersion}", *smiles)
+    return cached(cache, "environments", request, partial(_compute, smiles, workers))["environments"]
+
+
+def _compute(smiles: Sequence[str], workers: int | None) -> Arrays:
+    return {"environments": np.concatenate(map_chunks(_environments, smiles, workers, "environments"))}
 
 
 def classify(environments: NDArray[np.uint32], frequent_in: NDArray[np.uint32]) -> NDArray[np.uint16]:
@@ -95,27 +94,3 @@ def _of_one(smiles: str) -> NDArray[np.uint32]:
 def _morgan() -> Any:
     # Environments that hold the same bonds as another count too: every atom has one of each radius.
     return rdFingerprintGenerator.GetMorganGenerator(radius=max(RADII), includeRedundantEnvironments=True)
-
-
-def _digest(smiles: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"{_VERSION} {RADII} {rdBase.rdkitVersion}\n".encode())
-    for one in smiles:
-        digest.update(one.encode() + b"\n")
-    return digest.hexdigest()[:16]
-
-
-def _load(path: Path) -> NDArray[np.uint32] | None:
-    """The cached answer, or nothing where there is none that can be read."""
-    try:
-        cached: NDArray[np.uint32] = np.load(path, allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
-        return None  # A damaged cache is computed again.
-    return cached
-
-
-def _save(path: Path, environments: NDArray[np.uint32]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.save(file, environments)
-    os.replace(temporary, path)

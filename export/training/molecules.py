@@ -5,12 +5,10 @@ Fingerprints are Morgan bits of radius 2 folded to `FINGERPRINT_BITS`.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache as once
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdFingerprintGenerator
 
+from export.training.cache import Arrays, cached
 from export.training.descriptors import DESCRIPTOR_NAMES, describe
 from export.training.parallel import map_chunks
 
@@ -26,7 +25,7 @@ FINGERPRINT_BITS = 1024
 FINGERPRINT_RADIUS = 2
 
 _DESCRIPTORS = sum(map(len, DESCRIPTOR_NAMES.values()))
-_VERSION = "2"
+_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -62,24 +61,21 @@ def describe_molecules(
     Takes about 3 ms a molecule on each of `workers` processes (default: one a core). With a folder `cache` the
     answer is kept there and read back when the same molecules are asked for again.
     """
-    file = cache / f"molecules-{_digest(smiles, excluded)}.npz" if cache is not None else None
-    if file is not None and (cached := _load(file)) is not None:
-        return cached
-    molecules = _compute(smiles, excluded, workers)
-    if file is not None:
-        _save(file, molecules)
-    return molecules
-
-
-def _compute(smiles: Sequence[str], excluded: frozenset[str], workers: int | None) -> Molecules:
-    parts = map_chunks(partial(_describe_chunk, excluded=excluded), smiles, workers, "descriptors")
-    state = np.concatenate([part[0] for part in parts])
-    return Molecules(
-        usable=state == _USABLE,
-        excluded=int((state == _EXCLUDED).sum()),
-        descriptors=np.concatenate([part[1] for part in parts]),
-        fingerprints=np.concatenate([part[2] for part in parts]),
+    request = (
+        f"{_VERSION} {DESCRIPTOR_NAMES} {FINGERPRINT_BITS} {FINGERPRINT_RADIUS} {rdBase.rdkitVersion}",
+        *smiles,
+        "",
+        *sorted(excluded),
     )
+    arrays = cached(cache, "molecules", request, partial(_compute, smiles, excluded, workers))
+    state = arrays["state"]
+    return Molecules(state == _USABLE, int((state == _EXCLUDED).sum()), arrays["descriptors"], arrays["fingerprints"])
+
+
+def _compute(smiles: Sequence[str], excluded: frozenset[str], workers: int | None) -> Arrays:
+    parts = map_chunks(partial(_describe_chunk, excluded=excluded), smiles, workers, "descriptors")
+    columns = zip(*parts, strict=True)
+    return dict(zip(("state", "descriptors", "fingerprints"), map(np.concatenate, columns), strict=True))
 
 
 _Chunk = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]
@@ -104,38 +100,6 @@ def _describe_chunk(smiles: Sequence[str], excluded: frozenset[str]) -> _Chunk:
     return state, descriptors, fingerprints
 
 
-@cache
+@once
 def _morgan() -> Any:
     return rdFingerprintGenerator.GetMorganGenerator(radius=FINGERPRINT_RADIUS, fpSize=FINGERPRINT_BITS)
-
-
-def _digest(smiles: Sequence[str], excluded: frozenset[str]) -> str:
-    digest = hashlib.sha256(
-        f"{_VERSION} {DESCRIPTOR_NAMES} {FINGERPRINT_BITS} {FINGERPRINT_RADIUS} {rdBase.rdkitVersion}\n".encode()
-    )
-    for one in (*smiles, "", *sorted(excluded)):
-        digest.update(one.encode() + b"\n")
-    return digest.hexdigest()[:16]
-
-
-def _load(path: Path) -> Molecules | None:
-    """The cached answer, or nothing where there is none that can be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Molecules(file["usable"], int(file["excluded"]), file["descriptors"], file["fingerprints"])
-    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError, EOFError):
-        return None  # A damaged cache is computed again.
-
-
-def _save(path: Path, molecules: Molecules) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.savez(
-            file,
-            usable=molecules.usable,
-            excluded=np.array(molecules.excluded),
-            descriptors=molecules.descriptors,
-            fingerprints=molecules.fingerprints,
-        )
-    os.replace(temporary, path)
