@@ -5,11 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, get_args
 
 import click
@@ -25,6 +22,7 @@ from export.training.checkpoint import CheckpointError, LoadedCheckpoint, load_e
 from export.training.dataset import TOKENIZER_KINDS, Dataset, DatasetSettings, add_pairs, prepare
 from export.training.device import resolve_device
 from export.training.errors import TrainingError
+from export.training.interrupts import collected_interrupts
 from export.training.recipe import launcher, name_of, recipe
 from export.training.replicas import Replicas, launched
 from export.training.settings import OBJECTIVE_NAMES, Precision, Schedule, TrainingSettings, parse_objectives
@@ -139,7 +137,7 @@ def train(context: click.Context, /, output: Path, resume: bool, **options: Any)
         else:
             trainer.start(max_length)
         _report(trainer, dataset)
-        with _interruptible() as stopped:
+        with collected_interrupts() as stopped:
             outcome = trainer.run(stop=lambda: bool(stopped))
     except (CorpusError, CheckpointError, TrainingError) as error:
         raise click.ClickException(str(error)) from error
@@ -302,23 +300,3 @@ def _report(trainer: Trainer, dataset: Dataset) -> None:
         + f"; {dataset.sequences.tokens:,} tokens, vocabulary of {dataset.tokenizer.vocab_size:,}; "
         f"encoder of {parameters:,} parameters; {trainer.steps_per_epoch:,} steps an epoch on {trainer.device}",
     )
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM instead of dying of it; a second one has its usual effect."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-    for number in before:
-        signal.signal(number, remember)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

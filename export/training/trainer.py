@@ -9,7 +9,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,28 +26,13 @@ from export.training.device import resolve_device
 from export.training.errors import TrainingError
 from export.training.evaluations import cut_after, facts_of, summary_of
 from export.training.objectives import Objectives
+from export.training.position import Position
 from export.training.replicas import Replicas
 from export.training.schedule import learning_rate
 from export.training.score import Score
 from export.training.settings import TrainingSettings
 
 Outcome = Literal["finished", "early", "time", "stopped"]
-
-
-@dataclass
-class Position:
-    """Where a run stands. All of it is saved, so that a resumed run goes on as if it had never stopped."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    best_loss: float = math.inf
-    best_step: int = 0
-    without_gain: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    """Training losses since the last evaluation, summed, ..."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """... and how many batches gave one."""
 
 
 class Trainer:
