@@ -78,6 +78,7 @@ TRAIN_MOLECULES = $(BIN)/birnn train $(DATA)/smiles/chembl.smi.xz $(DATA)/smiles
   --architecture bigru --embedding-size 64 --pooling mean+max --spellings 8 --validation-share 0.004 --patience 60 \
   --device $(DEVICE) --precision $(PRECISION)
 RARER_TOKENS := --limit 130000 --minimum-count 4 --spellings 4 --validation-share 0.006
+TWO_LAYERS = --hidden-size 256 --layers 2 --batch-tokens 12288 $(RARER_TOKENS)
 MANY_TARGETS := --objective descriptors:2,surfaces,groups:1.6,fingerprint:0.2 --schedule stable
 
 train-smiles-1: $(VENV)/dev.stamp ## Train smiles/1, with which smiles/2 begins (DATA=folder RUNS=folder DEVICE= PRECISION=).
@@ -86,8 +87,8 @@ train-smiles-1: $(VENV)/dev.stamp ## Train smiles/1, with which smiles/2 begins 
 	  --objective masked:0.5,descriptors:2,fingerprint --device $(DEVICE) --precision $(PRECISION) --max-minutes 63
 
 # The run of the shipped weights was stopped at step 12,208, where its learning rate would have begun to fall; those that
-# took no heads along but for the fourth, and had limits of minutes instead of steps. The last one, which adds a second layer,
-# ran as two processes with 6,144 tokens each.
+# took no heads along but for the fourth and those with two layers, and had limits of minutes instead of steps. Those with two
+# layers ran as two processes with 6,144 tokens each, and between them stood 520 steps in which likeness compared fingerprints too.
 train-smiles: $(VENV)/dev.stamp ## Train smiles/2, after train-smiles-1.
 	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-2-stable --hidden-size 256 --start-from $(RUNS)/smiles-1 $(MANY_TARGETS) \
 	  --evaluate-every 250 --max-steps 15260
@@ -97,11 +98,15 @@ train-smiles: $(VENV)/dev.stamp ## Train smiles/2, after train-smiles-1.
 	  --objective descriptors:4,surfaces,groups --learning-rate 0.0015 --evaluate-every 1000 --max-steps 6150
 	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-2-environments --hidden-size 256 --start-from $(RUNS)/smiles-2-longer $(RARER_TOKENS) \
 	  --objective descriptors:4,surfaces,groups,environments:0.1 --learning-rate 0.0012 --max-steps 2700
-	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-2 --hidden-size 256 --layers 2 --start-from $(RUNS)/smiles-2-environments \
-	  $(RARER_TOKENS) --objective descriptors:4,surfaces,groups,atoms:0.1,environments:0.1 --batch-tokens 12288 --max-steps 4450
+	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-2-layers $(TWO_LAYERS) --start-from $(RUNS)/smiles-2-environments \
+	  --objective descriptors:4,surfaces,groups,atoms:0.1,environments:0.1 --max-steps 4450
+	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-2 $(TWO_LAYERS) --start-from $(RUNS)/smiles-2-layers --learning-rate 0.0015 \
+	  --objective descriptors:4,surfaces,groups,atoms:0.1,environments:0.1,likeness:0.1 --max-steps NEARSTEPS
 
 train-smiles-small: $(VENV)/dev.stamp ## Train smiles-small/1.
-	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-small-1 --hidden-size 128 $(MANY_TARGETS) --evaluate-every 500 --max-steps 7000
+	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-small-1-stable --hidden-size 128 $(MANY_TARGETS) --evaluate-every 500 --max-steps 7000
+	$(TRAIN_MOLECULES) -o $(RUNS)/smiles-small-1 --hidden-size 128 --start-from $(RUNS)/smiles-small-1-stable $(RARER_TOKENS) \
+	  --objective descriptors:4,surfaces,groups,likeness:0.1 --evaluate-every 1000 --max-steps 8900
 
 # WikiText's own escapes (" @-@ ", "<unk>", a space before a comma) are undone, so that the encoder learns plain English.
 build/wikitext2.txt: $(DATA)/text/wikitext2-valid.txt $(DATA)/text/wikitext2-test.txt

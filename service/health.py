@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from service.errors import OverloadedError, ServiceError
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+Outcome = Literal["passed", "refused", "failed"]
 
 
 class HealthMonitor:
@@ -48,7 +51,8 @@ class HealthMonitor:
         self._patience = patience
         self._changed = changed
         self._healthy = True
-        self._looked = time.monotonic()
+        # Engines have passed their gates by then.
+        self._began = self._looked = time.monotonic()
 
     @property
     def awake(self) -> bool:
@@ -72,12 +76,11 @@ class HealthMonitor:
                 await self._changed(healthy)
 
     async def _proves_itself(self, encoder: ServedEncoder) -> bool:
-        passed = await self._probe(encoder)
-        name = encoder.bundle.manifest.name
-        self._metrics.health_probes.labels(name, "passed" if passed else "failed").inc()
-        return passed
+        outcome = await self._probe(encoder)
+        self._metrics.health_probes.labels(encoder.bundle.manifest.name, outcome).inc()
+        return outcome != "failed"
 
-    async def _probe(self, encoder: ServedEncoder) -> bool:
+    async def _probe(self, encoder: ServedEncoder) -> Outcome:
         self._looked = time.monotonic()
         golden = encoder.bundle.golden
         shortest = int(golden.batch.lengths.argmin())
@@ -85,13 +88,22 @@ class HealthMonitor:
         try:
             async with asyncio.timeout(self._patience):
                 computed = await self._batcher.encode(encoder.lanes[Output.POOLED], batch, is_probe=True)
-        except OverloadedError:
-            return True
+        except OverloadedError as error:
+            # A queue that is full and moves proves nothing about this encoder; one that stands still has a hung engine.
+            if self._moves():
+                return "refused"
+            logger.error("encoder %s failed its health probe: %r, and nothing runs", encoder.bundle.label, error)
+            return "failed"
         except (ServiceError, TimeoutError) as error:
             logger.error("encoder %s failed its health probe: %r", encoder.bundle.label, error)
-            return False
+            return "failed"
         error_size = float(np.abs(computed.values[0] - golden.pooled[shortest]).max())
         if not error_size <= limits_of(encoder.bundle, encoder.engine).tolerance:
             logger.error("encoder %s gives wrong numbers: off by %g", encoder.bundle.label, error_size)
-            return False
-        return True
+            return "failed"
+        return "passed"
+
+    def _moves(self) -> bool:
+        """Whether a batch of any encoder has succeeded within the time that a probe would have had."""
+        latest = max(self._began, *(encoder.last_success for encoder in self._encoders))
+        return time.monotonic() - latest < self._interval + self._patience

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from service.catalog import Encoders
 from service.encoders import ServedEncoder
 from service.engine.engine import Engine, Output
 from service.engine.loading import load_engine
+from service.errors import OverloadedError
 from service.health import HealthMonitor
 from service.metrics import Metrics
 
@@ -119,6 +120,55 @@ async def test_probes_are_counted_as_probes_and_not_as_calls(bundle: Bundle, eng
         assert counted("health_probes_total", outcome="passed") >= 1
     for name in ("sequences_total", "tokens_total", "queue_seconds_count", "batch_sequences_count"):
         assert counted(name) == 0
+
+
+async def keep_busy(batcher: Batcher, lane: Lane, batch: RaggedBatch) -> None:
+    """Call again and again, refused or not, until cancelled."""
+    while True:
+        with suppress(OverloadedError):
+            await batcher.encode(lane, batch)
+        await asyncio.sleep(0.001)
+
+
+def lane_of(name: str, engine: Moody) -> Lane:
+    return Lane(name, engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
+
+
+async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_queue_moves_and_then_bad(
+    bundle: Bundle, engine: Moody
+) -> None:
+    busy, idle = lane_of("busy", engine), lane_of("idle", engine)
+    served = [ServedEncoder(bundle, engine, {Output.POOLED: lane}) for lane in (busy, idle)]
+    encoders = Encoders(served, {})
+    metrics = Metrics()
+    # Whatever waits fills it.
+    batcher = Batcher([busy, idle], 1, metrics, max_backlog_seconds=1e-9)
+    turns: asyncio.Queue[bool] = asyncio.Queue()
+    monitor = HealthMonitor(encoders, batcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
+    callers = [
+        asyncio.create_task(keep_busy(batcher, busy, bundle.golden.batch.take(np.array([row])))) for row in range(8)
+    ]
+    watch = asyncio.create_task(monitor.run())
+
+    def refused() -> float:
+        labels = {"encoder": "smiles", "outcome": "refused"}
+        return metrics.registry.get_sample_value("birnn_health_probes_total", labels) or 0
+
+    try:
+        async with asyncio.timeout(30):
+            while refused() < 3:  # noqa: ASYNC110
+                await asyncio.sleep(INTERVAL)
+            assert turns.empty()
+            engine.mood = "hanging"
+            assert await turns.get() is False
+            engine.mood = "well"
+            engine.woken.set()
+            assert await turns.get() is True
+    finally:
+        for task in (watch, *callers):
+            task.cancel()
+        engine.woken.set()
+        batcher.close()
 
 
 async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle: Bundle, engine: Moody) -> None:
