@@ -278,4 +278,6 @@ def _encoded(sequence: Item, index: int) -> bytes:
     if isinstance(sequence, str):
         # A lone surrogate has no UTF-8: what is sent for it fails alone, as NOT_UTF8.
         return sequence.encode("utf-8", "surrogatepass")
-    raise TypeError(f"sequence {index} is {sequence!r:.80}, a {type(sequence).__name__}, and not a str or bytes")
+    hint = "; float features go to encode_features" if isinstance(sequence, np.ndarray) else ""
+    kind = type(sequence).__name__
+    raise TypeError(f"sequence {index} is {sequence!r:.80}, a {kind}, and not a str or bytes{hint}")
