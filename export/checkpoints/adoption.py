@@ -61,7 +61,7 @@ def adopt(
         "metrics": {},
     }
     checkpoint = LoadedCheckpoint(encoder, encoder.config, tokenizer or NoTokenizer(), max_length, training)
-    return Adopted(checkpoint, _notes(selection))
+    return Adopted(checkpoint, (*_notes(selection), *_masked_token(selection, tokenizer)))
 
 
 def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | None) -> None:
@@ -84,6 +84,20 @@ def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | N
             f"{source}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, and embedding {name} has rows 0 to "
             f"{len(embedding) - 1}; they are not of the same model, or ids are to be counted from another first one"
         )
+
+
+def _masked_token(selection: Selection, tokenizer: Tokenizer | None) -> list[str]:
+    """A note where a token has the id that the model skips."""
+    if tokenizer is None or not selection.masks_zero:
+        return []
+    token = tokenizer.decode([0])
+    # "?" is what has no token.
+    if "pad" in token.lower() or token.strip() in ("", "?"):
+        return []
+    return [
+        f"the model skips tokens of id 0 (mask_zero=True), which is {token!r} here: are ids to be counted from another "
+        "first one (--first-id 1)?"
+    ]
 
 
 def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
@@ -153,4 +167,4 @@ def _notes(selection: Selection) -> tuple[str, ...]:
     if selection.unused:
         more = f" and {len(selection.unused) - LISTED_UNUSED} more" if len(selection.unused) > LISTED_UNUSED else ""
         notes.append(f"not used: {', '.join(selection.unused[:LISTED_UNUSED])}{more}")
-    return tuple(notes)
+    return (*notes, *selection.notes)

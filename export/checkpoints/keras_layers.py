@@ -13,12 +13,13 @@ with reset_after=True has two biases [2, 3 H], input and hidden; with reset_afte
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bundle.manifest import Nonlinearity
+from export.checkpoints.keras_graph import KerasGraph, Layer
 from export.checkpoints.recurrence import Array, Direction, Family, Flawed, Found, Recurrence, family_of, stacked
 from export.checkpoints.stored_weights import StoredWeights, Tensors
 
@@ -32,11 +33,16 @@ KERAS_2 = re.compile(
 ORDER: dict[Family, tuple[int, ...]] = {"rnn": (0,), "gru": (1, 0, 2), "lstm": (0, 1, 2, 3)}
 CLASSES: dict[str, Family] = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 
+ASSUMED = (
+    "its layer's configuration is not in the file: assumed are sigmoid gates, tanh (of an RNN what you say) and "
+    "directions that are concatenated"
+)
+
 # One direction: "" for a layer that is not bidirectional, "forward" or "backward"; and its parameters by name.
 Sides = dict[str, dict[str, str]]
 
 
-def find_keras_layers(stored: StoredWeights) -> list[Found]:
+def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
     """Every recurrent layer of a Keras file, in the order of its name, whether it can be exported or not."""
     layers: dict[str, Sides] = defaultdict(lambda: defaultdict(dict))
     for name in stored.tensors:
@@ -45,7 +51,6 @@ def find_keras_layers(stored: StoredWeights) -> list[Found]:
         elif match := KERAS_2.fullmatch(name):
             place = match["place"] if match["way"] else f"{match['place']}/{match['layer']}"
             layers[place][match["way"] or ""][match["parameter"]] = name
-    configs = {str(layer["config"].get("name")): layer for layer in _layers(stored.keras_config)}
     found = []
     # Dense and Conv layers have kernels too, but no recurrent ones.
     recurrent = {
@@ -53,17 +58,8 @@ def find_keras_layers(stored: StoredWeights) -> list[Found]:
     }
     for place, sides in sorted(recurrent.items(), key=lambda item: _natural(item[0])):
         name = stored.keras_names.get(place, place.rpartition("/")[2])
-        found.append(_layer(place, name, sides, configs.get(name), stored.tensors))
+        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored.tensors))
     return found
-
-
-def _layers(config: Any) -> Iterator[Mapping[str, Any]]:
-    """Every layer of a configuration, those of models inside it included."""
-    inner = config.get("config") if isinstance(config, Mapping) else None
-    for layer in inner.get("layers", ()) if isinstance(inner, Mapping) else ():
-        if isinstance(layer, Mapping) and isinstance(layer.get("config"), Mapping):
-            yield layer
-            yield from _layers(layer)
 
 
 def _natural(place: str) -> list[tuple[int, str]]:
@@ -71,21 +67,21 @@ def _natural(place: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
 
 
-def _layer(place: str, name: str, sides: Sides, config: Mapping[str, Any] | None, tensors: Tensors) -> Found:
+def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Tensors) -> Found:
     if "" in sides:
         return Flawed(place, "runs in one direction only; wrap it in keras.layers.Bidirectional and train again")
     if missing := [way for way in ("forward", "backward") if len(sides.get(way, {}).keys() - {"bias"}) < 2]:
         return Flawed(place, f"lacks the kernels of its {' and '.join(missing)} layer")
+    config = _bidirectional(layer)
     try:
         kernels = tensors[sides["forward"]["recurrent_kernel"]]
         family = family_of(kernels, gates_last=True)
-        nonlinearity, reset_after = _settings(config, family)
+        two_biases = {way: tensors[names["bias"]].ndim == 2 for way, names in sides.items() if "bias" in names}
+        nonlinearity, reset_after = _settings(config, family, two_biases)
         pair = (_direction(sides["forward"], family, tensors), _direction(sides["backward"], family, tensors))
         layers = stacked([pair], family)
     except ValueError as error:
         return Flawed(place, str(error))
-    if family == "gru" and "bias" in sides["forward"]:
-        reset_after = tensors[sides["forward"]["bias"]].ndim == 2
     return Recurrence(
         place,
         family,
@@ -94,36 +90,72 @@ def _layer(place: str, name: str, sides: Sides, config: Mapping[str, Any] | None
         nonlinearity=nonlinearity,
         linear_before_reset=reset_after if family == "gru" else True,
         name=name if name != place.rpartition("/")[2] else "",
-        chained=True,
+        layer=layer,
+        notes=() if config is not None else (ASSUMED,),
     )
 
 
-def _settings(config: Mapping[str, Any] | None, family: Family) -> tuple[Nonlinearity | None, bool | None]:
+def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
+    """The configuration of the Bidirectional that a layer is or wraps; None where it does not say."""
+    kind: Any = layer.kind if layer is not None else None
+    config = layer.config if layer is not None else {}
+    while kind != "Bidirectional":
+        wrapped = config.get("layer")
+        if not isinstance(wrapped, Mapping) or not isinstance(wrapped.get("config"), Mapping):
+            return None
+        kind, config = wrapped.get("class_name"), wrapped["config"]
+    return config
+
+
+def _settings(
+    config: Mapping[str, Any] | None, family: Family, two_biases: Mapping[str, bool]
+) -> tuple[Nonlinearity | None, bool | None]:
     """Nonlinearity and reset_after of a layer; None for what is not known.
+
+    Args:
+        config: Of the Bidirectional, None where it is not known.
+        family: What its weights are.
+        two_biases: For each direction that has biases, whether they are two, as those of a GRU with reset_after are.
 
     Raises:
         ValueError: The configuration asks for what ONNX's operators, or this service, do not compute.
     """
-    if config is None:
-        return (None if family == "rnn" else "tanh"), None
-    merge_mode = config["config"].get("merge_mode", "concat")
-    if merge_mode != "concat":
-        raise ValueError(
-            f"merges its directions by {merge_mode!r}; this service concatenates them (merge_mode='concat')"
-        )
-    wrapped = config["config"].get("layer", {})
-    inner = wrapped.get("config", {})
-    if CLASSES.get(wrapped.get("class_name")) != family:
-        raise ValueError(f"is a {wrapped.get('class_name')}, and its weights are of a {family.upper()}")
-    if inner.get("go_backwards"):
-        raise ValueError("has a forward layer with go_backwards=True")
-    if inner.get("recurrent_activation", "sigmoid") != "sigmoid":
-        raise ValueError(f"has the recurrent activation {inner['recurrent_activation']!r}; only 'sigmoid' is served")
-    activation = inner.get("activation", "tanh")
+    nonlinearities: set[Nonlinearity | None] = {None if family == "rnn" else "tanh"}
+    resets = dict(two_biases) if family == "gru" else {}
+    if config is not None:
+        merge_mode = config.get("merge_mode", "concat")
+        if merge_mode != "concat":
+            raise ValueError(
+                f"merges its directions by {merge_mode!r}; this service concatenates them (merge_mode='concat')"
+            )
+        # Without a backward layer of its own it has a copy of the forward one.
+        given = {"forward": config.get("layer"), "backward": config.get("backward_layer") or config.get("layer")}
+        sides = {way: _side(way, layer, family) for way, layer in given.items()}
+        own = config.get("backward_layer") is not None
+        for way, backwards in (("forward", False), ("backward", True)):
+            if bool(sides[way].get("go_backwards")) != (backwards and own):
+                raise ValueError(f"has a {way} layer with go_backwards={not backwards}")
+        nonlinearities = {side.get("activation", "tanh") for side in sides.values()}
+        resets = {way: bool(side["reset_after"]) for way, side in sides.items() if "reset_after" in side} | resets
+    if len(nonlinearities) > 1:
+        raise ValueError(f"has other activations forward than backward: {', '.join(sorted(map(str, nonlinearities)))}")
+    if len(set(resets.values())) > 1:
+        raise ValueError("has reset_after=True in one direction and False in the other")
+    return nonlinearities.pop(), next(iter(resets.values()), None)
+
+
+def _side(way: str, layer: Any, family: Family) -> Mapping[str, Any]:
+    """The configuration of one direction. Raises ValueError where it is none that is served."""
+    kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, Mapping) else (None, None)
+    if CLASSES.get(str(kind)) != family or not isinstance(config, Mapping):
+        raise ValueError(f"is a {kind}, and its weights are of a {family.upper()}")
+    if config.get("recurrent_activation", "sigmoid") != "sigmoid":
+        raise ValueError(f"has the recurrent activation {config['recurrent_activation']!r}; only 'sigmoid' is served")
+    activation = config.get("activation", "tanh")
     allowed = ("tanh", "relu") if family == "rnn" else ("tanh",)
     if activation not in allowed:
         raise ValueError(f"has the activation {activation!r}; served are {', '.join(allowed)} for a {family.upper()}")
-    return activation, bool(inner["reset_after"]) if "reset_after" in inner else None
+    return config
 
 
 def _direction(names: Mapping[str, str], family: Family, tensors: Tensors) -> Direction:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.manifest import Architecture, Nonlinearity
+from export.checkpoints.keras_graph import Layer
 from export.training.checkpoint import CheckpointError
 
 Family = Literal["rnn", "gru", "lstm"]
@@ -60,7 +61,8 @@ class Recurrence:
         nonlinearity: Of an RNN; None where the checkpoint does not say.
         linear_before_reset: Of a GRU (see `EncoderConfig`); None where the checkpoint does not say.
         name: Another name of the place, where it has one.
-        chained: Whether neighbors in the same checkpoint are layers of one stack, as Keras writes them.
+        layer: Of Keras, what the configuration says of it.
+        notes: What was assumed, a line each.
     """
 
     place: str
@@ -71,7 +73,8 @@ class Recurrence:
     nonlinearity: Nonlinearity | None = "tanh"
     linear_before_reset: bool | None = True
     name: str = ""
-    chained: bool = False
+    layer: Layer | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_size(self) -> int:
@@ -169,5 +172,13 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
         raise CheckpointError(f"{places} cannot be one stack: {error}") from error
     tensors = frozenset().union(*(one.tensors for one in recurrences))
     return Recurrence(
-        places, first.family, layers, tensors, first.scratch, first.nonlinearity, first.linear_before_reset
+        places,
+        first.family,
+        layers,
+        tensors,
+        first.scratch,
+        first.nonlinearity,
+        first.linear_before_reset,
+        layer=recurrences[-1].layer,
+        notes=tuple(dict.fromkeys(note for one in recurrences for note in one.notes)),
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from bundle.manifest import Nonlinearity, Pooling
+from export.checkpoints.keras_graph import KerasGraph
 from export.checkpoints.keras_layers import find_keras_layers
+from export.checkpoints.keras_wiring import check_wiring, in_order, masks_zero, pooling_of
 from export.checkpoints.recurrence import Array, Flawed, Found, Recurrence, joined
 from export.checkpoints.scratch_modules import find_scratch_modules
 from export.checkpoints.stored_weights import StoredWeights
@@ -50,12 +51,16 @@ class Selection:
         embedding: [vocabulary, input size]; None for float features.
         embedding_name: Its name; `none` or `one-hot`.
         unused: Names of all other tensors.
+        notes: What was assumed, and what the model itself does in another way; a line each.
+        masks_zero: Whether the model skips tokens of id 0.
     """
 
     recurrence: Recurrence
     embedding: Array | None
     embedding_name: str
     unused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    masks_zero: bool = False
 
 
 def select(stored: StoredWeights, choices: Choices) -> Selection:
@@ -64,8 +69,11 @@ def select(stored: StoredWeights, choices: Choices) -> Selection:
     Raises CheckpointError where there is none, where something is wrong with it, or where a choice is missing or
     contradicts the weights; the message lists what was found.
     """
-    found = find_recurrences(stored)
-    recurrence = _complete(_choose(found, choices.prefixes, stored), choices, stored.source)
+    graph = KerasGraph(stored.keras_config)
+    found = find_recurrences(stored, graph)
+    stack = _choose(found, choices.prefixes, stored, graph)
+    check_wiring(stored.source, graph, stack, with_embedding=choices.embedding not in (NONE, ONE_HOT))
+    recurrence = _complete(joined(stack), choices, stored.source)
     name, embedding = _choose_embedding(stored, found, recurrence, choices.embedding)
     unused = stored.tensors.keys() - recurrence.tensors - {name}
     for used in sorted(recurrence.tensors | ({name} & stored.tensors.keys())):
@@ -76,40 +84,59 @@ def select(stored: StoredWeights, choices: Choices) -> Selection:
                 f"{stored.source}: {used} is not finite: {values[place]} at {list(place)}; export an earlier "
                 "checkpoint, or train again with a lower learning rate"
             )
-    return Selection(recurrence, embedding, name, tuple(sorted(unused)))
+    notes = (*recurrence.notes, *_other_pooling(graph, recurrence, choices))
+    lowest = stack[0].layer
+    if lowest is not None and graph.passes(lowest, "Masking"):
+        notes += ("the model skips steps that its Masking layer finds; here every step that is sent counts",)
+    zero = lowest is not None and embedding is not None and masks_zero(graph, lowest)
+    return Selection(recurrence, embedding, name, tuple(sorted(unused)), notes, zero)
 
 
-def find_recurrences(stored: StoredWeights) -> list[Found]:
+def _other_pooling(graph: KerasGraph, recurrence: Recurrence, choices: Choices) -> list[str]:
+    """A note where the model makes its vectors in another way than was asked for."""
+    own = pooling_of(graph, recurrence.layer) if recurrence.layer is not None else None
+    if own is None or choices.pooling in (None, own):
+        return []
+    return [f"the model itself makes its vectors as --pooling {own} does, not {choices.pooling}"]
+
+
+def find_recurrences(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
     """All recurrent weights of a file, whoever named them."""
     tensors = stored.tensors
-    return [*find_torch_modules(tensors), *find_scratch_modules(tensors), *find_keras_layers(stored)]
+    return [*find_torch_modules(tensors), *find_scratch_modules(tensors), *find_keras_layers(stored, graph)]
 
 
-def _choose(found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeights) -> Recurrence:
+def _choose(
+    found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeights, graph: KerasGraph
+) -> list[Recurrence]:
+    """The recurrences to export as one stack, the lowest first."""
     if not found:
         raise CheckpointError(f"{stored.source}: holds no recurrent weights that are known here; {_listed(stored)}")
     if prefixes:
-        return joined([_at(found, prefix, stored.source) for prefix in prefixes])
+        chosen = [_at(found, prefix, stored.source) for prefix in prefixes]
+        if len({one.place for one in chosen}) != len(chosen):
+            raise CheckpointError(f"{stored.source}: --prefix names {chosen[0].place} more than once")
+        return chosen
     usable = [one for one in found if isinstance(one, Recurrence)]
     if not usable:
         raise CheckpointError(f"{stored.source} cannot be exported: {_problems(found)}")
-    if len(usable) > 1 and not (all(one.chained for one in usable) and _fit(usable)):
+    stack = usable if len(usable) == 1 else in_order(graph, usable)
+    if stack is None:
         raise CheckpointError(
             f"{stored.source}: holds several recurrences; choose one with --prefix, or name several in the order in "
             f"which they stand on each other. Found: {_places(found)}"
         )
-    return joined(usable)
-
-
-def _fit(layers: Sequence[Recurrence]) -> bool:
-    return all(upper.input_size == 2 * lower.hidden_size for lower, upper in pairwise(layers))
+    return stack
 
 
 def _at(found: Sequence[Found], prefix: str, source: str) -> Recurrence:
     wanted = prefix.rstrip("./")
-    matches = [one for one in found if wanted in (one.place, getattr(one, "name", None))]
-    if not matches:
-        matches = [one for one in found if one.place.startswith((f"{wanted}.", f"{wanted}/"))]
+    ways = (
+        lambda one: wanted in (one.place, getattr(one, "name", None)),
+        lambda one: one.place.endswith(f"/{wanted}"),
+        lambda one: one.place.startswith((f"{wanted}.", f"{wanted}/")),
+    )
+    matches = next(filter(None, ([one for one in found if fits(one)] for fits in ways)), [])
     if len(matches) != 1:
         problem = "several recurrences are" if matches else "no recurrence is"
         raise CheckpointError(f"{source}: {problem} at --prefix {prefix!r}. Found: {_places(matches or found)}")

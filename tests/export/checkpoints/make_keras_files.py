@@ -79,7 +79,67 @@ def write(folder: Path) -> None:
             model.save(folder / file)
         if "sums" not in file:
             expected[file] = vectors(model, "encoder")
+    write_wired(folder, expected)
     np.savez(folder / "expected.npz", allow_pickle=False, **expected)
+
+
+def write_wired(folder: Path, expected: dict[str, np.ndarray]) -> None:
+    """Models whose layers would fit on each other in several ways: an embedding is as wide as two directions."""
+
+    def save(file: str, outputs: keras.KerasTensor, vector: keras.KerasTensor) -> None:
+        model = keras.Model(ids, layers.Dense(1)(outputs))
+        model.save(folder / file)
+        encoder = keras.Model(ids, vector)
+        expected[file] = np.concatenate(
+            [np.asarray(encoder(np.array([one], dtype=np.int32)).cpu().detach()) for one in SEQUENCES]
+        )
+
+    def layer(last: bool = True, name: str | None = None, **options: object) -> layers.Bidirectional:
+        made = bidirectional("GRU", last, **options)
+        made.name = name or made.name
+        return made
+
+    ids = keras.Input((None,), dtype="int32")
+    embedding = layers.Embedding(VOCABULARY, 2 * HIDDEN, mask_zero=True, embeddings_initializer="random_normal")
+    embedded = embedding(ids)
+
+    vector = layer(name="above")(layers.SpatialDropout1D(0.1)(layer(last=False, name="lower")(embedded)))
+    save("order.h5", vector, vector)
+    save("order.keras", vector, vector)
+    vector = layer(name="above")(keras.Model(ids, layer(last=False, name="lower")(embedded), name="zz")(ids))
+    save("nested.keras", vector, vector)
+
+    lower = layer(last=False, name="lower")(embedded)
+    vector = layer(name="above")(layers.Add()([lower, embedded]))
+    save("residual.keras", vector, vector)
+    vector = layer(name="above")(layers.LayerNormalization(center=False, scale=False)(lower))
+    save("normalized.h5", vector, vector)
+    left, right = layer(name="left")(embedded), layer(name="right")(embedded)
+    save("branches.keras", layers.Concatenate()([left, right]), left)
+    code = layer(name="code")(embedded)
+    save("autoencoder.keras", layer(name="decoder")(layers.RepeatVector(3)(code)), code)
+    shared = layer(last=False, name="shared")
+    twice = shared(shared(embedded))
+    save("twice.keras", layers.GlobalMaxPooling1D()(twice), layers.GlobalMaxPooling1D()(twice))
+
+    vector = layer(name="encoder")(layers.Rescaling(2.5)(embedded))
+    save("rescaled.keras", vector, vector)
+    vector = layer(name="encoder")(embedded, initial_state=[layers.Dense(HIDDEN)(code), layers.Dense(HIDDEN)(code)])
+    save("started.keras", vector, vector)
+    vector = layers.GlobalMaxPooling1D()(layer(last=False, name="encoder")(embedded))
+    save("largest.keras", vector, vector)
+
+    backward = layers.SimpleRNN(HIDDEN, activation="relu", go_backwards=True)
+    vector = layers.Bidirectional(layers.SimpleRNN(HIDDEN), backward_layer=backward, name="encoder")(embedded)
+    save("activations.keras", vector, vector)
+    backward = layers.GRU(HIDDEN, use_bias=False, reset_after=False, go_backwards=True)
+    vector = layers.Bidirectional(layers.GRU(HIDDEN, use_bias=False), backward_layer=backward, name="encoder")(embedded)
+    save("resets.keras", vector, vector)
+
+    lines = keras.Input((None, None), dtype="int32")
+    line = keras.Model(ids, layer(activation="relu", name="encoder")(embedded), name="line")
+    for file, wrapped in (("lines.keras", line), ("lines.h5", line)):
+        keras.Model(lines, layers.Dense(1)(layers.TimeDistributed(wrapped)(lines))).save(folder / file)
 
 
 if __name__ == "__main__":
