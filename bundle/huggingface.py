@@ -30,6 +30,9 @@ class HuggingFaceTokenizer:
         if content["model"].get("dropout"):
             content["model"]["dropout"] = None
         self._backend: Backend = Backend.from_str(json.dumps(content))
+        truncation = self._backend.truncation
+        self.cuts_at: int | None = truncation["max_length"] if truncation else None
+        """Where the file itself cuts sequences."""
         self._backend.no_padding()
         self._backend.no_truncation()
         self._unknown = _unknown_id(self._backend, content["model"])

@@ -81,6 +81,17 @@ class VocabularyTokenizer:
         self._words = {token: number for token, number in ids.items() if token not in special}
 
     @property
+    def unreachable(self) -> list[str]:
+        """Tokens but the special ones that no text is ever cut into, as "Cl" where it is cut into characters."""
+        return [token for token in self._words if not self._makes(token)]
+
+    def _makes(self, token: str) -> bool:
+        try:
+            return self._split(token) == [token]
+        except SequenceError:
+            return False
+
+    @property
     def vocab_size(self) -> int:
         """One more than the highest id."""
         return max(self._tokens) + 1

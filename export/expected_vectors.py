@@ -17,7 +17,7 @@ from export.encoders import SequenceEncoder
 from export.training.checkpoint import LoadedCheckpoint
 from export.verification import reference
 
-# Of vectors made in float32, on whatever device.
+# Of vectors made in float32, on whatever device, as a share of the largest number in them.
 TOLERANCE = 1e-4
 
 
@@ -61,15 +61,18 @@ def read_expected(path: Path) -> ExpectedVectors:
         )
     if not np.isfinite(vectors).all():
         raise ExpectationError(f"{path}: `vectors` holds NaN or infinity")
-    texts = [one.decode() if isinstance(one, bytes) else str(one) for one in sequences.tolist()]
+    try:
+        texts = [one.decode() if isinstance(one, bytes) else str(one) for one in sequences.tolist()]
+    except UnicodeDecodeError as error:
+        raise ExpectationError(f"{path}: `sequences` holds bytes that are not UTF-8 ({error})") from error
     return ExpectedVectors(path.name, texts, vectors.astype(np.float64))
 
 
 def compare_with_expected(loaded: LoadedCheckpoint, expected: ExpectedVectors, tolerance: float = TOLERANCE) -> float:
     """Largest absolute difference between what the encoder makes, in float64, and what is expected.
 
-    Raises ExpectationError where it is above `tolerance`, or a sequence cannot be tokenized; names another pooling if
-    that one agrees.
+    Raises ExpectationError where it is above `tolerance` of the largest expected number, or a sequence cannot be
+    tokenized; names another pooling if that one agrees.
     """
     if loaded.config.inputs == "features":
         raise ExpectationError(f"{expected.source}: holds texts, and the encoder reads float features")
@@ -80,13 +83,14 @@ def compare_with_expected(loaded: LoadedCheckpoint, expected: ExpectedVectors, t
             f"{expected.source}: row {first.index}, {expected.sequences[first.index]!r}: {first.reason}"
         )
     error, row = _largest_error(loaded.encoder, tokenized.batch, expected)
-    if error <= tolerance:
+    allowed = tolerance * float(np.abs(expected.vectors).max(initial=0.0))
+    if error <= allowed:
         return error
     others = [one for one in get_args(Pooling) if one != loaded.config.pooling]
     agreeing = [
         one
         for one in others
-        if _largest_error(_with_pooling(loaded.encoder, one), tokenized.batch, expected)[0] <= tolerance
+        if _largest_error(_with_pooling(loaded.encoder, one), tokenized.batch, expected)[0] <= allowed
     ]
     width = (
         ""
@@ -100,7 +104,7 @@ def compare_with_expected(loaded: LoadedCheckpoint, expected: ExpectedVectors, t
         "lines above for what was not used"
     )
     raise ExpectationError(
-        f"{expected.source}: row {row}, {expected.sequences[row]!r}, is off by {error:.2g} (allowed: {tolerance:g})"
+        f"{expected.source}: row {row}, {expected.sequences[row]!r}, is off by {error:.2g} (allowed: {allowed:.2g})"
         f"{width}; {advice}"
     )
 

@@ -168,6 +168,8 @@ def _load(checkpoint: Path, max_length: int | None, foreign: dict[str, Any]) -> 
     """A checkpoint of `birnn train`, or weights with the options that describe them."""
     given = [f"--{name.replace('_', '-')}" for name, value in foreign.items() if value not in (None, ())]
     if not checkpoint.is_file():
+        if not checkpoint.exists():
+            raise CheckpointError(f"{checkpoint}: no such file or folder")
         if given:
             raise click.UsageError(
                 f"{', '.join(given)}: for files of weights; a folder of `birnn train` says it itself"

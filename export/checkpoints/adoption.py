@@ -1,18 +1,23 @@
 """From weights of any origin to an encoder of this project, which then is exported like every other."""
 
+import re
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bundle.huggingface import HuggingFaceTokenizer
 from bundle.manifest import Pooling
 from bundle.tokenizer import NoTokenizer, Tokenizer
+from bundle.vocabulary import VocabularyTokenizer
 from export.checkpoints.recurrence import Direction, Recurrence
 from export.checkpoints.selection import Choices, Selection, select
 from export.checkpoints.stored_weights import StoredWeights
 from export.encoders import EncoderConfig, SequenceEncoder
 from export.training.checkpoint import CheckpointError, LoadedCheckpoint
 
+# How tokens are spelled that stand for no text: <pad>, [MASK], PAD, __start__.
+SPECIAL = re.compile(r"<.*>|\[.*\]|[A-Z]{3,5}|__\w+__|pad|unk|oov|[bes]os", re.DOTALL)
 # The recurrence itself knows no limit; a server needs one.
 MAX_LENGTH = 1024
 LISTED_UNUSED = 8
@@ -61,7 +66,8 @@ def adopt(
         "metrics": {},
     }
     checkpoint = LoadedCheckpoint(encoder, encoder.config, tokenizer or NoTokenizer(), max_length, training)
-    return Adopted(checkpoint, (*_notes(selection), *_masked_token(selection, tokenizer)))
+    notes = (*_notes(selection), *_masked_token(selection, tokenizer), *_unusual(stored.source, tokenizer))
+    return Adopted(checkpoint, notes)
 
 
 def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | None) -> None:
@@ -98,6 +104,26 @@ def _masked_token(selection: Selection, tokenizer: Tokenizer | None) -> list[str
         f"the model skips tokens of id 0 (mask_zero=True), which is {token!r} here: are ids to be counted from another "
         "first one (--first-id 1)?"
     ]
+
+
+def _unusual(source: str, tokenizer: Tokenizer | None) -> list[str]:
+    """What a tokenizer will never do. Raises CheckpointError where it makes none of its tokens."""
+    if isinstance(tokenizer, HuggingFaceTokenizer) and tokenizer.cuts_at is not None:
+        return [
+            f"the tokenizer's file cuts sequences after {tokenizer.cuts_at} tokens; here --max-length is the limit, "
+            "and longer ones are refused, or cut where a call asks for it"
+        ]
+    if not isinstance(tokenizer, VocabularyTokenizer):
+        return []
+    # Those of padding and the like are not meant to be made.
+    never = [token for token in tokenizer.unreachable if not SPECIAL.fullmatch(token)]
+    listed = ", ".join(map(repr, never[:LISTED_UNUSED])) + (" ..." if len(never) > LISTED_UNUSED else "")
+    if len(never) > tokenizer.vocab_size / 2:
+        raise CheckpointError(
+            f"{source}: texts are never cut into most tokens of the vocabulary ({listed}); choose another --split, or "
+            "see whether the file holds more than tokens"
+        )
+    return [f"tokens that no text is cut into: {listed}; is --split the right one?"] if never else []
 
 
 def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:

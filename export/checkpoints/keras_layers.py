@@ -68,10 +68,12 @@ def _natural(place: str) -> list[tuple[int, str]]:
 
 
 def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Tensors) -> Found:
+    tensor_names = frozenset(tensor for side in sides.values() for tensor in side.values())
     if "" in sides:
-        return Flawed(place, "runs in one direction only; wrap it in keras.layers.Bidirectional and train again")
+        problem = "runs in one direction only; wrap it in keras.layers.Bidirectional and train again"
+        return Flawed(place, problem, tensor_names)
     if missing := [way for way in ("forward", "backward") if len(sides.get(way, {}).keys() - {"bias"}) < 2]:
-        return Flawed(place, f"lacks the kernels of its {' and '.join(missing)} layer")
+        return Flawed(place, f"lacks the kernels of its {' and '.join(missing)} layer", tensor_names)
     config = _bidirectional(layer)
     try:
         kernels = tensors[sides["forward"]["recurrent_kernel"]]
@@ -81,12 +83,12 @@ def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Te
         pair = (_direction(sides["forward"], family, tensors), _direction(sides["backward"], family, tensors))
         layers = stacked([pair], family)
     except ValueError as error:
-        return Flawed(place, str(error))
+        return Flawed(place, str(error), tensor_names)
     return Recurrence(
         place,
         family,
         layers,
-        frozenset(tensor for side in sides.values() for tensor in side.values()),
+        tensor_names,
         nonlinearity=nonlinearity,
         linear_before_reset=reset_after if family == "gru" else True,
         name=name if name != place.rpartition("/")[2] else "",

@@ -54,7 +54,8 @@ def export_encoder(
         CheckpointError: Something is missing, wrong or ambiguous; the message lists what was found.
         ExportError, WeightsError, VerificationError, BundleError, OSError: As in `write_bundle`.
     """
-    stored = StoredWeights(type(module).__name__, from_state_dict(module.state_dict()))
+    source = type(module).__name__
+    stored = StoredWeights(source, from_state_dict(module.state_dict(), source))
     choices = Choices(
         pooling=pooling, prefixes=(prefix,) if isinstance(prefix, str) else tuple(prefix), embedding=embedding
     )
@@ -72,12 +73,24 @@ def export_encoder(
 
 
 def _with_nonlinearity(module: nn.Module, stored: StoredWeights, choices: Choices) -> Choices:
-    """What the weights of an nn.RNN do not say, the module does."""
+    """What the weights do not say, the module does. Raises CheckpointError where that is not served."""
     # Any nonlinearity will do to find out which recurrence is meant.
+    selection = select(stored, replace(choices, nonlinearity="tanh"))
+    table = _submodule(module, selection.embedding_name.removesuffix(".weight"))
+    if isinstance(table, nn.Embedding) and table.max_norm is not None:
+        raise CheckpointError(
+            f"{stored.source}: {selection.embedding_name} is looked up with max_norm={table.max_norm:g}; look all rows "
+            "up once, which shortens them for good: embedding(torch.arange(embedding.num_embeddings))"
+        )
+    rnns = [_submodule(module, place) for place in selection.recurrence.place.split(", ")]
+    names = {rnn.nonlinearity for rnn in rnns if isinstance(rnn, nn.RNN)}
+    if len(names) > 1:
+        raise CheckpointError(f"{stored.source}: {selection.recurrence.place}: one is of tanh, another of relu")
+    return replace(choices, nonlinearity=names.pop()) if names else choices
+
+
+def _submodule(module: nn.Module, place: str) -> nn.Module | None:
     try:
-        places = select(stored, replace(choices, nonlinearity="tanh")).recurrence.place.split(", ")
-    except CheckpointError:
-        return choices
-    found = [module.get_submodule(place) for place in places if place]
-    names = {rnn.nonlinearity for rnn in found or [module] if isinstance(rnn, nn.RNN)}
-    return replace(choices, nonlinearity=names.pop()) if len(names) == 1 else choices
+        return module.get_submodule(place)
+    except AttributeError:
+        return None

@@ -42,10 +42,12 @@ class Flawed:
     Attributes:
         place: Where they stand in the checkpoint.
         problem: Why not, and what to do.
+        tensors: Names of the tensors it is made of.
     """
 
     place: str
     problem: str
+    tensors: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

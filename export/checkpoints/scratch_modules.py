@@ -18,7 +18,8 @@ from export.checkpoints.stored_weights import Tensors
 
 # Gates in the order of torch.nn.
 GATES: dict[Family, str] = {"rnn": "h", "gru": "rzh", "lstm": "ifco"}
-PARAMETER = re.compile(r"(?:(?P<module>.*)\.)?(?P<parameter>W_[xh][hrzifco]|b_[hrzifco])")
+PARAMETER = re.compile(r"(?:(?P<module>.*)\.)?(?P<parameter>W_[xhc][hrzifco]|b_[hrzifco])")
+PEEPHOLE = re.compile(r"W_c[ifo]")
 DIRECTION = re.compile(r"(?P<way>f|fw|fwd|forward|b|bw|bwd|backward)(?P<rest>_\w+)?")
 COUNTERPARTS = {"f": "b", "fw": "bw", "fwd": "bwd", "forward": "backward"}
 
@@ -44,6 +45,7 @@ def find_scratch_modules(tensors: Tensors) -> list[Found]:
                     module,
                     "runs in one direction only, or its name does not say which: two modules named like f_rnn and "
                     "b_rnn make a bidirectional layer",
+                    frozenset(names.values()),
                 )
             )
     return found + [_pair(place, sides, tensors) for place, sides in pairs.items()]
@@ -59,40 +61,51 @@ def _place(module: str) -> tuple[str, int, bool] | None:
     backward = match["way"] in COUNTERPARTS.values()
     forward = {there: here for here, there in COUNTERPARTS.items()}.get(match["way"], match["way"])
     parts[position] = forward + (match["rest"] or "")
-    numbers = [part for part in parts if part.isdecimal()]
-    layer = int(numbers[-1]) if numbers else 0
-    if numbers:
-        parts.reverse()
-        parts.remove(numbers[-1])
-        parts.reverse()
+    # A number behind the direction is that of a layer; one before it if it says so, else that of another model.
+    numbers = [at for at in (position + 1, position - 1) if 0 <= at < len(parts) and parts[at].isdecimal()]
+    numbers = [at for at in numbers if at > position or (at > 0 and "layer" in parts[at - 1].lower())]
+    layer = int(parts.pop(numbers[0])) if numbers else 0
     return ".".join(parts), layer, backward
 
 
 def _pair(place: str, sides: dict[tuple[int, bool], Names], tensors: Tensors) -> Found:
+    found = _checked(place, sides, tensors)
+    if isinstance(found, Recurrence):
+        return found
+    return Flawed(place, found, frozenset(name for names in sides.values() for name in names.values()))
+
+
+def _checked(place: str, sides: dict[tuple[int, bool], Names], tensors: Tensors) -> Recurrence | str:
+    """The recurrence of these modules, or what is wrong with it."""
     layers = sorted({layer for layer, _ in sides})
     if missing := [f"layer {layer}" for layer in layers if (layer, True) not in sides]:
-        return Flawed(
-            place, f"has no backward counterpart ({', '.join(missing)}); only bidirectional encoders are served"
-        )
+        return f"has no backward counterpart ({', '.join(missing)}); only bidirectional encoders are served"
     if missing := [f"layer {layer}" for layer in layers if (layer, False) not in sides]:
-        return Flawed(place, f"is missing beside its backward counterpart ({', '.join(missing)})")
+        return f"is missing beside its backward counterpart ({', '.join(missing)})"
     if layers != list(range(len(layers))):
-        return Flawed(place, f"has layers {', '.join(map(str, layers))}; they are counted from 0 without gaps")
+        return f"has layers {', '.join(map(str, layers))}; they are counted from 0 without gaps"
     first = sides[0, False]
     family: Family = "gru" if "W_xz" in first else "lstm" if "W_xi" in first else "rnn"
-    bias = any(parameter.startswith("b_") for names in sides.values() for parameter in names)
+    peepholes = [name for names in sides.values() for parameter, name in names.items() if PEEPHOLE.fullmatch(parameter)]
+    if peepholes:
+        return f"has peepholes ({', '.join(peepholes[:3])}), which are not served"
+    biases = {f"b_{gate}" for gate in GATES[family]}
+    needed = biases | {f"W_{source}{gate}" for source in "xh" for gate in GATES[family]}
+    # A module may hold what makes its outputs of its states, too.
+    used = {side: {name: names[name] for name in needed & names.keys()} for side, names in sides.items()}
+    bias = any(biases & names.keys() for names in used.values())
     try:
         stack = [
             (
-                _direction(sides[layer, False], family, bias, tensors),
-                _direction(sides[layer, True], family, bias, tensors),
+                _direction(used[layer, False], family, bias, tensors),
+                _direction(used[layer, True], family, bias, tensors),
             )
             for layer in layers
         ]
         checked = stacked(stack, family)
     except ValueError as error:
-        return Flawed(place, str(error))
-    tensor_names = frozenset(name for names in sides.values() for name in names.values())
+        return str(error)
+    tensor_names = frozenset(name for names in used.values() for name in names.values())
     return Recurrence(
         place, family, checked, tensor_names, scratch=family == "rnn", linear_before_reset=family != "gru"
     )

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from bundle.manifest import Nonlinearity, Pooling
+from export.checkpoints.embedding import NONE, ONE_HOT, choose_embedding
 from export.checkpoints.keras_graph import KerasGraph
 from export.checkpoints.keras_layers import find_keras_layers
 from export.checkpoints.keras_wiring import check_wiring, in_order, masks_zero, pooling_of
@@ -15,9 +16,6 @@ from export.checkpoints.scratch_modules import find_scratch_modules
 from export.checkpoints.stored_weights import StoredWeights
 from export.checkpoints.torch_modules import find_torch_modules
 from export.training.checkpoint import CheckpointError
-
-NONE, ONE_HOT = "none", "one-hot"
-LISTED_TENSORS = 12
 
 Reset = Literal["after", "before"]
 
@@ -74,7 +72,7 @@ def select(stored: StoredWeights, choices: Choices) -> Selection:
     stack = _choose(found, choices.prefixes, stored, graph)
     check_wiring(stored.source, graph, stack, with_embedding=choices.embedding not in (NONE, ONE_HOT))
     recurrence = _complete(joined(stack), choices, stored.source)
-    name, embedding = _choose_embedding(stored, found, recurrence, choices.embedding)
+    name, embedding = choose_embedding(stored, found, recurrence, choices.embedding)
     unused = stored.tensors.keys() - recurrence.tensors - {name}
     for used in sorted(recurrence.tensors | ({name} & stored.tensors.keys())):
         values = stored.tensors[used]
@@ -111,7 +109,7 @@ def _choose(
 ) -> list[Recurrence]:
     """The recurrences to export as one stack, the lowest first."""
     if not found:
-        raise CheckpointError(f"{stored.source}: holds no recurrent weights that are known here; {_listed(stored)}")
+        raise CheckpointError(f"{stored.source}: holds no recurrent weights that are known here; {stored.listed()}")
     if prefixes:
         chosen = [_at(found, prefix, stored.source) for prefix in prefixes]
         if len({one.place for one in chosen}) != len(chosen):
@@ -169,46 +167,6 @@ def _complete(recurrence: Recurrence, choices: Choices, source: str) -> Recurren
     return recurrence
 
 
-def _choose_embedding(
-    stored: StoredWeights, found: Iterable[Found], recurrence: Recurrence, choice: str | None
-) -> tuple[str, Array | None]:
-    size = recurrence.input_size
-    if choice == NONE:
-        return NONE, None
-    if choice == ONE_HOT:
-        return ONE_HOT, np.eye(size, dtype=np.float32)
-    if choice is not None:
-        return _named_embedding(stored, choice, size)
-    recurrent = set().union(*(one.tensors for one in found if isinstance(one, Recurrence)))
-    fitting = [
-        name
-        for name, values in stored.tensors.items()
-        if values.ndim == 2 and values.shape[1] == size and name not in recurrent
-    ]
-    likely = [name for name in fitting if "emb" in name.lower()]
-    if len(likely) == 1:
-        return likely[0], stored.tensors[likely[0]]
-    if not fitting:
-        return NONE, None
-    listed = "; ".join(f"{name} {list(stored.tensors[name].shape)}" for name in likely or fitting)
-    raise CheckpointError(
-        f"{stored.source}: which tensor is the embedding, of width {size}? Add --embedding NAME; or --embedding none "
-        f"for float features, or one-hot for one-hot tokens. Found: {listed}"
-    )
-
-
-def _named_embedding(stored: StoredWeights, name: str, size: int) -> tuple[str, Array]:
-    if name not in stored.tensors:
-        raise CheckpointError(f"{stored.source}: holds no tensor {name!r} for --embedding; {_listed(stored)}")
-    values = stored.tensors[name]
-    if values.ndim != 2 or values.shape[1] != size:
-        raise CheckpointError(
-            f"{stored.source}: the embedding {name} has shape {list(values.shape)}, and the recurrence reads "
-            f"vectors of {size}: [vocabulary, {size}] expected"
-        )
-    return name, values
-
-
 def _places(found: Iterable[Found]) -> str:
     return "; ".join(
         str(one)
@@ -220,9 +178,3 @@ def _places(found: Iterable[Found]) -> str:
 
 def _problems(found: Iterable[Found]) -> str:
     return "; ".join(f"{one.place or 'the top level'} {one.problem}" for one in found if isinstance(one, Flawed))
-
-
-def _listed(stored: StoredWeights) -> str:
-    names = [f"{name} {list(values.shape)}" for name, values in stored.tensors.items()]
-    more = f" and {len(names) - LISTED_TENSORS} more" if len(names) > LISTED_TENSORS else ""
-    return f"found: {', '.join(names[:LISTED_TENSORS]) or 'no floating point tensor'}{more}"

@@ -13,7 +13,8 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +33,14 @@ SAFETENSORS = (".safetensors",)
 KERAS = (".keras",)
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = TORCH + SAFETENSORS + KERAS + HDF5
+
+OPTIMIZERS = frozenset(
+    {"optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optimizer_weights"}
+)
+"""Under which names checkpoints keep the state of an optimizer."""
+
+LISTED = 12
+"""Tensors that a message names."""
 
 KERAS_CONFIG, KERAS_WEIGHTS = "config.json", "model.weights.h5"
 
@@ -55,6 +64,12 @@ class StoredWeights:
     keras_names: Mapping[str, str] = field(default_factory=dict)
     keras_config: Mapping[str, Any] | None = None
 
+    def listed(self) -> str:
+        """The first tensors and their shapes, for a message."""
+        names = [f"{name} {list(values.shape)}" for name, values in self.tensors.items()]
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        return f"found: {', '.join(names[:LISTED]) or 'no floating point tensor'}{more}"
+
 
 def read_weights(path: Path) -> StoredWeights:
     """Read a file of weights, by its suffix.
@@ -65,9 +80,9 @@ def read_weights(path: Path) -> StoredWeights:
         raise CheckpointError(f"{path}: no such file")
     match path.suffix.lower():
         case suffix if suffix in TORCH:
-            return StoredWeights(path.name, from_state_dict(_read_torch(path)))
+            return StoredWeights(path.name, from_state_dict(_read_torch(path), path.name))
         case suffix if suffix in SAFETENSORS:
-            return StoredWeights(path.name, from_state_dict(_read_safetensors(path)))
+            return StoredWeights(path.name, from_state_dict(_read_safetensors(path), path.name))
         case suffix if suffix in KERAS:
             return _read_keras(path)
         case suffix if suffix in HDF5:
@@ -76,25 +91,42 @@ def read_weights(path: Path) -> StoredWeights:
             raise CheckpointError(f"{path}: {suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}")
 
 
-def from_state_dict(content: Mapping[Any, Any]) -> dict[str, NDArray[np.float32]]:
-    """The floating point tensors of a state_dict, or of dictionaries that hold one."""
-    return {
-        name: tensor.detach().to("cpu", torch.float32).numpy()
-        for name, tensor in _flattened(content, "")
-        if tensor.is_floating_point() and not _is_of_optimizer(name, ".")
-    }
+def from_state_dict(content: Mapping[Any, Any], source: str = "state_dict") -> dict[str, NDArray[np.float32]]:
+    """The floating point tensors of a state_dict, or of dictionaries and lists that hold one.
+
+    Quantized ones come as what they stand for. Raises CheckpointError for a tensor without values, by its name in
+    `source`.
+    """
+    tensors = {}
+    for name, tensor in _flattened(content, ""):
+        if (tensor.is_floating_point() or tensor.is_quantized) and not _is_of_optimizer(name, "."):
+            try:
+                tensors[name] = _values(tensor)
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{source}: {name} is no array of numbers ({_first_line(error)})") from error
+    return tensors
 
 
-def _flattened(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-    for key, value in content.items():
+def _values(tensor: torch.Tensor) -> NDArray[np.float32]:
+    tensor = tensor.detach()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    values: NDArray[np.float32] = tensor.to("cpu", torch.float32).numpy()
+    return values
+
+
+def _flattened(content: Mapping[Any, Any] | Sequence[Any], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
         if isinstance(value, torch.Tensor):
             yield f"{prefix}{key}", value
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping | list | tuple):
             yield from _flattened(value, f"{prefix}{key}.")
 
 
 def _is_of_optimizer(name: str, separator: str) -> bool:
-    return any(part.startswith("optimizer") for part in name.split(separator))
+    return any(part in OPTIMIZERS for part in name.split(separator))
 
 
 def _read_torch(path: Path) -> Mapping[Any, Any]:
@@ -131,7 +163,7 @@ def _read_keras(path: Path) -> StoredWeights:
             weights = io.BytesIO(archive.read(KERAS_WEIGHTS))
     except KeyError as error:
         raise CheckpointError(f"{path}: is no Keras 3 model: {error.args[0]}") from error
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RecursionError) as error:
         raise _damaged(path, error) from error
     return _read_hdf5(weights, path.name, config)
 
@@ -144,8 +176,11 @@ def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | N
         if isinstance(item, h5py.Group):
             if name.endswith("/vars") and "name" in item.attrs:
                 names[name.removesuffix("/vars")] = str(item.attrs["name"])
-        elif item.dtype.kind == "f" and not _is_of_optimizer(name, "/"):
+        elif item.dtype.kind == "f" and item.shape is not None and not _is_of_optimizer(name, "/"):
             tensors[name] = item[()].astype(np.float32)
+        elif str(item.attrs.get("dtype")) == "bfloat16":
+            # Keras keeps its bits.
+            tensors[name] = (item[()].view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
     try:
         with h5py.File(file, "r") as opened:
@@ -153,11 +188,14 @@ def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | N
             opened.visititems(visit)
             if config is None and "model_config" in opened.attrs:
                 config = json.loads(opened.attrs["model_config"])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise _damaged(Path(source), error) from error
     return StoredWeights(source, tensors, names, config)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return CheckpointError(f"{path}: is damaged, cut off or of another kind than its name says ({reason})")
+    return CheckpointError(f"{path}: is damaged, cut off or of another kind than its name says ({_first_line(error)})")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -10,7 +10,8 @@
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,10 +23,35 @@ from bundle.vocabulary import Split, VocabularyTokenizer
 from export.training.checkpoint import CheckpointError
 
 NONE = "none"
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+# A token, then its id or how often it occurs, but no tab between.
+_NUMBERED = re.compile(r"[^\t]+[ ,;]\s*\d+")
 # How others call the token that stands for all unknown ones, and those around a sequence; compared in lower case.
 UNKNOWN = ("<unk>", "[unk]", "<oov>", "[oov]", "unk", "oov", "<unknown>", "[unknown]", SPECIAL_TOKENS[1])
-BEGIN = ("<s>", "<bos>", "<sos>", "<start>", "<begin>", "<go>", "[bos]", "[sos]", "[start]", "[cls]", "<cls>")
-END = ("</s>", "<eos>", "<end>", "<stop>", "[eos]", "[end]", "[sep]", "<sep>")
+BEGIN = (
+    *(
+        "<s>",
+        "<bos>",
+        "<sos>",
+        "<start>",
+        "<begin>",
+        "<go>",
+        "[bos]",
+        "[sos]",
+        "[start]",
+        "[cls]",
+        "<cls>",
+        "bos",
+        "sos",
+    ),
+    *("<|startoftext|>", "<|begin_of_text|>", "^"),
+)
+END = (
+    *("</s>", "<eos>", "<end>", "<stop>", "[eos]", "[end]", "[sep]", "<sep>", "eos"),
+    *("<|endoftext|>", "<|end_of_text|>", "$"),
+)
+# Around a SMILES; either alone is more likely a character.
+ANCHORS = frozenset("^$")
 
 
 def read_tokenizer(
@@ -50,19 +76,21 @@ def read_tokenizer(
     Raises CheckpointError for a file that cannot be read or is of none of these kinds, and where something is missing.
     """
     content = _content(path)
-    if isinstance(content, dict) and ("model" in content or isinstance(content.get("kind"), str)):
+    if isinstance(content, dict) and (isinstance(content.get("model"), dict) or isinstance(content.get("kind"), str)):
         if (split, unknown, begin, end, first_id) != (None, None, None, None, 0):
             raise CheckpointError(
                 f"{path}: is a whole tokenizer; --split, special tokens and --first-id are for vocabularies"
             )
         return _whole(path, content)
     ids = _ids(path, content, first_id)
+    if broken := [token for token in ids if not token.isprintable() and _SURROGATE.search(token)]:
+        raise CheckpointError(f"{path}: the token {broken[0]!r} is half a character")
     if split is None:
         raise CheckpointError(
             f"{path}: a vocabulary of {len(ids)} tokens does not say how a text is cut into them: add --split "
             f"{' or '.join(get_args(Split))}"
         )
-    lowered = {token.lower(): token for token in ids}
+    lowered = {token.lower(): token for token in ids if ids.keys() >= ANCHORS or token not in ANCHORS}
     try:
         return VocabularyTokenizer(
             ids,
@@ -78,21 +106,41 @@ def read_tokenizer(
 def _content(path: Path) -> Any:
     """What a JSON file holds; of any other file its lines."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read as text: {error}") from error
-    if path.suffix.lower() != ".json":
-        return [line for line in text.splitlines() if line]
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: is not JSON ({error})") from error
+    if path.suffix.lower() == ".json":
+        try:
+            return json.loads(text, object_pairs_hook=lambda pairs: _unique(path, pairs))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise CheckpointError(f"{path}: is not JSON ({error})") from error
+    # Not splitlines, to which a form feed is the end of a line: it is a token where texts were cut into characters.
+    lines = text.rstrip("\n").split("\n")
+    if "" in lines[:-1]:
+        raise CheckpointError(
+            f"{path}: line {lines.index('') + 1} is empty, and tokens are numbered by line: take it out if it has no "
+            "id, or give the ids in a JSON object"
+        )
+    if all(_NUMBERED.fullmatch(line) for line in lines):
+        raise CheckpointError(
+            f"{path}: each line holds a token and a number, as {lines[0]!r}; if it is the id, put a tab between"
+        )
+    return [line for line in lines if line]
+
+
+def _unique(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CheckpointError(f"{path}: {twice!r} stands there more than once")
+    return content
 
 
 def _whole(path: Path, content: Mapping[str, Any]) -> Tokenizer:
     text = json.dumps(content)
     try:
-        if "kind" in content and "model" not in content:
+        if not isinstance(content.get("model"), dict):
             return load_tokenizer(str(content["kind"]), text)
         try:
             # The text tokenizer of this project is one of the library, with its own special tokens first.
@@ -106,8 +154,9 @@ def _whole(path: Path, content: Mapping[str, Any]) -> Tokenizer:
 def _ids(path: Path, content: Any, first_id: int) -> dict[str, int]:
     if isinstance(content, list):
         if content and all(isinstance(line, str) and "\t" in line for line in content):
-            pairs = [line.rsplit("\t", 1) for line in content]
-            return _table(path, {token: int(number) if number.isdecimal() else number for token, number in pairs})
+            lines = [line.rsplit("\t", 1) for line in content]
+            pairs = [(token, int(number) if number.isdecimal() else number) for token, number in lines]
+            return _table(path, _unique(path, pairs))
         if not content or not all(isinstance(token, str) for token in content) or len(set(content)) != len(content):
             raise CheckpointError(f"{path}: a vocabulary is a list of tokens, each of them once")
         return {token: number for number, token in enumerate(content, first_id)}

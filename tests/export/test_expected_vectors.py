@@ -57,7 +57,9 @@ def test_a_model_that_does_more_than_its_recurrence_is_refused_with_the_worst_ro
     assert not written(weights)
 
 
-@pytest.mark.parametrize(("pooling", "detail"), [("mean", "(allowed: 0.0001)"), ("mean+max", "makes 12 floats, 6 are")])
+@pytest.mark.parametrize(
+    ("pooling", "detail"), [("mean", "(allowed: 7.9e-05)"), ("mean+max", "makes 12 floats, 6 are")]
+)
 def test_another_pooling_that_agrees_is_named(weights: Path, own: Any, pooling: str, detail: str) -> None:
     np.savez(weights.parent / "own.npz", sequences=np.array(MOLECULES), vectors=own)
     result = export(weights, pooling)
@@ -112,3 +114,21 @@ def test_features_have_no_texts(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, words)
     assert result.exit_code == 1
     assert "own.npz: holds texts, and the encoder reads float features" in result.output
+
+
+def test_small_vectors_are_compared_with_their_own_size(weights: Path, own: Any) -> None:
+    """A difference of 1e-5 is nothing for vectors of about 1, and everything for those of about 1e-5."""
+    np.savez(weights.parent / "own.npz", sequences=np.array(MOLECULES), vectors=own + 1e-5)
+    assert export(weights, "final").exit_code == 0
+    small = Model(nn.GRU)
+    for parameter in small.encoder.parameters():
+        parameter.data *= 1e-5
+    torch.save(small.state_dict(), weights)
+    vectors = small.vectors(rows_of(TOKENIZER.tokenize(MOLECULES, 50).batch))
+    np.savez(weights.parent / "own.npz", sequences=np.array(MOLECULES), vectors=-3 * vectors)
+    assert "is off by" in export(weights, "final").output
+
+
+def test_bytes_that_are_no_text_are_refused(weights: Path, own: Any) -> None:
+    np.savez(weights.parent / "own.npz", sequences=np.array([b"\xff\xfe"] * len(own)), vectors=own)
+    assert "holds bytes that are not UTF-8" in export(weights, "final").output

@@ -74,7 +74,7 @@ def test_an_existing_bundle_is_replaced_with_force_only(checkpoint: Path, output
 
 
 def test_a_missing_checkpoint_is_named(output: Path, tmp_path: Path) -> None:
-    assert f"{tmp_path / 'none'}: no checkpoint folder" in refused(export(tmp_path / "none", "-o", output), output)
+    assert f"{tmp_path / 'none'}: no such file or folder" in refused(export(tmp_path / "none", "-o", output), output)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "weights.safetensors", "training.json"])

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordLevel
 from torch import nn
 
 from bundle.bundle import Bundle
+from bundle.huggingface import HuggingFaceTokenizer
 from bundle.ragged import RaggedBatch
 from bundle.vocabulary import VocabularyTokenizer
 from export.bundle_writer import write_bundle
@@ -168,3 +171,28 @@ def test_a_missing_pooling_or_tokenizer_is_asked_for() -> None:
         adopt(stored, TOKENIZER, Choices())
     with pytest.raises(CheckpointError, match=r"token_embedding\.weight has 10 rows.* add --tokenizer FILE"):
         adopt(stored, None, FINAL)
+
+
+def trained() -> StoredWeights:
+    return StoredWeights("file.pt", from_state_dict(Model(nn.GRU).state_dict()))
+
+
+def test_tokens_that_no_text_is_cut_into_are_told() -> None:
+    tokens = ["<pad>", "<unk>", "C", "O", "N", "Cl", "Br", "1", "(", ")"]
+    tokenizer = VocabularyTokenizer({token: number for number, token in enumerate(tokens)}, "characters")
+    notes = adopt(trained(), tokenizer, FINAL).notes
+    assert notes[-1] == "tokens that no text is cut into: 'Cl', 'Br'; is --split the right one?"
+
+
+def test_a_vocabulary_of_whole_lines_is_refused() -> None:
+    tokenizer = VocabularyTokenizer({f"{token} ": number for number, token in enumerate("CON123")}, "smiles")
+    with pytest.raises(CheckpointError, match=r"texts are never cut into most tokens of the vocabulary \('C ', 'O '"):
+        adopt(trained(), tokenizer, FINAL)
+
+
+def test_a_tokenizer_that_cuts_is_told_not_to_here() -> None:
+    backend = Backend(WordLevel({"[UNK]": 0, "C": 1}, unk_token="[UNK]"))
+    backend.enable_truncation(3)
+    tokenizer = HuggingFaceTokenizer(backend)
+    notes = adopt(trained(), tokenizer, FINAL).notes
+    assert "cuts sequences after 3 tokens; here --max-length is the limit" in notes[-1]

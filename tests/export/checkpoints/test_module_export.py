@@ -60,6 +60,40 @@ def test_what_is_ambiguous_is_asked_for(tmp_path: Path) -> None:
     assert "two.encoder.rnn" in bundle.manifest.training.recipe
 
 
+def test_vectors_that_are_shortened_when_looked_up_are_refused_until_they_are(tmp_path: Path) -> None:
+    model = Model(nn.GRU)
+    model.token_embedding.max_norm = 0.5
+    with pytest.raises(CheckpointError, match=r"token_embedding\.weight is looked up with max_norm=0\.5"):
+        export.export_encoder(model, TOKENIZER, tmp_path / "m" / "1", pooling="final")
+
+
+def test_layers_of_tanh_and_of_relu_are_no_stack(tmp_path: Path) -> None:
+    layers = nn.ModuleDict(
+        {
+            "a": nn.RNN(10, 3, bidirectional=True),
+            "b": nn.RNN(6, 3, bidirectional=True, nonlinearity="relu"),
+        }
+    )
+    with pytest.raises(CheckpointError, match="a, b: one is of tanh, another of relu"):
+        export.export_encoder(
+            layers, TOKENIZER, tmp_path / "m" / "1", pooling="final", prefix=("a", "b"), embedding="one-hot"
+        )
+
+
+def test_what_is_wrong_is_said_of_a_plain_rnn_too(tmp_path: Path) -> None:
+    model = Model(nn.RNN, nonlinearity="relu")
+    with torch.no_grad():
+        model.token_embedding.weight[2, 1] = torch.nan
+    with pytest.raises(CheckpointError, match=r"token_embedding\.weight is not finite"):
+        export.export_encoder(model, TOKENIZER, tmp_path / "m" / "1", pooling="final")
+
+
+def test_a_module_that_has_no_weights_yet_is_refused(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"encoder": Model(nn.GRU), "head": nn.LazyLinear(1)})
+    with pytest.raises(CheckpointError, match=r"ModuleDict: head\.weight is no array of numbers"):
+        export.export_encoder(model, TOKENIZER, tmp_path / "m" / "1", pooling="final")
+
+
 def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="no attribute 'import_encoder'"):
         export.import_encoder  # noqa: B018

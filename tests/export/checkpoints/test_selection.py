@@ -147,3 +147,78 @@ def test_two_embeddings_are_listed_to_choose_from() -> None:
 def test_an_embedding_that_cannot_be_is_refused(name: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         select(stored(gru()), Choices(embedding=name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["decoder.weight", "position_embedding.weight", "lookup.weight", "ensemble.weight"],
+)
+def test_a_tensor_is_no_embedding_by_its_width_alone(name: str) -> None:
+    weights = gru() | {name: torch.ones(7, 5)}
+    assert f"{name} [7, 5]" in refusal(weights)
+    del weights["token_embedding.weight"]
+    assert (
+        f"Add --embedding NAME; or --embedding none for float features, or one-hot for one-hot tokens. Found: {name}"
+        in (refusal(weights))
+    )
+
+
+def test_a_dense_layer_is_no_embedding() -> None:
+    weights = gru() | {"embed_proj.weight": torch.ones(7, 5), "embed_proj.bias": torch.ones(7)}
+    assert select(stored(weights), Choices()).embedding_name == "token_embedding.weight"
+    del weights["token_embedding.weight"]
+    assert select(stored(weights), Choices()).embedding is None
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["parametrization", "hook"])
+def test_parts_of_a_weight_are_not_the_weight(old: bool) -> None:
+    norm = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm
+    model = Model(nn.GRU)
+    norm(model.token_embedding)
+    assert "is a part of a weight that is computed in each forward pass" in refusal(model.state_dict())
+    model = Model(nn.GRU)
+    norm(model.encoder["rnn"], "weight_hh_l0")
+    message = refusal(model.state_dict())
+    assert "weight_hh_l0" in message
+    assert "remove_parametrizations or remove_weight_norm takes away" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.rnn.h0", "encoder.rnn.weight_ch_l0", "encoder.rnn.weight_ih_l0_scale", "encoder.weight_hh_l0_raw"]
+)
+def test_a_recurrence_with_more_than_torch_knows_is_refused(name: str) -> None:
+    assert f"encoder.rnn holds {name} beside what torch.nn knows" in refusal(gru() | {name: torch.ones(3)})
+
+
+def test_what_stands_beside_a_recurrence_at_the_top_level_does_not_matter() -> None:
+    weights = {**nn.GRU(5, 3, bidirectional=True).state_dict(), "temperature": torch.ones(1)}
+    assert select(stored(weights), Choices()).unused == ("temperature",)
+
+
+def test_a_recurrence_does_not_stand_on_itself() -> None:
+    assert "--prefix names encoder.rnn more than once" in refusal(gru(), Choices(prefixes=("encoder", "encoder.rnn")))
+
+
+def scratch(*places: str) -> dict[str, Tensor]:
+    weights = scratch_parameters("h", ("f_rnn", "b_rnn"))
+    del weights["embedding.weight"]
+    return {f"{place}{name}": values for place in places for name, values in weights.items()}
+
+
+def test_models_side_by_side_from_scratch_are_no_layers() -> None:
+    message = refusal(scratch("models.0.", "models.1."))
+    assert "holds several recurrences" in message
+    assert select(stored(scratch("models.0.", "models.1.")), Choices(prefixes=("models.1",))).recurrence.place == (
+        "models.1.f_rnn"
+    )
+    assert select(stored(scratch("1.")), Choices()).recurrence.place == "1.f_rnn"
+
+
+def test_peepholes_are_refused_and_output_layers_left_out() -> None:
+    weights = scratch_parameters("ifco", ("f", "b"))
+    assert "f has peepholes (f.W_ci), which are not served" in refusal(weights | {"f.W_ci": torch.ones(3)})
+    weights = scratch_parameters("h", ("f", "b"), bias=False)
+    outputs = {"f.W_ho": torch.ones(3, 2), "b.W_ho": torch.ones(3, 2), "f.b_o": torch.ones(2)}
+    selection = select(stored(weights | outputs), Choices())
+    assert not selection.recurrence.bias
+    assert selection.unused == ("b.W_ho", "f.W_ho", "f.b_o")

@@ -1,13 +1,15 @@
 """Files that are damaged, dangerous or of another kind are refused, each with its own reason."""
 
+import zipfile
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from export.checkpoints.stored_weights import read_weights
+from export.checkpoints.stored_weights import from_state_dict, read_weights
 from export.training.checkpoint import CheckpointError
 from tests.export.checkpoints.foreign_modules import Model
 
@@ -63,3 +65,45 @@ def test_a_missing_file_an_unknown_suffix_and_a_lone_tensor_are_refused(tmp_path
     assert ".pkl is not one of .pt, .pth" in refusal(tmp_path / "model.pkl")
     torch.save(torch.ones(3), tmp_path / "tensor.pt")
     assert "holds a Tensor, no dictionary of weights" in refusal(tmp_path / "tensor.pt")
+
+
+def test_sparse_quantized_and_listed_tensors_are_read() -> None:
+    table = torch.tensor([[0.0, 1.5], [0.0, -2.0]])
+    quantized = torch.quantize_per_tensor(table, 0.5, 0, torch.qint8)
+    tensors = from_state_dict({"a": table.to_sparse(), "models": [{"b": quantized}], "optimizer_net.c": table})
+    assert tensors.keys() == {"a", "models.0.b", "optimizer_net.c"}
+    for values in tensors.values():
+        assert values.tolist() == table.tolist()
+
+
+def test_the_state_of_an_optimizer_is_left_out() -> None:
+    state = {"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}, "optimizer_states": [{"x": torch.ones(2)}]}
+    assert from_state_dict({"model": {"w": torch.ones(2)}, **state}).keys() == {"model.w"}
+
+
+def test_a_tensor_without_values_is_named() -> None:
+    with pytest.raises(CheckpointError, match=r"head\.weight is no array of numbers"):
+        from_state_dict({"head.weight": torch.ones(2, device="meta")})
+
+
+def test_a_damaged_keras_archive_is_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}" + " " * 5000)
+        archive.writestr("model.weights.h5", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"model.weights.h5") + 20
+    content[start : start + 40] = b"x" * 40
+    path.write_bytes(content)
+    assert "is damaged, cut off" in refusal(path)
+
+
+def test_bfloat16_of_keras_is_read(tmp_path: Path) -> None:
+    values = torch.tensor([[1.5, -2.0, 3e-5]]).bfloat16()
+    with h5py.File(tmp_path / "w.weights.h5", "w") as file:
+        file["layers/dense/vars/0"] = values.view(torch.uint16).numpy().view("V2")
+        file["layers/dense/vars/0"].attrs["dtype"] = "bfloat16"
+        file["layers/dense/vars/1"] = h5py.Empty("f")
+    tensors = read_weights(tmp_path / "w.weights.h5").tensors
+    assert tensors["layers/dense/vars/0"].tolist() == values.float().tolist()
+    assert "layers/dense/vars/1" not in tensors

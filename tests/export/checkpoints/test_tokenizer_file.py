@@ -100,10 +100,47 @@ def test_the_unknown_token_can_be_named_or_ruled_out(file: Path) -> None:
         ("v.txt", "", "a list of tokens"),
         ("v.txt", "C\tone\n", "one id a token"),
         ("v.json", '{"kind": "morse"}', "unknown tokenizer kind 'morse'"),
-        ("v.json", '{"model": 1}', "is not a tokenizer of the tokenizers library"),
+        ("v.json", '{"C": 1, "C": 2}', "'C' stands there more than once"),
+        ("v.json", '{"C": 1, "\\ud800": 2}', "is half a character"),
+        ("v.json", "[" * 10**5, "is not JSON"),
+        ("v.txt", "C\t1\nC\t2\n", "'C' stands there more than once"),
+        ("v.txt", "C\n\nO\n", "line 2 is empty, and tokens are numbered by line"),
+        ("v.txt", "C 1\nO 2\n", "holds a token and a number, as 'C 1'; if it is the id, put a tab between"),
+        ("v.txt", "C,1\nO,2", "holds a token and a number"),
+        ("v.json", '{"model": {}}', "is not a tokenizer of the tokenizers library"),
     ],
 )
 def test_files_that_are_no_vocabulary_are_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=message):
         read_tokenizer(tmp_path / name, split="smiles" if "kind" not in content and "model" not in content else None)
+
+
+@pytest.mark.parametrize("name", ["v.txt", "v.json"])
+def test_a_mark_of_the_byte_order_is_no_token(tmp_path: Path, name: str) -> None:
+    content = '["C", "O"]' if name.endswith("json") else "C\nO\n\n"
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert ids(tmp_path / name, "CO", split="smiles") == [0, 1]
+
+
+def test_characters_that_end_lines_elsewhere_are_tokens(file: Path) -> None:
+    text = file.with_suffix(".txt")
+    text.write_text("C\n\x0c\n\u2028\nO\n")
+    assert ids(text, "C\x0c\u2028O", split="characters") == [0, 1, 2, 3]
+
+
+def test_a_word_that_other_files_use_for_something_else_is_a_token(file: Path) -> None:
+    file.write_text('{"the": 0, "model": 1, "kind": 2}')
+    assert ids(file, "the model kind", split="words") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("pair", [("sos", "EOS"), ("^", "$"), ("<|startoftext|>", "<|endoftext|>")])
+def test_further_tokens_around_a_sequence_are_asked_for(file: Path, pair: tuple[str, str]) -> None:
+    file.write_text(json.dumps([*pair, "C"]))
+    with pytest.raises(CheckpointError, match="if training put it at the begin of each sequence"):
+        read_tokenizer(file, split="smiles")
+
+
+def test_a_bond_of_order_four_is_no_end(file: Path) -> None:
+    file.write_text('["$", "C"]')
+    assert ids(file, "C$C", split="smiles") == [1, 0, 1]
