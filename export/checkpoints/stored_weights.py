@@ -134,12 +134,20 @@ def _read_torch(path: Path) -> Mapping[Any, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            if found[1].endswith("ScriptObject"):
+                raise CheckpointError(
+                    f"{path}: holds packed weights of a quantized module; save those from before quantization"
+                ) from error
             raise CheckpointError(
                 f"{path}: holds pickled Python objects ({found[1]}), and unpickling runs whatever code they name; it "
                 "is never done here. Save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from error
         raise _damaged(path, error) from error
     except Exception as error:  # torch raises whatever it stumbles over in a damaged file
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path}: is a TorchScript archive; save its weights: torch.save(torch.jit.load(A).state_dict(), B)"
+            ) from error
         raise _damaged(path, error) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(

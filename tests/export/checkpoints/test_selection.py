@@ -170,6 +170,7 @@ def test_a_dense_layer_is_no_embedding() -> None:
     assert select(stored(weights), Choices()).embedding is None
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 @pytest.mark.parametrize("old", [False, True], ids=["parametrization", "hook"])
 def test_parts_of_a_weight_are_not_the_weight(old: bool) -> None:
     norm = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm

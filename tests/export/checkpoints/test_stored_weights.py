@@ -67,6 +67,7 @@ def test_a_missing_file_an_unknown_suffix_and_a_lone_tensor_are_refused(tmp_path
     assert "holds a Tensor, no dictionary of weights" in refusal(tmp_path / "tensor.pt")
 
 
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
 def test_sparse_quantized_and_listed_tensors_are_read() -> None:
     table = torch.tensor([[0.0, 1.5], [0.0, -2.0]])
     quantized = torch.quantize_per_tensor(table, 0.5, 0, torch.qint8)
@@ -74,6 +75,12 @@ def test_sparse_quantized_and_listed_tensors_are_read() -> None:
     assert tensors.keys() == {"a", "models.0.b", "optimizer_net.c"}
     for values in tensors.values():
         assert values.tolist() == table.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:.*TorchScript")
+def test_an_archive_of_torchscript_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(nn.Linear(2, 1)), tmp_path / "model.pt")  # type: ignore[no-untyped-call]
+    assert "is a TorchScript archive; save its weights" in refusal(tmp_path / "model.pt")
 
 
 def test_the_state_of_an_optimizer_is_left_out() -> None:
