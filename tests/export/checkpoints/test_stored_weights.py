@@ -79,7 +79,7 @@ def test_sparse_quantized_and_listed_tensors_are_read() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:.*TorchScript")
 def test_an_archive_of_torchscript_is_told_from_a_damaged_file(tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.script(nn.Linear(2, 1)), tmp_path / "model.pt")  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(nn.Linear(2, 1)), tmp_path / "model.pt")
     assert "is a TorchScript archive; save its weights" in refusal(tmp_path / "model.pt")
 
 
