@@ -66,7 +66,7 @@ from export.verification import TOLERANCE, VerificationError
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE.npz",
     help="What the model's own code makes of some texts: arrays `sequences` [n] and `vectors` [n, D]. Nothing is "
-    f"written where the encoder differs by more than {EXPECTED_TOLERANCE:g}.",
+    f"written where the encoder differs by more than {EXPECTED_TOLERANCE:g} of the largest number there.",
 )
 @click.option("--force", is_flag=True, help="Replace the bundle in the output folder.")
 @click.option("--pooling", type=click.Choice(get_args(Pooling)), help="WEIGHTS: how one vector is made of a sequence.")

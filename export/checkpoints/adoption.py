@@ -16,8 +16,11 @@ from export.checkpoints.stored_weights import StoredWeights
 from export.encoders import EncoderConfig, SequenceEncoder
 from export.training.checkpoint import CheckpointError, LoadedCheckpoint
 
-# How tokens are spelled that stand for no text: <pad>, [MASK], PAD, __start__.
-SPECIAL = re.compile(r"<.*>|\[.*\]|[A-Z]{3,5}|__\w+__|pad|unk|oov|[bes]os", re.DOTALL)
+# How tokens are spelled that stand for no text: <pad>, [MASK], _GO, __start__, and that of Keras' padding.
+SPECIAL = re.compile(
+    r"|<.*>|\[.*\]|__\w+__|_*(?i:pad(?:ding)?|unk(?:nown)?|oov|[bes]os|go|start|end|stop|mask|cls|sep|blank|null?)_*",
+    re.DOTALL,
+)
 # The recurrence itself knows no limit; a server needs one.
 MAX_LENGTH = 1024
 LISTED_UNUSED = 8
@@ -98,7 +101,7 @@ def _masked_token(selection: Selection, tokenizer: Tokenizer | None) -> list[str
         return []
     token = tokenizer.decode([0])
     # "?" is what has no token.
-    if "pad" in token.lower() or token.strip() in ("", "?"):
+    if "pad" in token.lower() or SPECIAL.fullmatch(token.strip()) or token == "?":
         return []
     return [
         f"the model skips tokens of id 0 (mask_zero=True), which is {token!r} here: are ids to be counted from another "

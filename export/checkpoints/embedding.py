@@ -11,11 +11,15 @@ from export.training.checkpoint import CheckpointError
 
 NONE, ONE_HOT = "none", "one-hot"
 
-# What the names of embeddings begin with, after words of the author's; but not "ensemble" and "september".
-_EMBEDDING = re.compile(r"(?:^|[._/])(?:word|token|tok|char|src|source|text|smiles|w)?emb", re.IGNORECASE)
-_POSITIONS = re.compile(r"(?:^|[._/])pos", re.IGNORECASE)
+# What components of the names of embeddings look like: token_embedding, wordEmb; but not "ensemble" and "september",
+_EMBEDDING = re.compile(
+    r"(?i:^(?:[a-z0-9]+_)*(?:word|token|tok|char|src|source|text|smiles|atom|input|vocab|aa|w)?emb)|[a-z0-9]Emb"
+)
+# and not what stands behind an embedding.
+_BEHIND = re.compile(r"(?i:proj|linear|dense|highway|norm|conv)")
+_POSITIONS = re.compile(r"(?i:(?:^|_)pos(?:ition(?:al)?)?(?:_|$|emb))|[a-z]Pos|[Pp]os\w*Emb")
 # What torch keeps of a weight that is computed anew in each forward pass: by torch.nn.utils.parametrize, or by hooks.
-_PART = re.compile(r".*(?:\.parametrizations\.\w+\.original\d?|weight_[gv]|weight_orig)")
+_PART = re.compile(r"(?P<module>.*)\.(?:parametrizations\.\w+\.original\d?|weight_[gv]|weight_orig)")
 
 
 def choose_embedding(
@@ -27,7 +31,7 @@ def choose_embedding(
         stored: Everything that the checkpoint holds.
         found: All recurrences there; their weights are no embeddings.
         recurrence: That of the encoder.
-        choice: Its name, `none` or `one-hot`; None to find it: the only tensor of the right width, and called so.
+        choice: Its name, `none` or `one-hot`; None to find it: the only tensor of the right width that is called so.
 
     Returns:
         The name and the values; `none` and None for float features, of which nothing in the checkpoint is an embedding.
@@ -47,21 +51,33 @@ def choose_embedding(
         for name, values in stored.tensors.items()
         if values.ndim == 2 and values.shape[1] == size and name not in recurrent and not _is_dense(name, stored)
     ]
-    if parts := [name for name in fitting if _PART.fullmatch(name)]:
+    parts = [name for name in fitting if _PART.fullmatch(name)]
+    if called := [name for name in parts if _is_called_embedding(name)]:
         raise CheckpointError(
-            f"{stored.source}: {parts[0]} is a part of a weight that is computed in each forward pass; make it one "
+            f"{stored.source}: {called[0]} is a part of a weight that is computed in each forward pass; make it one "
             "tensor (torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm, "
-            "remove_spectral_norm), and save again"
+            "remove_spectral_norm, prune.remove) and save again, or name another one with --embedding"
         )
-    if len(fitting) == 1 and _EMBEDDING.search(fitting[0]) and not _POSITIONS.search(fitting[0]):
-        return fitting[0], stored.tensors[fitting[0]]
+    fitting = [name for name in fitting if name not in parts]
+    likely = [name for name in fitting if _is_called_embedding(name)]
+    # One of positions alone is not that of tokens, and beside another one the model adds both.
+    if len(likely) == 1 and not any(map(_POSITIONS.search, _components(likely[0]))):
+        return likely[0], stored.tensors[likely[0]]
     if not fitting:
         return NONE, None
-    listed = "; ".join(f"{name} {list(stored.tensors[name].shape)}" for name in fitting)
+    listed = "; ".join(f"{name} {list(stored.tensors[name].shape)}" for name in likely or fitting)
     raise CheckpointError(
         f"{stored.source}: which tensor is the embedding, of width {size}? Add --embedding NAME; or --embedding none "
         f"for float features, or one-hot for one-hot tokens. Found: {listed}"
     )
+
+
+def _is_called_embedding(name: str) -> bool:
+    return any(_EMBEDDING.search(part) and not _BEHIND.search(part) for part in _components(name))
+
+
+def _components(name: str) -> list[str]:
+    return [part for part in re.split(r"[./]", name) if "emb" in part.lower()]
 
 
 def _is_dense(name: str, stored: StoredWeights) -> bool:

@@ -34,8 +34,8 @@ ORDER: dict[Family, tuple[int, ...]] = {"rnn": (0,), "gru": (1, 0, 2), "lstm": (
 CLASSES: dict[str, Family] = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 
 ASSUMED = (
-    "its layer's configuration is not in the file: assumed are sigmoid gates, tanh (of an RNN what you say) and "
-    "directions that are concatenated"
+    "nothing in the file says how its layer is configured: assumed are sigmoid gates, tanh (of an RNN what you say) "
+    "and directions that are concatenated"
 )
 
 # One direction: "" for a layer that is not bidirectional, "forward" or "backward"; and its parameters by name.
@@ -92,21 +92,19 @@ def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Te
         nonlinearity=nonlinearity,
         linear_before_reset=reset_after if family == "gru" else True,
         name=name if name != place.rpartition("/")[2] else "",
-        layer=layer,
+        layer=layer if config is not None else None,
         notes=() if config is not None else (ASSUMED,),
     )
 
 
 def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
     """The configuration of the Bidirectional that a layer is or wraps; None where it does not say."""
-    kind: Any = layer.kind if layer is not None else None
-    config = layer.config if layer is not None else {}
-    while kind != "Bidirectional":
+    config: Any = layer.config if layer is not None else None
+    # Whatever its class: one made of Bidirectional has a name of its own.
+    while isinstance(config, Mapping) and "merge_mode" not in config:
         wrapped = config.get("layer")
-        if not isinstance(wrapped, Mapping) or not isinstance(wrapped.get("config"), Mapping):
-            return None
-        kind, config = wrapped.get("class_name"), wrapped["config"]
-    return config
+        config = wrapped.get("config") if isinstance(wrapped, Mapping) else None
+    return config if isinstance(config, Mapping) else None
 
 
 def _settings(

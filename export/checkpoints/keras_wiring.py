@@ -13,76 +13,88 @@ from export.training.checkpoint import CheckpointError
 _POOLINGS: dict[str, Pooling] = {"GlobalMaxPooling1D": "max", "GlobalAveragePooling1D": "mean"}
 
 
-def in_order(graph: KerasGraph, recurrences: Sequence[Recurrence]) -> list[Recurrence] | None:
+def in_order(recurrences: Sequence[Recurrence]) -> list[Recurrence] | None:
     """The same as one stack, the lowest first; None where they are none, or where the model does not say."""
-    by_path = {one.layer.path: one for one in recurrences if one.layer is not None}
-    if len(by_path) != len(recurrences):
+    known = [(one, one.layer) for one in recurrences if one.layer is not None]
+    if len(known) != len(recurrences):
         return None
-    below = {path: graph.sources(graph.layers[path]) for path in by_path}
-    above = {
-        source: path for path, sources in below.items() if len(sources) == 1 for source in sources & by_path.keys()
-    }
-    lowest = [path for path, sources in below.items() if not sources & by_path.keys()]
-    if len(lowest) != 1:
+    by_output = {layer.output: one for one, layer in known}
+    above = {next(iter(layer.inputs)): one for one, layer in known if len(layer.inputs) == 1}
+    lowest = [one for one, layer in known if not layer.inputs & by_output.keys()]
+    if len(lowest) != 1 or len(by_output) != len(known):
         return None
     order = lowest
-    while (path := above.get(order[-1])) is not None and len(order) < len(by_path):
-        order.append(path)
-    return [by_path[path] for path in order] if len(set(order)) == len(by_path) else None
+    while (layer := order[-1].layer) is not None and layer.output in above and len(order) < len(known):
+        order.append(above[layer.output])
+    return order if len(set(order)) == len(known) else None
 
 
-def check_wiring(source: str, graph: KerasGraph, stack: Sequence[Recurrence], *, with_embedding: bool) -> None:
-    """Refuse a stack that the model does not hold like this.
-
-    Args:
-        source: For messages.
-        graph: Of the model.
-        stack: Recurrences that are to be exported as one, the lowest first.
-        with_embedding: Whether an embedding of the model is exported with it.
-
-    Raises CheckpointError, which names what stands in between.
-    """
+def check_stack(source: str, graph: KerasGraph, stack: Sequence[Recurrence]) -> None:
+    """Raise CheckpointError where recurrences do not stand on each other in the model; names what is in between."""
     for lower, upper in pairwise(stack):
         if lower.layer is None or upper.layer is None:
             continue
-        if (sources := graph.sources(upper.layer)) != {lower.layer.path}:
+        if upper.layer.inputs != {lower.layer.output}:
             raise CheckpointError(
-                f"{source}: {upper.place} does not read {lower.place} in the model, but {graph.named(sources)}; they "
-                "cannot be exported as one stack, but each alone with --prefix and --embedding none"
+                f"{source}: {upper.place} reads {graph.named(upper.layer.inputs)} in the model, and not {lower.place} "
+                "alone; they cannot be exported as one stack, but each alone with --prefix and --embedding none"
             )
         if not _returns_sequences(lower.layer):
             raise CheckpointError(
                 f"{source}: {lower.place} gives {upper.place} its last output only (return_sequences=False); they "
                 "cannot be exported as one stack"
             )
-    lowest = stack[0]
-    if not with_embedding or lowest.layer is None:
-        return
-    sources = graph.sources(lowest.layer)
-    if not all(path == INPUT or graph.is_a(path, "Embedding") for path in sources) or len(sources) != 1:
+
+
+def check_inputs(source: str, graph: KerasGraph, lowest: Recurrence, named: Layer | None, by_hand: bool) -> list[str]:
+    """Whether a recurrence reads an embedding in the model, and the one that is exported with it.
+
+    Args:
+        source: For messages.
+        graph: Of the model.
+        lowest: The recurrence.
+        named: The layer of the embedding that was named, if one was and if it is known.
+        by_hand: Whether an embedding was named; its own model may then hold more than is known here.
+
+    Returns:
+        What is different in the model, a line each.
+
+    Raises CheckpointError where it reads something else, and none was named.
+    """
+    if lowest.layer is None:
+        return []
+    embeddings = [graph.embedding(value) for value in lowest.layer.inputs]
+    reads = f"{lowest.place} reads {graph.named(lowest.layer.inputs)} in the model"
+    if named is not None and named.is_embedding and all(embeddings) and named not in embeddings:
+        raise CheckpointError(f"{source}: {reads}, and not {named}")
+    if by_hand and (named is None or embeddings != [named]):
+        return [] if named is not None and named in embeddings else [f"{reads}; what is not an embedding is left out"]
+    if len(lowest.layer.inputs) != 1 or not (all(embeddings) or lowest.layer.inputs == {INPUT}):
         raise CheckpointError(
-            f"{source}: {lowest.place} reads {graph.named(sources)} in the model, and of what stands below it only an "
-            "embedding can be exported; --embedding none exports the recurrence alone, for float features"
+            f"{source}: {reads}, and of what stands below it only an embedding can be exported. --embedding NAME says "
+            "which one, and that the rest does not matter; --embedding none exports the recurrence alone, for float "
+            "features"
         )
+    return []
 
 
 def pooling_of(graph: KerasGraph, layer: Layer) -> Pooling | None:
     """How the model itself makes one vector of a sequence; None where that is none of ours, or not known."""
     if not _returns_sequences(layer):
         return "final"
-    readers = [reader.kind for reader in graph.readers(layer.path)]
+    readers = [reader.kind for reader in graph.readers(layer)]
     return _POOLINGS.get(readers[0]) if len(readers) == 1 else None
 
 
 def masks_zero(graph: KerasGraph, layer: Layer) -> bool:
     """Whether the embedding that a layer reads says that tokens of id 0 do not count."""
-    embeddings = [graph.layers[path] for path in graph.sources(layer) if graph.is_a(path, "Embedding")]
-    return any(bool(one.config.get("mask_zero")) for one in embeddings)
+    embeddings = [graph.embedding(value) for value in layer.inputs]
+    return any(one is not None and bool(one.config.get("mask_zero")) for one in embeddings)
 
 
 def _returns_sequences(layer: Layer) -> bool:
     """Whether a Bidirectional, or the one that a layer wraps, gives an output a step."""
     config = layer.config
-    while isinstance(wrapped := config.get("layer"), dict) and isinstance(wrapped.get("config"), dict):
-        config = wrapped["config"]
-    return bool(config.get("return_sequences"))
+    while "merge_mode" not in config:
+        config = config["layer"]["config"]
+    return bool(config.get("return_sequences", config["layer"]["config"].get("return_sequences")))

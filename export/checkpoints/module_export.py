@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from bundle.bundle import Bundle
@@ -35,8 +36,9 @@ def export_encoder(
 ) -> Bundle:
     """Export the bidirectional recurrence inside `module`, with its embedding, as a bundle that a server can load.
 
-    Only weights are read: what `module` does before, between or after its embedding and its recurrence (normalization,
-    a projection, a residual) is not exported. Compare a few vectors with your own afterwards.
+    Only weights are read, and the nonlinearity of an nn.RNN: what `module` does before, between or after its embedding
+    and its recurrence (normalization, a projection, a residual) is not exported. Compare a few vectors with your own
+    afterwards.
 
     Args:
         module: Holds a bidirectional nn.GRU, nn.LSTM or nn.RNN, or RNNs from scratch, at any depth. Not changed.
@@ -77,7 +79,8 @@ def _with_nonlinearity(module: nn.Module, stored: StoredWeights, choices: Choice
     # Any nonlinearity will do to find out which recurrence is meant.
     selection = select(stored, replace(choices, nonlinearity="tanh"))
     table = _submodule(module, selection.embedding_name.removesuffix(".weight"))
-    if isinstance(table, nn.Embedding) and table.max_norm is not None:
+    longest = 0.0 if selection.embedding is None else float(np.linalg.norm(selection.embedding, axis=1).max())
+    if isinstance(table, nn.Embedding) and table.max_norm is not None and longest > table.max_norm * 1.0001:
         raise CheckpointError(
             f"{stored.source}: {selection.embedding_name} is looked up with max_norm={table.max_norm:g}; look all rows "
             "up once, which shortens them for good: embedding(torch.arange(embedding.num_embeddings))"

@@ -1,5 +1,6 @@
 """Which recurrence and which embedding of a checkpoint are meant; asks where that cannot be told."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -8,9 +9,9 @@ import numpy as np
 
 from bundle.manifest import Nonlinearity, Pooling
 from export.checkpoints.embedding import NONE, ONE_HOT, choose_embedding
-from export.checkpoints.keras_graph import KerasGraph
+from export.checkpoints.keras_graph import INPUT, KerasGraph, Layer
 from export.checkpoints.keras_layers import find_keras_layers
-from export.checkpoints.keras_wiring import check_wiring, in_order, masks_zero, pooling_of
+from export.checkpoints.keras_wiring import check_inputs, check_stack, in_order, masks_zero, pooling_of
 from export.checkpoints.recurrence import Array, Flawed, Found, Recurrence, joined
 from export.checkpoints.scratch_modules import find_scratch_modules
 from export.checkpoints.stored_weights import StoredWeights
@@ -69,10 +70,12 @@ def select(stored: StoredWeights, choices: Choices) -> Selection:
     """
     graph = KerasGraph(stored.keras_config)
     found = find_recurrences(stored, graph)
-    stack = _choose(found, choices.prefixes, stored, graph)
-    check_wiring(stored.source, graph, stack, with_embedding=choices.embedding not in (NONE, ONE_HOT))
+    stack = _choose(found, choices.prefixes, stored)
+    check_stack(stored.source, graph, stack)
     recurrence = _complete(joined(stack), choices, stored.source)
-    name, embedding = choose_embedding(stored, found, recurrence, choices.embedding)
+    notes = [*recurrence.notes, *_other_inputs(stored, graph, stack[0], choices.embedding)]
+    choice = choices.embedding or _own_embedding(stored, graph, stack[0])
+    name, embedding = choose_embedding(stored, found, recurrence, choice)
     unused = stored.tensors.keys() - recurrence.tensors - {name}
     for used in sorted(recurrence.tensors | ({name} & stored.tensors.keys())):
         values = stored.tensors[used]
@@ -82,12 +85,39 @@ def select(stored: StoredWeights, choices: Choices) -> Selection:
                 f"{stored.source}: {used} is not finite: {values[place]} at {list(place)}; export an earlier "
                 "checkpoint, or train again with a lower learning rate"
             )
-    notes = (*recurrence.notes, *_other_pooling(graph, recurrence, choices))
-    lowest = stack[0].layer
-    if lowest is not None and graph.passes(lowest, "Masking"):
-        notes += ("the model skips steps that its Masking layer finds; here every step that is sent counts",)
-    zero = lowest is not None and embedding is not None and masks_zero(graph, lowest)
-    return Selection(recurrence, embedding, name, tuple(sorted(unused)), notes, zero)
+    notes.extend(_other_pooling(graph, recurrence, choices))
+    if recurrence.layer is not None and graph.masks:
+        notes.append("the model has a Masking layer, which skips steps; here every step that is sent counts")
+    zero = stack[0].layer is not None and embedding is not None and masks_zero(graph, stack[0].layer)
+    return Selection(recurrence, embedding, name, tuple(sorted(unused)), tuple(notes), zero)
+
+
+def _other_inputs(stored: StoredWeights, graph: KerasGraph, lowest: Recurrence, choice: str | None) -> list[str]:
+    """A note where the model reads more than the embedding that was named."""
+    if choice in (NONE, ONE_HOT):
+        return []
+    named = None if choice is None else _layer_of(stored, graph, choice)
+    return check_inputs(stored.source, graph, lowest, named, by_hand=choice is not None)
+
+
+def _own_embedding(stored: StoredWeights, graph: KerasGraph, lowest: Recurrence) -> str | None:
+    """Which tensor is the embedding that a recurrence reads, or `none`; None where the model does not say."""
+    if lowest.layer is None:
+        return None
+    if lowest.layer.inputs == {INPUT}:
+        return NONE
+    layers = [layer for value in lowest.layer.inputs if (layer := graph.embedding(value)) is not None]
+    names = [
+        name
+        for name, values in stored.tensors.items()
+        if values.ndim == 2 and values.shape[1] == lowest.input_size and _layer_of(stored, graph, name) in layers
+    ]
+    return names[0] if len(names) == 1 else None
+
+
+def _layer_of(stored: StoredWeights, graph: KerasGraph, tensor: str) -> Layer | None:
+    """The layer that a tensor belongs to."""
+    return graph.find(re.sub(r"(?:/vars/\d+|/[^/]+)$", "", tensor), stored.keras_names)
 
 
 def _other_pooling(graph: KerasGraph, recurrence: Recurrence, choices: Choices) -> list[str]:
@@ -104,9 +134,7 @@ def find_recurrences(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
     return [*find_torch_modules(tensors), *find_scratch_modules(tensors), *find_keras_layers(stored, graph)]
 
 
-def _choose(
-    found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeights, graph: KerasGraph
-) -> list[Recurrence]:
+def _choose(found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeights) -> list[Recurrence]:
     """The recurrences to export as one stack, the lowest first."""
     if not found:
         raise CheckpointError(f"{stored.source}: holds no recurrent weights that are known here; {stored.listed()}")
@@ -118,7 +146,7 @@ def _choose(
     usable = [one for one in found if isinstance(one, Recurrence)]
     if not usable:
         raise CheckpointError(f"{stored.source} cannot be exported: {_problems(found)}")
-    stack = usable if len(usable) == 1 else in_order(graph, usable)
+    stack = usable if len(usable) == 1 else in_order(usable)
     if stack is None:
         raise CheckpointError(
             f"{stored.source}: holds several recurrences; choose one with --prefix, or name several in the order in "

@@ -34,10 +34,11 @@ KERAS = (".keras",)
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = TORCH + SAFETENSORS + KERAS + HDF5
 
-OPTIMIZERS = frozenset(
-    {"optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optimizer_weights"}
-)
-"""Under which names checkpoints keep the state of an optimizer."""
+KERAS_OPTIMIZERS = frozenset({"optimizer", "optimizer_weights"})
+"""Groups in which Keras keeps the state of an optimizer."""
+
+OPTIMIZER_STATE = re.compile(r"(?:.*\.)?state\.\d+\.\w+")
+"""Names of the tensors that an optimizer of torch keeps, in files without dictionaries."""
 
 LISTED = 12
 """Tensors that a message names."""
@@ -99,7 +100,7 @@ def from_state_dict(content: Mapping[Any, Any], source: str = "state_dict") -> d
     """
     tensors = {}
     for name, tensor in _flattened(content, ""):
-        if (tensor.is_floating_point() or tensor.is_quantized) and not _is_of_optimizer(name, "."):
+        if (tensor.is_floating_point() or tensor.is_quantized) and not OPTIMIZER_STATE.fullmatch(name):
             try:
                 tensors[name] = _values(tensor)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
@@ -121,12 +122,10 @@ def _flattened(content: Mapping[Any, Any] | Sequence[Any], prefix: str) -> Itera
     for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
         if isinstance(value, torch.Tensor):
             yield f"{prefix}{key}", value
+        elif isinstance(value, Mapping) and {"state", "param_groups"} <= value.keys():
+            continue  # An optimizer.
         elif isinstance(value, Mapping | list | tuple):
             yield from _flattened(value, f"{prefix}{key}.")
-
-
-def _is_of_optimizer(name: str, separator: str) -> bool:
-    return any(part in OPTIMIZERS for part in name.split(separator))
 
 
 def _read_torch(path: Path) -> Mapping[Any, Any]:
@@ -184,7 +183,9 @@ def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | N
         if isinstance(item, h5py.Group):
             if name.endswith("/vars") and "name" in item.attrs:
                 names[name.removesuffix("/vars")] = str(item.attrs["name"])
-        elif item.dtype.kind == "f" and item.shape is not None and not _is_of_optimizer(name, "/"):
+        elif item.shape is None or KERAS_OPTIMIZERS & set(name.split("/")):
+            return
+        elif item.dtype.kind == "f":
             tensors[name] = item[()].astype(np.float32)
         elif str(item.attrs.get("dtype")) == "bfloat16":
             # Keras keeps its bits.

@@ -50,8 +50,8 @@ END = (
     *("</s>", "<eos>", "<end>", "<stop>", "[eos]", "[end]", "[sep]", "<sep>", "eos"),
     *("<|endoftext|>", "<|end_of_text|>", "$"),
 )
-# Around a SMILES; either alone is more likely a character.
-ANCHORS = frozenset("^$")
+# Around a SMILES; either alone, or with such that no SMILES has, is more likely a character.
+ANCHORS, PUNCTUATION = frozenset("^$"), frozenset("&_~")
 
 
 def read_tokenizer(
@@ -90,7 +90,7 @@ def read_tokenizer(
             f"{path}: a vocabulary of {len(ids)} tokens does not say how a text is cut into them: add --split "
             f"{' or '.join(get_args(Split))}"
         )
-    lowered = {token.lower(): token for token in ids if ids.keys() >= ANCHORS or token not in ANCHORS}
+    lowered = {token.lower(): token for token in ids if _may_be_special(token, ids, split)}
     try:
         return VocabularyTokenizer(
             ids,
@@ -101,6 +101,13 @@ def read_tokenizer(
         )
     except BundleError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _may_be_special(token: str, ids: Mapping[str, int], split: Split) -> bool:
+    """Whether a token of a special one's name may be one, and no character or word."""
+    if token in ANCHORS:
+        return ids.keys() >= ANCHORS and not ids.keys() & PUNCTUATION
+    return split != "words" or not token.isalpha()
 
 
 def _content(path: Path) -> Any:
@@ -116,16 +123,18 @@ def _content(path: Path) -> Any:
             raise CheckpointError(f"{path}: is not JSON ({error})") from error
     # Not splitlines, to which a form feed is the end of a line: it is a token where texts were cut into characters.
     lines = text.rstrip("\n").split("\n")
-    if "" in lines[:-1]:
+    # Keras' TextVectorization gives padding no name, and the first id.
+    if "" in lines[1:-1]:
+        number = lines.index("", 1) + 1
         raise CheckpointError(
-            f"{path}: line {lines.index('') + 1} is empty, and tokens are numbered by line: take it out if it has no "
-            "id, or give the ids in a JSON object"
+            f"{path}: line {number} is empty, and tokens are numbered by line: take it out if it has no id, or give "
+            "the ids in a JSON object"
         )
     if all(_NUMBERED.fullmatch(line) for line in lines):
         raise CheckpointError(
             f"{path}: each line holds a token and a number, as {lines[0]!r}; if it is the id, put a tab between"
         )
-    return [line for line in lines if line]
+    return lines if any(lines) else []
 
 
 def _unique(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,6 +162,8 @@ def _whole(path: Path, content: Mapping[str, Any]) -> Tokenizer:
 
 def _ids(path: Path, content: Any, first_id: int) -> dict[str, int]:
     if isinstance(content, list):
+        # With another first id, that of the first token that has a name.
+        content = content[1:] if first_id and content[:1] == [""] else content
         if content and all(isinstance(line, str) and "\t" in line for line in content):
             lines = [line.rsplit("\t", 1) for line in content]
             pairs = [(token, int(number) if number.isdecimal() else number) for token, number in lines]

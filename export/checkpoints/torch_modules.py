@@ -13,6 +13,8 @@ from export.checkpoints.stored_weights import Tensors
 
 # What is made of a parameter by parametrizations and hooks: weight_hh_l0_raw, _v, _orig, _mask, _scale ...
 DERIVED = re.compile(r"(?:(?P<place>.*)\.)?(?:weight|bias)_(?:ih|hh|hr)_l\d+(?:_reverse)?_(?!reverse$)\w+")
+# Initial states that are learned, and further weights of a subclass.
+OWN = re.compile(r"(?:weight|bias)_\w+|[hc]_?0|(?:init|learned|hidden|h|c)_?(?:state|hidden|init|[hc]_?0)\w*")
 PARAMETRIZED = re.compile(r"(?:(?P<place>.*)\.)?parametrizations\.(?:weight|bias)_(?:ih|hh|hr)_l\d+(?:_reverse)?\..*")
 PARAMETER = re.compile(r"(?:(?P<place>.*)\.)?(?P<parameter>(?:weight|bias)_(?:ih|hh|hr)_l(?P<layer>\d+)(?:_reverse)?)")
 
@@ -33,8 +35,7 @@ def _foreign(place: str, names: Collection[str], tensors: Tensors) -> list[str]:
     for name in tensors:
         made = PARAMETRIZED.fullmatch(name) or DERIVED.fullmatch(name)
         own = made and (made["place"] or "") in (place, place.rpartition(".")[0])
-        # At the top level anything may stand beside.
-        within = beside and name.startswith(beside) and "." not in name.removeprefix(beside)
+        within = name.startswith(beside) and OWN.fullmatch(name.removeprefix(beside))
         if name not in names and (own or within):
             found.append(name)
     return found
@@ -57,7 +58,7 @@ def _checked(place: str, names: dict[str, str], tensors: Tensors) -> Recurrence 
         )
     if foreign := _foreign(place, names.values(), tensors):
         return (
-            f"holds {', '.join(foreign[:4])} beside what torch.nn knows, so it computes something else; what a "
+            f"holds {', '.join(foreign[:4])} beside what torch.nn knows, and computes something else with it; what a "
             "parametrization or a hook put there, torch.nn.utils.parametrize.remove_parametrizations or "
             "remove_weight_norm takes away"
         )

@@ -20,6 +20,11 @@ VOCABULARY, EMBEDDING, HIDDEN = 9, 3, 2
 SEQUENCES = [[1, 5, 2], [8], [3, 3, 7, 6, 4, 1, 2]]
 
 
+@keras.saving.register_keras_serializable("tests")
+class Joined(layers.Bidirectional):  # type: ignore[misc]
+    """A layer of the author's own class."""
+
+
 def bidirectional(kind: str, last: bool = True, **options: object) -> layers.Bidirectional:
     """A layer with biases and recurrent weights far from their initial zeros."""
     random = keras.initializers.RandomNormal(stddev=0.7, seed=len(kind))
@@ -135,6 +140,20 @@ def write_wired(folder: Path, expected: dict[str, np.ndarray]) -> None:
     backward = layers.GRU(HIDDEN, use_bias=False, reset_after=False, go_backwards=True)
     vector = layers.Bidirectional(layers.GRU(HIDDEN, use_bias=False), backward_layer=backward, name="encoder")(embedded)
     save("resets.keras", vector, vector)
+
+    dropout = layers.Dropout(0.1)
+    vector = layer(name="above")(dropout(layer(last=False, name="lower")(dropout(embedded))))
+    save("dropout.keras", dropout(vector), vector)
+    read = keras.Input((None, 2 * HIDDEN))
+    lower = layer(last=False, name="lower")(read)
+    several = keras.Model(read, [layers.GlobalMaxPooling1D()(lower), lower], name="several")
+    vector = layer(name="above")(several(embedded)[1])
+    save("outputs.keras", vector, vector)
+    lower, *states = layer(last=False, name="lower", return_state=True)(embedded)
+    vector = layer(name="above")(lower, initial_state=states)
+    save("states.keras", vector, vector)
+    made = Joined(layers.GRU(HIDDEN), merge_mode="sum", name="encoder")(embedded)
+    save("joined.keras", made, made)
 
     lines = keras.Input((None, None), dtype="int32")
     line = keras.Model(ids, layer(activation="relu", name="encoder")(embedded), name="line")

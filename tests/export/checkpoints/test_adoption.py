@@ -184,6 +184,12 @@ def test_tokens_that_no_text_is_cut_into_are_told() -> None:
     assert notes[-1] == "tokens that no text is cut into: 'Cl', 'Br'; is --split the right one?"
 
 
+def test_special_tokens_by_any_name_are_not_told() -> None:
+    tokens = ["", "_PAD", "_UNK", "_GO", "_EOS", "<blank>", "PADDING", "C", "O", "N"]
+    tokenizer = VocabularyTokenizer({token: number for number, token in enumerate(tokens)}, "characters")
+    assert not any("--split" in note for note in adopt(trained(), tokenizer, FINAL).notes)
+
+
 def test_a_vocabulary_of_whole_lines_is_refused() -> None:
     tokenizer = VocabularyTokenizer({f"{token} ": number for number, token in enumerate("CON123")}, "smiles")
     with pytest.raises(CheckpointError, match=r"texts are never cut into most tokens of the vocabulary \('C ', 'O '"):

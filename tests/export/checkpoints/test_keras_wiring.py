@@ -1,10 +1,13 @@
 """Models of real Keras whose layers stand on each other in another way than their sizes and names suggest."""
 
+import io
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -46,7 +49,7 @@ def vectors(found: Adopted, expected: Mapping[str, NDArray[Any]]) -> NDArray[np.
     return reference(found.checkpoint.encoder, batch).pooled
 
 
-@pytest.mark.parametrize("file", ["order.h5", "order.keras", "nested.keras"])
+@pytest.mark.parametrize("file", ["order.h5", "order.keras", "nested.keras", "dropout.keras", "outputs.keras"])
 def test_layers_stand_as_in_the_model_and_not_by_name(
     files: Path, expected: Mapping[str, NDArray[Any]], file: str
 ) -> None:
@@ -55,7 +58,26 @@ def test_layers_stand_as_in_the_model_and_not_by_name(
     assert np.abs(vectors(found, expected) - expected[file]).max() < 1e-6
 
 
-@pytest.mark.parametrize("file", ["autoencoder.keras", "branches.keras", "residual.keras", "normalized.h5"])
+@pytest.mark.parametrize("file", ["order.keras", "nested.keras", "dropout.keras", "outputs.keras"])
+def test_files_without_names_are_read_by_their_groups(
+    files: Path, expected: Mapping[str, NDArray[Any]], tmp_path: Path, file: str
+) -> None:
+    """Before 3.6 Keras kept no names of layers beside their weights."""
+    with zipfile.ZipFile(files / file) as archive, zipfile.ZipFile(tmp_path / file, "w") as old:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(weights, "r+") as opened:
+            opened.visititems(lambda _, item: item.attrs.pop("name", None) and None)
+        old.writestr("model.weights.h5", weights.getvalue())
+        old.writestr("config.json", archive.read("config.json"))
+    assert not read_weights(tmp_path / file).keras_names
+    found = adopted(tmp_path / file)
+    assert found.checkpoint.config.layers == 2
+    assert np.abs(vectors(found, expected) - expected[file]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "file", ["autoencoder.keras", "branches.keras", "residual.keras", "normalized.h5", "states.keras"]
+)
 def test_recurrences_that_do_not_stand_on_each_other_are_asked_for(files: Path, file: str) -> None:
     with pytest.raises(CheckpointError, match="holds several recurrences; choose one with --prefix"):
         adopted(files / file)
@@ -74,13 +96,19 @@ def test_one_of_them_is_that_of_the_model(
         (
             "autoencoder.keras",
             ("code", "decoder"),
-            r"bidirectional_1 does not .* but repeat_vector",
+            r"bidirectional_1 reads repeat_vector \(RepeatVector\) in the model, and not",
         ),
-        ("branches.keras", ("left", "right"), r"but embedding_\d+ \(Embedding\); they cannot be exported as one stack"),
-        ("residual.keras", ("lower", "above"), r"but add \(Add\)"),
-        ("normalized.h5", ("lower", "above"), r"but layer_normalization \(LayerNormalization\)"),
+        (
+            "branches.keras",
+            ("left", "right"),
+            r"reads embedding_\d+ .* cannot be exported as one stack",
+        ),
+        ("residual.keras", ("lower", "above"), r"reads add \(Add\)"),
+        ("normalized.h5", ("lower", "above"), r"reads layer_normalization \(LayerNormalization\)"),
         ("normalized.h5", ("above",), r"reads layer_normalization .* --embedding none"),
-        ("order.keras", ("above", "lower"), r"does not read .* but embedding_\d+ \(Embedding\)"),
+        ("order.keras", ("above", "lower"), r"reads embedding_\d+ \(Embedding\) in the model, and not"),
+        ("states.keras", ("lower", "above"), r"reads lower \(Bidirectional\) and its states in the model"),
+        ("joined.keras", (), "merges its directions by 'sum'"),
         ("order.keras", ("lower", "lower"), "more than once"),
         ("twice.keras", (), r"reads embedding_\d+ \(Embedding\), shared \(Bidirectional\) in the model"),
         ("rescaled.keras", (), r"reads rescaling \(Rescaling\) in the model"),
@@ -96,6 +124,13 @@ def test_what_the_model_computes_in_another_way_is_refused(
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
         adopted(files / file, *prefixes)
+
+
+def test_an_embedding_that_is_named_is_taken_with_a_note(files: Path) -> None:
+    table = "layers/embedding/vars/0"
+    notes = adopted(files / "rescaled.keras", embedding=table).notes
+    assert any("reads rescaling (Rescaling) in the model; what is not an embedding is left out" in one for one in notes)
+    assert not any("reads" in one for one in adopted(files / "order.keras", embedding=table).notes)
 
 
 def test_a_recurrence_alone_can_be_had_for_float_features(files: Path) -> None:
@@ -121,8 +156,8 @@ def test_a_token_that_the_model_would_skip_is_told(files: Path) -> None:
 
 
 def test_what_no_configuration_says_is_told(files: Path) -> None:
-    assert "configuration is not in the file" in adopted(files / "gru_reset_before.weights.h5").notes[-1]
-    assert not any("configuration" in note for note in adopted(files / "order.keras").notes)
+    assert "nothing in the file says how" in adopted(files / "gru_reset_before.weights.h5").notes[-1]
+    assert not any("nothing in the file" in note for note in adopted(files / "order.keras").notes)
 
 
 def sequential(*layers: tuple[str, str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -135,8 +170,8 @@ LAYERS = sequential(("words", "Embedding", {}), ("drop", "Dropout", {}), ("up", 
 @pytest.mark.parametrize("config", [LAYERS, {"layers": LAYERS}], ids=["before Keras 2.2.3", "since"])
 def test_a_sequential_is_a_chain(config: Any) -> None:
     graph = KerasGraph({"class_name": "Sequential", "config": config})
-    assert graph.sources(graph.layers["up",]) == {("words",)}
-    assert graph.sources(graph.layers["words",]) == {INPUT}
+    assert graph.layers["up",].inputs == {(("words",), 0)}
+    assert graph.layers["words",].inputs == {INPUT}
     found = graph.find("model_weights/up/up", {})
     assert found is graph.layers["up",]
     assert graph.find("model_weights/down/down", {}) is None
@@ -153,8 +188,25 @@ def test_a_functional_model_of_keras_2_is_read() -> None:
         layer("words", "Embedding", [["input", 0, 0, {}]]),
     ]
     graph = KerasGraph({"class_name": "Model", "config": {"layers": layers, "output_layers": [["up", 0, 0]]}})
-    assert graph.sources(graph.layers["up",]) == {("words",), ("state",)}
-    assert [reader.path for reader in graph.readers(("words",))] == [("up",)]
+    assert graph.layers["up",].inputs == {(("words",), 0), (("state",), 0)}
+    assert [reader.path for reader in graph.readers(graph.layers["words",])] == [("up",)]
+
+
+def broken(history: Any) -> dict[str, Any]:
+    tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": history}}
+    layers = [
+        {"name": "up", "class_name": "Bidirectional", "config": {}, "inbound_nodes": [{"args": [tensor], "kwargs": {}}]}
+    ]
+    return {"class_name": "Functional", "config": {"layers": layers, "output_layers": [["up", 0, 0]]}}
+
+
+@pytest.mark.parametrize("history", [[], 3, None, ["other", 0, 0], {}])
+def test_configurations_of_another_shape_are_no_graph(history: Any) -> None:
+    assert KerasGraph(broken(history)).layers == {}
+
+
+def test_a_layer_that_reads_itself_is_read() -> None:
+    assert KerasGraph(broken(["up", 0, 0])).layers["up",].inputs == {(("up",), 0)}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 import export
 from bundle.bundle import Bundle
 from export.training.checkpoint import CheckpointError
-from tests.export.checkpoints.foreign_modules import MOLECULES, TOKENIZER, Model, bundle_vectors, rows_of
+from tests.export.checkpoints.foreign_modules import MOLECULES, TOKENIZER, TOKENS, Model, bundle_vectors, rows_of
 
 BATCH = TOKENIZER.tokenize(MOLECULES, 50).batch
 
@@ -65,6 +65,9 @@ def test_vectors_that_are_shortened_when_looked_up_are_refused_until_they_are(tm
     model.token_embedding.max_norm = 0.5
     with pytest.raises(CheckpointError, match=r"token_embedding\.weight is looked up with max_norm=0\.5"):
         export.export_encoder(model, TOKENIZER, tmp_path / "m" / "1", pooling="final")
+    model.token_embedding(torch.arange(len(TOKENS)))
+    bundle = export.export_encoder(model, TOKENIZER, tmp_path / "m" / "1", pooling="final", max_length=20)
+    assert np.abs(bundle_vectors(bundle, BATCH) - model.vectors(rows_of(BATCH))).max() < 1e-6
 
 
 def test_layers_of_tanh_and_of_relu_are_no_stack(tmp_path: Path) -> None:

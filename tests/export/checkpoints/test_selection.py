@@ -151,16 +151,44 @@ def test_an_embedding_that_cannot_be_is_refused(name: str, message: str) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["decoder.weight", "position_embedding.weight", "lookup.weight", "ensemble.weight"],
+    [
+        "decoder.weight",
+        "lookup.weight",
+        "ensemble.weight",
+        "attn.in_proj_weight",
+        "cell.weight_ih",
+        "embed_proj.weight",
+    ],
 )
 def test_a_tensor_is_no_embedding_by_its_width_alone(name: str) -> None:
     weights = gru() | {name: torch.ones(7, 5)}
+    assert select(stored(weights), Choices()).embedding_name == "token_embedding.weight"
+    del weights["token_embedding.weight"]
+    assert f"one-hot for one-hot tokens. Found: {name} [7, 5]" in refusal(weights)
+
+
+@pytest.mark.parametrize("name", ["posterior.embedding.weight", "pos_tagger.emb.weight", "inputEmbedding.weight"])
+def test_an_embedding_is_known_by_its_own_name(name: str) -> None:
+    weights = gru()
+    weights[name] = weights.pop("token_embedding.weight")
+    assert select(stored(weights), Choices()).embedding_name == name
+
+
+@pytest.mark.parametrize("name", ["pos_emb.weight", "positional_embedding.weight", "posEmbed.weight"])
+def test_positions_are_no_tokens(name: str) -> None:
+    weights = gru() | {name: torch.ones(7, 5)}
     assert f"{name} [7, 5]" in refusal(weights)
     del weights["token_embedding.weight"]
-    assert (
-        f"Add --embedding NAME; or --embedding none for float features, or one-hot for one-hot tokens. Found: {name}"
-        in (refusal(weights))
-    )
+    assert f"Found: {name} [7, 5]" in refusal(weights)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["parametrization", "hook"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_a_head_with_a_norm_does_not_matter(old: bool) -> None:
+    norm = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm
+    model = Model(nn.GRU)
+    model.head = norm(nn.Linear(5, 2))
+    assert select(stored(model.state_dict()), Choices()).embedding_name == "token_embedding.weight"
 
 
 def test_a_dense_layer_is_no_embedding() -> None:

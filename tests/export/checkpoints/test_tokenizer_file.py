@@ -1,4 +1,5 @@
 import json
+import string
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,18 @@ def test_further_tokens_around_a_sequence_are_asked_for(file: Path, pair: tuple[
 def test_a_bond_of_order_four_is_no_end(file: Path) -> None:
     file.write_text('["$", "C"]')
     assert ids(file, "C$C", split="smiles") == [1, 0, 1]
+
+
+def test_padding_without_a_name_has_the_first_id(tmp_path: Path) -> None:
+    """As Keras' TextVectorization.get_vocabulary() gives it."""
+    text = tmp_path / "v.txt"
+    text.write_text("\n[UNK]\nC\nO\n")
+    assert ids(text, "CON", split="characters") == [2, 3, 1]
+    assert ids(text, "CON", split="characters", first_id=1) == [2, 3, 1]
+
+
+def test_characters_and_words_are_not_taken_for_begin_and_end(file: Path) -> None:
+    file.write_text(json.dumps(list(string.printable)))
+    assert len(ids(file, "a^b$", split="characters")) == 4
+    file.write_text('["an", "SOS", "call"]')
+    assert ids(file, "an SOS call", split="words") == [0, 1, 2]
