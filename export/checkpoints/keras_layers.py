@@ -130,7 +130,7 @@ def _settings(
             )
         # Without a backward layer of its own it has a copy of the forward one.
         given = {"forward": config.get("layer"), "backward": config.get("backward_layer") or config.get("layer")}
-        sides = {way: _side(way, layer, family) for way, layer in given.items()}
+        sides = {way: _side(layer, family) for way, layer in given.items()}
         own = config.get("backward_layer") is not None
         for way, backwards in (("forward", False), ("backward", True)):
             if bool(sides[way].get("go_backwards")) != (backwards and own):
@@ -144,7 +144,7 @@ def _settings(
     return nonlinearities.pop(), next(iter(resets.values()), None)
 
 
-def _side(way: str, layer: Any, family: Family) -> Mapping[str, Any]:
+def _side(layer: Any, family: Family) -> Mapping[str, Any]:
     """The configuration of one direction. Raises ValueError where it is none that is served."""
     kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, Mapping) else (None, None)
     if CLASSES.get(str(kind)) != family or not isinstance(config, Mapping):

@@ -140,8 +140,9 @@ def _choose(found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeigh
         raise CheckpointError(f"{stored.source}: holds no recurrent weights that are known here; {stored.listed()}")
     if prefixes:
         chosen = [_at(found, prefix, stored.source) for prefix in prefixes]
-        if len({one.place for one in chosen}) != len(chosen):
-            raise CheckpointError(f"{stored.source}: --prefix names {chosen[0].place} more than once")
+        places = [one.place for one in chosen]
+        if twice := [place for place in places if places.count(place) > 1]:
+            raise CheckpointError(f"{stored.source}: --prefix names {twice[0]} more than once")
         return chosen
     usable = [one for one in found if isinstance(one, Recurrence)]
     if not usable:
