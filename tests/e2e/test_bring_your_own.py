@@ -13,6 +13,7 @@ from torch import nn
 
 from birnn import Client
 from tests.e2e.server_process import running
+from tests.export.checkpoints.conftest import ARCHIVE
 from tests.export.checkpoints.foreign_modules import (
     MOLECULES,
     TOKENIZER,
@@ -22,7 +23,6 @@ from tests.export.checkpoints.foreign_modules import (
     scratch_parameters,
     scratch_vector,
 )
-from tests.export.checkpoints.test_keras_layers import ARCHIVE
 
 KERAS_TOKENS = "CNOPSF123"
 

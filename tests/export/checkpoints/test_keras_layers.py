@@ -1,6 +1,5 @@
 """Files of real Keras against what Keras computed with them; `make_keras_files.py` made both."""
 
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,8 @@ from export.checkpoints.stored_weights import read_weights
 from export.training.checkpoint import CheckpointError
 from export.verification import reference
 
-ARCHIVE = Path(__file__).parent / "keras_files.tar.xz"
 TOKENIZER = VocabularyTokenizer({token: number for number, token in enumerate("CNOPSF123")}, "smiles")
 FINAL = Choices(pooling="final")
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keras")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(files: Path) -> Mapping[str, NDArray[Any]]:
-    with np.load(files / "expected.npz") as arrays:
-        return dict(arrays)
 
 
 def adopted(path: Path, choices: Choices = FINAL) -> Adopted:

@@ -1,7 +1,6 @@
 """Models of real Keras whose layers stand on each other in another way than their sizes and names suggest."""
 
 import io
-import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,24 +19,9 @@ from export.checkpoints.selection import Choices
 from export.checkpoints.stored_weights import read_weights
 from export.training.checkpoint import CheckpointError
 from export.verification import reference
-from tests.export.checkpoints.test_keras_layers import ARCHIVE
 
 # Id 0 is that of padding, as Keras has it.
 TOKENIZER = VocabularyTokenizer({token: number for number, token in enumerate(["<pad>", *"CNOPSF12"])}, "smiles")
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keras")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(files: Path) -> Mapping[str, NDArray[Any]]:
-    with np.load(files / "expected.npz") as arrays:
-        return dict(arrays)
 
 
 def adopted(path: Path, *prefixes: str, pooling: Any = "final", embedding: str | None = None) -> Adopted:
