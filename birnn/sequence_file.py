@@ -134,6 +134,9 @@ class SequenceFile:
                 yield Line(records.line_num, record[index].encode("utf-8", "surrogateescape"))
         except csv.Error as error:
             raise SequenceFileError(f"{self.name}, line {records.line_num}: {error}") from error
+        finally:
+            # It would close the file when it goes, and `fraction` is asked for after the last line.
+            text.detach()
 
     def _column_index(self, header: list[str]) -> int:
         columns = ", ".join(header) or "no columns: the file is empty"

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import json
 import lzma
@@ -184,10 +185,18 @@ def test_standard_input_of_a_smiles_encoder_is_smi_and_of_others_txt(folder: Pat
     np.testing.assert_array_equal(np.load(folder / "c.npy"), [vector("CC")])
 
 
-def test_compressed_files_and_columns(folder: Path) -> None:
-    (folder / "a.csv.xz").write_bytes(lzma.compress(b"name,smiles\nethanol,CCO\nmethane,C\n"))
-    done = encode("--file", "a.csv.xz", "--column", "smiles", "--out", "v.npy")
-    assert done.exit_code == 0, done.output
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.csv.xz"])
+def test_columns_of_plain_and_compressed_files(folder: Path, name: str) -> None:
+    content = b"name,smiles\nethanol,CCO\nmethane,C\n"
+    content = content.replace(b",", b"\t") if "tsv" in name else content
+    if name.endswith(".gz"):
+        content = gzip.compress(content)
+    if name.endswith(".xz"):
+        content = lzma.compress(content)
+    (folder / name).write_bytes(content)
+    for out in ("v.npy", "v.csv", "v.parquet"):
+        done = encode("--file", name, "--column", "smiles", "--out", out)
+        assert done.exit_code == 0, done.output
     np.testing.assert_array_equal(np.load(folder / "v.npy"), [vector("CCO"), vector("C")])
 
 
