@@ -19,7 +19,7 @@ _EMBEDDING = re.compile(
 _BEHIND = re.compile(r"(?i:proj|linear|dense|highway|norm|conv)")
 _POSITIONS = re.compile(r"(?i:(?:^|_)pos(?:ition(?:al)?)?(?:_|$|emb))|[a-z]Pos|[Pp]os\w*Emb")
 # What torch keeps of a weight that is computed anew in each forward pass: by torch.nn.utils.parametrize, or by hooks.
-_PART = re.compile(r"(?P<module>.*)\.(?:parametrizations\.\w+\.original\d?|weight_[gv]|weight_orig)")
+_PART = re.compile(r".*\.(?:parametrizations\.\w+\.original\d?|weight_[gv]|weight_orig)")
 
 
 def choose_embedding(
