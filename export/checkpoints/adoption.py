@@ -12,7 +12,7 @@ from bundle.tokenizer import NoTokenizer, Tokenizer
 from bundle.vocabulary import VocabularyTokenizer
 from export.checkpoints.recurrence import Direction, Recurrence
 from export.checkpoints.selection import Choices, Selection, select
-from export.checkpoints.stored_weights import StoredWeights
+from export.checkpoints.stored_weights import StoredWeights, shortened
 from export.encoders import EncoderConfig, SequenceEncoder
 from export.training.checkpoint import CheckpointError, LoadedCheckpoint
 
@@ -120,7 +120,7 @@ def _unusual(source: str, tokenizer: Tokenizer | None) -> list[str]:
         return []
     # Those of padding and the like are not meant to be made.
     never = [token for token in tokenizer.unreachable if not SPECIAL.fullmatch(token)]
-    listed = ", ".join(map(repr, never[:LISTED_UNUSED])) + (" ..." if len(never) > LISTED_UNUSED else "")
+    listed = shortened([repr(token) for token in never], LISTED_UNUSED)
     if len(never) > tokenizer.vocab_size / 2:
         raise CheckpointError(
             f"{source}: texts are never cut into most tokens of the vocabulary ({listed}); choose another --split, or "
@@ -194,6 +194,5 @@ def _notes(selection: Selection) -> tuple[str, ...]:
             "provider has no kernel for it. Train with reset_after=True to serve on a GPU"
         )
     if selection.unused:
-        more = f" and {len(selection.unused) - LISTED_UNUSED} more" if len(selection.unused) > LISTED_UNUSED else ""
-        notes.append(f"not used: {', '.join(selection.unused[:LISTED_UNUSED])}{more}")
+        notes.append(f"not used: {shortened(selection.unused, LISTED_UNUSED)}")
     return (*notes, *selection.notes)

@@ -26,9 +26,9 @@ INPUT: Value = ((), 0)
 """What a layer reads that reads the model's own input."""
 
 # Layers that change nothing when a model is used, and those that only say which steps count.
-_TRANSPARENT = frozenset(
-    {"Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization"}
-    | {"Identity", "Masking"}
+_TRANSPARENT = (
+    *("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout"),
+    *("ActivityRegularization", "Identity", "Masking"),
 )
 
 # Under what models keep their layers in files of Keras 3.
@@ -104,7 +104,8 @@ class KerasGraph:
             for layer in self.layers.values()
             if layer.path[-1] in parts
         }
-        nearest = [layer for layer, near in nearness.items() if near == max(nearness.values())]
+        best = max(nearness.values(), default=None)
+        nearest = [layer for layer, near in nearness.items() if near == best]
         return nearest[0] if len(nearest) == 1 else None
 
     def readers(self, layer: Layer) -> list[Layer]:

@@ -59,16 +59,18 @@ def check_inputs(source: str, graph: KerasGraph, lowest: Recurrence, named: Laye
     Returns:
         What is different in the model, a line each.
 
-    Raises CheckpointError where it reads something else, and none was named.
+    Raises CheckpointError where it reads something else and none was named, or another embedding than the named one.
     """
     if lowest.layer is None:
         return []
     embeddings = [graph.embedding(value) for value in lowest.layer.inputs]
     reads = f"{lowest.place} reads {graph.named(lowest.layer.inputs)} in the model"
-    if named is not None and named.is_embedding and all(embeddings) and named not in embeddings:
-        raise CheckpointError(f"{source}: {reads}, and not {named}")
-    if by_hand and (named is None or embeddings != [named]):
-        return [] if named is not None and named in embeddings else [f"{reads}; what is not an embedding is left out"]
+    if by_hand:
+        if named is None or not named.is_embedding or not all(embeddings):
+            return [f"{reads}; what is not an embedding is left out"]
+        if named not in embeddings:
+            raise CheckpointError(f"{source}: {reads}, and not {named}")
+        return []
     if len(lowest.layer.inputs) != 1 or not (all(embeddings) or lowest.layer.inputs == {INPUT}):
         raise CheckpointError(
             f"{source}: {reads}, and of what stands below it only an embedding can be exported. --embedding NAME says "

@@ -37,8 +37,10 @@ SUFFIXES = TORCH + SAFETENSORS + KERAS + HDF5
 KERAS_OPTIMIZERS = frozenset({"optimizer", "optimizer_weights"})
 """Groups in which Keras keeps the state of an optimizer."""
 
-OPTIMIZER_STATE = re.compile(r"(?:.*\.)?state\.\d+\.\w+")
-"""Names of the tensors that an optimizer of torch keeps, in files without dictionaries."""
+OPTIMIZER_STATE = re.compile(
+    r"(?:.*\.)?state\.\d+\.(?:step|(?:max_)?exp_(?:avg|inf)\w*|momentum_buffer|square_avg|grad_avg|acc_delta|sum|eta|mu|ax)"
+)
+"""Names of the tensors that the optimizers of torch.optim keep, in files without dictionaries."""
 
 LISTED = 12
 """Tensors that a message names."""
@@ -68,8 +70,13 @@ class StoredWeights:
     def listed(self) -> str:
         """The first tensors and their shapes, for a message."""
         names = [f"{name} {list(values.shape)}" for name, values in self.tensors.items()]
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        return f"found: {', '.join(names[:LISTED]) or 'no floating point tensor'}{more}"
+        return f"found: {shortened(names, LISTED) or 'no floating point tensor'}"
+
+
+def shortened(names: Sequence[str], limit: int) -> str:
+    """The first names of a list, for a message, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def read_weights(path: Path) -> StoredWeights:
@@ -122,10 +129,13 @@ def _flattened(content: Mapping[Any, Any] | Sequence[Any], prefix: str) -> Itera
     for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
         if isinstance(value, torch.Tensor):
             yield f"{prefix}{key}", value
-        elif isinstance(value, Mapping) and {"state", "param_groups"} <= value.keys():
-            continue  # An optimizer.
-        elif isinstance(value, Mapping | list | tuple):
+        elif isinstance(value, Mapping | list | tuple) and not _is_optimizer(value):
             yield from _flattened(value, f"{prefix}{key}.")
+
+
+def _is_optimizer(content: Mapping[Any, Any] | Sequence[Any]) -> bool:
+    """Whether this is what `torch.optim.Optimizer.state_dict` gives; its tensors are no weights."""
+    return isinstance(content, Mapping) and {"state", "param_groups"} <= content.keys()
 
 
 def _read_torch(path: Path) -> Mapping[Any, Any]:
@@ -183,13 +193,12 @@ def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | N
         if isinstance(item, h5py.Group):
             if name.endswith("/vars") and "name" in item.attrs:
                 names[name.removesuffix("/vars")] = str(item.attrs["name"])
-        elif item.shape is None or KERAS_OPTIMIZERS & set(name.split("/")):
-            return
-        elif item.dtype.kind == "f":
-            tensors[name] = item[()].astype(np.float32)
-        elif str(item.attrs.get("dtype")) == "bfloat16":
-            # Keras keeps its bits.
-            tensors[name] = (item[()].view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        elif item.shape is not None and not KERAS_OPTIMIZERS & set(name.split("/")):
+            if item.dtype.kind == "f":
+                tensors[name] = item[()].astype(np.float32)
+            elif str(item.attrs.get("dtype")) == "bfloat16":
+                # Keras keeps its bits.
+                tensors[name] = (item[()].view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
     try:
         with h5py.File(file, "r") as opened:

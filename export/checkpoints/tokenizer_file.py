@@ -29,26 +29,12 @@ _NUMBERED = re.compile(r"[^\t]+[ ,;]\s*\d+")
 # How others call the token that stands for all unknown ones, and those around a sequence; compared in lower case.
 UNKNOWN = ("<unk>", "[unk]", "<oov>", "[oov]", "unk", "oov", "<unknown>", "[unknown]", SPECIAL_TOKENS[1])
 BEGIN = (
-    *(
-        "<s>",
-        "<bos>",
-        "<sos>",
-        "<start>",
-        "<begin>",
-        "<go>",
-        "[bos]",
-        "[sos]",
-        "[start]",
-        "[cls]",
-        "<cls>",
-        "bos",
-        "sos",
-    ),
-    *("<|startoftext|>", "<|begin_of_text|>", "^"),
+    *("<s>", "<bos>", "<sos>", "<start>", "<begin>", "<go>", "<cls>", "<|startoftext|>", "<|begin_of_text|>"),
+    *("[bos]", "[sos]", "[start]", "[cls]", "bos", "sos", "^"),
 )
 END = (
-    *("</s>", "<eos>", "<end>", "<stop>", "[eos]", "[end]", "[sep]", "<sep>", "eos"),
-    *("<|endoftext|>", "<|end_of_text|>", "$"),
+    *("</s>", "<eos>", "<end>", "<stop>", "<sep>", "<|endoftext|>", "<|end_of_text|>"),
+    *("[eos]", "[end]", "[sep]", "eos", "$"),
 )
 # Around a SMILES; either alone, or with such that no SMILES has, is more likely a character.
 ANCHORS, PUNCTUATION = frozenset("^$"), frozenset("&_~")

@@ -115,6 +115,8 @@ def test_an_embedding_that_is_named_is_taken_with_a_note(files: Path) -> None:
     notes = adopted(files / "rescaled.keras", embedding=table).notes
     assert any("reads rescaling (Rescaling) in the model; what is not an embedding is left out" in one for one in notes)
     assert not any("reads" in one for one in adopted(files / "order.keras", embedding=table).notes)
+    notes = adopted(files / "started.keras", "encoder", embedding=table).notes
+    assert any("what is not an embedding is left out" in one for one in notes)
 
 
 def test_a_recurrence_alone_can_be_had_for_float_features(files: Path) -> None:

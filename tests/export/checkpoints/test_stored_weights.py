@@ -92,6 +92,7 @@ def test_the_state_of_an_optimizer_is_left_out(name: str) -> None:
     content = {"model": {"w": torch.ones(2)}, name: adam.state_dict(), "optimizer_states": [adam.state_dict()]}
     assert from_state_dict(content).keys() == {"model.w"}
     assert from_state_dict({"w": torch.ones(2), "optim.state.0.exp_avg": torch.ones(2)}).keys() == {"w"}
+    assert from_state_dict({"state.0.weight": torch.ones(2)}).keys() == {"state.0.weight"}
 
 
 def test_a_tensor_without_values_is_named() -> None:
