@@ -39,7 +39,7 @@ FROM builder AS package
 # For the native kernels; the compiler stays behind in this stage.
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml setup.py README.md LICENSE ./
-COPY birnn birnn
+COPY client client
 COPY bundle bundle
 COPY export export
 COPY loadtest loadtest

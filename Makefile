@@ -148,11 +148,12 @@ quality: $(VENV)/dev.stamp ## Judge ENCODERS and TEXT_ENCODERS (bundles or runs)
 	$(if $(TEXT_ENCODERS),$(BIN)/python -m bench.quality.similarity_command $(TEXT_ENCODERS) --data $(DATA) -o build/quality)
 
 # Old generators on purpose: generated code demands a runtime at least as new as its generator.
-protos: | $(BIN)/python ## Write the stubs in birnn/ anew from protos/.
+protos: | $(BIN)/python ## Write the stubs in client/birnn anew from protos/.
 	$(PYTHON) -m venv $(VENV)-protos
 	$(VENV)-protos/bin/python -m pip install --quiet 'grpcio-tools==1.73.1' 'mypy-protobuf==3.6.0' 'setuptools<80'
-	PATH="$(CURDIR)/$(VENV)-protos/bin:$$PATH" $(VENV)-protos/bin/python -m grpc_tools.protoc -I protos --python_out=. \
-	  --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. protos/birnn/v1/encoder.proto protos/birnn/openinference/inference.proto
+	PATH="$(CURDIR)/$(VENV)-protos/bin:$$PATH" $(VENV)-protos/bin/python -m grpc_tools.protoc -I protos --python_out=client \
+	  --grpc_python_out=client --mypy_out=client --mypy_grpc_out=client \
+	  protos/birnn/v1/encoder.proto protos/birnn/openinference/inference.proto
 
 clean: ## Remove the virtual environments and caches.
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-wheel build native/_kernels.so dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-wheel build native/birnn_native/_kernels.so dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

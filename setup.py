@@ -71,6 +71,6 @@ class AnyPythonWheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[Extension("native._kernels", [f"{SOURCES}/library.cpp"], optional=True)],
+    ext_modules=[Extension("birnn_native._kernels", [f"{SOURCES}/library.cpp"], optional=True)],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPythonWheel},
 )

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from bundle.bundle import Bundle
-from bundle.manifest import MANIFEST_FILE, ReducedPrecision
-from bundle.smiles import SmilesTokenizer
-from export.bundle_writer import write_bundle
-from export.encoders import EncoderConfig, SequenceEncoder
-from export.training.checkpoint import load_encoder, write_start, write_weights
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import MANIFEST_FILE, ReducedPrecision
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_export.bundle_writer import write_bundle
+from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.training.checkpoint import load_encoder, write_start, write_weights
 
 SEED = 0
 EMBEDDING, HIDDEN = 128, 256

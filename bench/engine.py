@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from bench.encoders import random_encoder
-from bundle.bundle import Bundle
-from bundle.manifest import Manifest
-from bundle.ragged import RaggedBatch
-from service.engine.engine import Engine, EngineName, Output, Precision
-from service.engine.loading import load_engine
-from service.errors import StartupError
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import Manifest
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.engine.engine import Engine, EngineName, Output, Precision
+from birnn_service.engine.loading import load_engine
+from birnn_service.errors import StartupError
 
 # Among so many waiting sequences a busy server chooses those that run together.
 WINDOW = 1024

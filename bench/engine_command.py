@@ -25,7 +25,7 @@ from bench.markdown import table
 from bench.peak import measure_peak
 from bench.results import OUT, QUICK, write_result
 from bench.sequences import OPTION, read_sequences
-from bundle.smiles import SmilesTokenizer
+from birnn_bundle.smiles import SmilesTokenizer
 
 ENCODERS = [("bigru", 1), ("bigru", 2), ("bilstm", 1), ("bilstm", 2)]
 BATCHES = [1, 4, 8, 16, 32, 64]

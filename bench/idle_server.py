@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import service.encoders
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch
-from service.commands import serve
-from service.engine.engine import EngineInfo, Output
-from service.engine.gate import GateReport
-from service.engine.loading import Proven
+import birnn_service.encoders
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.commands import serve
+from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.gate import GateReport
+from birnn_service.engine.loading import Proven
 
 
 class IdleEngine:
@@ -40,5 +40,5 @@ def load_idle_engine(bundle: Bundle, *arguments: Any, **options: Any) -> Proven:
 
 
 if __name__ == "__main__":
-    setattr(service.encoders, "load_engine", load_idle_engine)  # noqa: B010
+    setattr(birnn_service.encoders, "load_engine", load_idle_engine)  # noqa: B010
     serve()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+# The repository itself, for `bench`, and its source roots: what a process started elsewhere must find.
+SOURCES = [ROOT, *(ROOT / name for name in ("client", "bundle", "export", "native", "service", "loadtest"))]
 PACKAGES = ("birnn-serving", "grpcio", "numpy", "onnxruntime", "tokenizers", "torch", "uvloop")
 
 

@@ -27,7 +27,7 @@ from bench.simulation.load import (
     poisson,
 )
 from bench.simulation.policies import Fifo, Ours, Triton
-from bundle.smiles import SmilesTokenizer
+from birnn_bundle.smiles import SmilesTokenizer
 
 DEVICES = {"cpu": CPU, "packed": PACKED, "gpu": GPU}
 # Name, how many sequences a request has, how requests arrive.

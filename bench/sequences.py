@@ -7,8 +7,8 @@ import numpy as np
 from rdkit import Chem
 
 from birnn.sequence_file import SequenceFile, SequenceFileError
-from bundle.smiles import SmilesTokenizer
-from bundle.tokenizer import Tokenized
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_bundle.tokenizer import Tokenized
 
 SEED = 0
 # Distinct sequences that a benchmark wants: no call in flight is to hold what another holds.

@@ -13,7 +13,7 @@ from bench.engine import on_core
 from bench.markdown import table
 from bench.results import OUT, QUICK, write_result
 from bench.sequences import OPTION, read_sequences
-from bundle.smiles import SmilesTokenizer
+from birnn_bundle.smiles import SmilesTokenizer
 
 SIZES = [1, 8, 32, 64, 512, 10_000]
 

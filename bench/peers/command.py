@@ -26,7 +26,7 @@ from bench.peers.report import FACTS_FILE, write_report
 from bench.peers.server import Server
 from bench.peers.triton import Triton
 from bench.sequences import OPTION, read_sequences
-from bundle.smiles import SmilesTokenizer
+from birnn_bundle.smiles import SmilesTokenizer
 
 PEERS: dict[str, Callable[[], Server]] = {"triton": Triton, "mlserver": MLServer, "ray": RayServe}
 SWEEP = [1, 2, 4, 8, 16, 32, 64, 128]

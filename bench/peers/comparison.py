@@ -23,7 +23,7 @@ from bench.peers.records import Phase, Record, Records, best_settings
 from bench.peers.served.onnx_encoder import OnnxEncoder
 from bench.peers.server import Command, Server, Setting, running
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 
 BARE = "session.run, no server"
 # Of every encoding to the bare graph's; ours may be asked for half precision.

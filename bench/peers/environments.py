@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-ROOT = Path(__file__).parents[2]
+from bench.machine import ROOT, SOURCES
+
 REQUIREMENTS = Path(__file__).parent / "requirements"
 FOLDER = ROOT / "build" / "peers"
 
@@ -26,8 +27,8 @@ def environment(name: str, folder: Path = FOLDER) -> Path:
         click.echo(f"making the environment {place} from {requirements.name} ...", err=True)
         _run([sys.executable, "-m", "venv", "--clear", str(place)])
         _run([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(requirements)])
-        # The servers import `bundle` and `bench.peers.served` from the source tree.
-        (site_packages(place) / "birnn-serving-source.pth").write_text(f"{ROOT}\n")
+        # The servers import `birnn_bundle` and `bench.peers.served` from the source tree.
+        (site_packages(place) / "birnn-serving-source.pth").write_text("".join(f"{place}\n" for place in SOURCES))
         stamp.write_text(digest)
     return place
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.peers.environments import environment, installed
 from bench.peers.server import Command, Settings, free_port, model_config
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 
 # Read by bench.peers.served.mlserver_start.
 CONFIG_FILE = "model_config.bin"

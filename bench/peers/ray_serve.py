@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.peers.environments import environment, installed
 from bench.peers.server import Command, Settings, free_port, model_config
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import grpc
 
 from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.peers.environments import environment, installed, site_packages
 from bench.peers.server import Command, Settings, free_port
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 
 MODEL = Path(__file__).parent / "served" / "triton_model.py"
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
-from bundle.smiles import split
+from birnn_bundle.smiles import split
 
 Vectors = NDArray[np.float32]
 

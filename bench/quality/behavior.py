@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.encoders import ROWS, Encoder, encode
-from export.training.spellings import random_spellings
+from birnn_export.training.spellings import random_spellings
 
 REPEATS = 5
 

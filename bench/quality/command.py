@@ -19,9 +19,9 @@ from bench.quality.encoders import BundleEncoder, TorchEncoder, encode, open_enc
 from bench.quality.heads import HEADS, Result, score
 from bench.quality.report import EncoderFacts, write
 from bench.quality.table import KNOWN, Table, TableError, read_table
-from bundle.errors import BundleError
-from export.training.checkpoint import CheckpointError
-from service.errors import StartupError
+from birnn_bundle.errors import BundleError
+from birnn_export.training.checkpoint import CheckpointError
+from birnn_service.errors import StartupError
 
 SAMPLE = 1000
 """Molecules for invariance and cost, spread over all tables."""

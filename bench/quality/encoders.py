@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bundle.bundle import Bundle
-from bundle.manifest import MANIFEST_FILE
-from bundle.ragged import RaggedBatch
-from bundle.tokenizer import Tokenizer
-from export.encoders import EncoderConfig, SequenceEncoder
-from export.training.checkpoint import load_encoder
-from service.engine.engine import Engine, Output
-from service.engine.loading import load_engine
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import MANIFEST_FILE
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.tokenizer import Tokenizer
+from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.training.checkpoint import load_encoder
+from birnn_service.engine.engine import Engine, Output
+from birnn_service.engine.loading import load_engine
 
 ROWS = 32
 """Of a batch. On a CPU more rows are no faster."""

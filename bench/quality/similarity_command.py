@@ -14,10 +14,10 @@ from bench.quality.encoders import encode, open_encoder, untrained
 from bench.quality.sentence_pairs import DEV, TRAIN, Vectorize, bags_of_words, read_sentence_pairs
 from bench.quality.similarity import REGRESSIONS, judge
 from bench.quality.similarity_report import write
-from bundle.errors import BundleError
-from export.corpus import CorpusError
-from export.training.checkpoint import CheckpointError
-from service.errors import StartupError
+from birnn_bundle.errors import BundleError
+from birnn_export.corpus import CorpusError
+from birnn_export.training.checkpoint import CheckpointError
+from birnn_service.errors import StartupError
 
 
 @click.command()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from bundle.smiles import split
-from bundle.tokenizer import SequenceError
+from birnn_bundle.smiles import split
+from birnn_bundle.tokenizer import SequenceError
 
 Task = Literal["regression", "classification"]
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]

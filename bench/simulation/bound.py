@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bench.simulation.device import Device
 from bench.simulation.load import Request
-from service.batcher.cost import CostModel
+from birnn_service.queueing.cost import CostModel
 
 
 def least_mean_latency(requests: Sequence[Request], device: Device) -> float:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from bench.simulation.device import Batch, Device, Launch, Row
 from bench.simulation.load import Request
 from bench.simulation.policies import Ours
-from service.batcher.lane import Lane, Waiting
-from service.batcher.plan import cheapest
-from service.batcher.scheduler import Scheduler
+from birnn_service.queueing.lane import Lane, Waiting
+from birnn_service.queueing.plan import cheapest
+from birnn_service.queueing.scheduler import Scheduler
 
 # Shares of the overhead that divisions are tried with, and rows of packed batches.
 SPENT = (0.25, 0.5, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.simulation.load import Lengths, Request
-from service.batcher.cost import CostModel
+from birnn_service.queueing.cost import CostModel
 
 # (request, row)
 Row = tuple[int, int]

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from bench.simulation.device import Batch, Device, Launch, Row
 from bench.simulation.load import Request
-from bundle.ragged import RaggedBatch
-from service.batcher.lane import Lane
-from service.batcher.scheduler import Scheduler
-from service.engine.engine import EngineInfo, Output
-from service.errors import DeadlineError, OverloadedError
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.errors import DeadlineError, OverloadedError
+from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.scheduler import Scheduler
 
 
 class SimulatedEngine:

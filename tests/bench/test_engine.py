@@ -19,10 +19,10 @@ from bench.engine import (
 from bench.engine_command import render
 from bench.peak import measure_peak
 from bench.tokenizer_command import SIZES, measure
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch
-from bundle.smiles import SmilesTokenizer
-from service.engine.engine import Output
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_service.engine.engine import Output
 from tests.e2e.molecules import molecules
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from bench.encoders import VOCABULARY
 from bench.sequences import DEFAULT, ENOUGH, read_sequences, respelled
-from bundle.smiles import SmilesTokenizer
+from birnn_bundle.smiles import SmilesTokenizer
 
 TOKENIZER = SmilesTokenizer.from_json(VOCABULARY.read_text(encoding="utf-8"))
 

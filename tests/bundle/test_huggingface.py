@@ -4,9 +4,9 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors, trainers
 
-from bundle.errors import BundleError, ItemErrorCode
-from bundle.huggingface import HuggingFaceTokenizer
-from bundle.tokenizer import load_tokenizer
+from birnn_bundle.errors import BundleError, ItemErrorCode
+from birnn_bundle.huggingface import HuggingFaceTokenizer
+from birnn_bundle.tokenizer import load_tokenizer
 
 VOCABULARY = {"[CLS]": 9, "[SEP]": 4, "[UNK]": 6, "a": 0, "small": 1, "molecule": 2}
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.ragged import RaggedBatch
+from birnn_bundle.ragged import RaggedBatch
 
 ROWS = st.lists(st.lists(st.integers(0, 1000), max_size=12), max_size=10)
 

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.errors import BundleError, ItemErrorCode
-from bundle.smiles import SmilesTokenizer, split
-from bundle.tokenizer import PAD_ID, UNKNOWN_ID, SequenceError, load_tokenizer
+from birnn_bundle.errors import BundleError, ItemErrorCode
+from birnn_bundle.smiles import SmilesTokenizer, split
+from birnn_bundle.tokenizer import PAD_ID, UNKNOWN_ID, SequenceError, load_tokenizer
 
 AWKWARD = [
     "O=[Si]=O", "[Sn]", "c1cn[nH]c1", "C%10CCCC%10", "N[C@@H](C)C(=O)O", "[2H]C", "O=[Os+2]=O", "Br.CNC", "Cl\\C=C/Cl",

@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bundle.errors import ItemErrorCode
-from bundle.smiles import SmilesTokenizer, split
-from bundle.tokenizer import UNKNOWN_ID, SequenceError, decode_sequence, too_long
+from birnn_bundle.errors import ItemErrorCode
+from birnn_bundle.smiles import SmilesTokenizer, split
+from birnn_bundle.tokenizer import UNKNOWN_ID, SequenceError, decode_sequence, too_long
 
 TOKENS = ["C", "N", "c", "1", "2", "(", ")", "=", "Cl", "Br", "%12", ">>", ">", "[nH]", "[C@@H]", "[13CH3:123]", "[O-]"]
 TOKENIZER = SmilesTokenizer(TOKENS)

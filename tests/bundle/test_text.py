@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.errors import BundleError
-from bundle.text import TextTokenizer
-from bundle.tokenizer import MASK_ID, PAD_ID, SPECIAL_TOKENS, load_tokenizer
+from birnn_bundle.errors import BundleError
+from birnn_bundle.text import TextTokenizer
+from birnn_bundle.tokenizer import MASK_ID, PAD_ID, SPECIAL_TOKENS, load_tokenizer
 
 CORPUS = ["A plane is taking off.", "A man is playing a large flute.", "A man is spreading cheese on a pizza."] * 10
 TOKENIZER = TextTokenizer.train(CORPUS, vocab_size=320)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.errors import BundleError, ItemErrorCode
-from bundle.tokenizer import load_tokenizer
-from bundle.vocabulary import VocabularyTokenizer
+from birnn_bundle.errors import BundleError, ItemErrorCode
+from birnn_bundle.tokenizer import load_tokenizer
+from birnn_bundle.vocabulary import VocabularyTokenizer
 
 # Ids as people have them: with gaps, special ones at the end, padding in the middle.
 IDS = {"C": 7, "c": 2, "Cl": 11, "1": 3, "O": 5, "<pad>": 4, "<unk>": 40, "<s>": 41, "</s>": 42}

@@ -7,8 +7,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.rpc.server import LIVENESS
-from service.settings import ENV_PREFIX, Settings
+from birnn_service.rpc.server import LIVENESS
+from birnn_service.settings import ENV_PREFIX, Settings
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 # The oldest release with `preStop: sleep`, and the newest with known schemas.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 
 MODELS = Path(__file__).parents[2] / "models"
 # The encoder that a call for `smiles` without a version gets.

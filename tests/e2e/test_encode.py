@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 from tests.e2e.molecules import chains, molecules
 from tests.e2e.server_process import MODELS, SMILES, ServerProcess, running
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.training.checkpoint import load_encoder
+from birnn_export.training.checkpoint import load_encoder
 from tests.e2e.molecules import molecules
 from tests.e2e.server_process import running
 

@@ -20,7 +20,7 @@ from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
-from service.frontends.arena import KEEP_BYTES
+from birnn_service.frontends.arena import KEEP_BYTES
 from tests.e2e.molecules import chains, molecules
 from tests.e2e.server_process import MODELS, SMILES, ServerProcess, failure, running
 

@@ -9,13 +9,13 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from bundle.golden import Golden
-from bundle.ragged import RaggedBatch
-from bundle.smiles import SmilesTokenizer
-from export.encoders import EncoderConfig, SequenceEncoder
-from export.graph import POOLED_FILE, TOKENS_FILE, write_graphs
-from export.recurrent_weights import Weights
-from export.training.checkpoint import write_start, write_weights
+from birnn_bundle.golden import Golden
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.graph import POOLED_FILE, TOKENS_FILE, write_graphs
+from birnn_export.recurrent_weights import Weights
+from birnn_export.training.checkpoint import write_start, write_weights
 
 # Every kind of recurrent core: architecture and nonlinearity.
 CORES = [("birnn-scratch", "tanh"), ("birnn", "tanh"), ("birnn", "relu"), ("bigru", "tanh"), ("bilstm", "tanh")]

@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bundle.bundle import Bundle
-from bundle.errors import BundleError
-from bundle.manifest import MANIFEST_FILE
-from export.bundle_writer import ExportError, write_bundle
-from export.encoders import SequenceEncoder
-from export.recurrent_weights import WeightsError
-from export.training.checkpoint import CheckpointError, load_encoder
-from export.verification import VerificationError
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.errors import BundleError
+from birnn_bundle.manifest import MANIFEST_FILE
+from birnn_export.bundle_writer import ExportError, write_bundle
+from birnn_export.encoders import SequenceEncoder
+from birnn_export.recurrent_weights import WeightsError
+from birnn_export.training.checkpoint import CheckpointError, load_encoder
+from birnn_export.verification import VerificationError
 from tests.export.small_encoders import CORES, FACTS, MOLECULES, POOLINGS, run_graph, session_of, write_checkpoint
 
 FILES = ["README.md", "golden.safetensors", "pooled.onnx", "tokenizer.json", "tokens.onnx", "weights.bin"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.corpus import CorpusError, ScoredPair, read_corpus, read_pairs, split_file_and_column, split_sentences
+from birnn_export.corpus import CorpusError, ScoredPair, read_corpus, read_pairs, split_file_and_column, split_sentences
 
 
 def test_smi_takes_the_first_white_space_column(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bundle.manifest import Architecture, Pooling
-from export.directions import reversed_steps
-from export.encoders import (
+from birnn_bundle.manifest import Architecture, Pooling
+from birnn_export.directions import reversed_steps
+from birnn_export.encoders import (
     BiGRU,
     BiGRUResetBefore,
     BiRNN,

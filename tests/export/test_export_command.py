@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from birnn.cli.main import main
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 from tests.export.checkpoints.foreign_modules import TOKENS, Model
 from tests.export.small_encoders import MOLECULES, write_checkpoint
 

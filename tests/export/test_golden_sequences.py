@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from bundle.ragged import RaggedBatch
-from bundle.tokenizer import MASK_ID
-from export.golden_sequences import COUNT, TOKEN_BYTES, golden_lengths, golden_sequences
-from export.id_source import IdSource
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.tokenizer import MASK_ID
+from birnn_export.golden_sequences import COUNT, TOKEN_BYTES, golden_lengths, golden_sequences
+from birnn_export.id_source import IdSource
 
 
 @pytest.mark.parametrize("token_dimension", [2, 64, 512, 2048, 8192])

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.ragged import RaggedBatch
-from export.graph import IR_VERSION, OPSET, write_graphs
-from export.recurrent_weights import WeightsError
-from export.verification import reference
+from birnn_bundle.ragged import RaggedBatch
+from birnn_export.graph import IR_VERSION, OPSET, write_graphs
+from birnn_export.recurrent_weights import WeightsError
+from birnn_export.verification import reference
 from tests.export.small_encoders import (
     CORES,
     POOLINGS,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.half_precision import MIN_COSINE, half_precision_error, reduced_precision
-from export.verification import reference
+from birnn_export.half_precision import MIN_COSINE, half_precision_error, reduced_precision
+from birnn_export.verification import reference
 from tests.export.small_encoders import CORES, POOLINGS, random_batch, small_encoder
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bundle.ragged import RaggedBatch
-from export.id_source import IdSource
+from birnn_bundle.ragged import RaggedBatch
+from birnn_export.id_source import IdSource
 
 SHORT, LONG = list(range(10, 15)), list(range(20, 40))
 

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from export.tensor_file import ALIGNMENT, TensorFile
+from birnn_export.tensor_file import ALIGNMENT, TensorFile
 
 
 def test_tensors_are_read_back_from_aligned_places(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from export.train_command import train
-from export.training.checkpoint import load_encoder, read_heads
+from birnn_export.train_command import train
+from birnn_export.training.checkpoint import load_encoder, read_heads
 
 from .training.conftest import MOLECULES, TEXT
 

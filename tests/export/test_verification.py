@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bundle.manifest import Verification
-from export.encoders import SequenceEncoder
-from export.id_source import IdSource
-from export.recurrent_weights import WeightsError, reorder_gates
-from export.verification import VerificationError, grid, reference, verify_graphs
+from birnn_bundle.manifest import Verification
+from birnn_export.encoders import SequenceEncoder
+from birnn_export.id_source import IdSource
+from birnn_export.recurrent_weights import WeightsError, reorder_gates
+from birnn_export.verification import VerificationError, grid, reference, verify_graphs
 from tests.export.small_encoders import CORES, POOLINGS, VOCABULARY, graphs_of, random_batch, small_encoder
 
 MAX_LENGTH = 20

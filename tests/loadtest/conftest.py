@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.birnn.fake_service import FakeService, serving
+from tests.client.fake_service import FakeService, serving
 
 
 @pytest.fixture

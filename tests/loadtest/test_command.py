@@ -7,8 +7,8 @@ import grpc
 import pytest
 from click.testing import CliRunner, Result
 
-from loadtest.command import loadtest
-from tests.birnn.fake_service import DIMENSION, Failure, FakeService
+from birnn_loadtest.command import loadtest
+from tests.client.fake_service import DIMENSION, Failure, FakeService
 
 MOLECULES = "CCO ethanol\nc1ccccc1 benzene\n\nCC(=O)O\n"
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from birnn.channel import channel_options
-from loadtest.generator import Generator, Workload
-from loadtest.recording import NOT_SENT
-from loadtest.schedule import poisson_arrivals
-from tests.birnn.fake_service import Failure, FakeService
+from birnn_loadtest.generator import Generator, Workload
+from birnn_loadtest.recording import NOT_SENT
+from birnn_loadtest.schedule import poisson_arrivals
+from tests.client.fake_service import Failure, FakeService
 
 SEQUENCES = [f"C{number}".encode() for number in range(50)]
 

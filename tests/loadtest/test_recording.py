@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.recording import HISTOGRAM_EDGES, NOT_SENT, CallRecord, Recording, Spread
+from birnn_loadtest.recording import HISTOGRAM_EDGES, NOT_SENT, CallRecord, Recording, Spread
 
 
 def call(intended: float, finished: float, sent: float | None = None, code: str = "OK", errors: int = 0) -> CallRecord:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.schedule import choices, poisson_arrivals
+from birnn_loadtest.schedule import choices, poisson_arrivals
 
 
 @given(rate=st.floats(0.1, 2000), seconds=st.floats(0.01, 5), seed=st.integers(0, 1000))

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from native.kernel import Cell, Layer, Pooling
+from birnn_native.kernel import Cell, Layer, Pooling
 
 Doubles = NDArray[np.float64]
 
 
 def encode(cell: Cell, layers: Sequence[Layer], inputs: Doubles, pooling: Pooling) -> Doubles:
-    """Encode one sequence [T, I]; [2H], [4H] or [T, 2H]. Equations and gate orders: head of `export/graph.py`."""
+    """Encode one sequence [T, I]; [2H], [4H] or [T, 2H]. Equations and gate orders: head of `birnn_export/graph.py`."""
     x = inputs
     for layer in layers:
         forward, backward = _walk(cell, layer, 0, x), _walk(cell, layer, 1, x[::-1])[::-1]

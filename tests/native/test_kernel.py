@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bundle.ragged import offsets_of
-from native.kernel import Cell, Kernel, Layer, Pooling
-from native.library import NativeUnavailableError, instruction_sets
+from birnn_bundle.ragged import offsets_of
+from birnn_native.kernel import Cell, Kernel, Layer, Pooling
+from birnn_native.library import NativeUnavailableError, instruction_sets
 from tests.native.reference import encode, random_layers
 
 try:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from service.commands import models
+from birnn_service.commands import models
 
 MODELS = Path(__file__).parents[2] / "models"
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from birnn.openinference import inference_pb2 as pb
-from bundle.errors import ItemErrorCode
-from bundle.ragged import RaggedBatch
-from service.errors import InvalidRequestError
-from service.features import INLINE_BYTES, batch_of, read_features
-from service.rpc.feature_tensors import read_feature_tensors
+from birnn_bundle.errors import ItemErrorCode
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.errors import InvalidRequestError
+from birnn_service.features import INLINE_BYTES, batch_of, read_features
+from birnn_service.rpc.feature_tensors import read_feature_tensors
 
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch
-from service.batcher.batcher import Batcher
-from service.batcher.cost import profile
-from service.batcher.lane import Lane
-from service.catalog import Encoders
-from service.encoders import ServedEncoder
-from service.engine.engine import Engine, Output
-from service.engine.loading import load_engine
-from service.errors import OverloadedError
-from service.health import HealthMonitor
-from service.metrics import Metrics
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.catalog import Encoders
+from birnn_service.encoders import ServedEncoder
+from birnn_service.engine.engine import Engine, Output
+from birnn_service.engine.loading import load_engine
+from birnn_service.errors import OverloadedError
+from birnn_service.health import HealthMonitor
+from birnn_service.metrics import Metrics
+from birnn_service.queueing.batcher import Batcher
+from birnn_service.queueing.cost import profile
+from birnn_service.queueing.lane import Lane
 
 MODELS = Path(__file__).parents[2] / "models"
 INTERVAL, PATIENCE = 0.02, 0.5

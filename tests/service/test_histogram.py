@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from service.histogram import ArrayHistogram
+from birnn_service.histogram import ArrayHistogram
 
 BOUNDS = (0.5, 1.0, 2.0, 8.0)
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.response_cache import OVERHEAD, ResponseCache
+from birnn_service.response_cache import OVERHEAD, ResponseCache
 
 ROW = np.arange(4, dtype=np.float32)
 SIZE = 8 + ROW.nbytes + OVERHEAD

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StartupError
-from service.settings import load_settings
+from birnn_service.errors import StartupError
+from birnn_service.settings import load_settings
 
 
 def write(folder: Path, text: str) -> Path:

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.smiles import SmilesTokenizer
-from service.tokenize import tokenize
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_service.tokenize import tokenize
 
 TOKENIZER = SmilesTokenizer(["C", "N", "O"])
 

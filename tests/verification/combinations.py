@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bundle.bundle import Bundle
-from bundle.golden import Golden
-from bundle.manifest import Graphs, Manifest, Pooling, TokenizerEntry, Training, Verification, pooled_dimension
-from bundle.ragged import RaggedBatch
-from bundle.smiles import SmilesTokenizer
-from export.encoders import EncoderConfig, SequenceEncoder
-from export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
-from export.verification import TOLERANCE
-from service.engine.engine import Engine, Output
-from service.engine.native_engine import NativeEngine
-from service.engine.onnx_engine import OnnxEngine
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.golden import Golden
+from birnn_bundle.manifest import Graphs, Manifest, Pooling, TokenizerEntry, Training, Verification, pooled_dimension
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
+from birnn_export.verification import TOLERANCE
+from birnn_service.engine.engine import Engine, Output
+from birnn_service.engine.native_engine import NativeEngine
+from birnn_service.engine.onnx_engine import OnnxEngine
 
 TABLE = Path(__file__).parents[2] / "docs" / "verification.md"
 VOCABULARY, EMBEDDING, HIDDEN = 17, 12, 20

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from export.verification import TOLERANCE
-from native.library import NativeUnavailableError, instruction_sets
+from birnn_export.verification import TOLERANCE
+from birnn_native.library import NativeUnavailableError, instruction_sets
 from tests.verification.combinations import COLUMNS, COMBINATIONS, ENGINES, TABLE, Combination, entries, errors
 
 try:

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from bundle.smiles import SmilesTokenizer
+from birnn_bundle.smiles import SmilesTokenizer
 
 # Longer than any sequence of a benchmark; none is to fail.
 MAX_LENGTH = 1024

@@ -16,7 +16,7 @@ from bench.peers.comparison import BARE, Comparison, nearest, own_shares
 from bench.peers.ours import Ours
 from bench.peers.records import Records
 from bench.peers.server import Command, Settings, free_port, running
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 from tests.e2e.molecules import chains
 from tests.e2e.server_process import MODELS
 

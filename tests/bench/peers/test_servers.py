@@ -13,7 +13,7 @@ from bench.peers.ray_serve import RayServe
 from bench.peers.server import Server, free_port
 from bench.peers.triton import MODEL, Triton, write_repository
 from birnn.openinference import inference_pb2
-from bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle
 from tests.e2e.server_process import MODELS
 
 # In a process of its own: two copies of the protocol's messages cannot live in one.

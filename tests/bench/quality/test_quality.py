@@ -13,8 +13,8 @@ from bench.quality.command import quality
 from bench.quality.encoders import TorchEncoder, encode, open_encoder, untrained
 from bench.quality.heads import HEADS, score
 from bench.quality.table import Table, TableError, read_table
-from bundle.smiles import SmilesTokenizer
-from export.encoders import EncoderConfig, SequenceEncoder
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_export.encoders import EncoderConfig, SequenceEncoder
 
 BUNDLE = Path(__file__).parents[3] / "models" / "smiles" / "1"
 RINGS = ["c1ccccc1", "C1CCCCC1", "c1ccncc1", "c1ccoc1"]

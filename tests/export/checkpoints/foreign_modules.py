@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch
-from bundle.vocabulary import VocabularyTokenizer
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.vocabulary import VocabularyTokenizer
 from tests.export.small_encoders import run_graph, session_of
 
 TOKENS = ["<pad>", "<unk>", "C", "c", "1", "O", "N", "(", ")", "="]

@@ -11,17 +11,17 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.models import WordLevel
 from torch import nn
 
-from bundle.bundle import Bundle
-from bundle.huggingface import HuggingFaceTokenizer
-from bundle.ragged import RaggedBatch
-from bundle.vocabulary import VocabularyTokenizer
-from export.bundle_writer import write_bundle
-from export.checkpoints.adoption import adopt
-from export.checkpoints.selection import Choices
-from export.checkpoints.stored_weights import StoredWeights, from_state_dict, read_weights
-from export.encoders import EncoderConfig, SequenceEncoder
-from export.training.checkpoint import CheckpointError
-from export.verification import reference
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.huggingface import HuggingFaceTokenizer
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.vocabulary import VocabularyTokenizer
+from birnn_export.bundle_writer import write_bundle
+from birnn_export.checkpoints.adoption import adopt
+from birnn_export.checkpoints.selection import Choices
+from birnn_export.checkpoints.stored_weights import StoredWeights, from_state_dict, read_weights
+from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.training.checkpoint import CheckpointError
+from birnn_export.verification import reference
 from tests.export.checkpoints.foreign_modules import (
     MOLECULES,
     TOKENIZER,

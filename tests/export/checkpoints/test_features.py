@@ -8,17 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-import export
-from bundle.bundle import Bundle
-from bundle.errors import BundleError, ItemErrorCode
-from bundle.manifest import Manifest
-from bundle.ragged import RaggedBatch
-from export.checkpoints.adoption import adopt
-from export.checkpoints.selection import Choices
-from export.checkpoints.stored_weights import StoredWeights, from_state_dict
-from export.training.checkpoint import CheckpointError
-from service.engine.engine import Output
-from service.engine.loading import load_engine
+import birnn_export
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.errors import BundleError, ItemErrorCode
+from birnn_bundle.manifest import Manifest
+from birnn_bundle.ragged import RaggedBatch
+from birnn_export.checkpoints.adoption import adopt
+from birnn_export.checkpoints.selection import Choices
+from birnn_export.checkpoints.stored_weights import StoredWeights, from_state_dict
+from birnn_export.training.checkpoint import CheckpointError
+from birnn_service.engine.engine import Output
+from birnn_service.engine.loading import load_engine
 from tests.export.checkpoints.foreign_modules import TOKENIZER, Model
 
 F, H = 6, 5
@@ -48,7 +48,7 @@ def own_vectors(rnn: nn.LSTM, rows: list[NDArray[np.float32]]) -> tuple[NDArray[
 
 def exported(folder: Path, pooling: str = "final", layers: int = 1) -> Bundle:
     path = folder / "models" / "signals" / "1"
-    return export.export_encoder(recurrence(layers), None, path, pooling=pooling, max_length=20)  # type: ignore[arg-type]
+    return birnn_export.export_encoder(recurrence(layers), None, path, pooling=pooling, max_length=20)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "auto"])

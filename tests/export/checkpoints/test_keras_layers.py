@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bundle.ragged import RaggedBatch, offsets_of
-from bundle.vocabulary import VocabularyTokenizer
-from export.checkpoints.adoption import Adopted, adopt
-from export.checkpoints.selection import Choices, select
-from export.checkpoints.stored_weights import read_weights
-from export.training.checkpoint import CheckpointError
-from export.verification import reference
+from birnn_bundle.ragged import RaggedBatch, offsets_of
+from birnn_bundle.vocabulary import VocabularyTokenizer
+from birnn_export.checkpoints.adoption import Adopted, adopt
+from birnn_export.checkpoints.selection import Choices, select
+from birnn_export.checkpoints.stored_weights import read_weights
+from birnn_export.training.checkpoint import CheckpointError
+from birnn_export.verification import reference
 
 TOKENIZER = VocabularyTokenizer({token: number for number, token in enumerate("CNOPSF123")}, "smiles")
 FINAL = Choices(pooling="final")

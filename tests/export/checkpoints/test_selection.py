@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.checkpoints.selection import Choices, select
-from export.checkpoints.stored_weights import StoredWeights, from_state_dict
-from export.training.checkpoint import CheckpointError
+from birnn_export.checkpoints.selection import Choices, select
+from birnn_export.checkpoints.stored_weights import StoredWeights, from_state_dict
+from birnn_export.training.checkpoint import CheckpointError
 from tests.export.checkpoints.foreign_modules import Model, scratch_parameters
 
 

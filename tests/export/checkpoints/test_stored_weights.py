@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from export.checkpoints.stored_weights import from_state_dict, read_weights
-from export.training.checkpoint import CheckpointError
+from birnn_export.checkpoints.stored_weights import from_state_dict, read_weights
+from birnn_export.training.checkpoint import CheckpointError
 from tests.export.checkpoints.foreign_modules import Model
 
 

@@ -7,10 +7,10 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-from bundle.smiles import SmilesTokenizer
-from bundle.text import TextTokenizer
-from export.checkpoints.tokenizer_file import read_tokenizer
-from export.training.checkpoint import CheckpointError
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_bundle.text import TextTokenizer
+from birnn_export.checkpoints.tokenizer_file import read_tokenizer
+from birnn_export.training.checkpoint import CheckpointError
 
 
 def ids(path: Path, text: str, **more: Any) -> list[int]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from export.corpus import ScoredPair
-from export.encoders import EncoderConfig
-from export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
-from export.training.settings import TrainingSettings
-from export.training.trainer import Trainer
+from birnn_export.corpus import ScoredPair
+from birnn_export.encoders import EncoderConfig
+from birnn_export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
+from birnn_export.training.settings import TrainingSettings
+from birnn_export.training.trainer import Trainer
 
 _SMILES = """
 C CC CCO CCN CC(C)O CC(C)N CCC CCCC CCCCO CC(=O)O CC(=O)N CC(=O)OC CCOC(=O)C CCCl CCBr c1ccccc1 Cc1ccccc1 Oc1ccccc1

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bundle.ragged import RaggedBatch
-from bundle.smiles import SmilesTokenizer
-from bundle.text import TextTokenizer
-from export.encoders import BiGRU, EncoderConfig, SequenceEncoder
-from export.training.bag_start import EMBEDDING_NORM, start_as_bag
-from export.training.errors import TrainingError
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_bundle.text import TextTokenizer
+from birnn_export.encoders import BiGRU, EncoderConfig, SequenceEncoder
+from birnn_export.training.bag_start import EMBEDDING_NORM, start_as_bag
+from birnn_export.training.errors import TrainingError
 
 WORDS = ["guitar", "guitars", "playing", "zebra", "the"]
 CORPUS = ["the playing", "the guitars", "the guitar", "the zebra", *["the"] * 400]

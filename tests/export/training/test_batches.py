@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.training.batches import plan_batches
+from birnn_export.training.batches import plan_batches
 
 
 @given(lengths=st.lists(st.integers(1, 40), max_size=80), budget=st.integers(1, 120), seed=st.integers(0, 9))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.training.cache import Arrays, cached
-from export.training.replacement import replacing
+from birnn_export.training.cache import Arrays, cached
+from birnn_export.training.replacement import replacing
 
 ARRAYS: Arrays = {"one": np.arange(6, dtype=np.uint16).reshape(2, 3), "none": np.zeros(0, np.float32)}
 

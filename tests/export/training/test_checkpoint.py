@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.training.checkpoint import CheckpointError, load_encoder
+from birnn_export.training.checkpoint import CheckpointError, load_encoder
 
 from .conftest import MakeTrainer
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.tokenizer import UNKNOWN_ID
-from export.corpus import ScoredPair
-from export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
-from export.training.descriptors import DESCRIPTOR_NAMES
-from export.training.errors import TrainingError
-from export.training.molecules import FINGERPRINT_BITS, canonical_smiles
+from birnn_bundle.tokenizer import UNKNOWN_ID
+from birnn_export.corpus import ScoredPair
+from birnn_export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
+from birnn_export.training.descriptors import DESCRIPTOR_NAMES
+from birnn_export.training.errors import TrainingError
+from birnn_export.training.molecules import FINGERPRINT_BITS, canonical_smiles
 
 from .conftest import MOLECULES, TEXT
 

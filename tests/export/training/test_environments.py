@@ -9,11 +9,11 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 
-from bundle.smiles import split
-from export.training import environments
-from export.training.dataset import DatasetSettings, prepare
-from export.training.environments import RADII, atom_environments, classify
-from export.training.spellings import random_spellings
+from birnn_bundle.smiles import split
+from birnn_export.training import environments
+from birnn_export.training.dataset import DatasetSettings, prepare
+from birnn_export.training.environments import RADII, atom_environments, classify
+from birnn_export.training.spellings import random_spellings
 from tests.export.training.conftest import MOLECULES
 
 SMILES = [

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from export.training.likeness import FEWEST, Likeness
-from export.training.standardization import Standardization
+from birnn_export.training.likeness import FEWEST, Likeness
+from birnn_export.training.standardization import Standardization
 
 ROWS, DESCRIPTORS = 24, 6
 

@@ -7,8 +7,8 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 
-from export.training.descriptors import DESCRIPTOR_NAMES
-from export.training.molecules import FINGERPRINT_BITS, Molecules, canonical_smiles, describe_molecules
+from birnn_export.training.descriptors import DESCRIPTOR_NAMES
+from birnn_export.training.molecules import FINGERPRINT_BITS, Molecules, canonical_smiles, describe_molecules
 
 SMILES = ["CCO", "not a molecule", "c1ccccc1O", "OCC", "[Na+].[Cl-]"]
 

@@ -4,15 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.tokenizer import MASK_ID
-from export.encoders import EncoderConfig, SequenceEncoder
-from export.training.dataset import Dataset
-from export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup
-from export.training.environments import CLASSES
-from export.training.errors import TrainingError
-from export.training.heads import ATOMS, AtomEnvironments, BagOfEnvironments, Contrast, DescriptorRegression, Similarity
-from export.training.objectives import Objectives, hide_tokens
-from export.training.settings import parse_objectives
+from birnn_bundle.tokenizer import MASK_ID
+from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.training.dataset import Dataset
+from birnn_export.training.descriptors import DESCRIPTOR_NAMES, DescriptorGroup
+from birnn_export.training.environments import CLASSES
+from birnn_export.training.errors import TrainingError
+from birnn_export.training.heads import (
+    ATOMS,
+    AtomEnvironments,
+    BagOfEnvironments,
+    Contrast,
+    DescriptorRegression,
+    Similarity,
+)
+from birnn_export.training.objectives import Objectives, hide_tokens
+from birnn_export.training.settings import parse_objectives
 
 CPU = torch.device("cpu")
 

@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from export.encoders import EncoderConfig
-from export.training.dataset import Dataset
-from export.training.errors import TrainingError
-from export.training.replicas import Replicas
-from export.training.settings import TrainingSettings
-from export.training.trainer import Trainer
+from birnn_export.encoders import EncoderConfig
+from birnn_export.training.dataset import Dataset
+from birnn_export.training.errors import TrainingError
+from birnn_export.training.replicas import Replicas
+from birnn_export.training.settings import TrainingSettings
+from birnn_export.training.trainer import Trainer
 
 from .conftest import MOLECULES
 
@@ -35,7 +35,7 @@ EXCHANGE = """
 import json, sys, time
 from pathlib import Path
 import numpy as np, torch
-from export.training.replicas import Replicas
+from birnn_export.training.replicas import Replicas
 
 replicas = Replicas.join(torch.device("cpu"))
 with replicas.first_goes_ahead():

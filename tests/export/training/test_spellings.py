@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from export.training.molecules import canonical_smiles
-from export.training.spellings import random_spellings
+from birnn_export.training.molecules import canonical_smiles
+from birnn_export.training.spellings import random_spellings
 
 SMILES = ["CC(=O)Nc1ccc(O)cc1", "CC(C)Cc1ccc(C(C)C(=O)O)cc1", "C[C@H](N)C(=O)O.Cl"]
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from export.training.checkpoint import load_encoder
-from export.training.dataset import Dataset
-from export.training.device import resolve_device
-from export.training.errors import TrainingError
-from export.training.settings import TrainingSettings
-from export.training.trainer import Trainer
+from birnn_export.training.checkpoint import load_encoder
+from birnn_export.training.dataset import Dataset
+from birnn_export.training.device import resolve_device
+from birnn_export.training.errors import TrainingError
+from birnn_export.training.settings import TrainingSettings
+from birnn_export.training.trainer import Trainer
 
 from .conftest import MakeTrainer
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from bundle.bundle import Bundle
-from export.bundle_writer import write_bundle
-from export.training.checkpoint import load_encoder
+from birnn_bundle.bundle import Bundle
+from birnn_export.bundle_writer import write_bundle
+from birnn_export.training.checkpoint import load_encoder
 from tests.export.small_encoders import write_checkpoint
 
 

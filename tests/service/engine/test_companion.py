@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from service.engine.companion import Companion, companion
+from birnn_service.engine.companion import Companion, companion
 
 
 def current_thread() -> int:

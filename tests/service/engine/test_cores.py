@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.cores import available_cores
+from birnn_service.engine.cores import available_cores
 
 MACHINE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 

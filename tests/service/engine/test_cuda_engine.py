@@ -14,18 +14,18 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from bundle.bundle import Bundle
-from bundle.manifest import ReducedPrecision
-from bundle.ragged import RaggedBatch
-from service.engine import cuda_engine, loading
-from service.engine.cuda_engine import CudaEngine, cell_bytes, provider_options
-from service.engine.engine import Output, Precision
-from service.engine.gate import pass_gate
-from service.engine.loading import load_engine
-from service.engine.onnx_engine import OnnxEngine
-from service.engine.onnx_session import CPU, CUDA
-from service.engine.pinned import pinned_bytes
-from service.errors import EngineError, StartupError
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import ReducedPrecision
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.engine import cuda_engine, loading
+from birnn_service.engine.cuda_engine import CudaEngine, cell_bytes, provider_options
+from birnn_service.engine.engine import Output, Precision
+from birnn_service.engine.gate import pass_gate
+from birnn_service.engine.loading import load_engine
+from birnn_service.engine.onnx_engine import OnnxEngine
+from birnn_service.engine.onnx_session import CPU, CUDA
+from birnn_service.engine.pinned import pinned_bytes
+from birnn_service.errors import EngineError, StartupError
 from tests.service.engine.bundles import small_bundle
 
 MODELS = Path(__file__).parents[3] / "models"

@@ -5,10 +5,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from export.verification import reference
-from service.engine.directions import Directions
-from service.engine.graph_edits import in_half_precision, load_model, split_directions
-from service.errors import StartupError
+from birnn_export.verification import reference
+from birnn_service.engine.directions import Directions
+from birnn_service.engine.graph_edits import in_half_precision, load_model, split_directions
+from birnn_service.errors import StartupError
 from tests.export.small_encoders import (
     CORES,
     POOLINGS,

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.grid import Grid
+from birnn_service.engine.grid import Grid
 
 grids = st.builds(Grid, st.sampled_from([1, 4, 32, 512]), st.integers(1, 3000), st.integers(1, 70_000))
 

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch
-from service.engine.engine import Device, Engine, EngineInfo, Output
-from service.engine.gate import pass_gate
-from service.engine.loading import load_engine
-from service.engine.onnx_engine import OnnxEngine
-from service.engine.onnx_session import CPU
-from service.errors import EngineError, StartupError
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.engine.engine import Device, Engine, EngineInfo, Output
+from birnn_service.engine.gate import pass_gate
+from birnn_service.engine.loading import load_engine
+from birnn_service.engine.onnx_engine import OnnxEngine
+from birnn_service.engine.onnx_session import CPU
+from birnn_service.errors import EngineError, StartupError
 
 MODELS = Path(__file__).parents[3] / "models"
 

@@ -12,11 +12,11 @@ SOAK = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch, offsets_of
-from service.engine import onnx_engine
-from service.engine.engine import Output
-from service.engine.loading import load_engine
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch, offsets_of
+from birnn_service.engine import onnx_engine
+from birnn_service.engine.engine import Output
+from birnn_service.engine.loading import load_engine
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -5,18 +5,18 @@ import numpy as np
 import onnx
 import pytest
 
-from bundle.bundle import Bundle
-from bundle.manifest import ReducedPrecision
-from bundle.ragged import RaggedBatch
-from native import library
-from native.library import NativeUnavailableError, instruction_sets
-from service.engine import native_engine
-from service.engine.engine import Engine, Output
-from service.engine.gate import pass_gate
-from service.engine.loading import load_engine
-from service.engine.native_engine import NativeEngine
-from service.engine.recurrent_graph import UnsupportedGraphError, read_graph
-from service.errors import EngineError, StartupError
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import ReducedPrecision
+from birnn_bundle.ragged import RaggedBatch
+from birnn_native import library
+from birnn_native.library import NativeUnavailableError, instruction_sets
+from birnn_service.engine import native_engine
+from birnn_service.engine.engine import Engine, Output
+from birnn_service.engine.gate import pass_gate
+from birnn_service.engine.loading import load_engine
+from birnn_service.engine.native_engine import NativeEngine
+from birnn_service.engine.recurrent_graph import UnsupportedGraphError, read_graph
+from birnn_service.errors import EngineError, StartupError
 
 MODELS = Path(__file__).parents[3] / "models"
 

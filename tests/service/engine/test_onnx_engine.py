@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch
-from service.engine import onnx_engine
-from service.engine.engine import Output
-from service.engine.onnx_engine import OnnxEngine
-from service.errors import EngineError
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.engine import onnx_engine
+from birnn_service.engine.engine import Output
+from birnn_service.engine.onnx_engine import OnnxEngine
+from birnn_service.errors import EngineError
 
 MODELS = Path(__file__).parents[3] / "models"
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.frontends.allocator import ALIGNMENT, Allocator
+from birnn_service.frontends.allocator import ALIGNMENT, Allocator
 
 SIZE = 64 * ALIGNMENT
 # Each step takes so many bytes, or frees one of the blocks that live.

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.ragged import RaggedBatch
-from service.errors import InvalidRequestError, OverloadedError
-from service.frontends import arena as module
-from service.frontends.arena import Arena, Blocks, create_memory, pieces
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.errors import InvalidRequestError, OverloadedError
+from birnn_service.frontends import arena as module
+from birnn_service.frontends.arena import Arena, Blocks, create_memory, pieces
 
 MIB = 1 << 20
 

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bundle.bundle import Bundle
-from bundle.ragged import RaggedBatch
-from service.batcher.work import Computed
-from service.catalog import Encoder, Encoders, width_of
-from service.engine.engine import EngineInfo, Output
-from service.errors import (
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.catalog import Encoder, Encoders, width_of
+from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.errors import (
     DeadlineError,
     EngineError,
     InvalidRequestError,
@@ -25,12 +24,13 @@ from service.errors import (
     ServiceError,
     UnavailableError,
 )
-from service.frontends.arena import Arena, create_memory
-from service.frontends.engine_side import EngineSide
-from service.frontends.link import Link
-from service.frontends.messages import Cancel, Done, Encode, Failed, Message, Withdrawn
-from service.frontends.remote_compute import RemoteCompute
-from service.frontends.setup import RemoteEncoder, lanes_of
+from birnn_service.frontends.arena import Arena, create_memory
+from birnn_service.frontends.engine_side import EngineSide
+from birnn_service.frontends.link import Link
+from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Message, Withdrawn
+from birnn_service.frontends.remote_compute import RemoteCompute
+from birnn_service.frontends.setup import RemoteEncoder, lanes_of
+from birnn_service.queueing.work import Computed
 
 MODELS = Path(__file__).parents[3] / "models"
 INFO = EngineInfo("none", "cpu", "float32", slots=1, max_rows=1, parallel_slots=True)

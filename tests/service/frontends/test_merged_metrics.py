@@ -1,8 +1,8 @@
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.frontends.merged_metrics import MergedMetrics, write_counts
-from service.metrics import Metrics
+from birnn_service.frontends.merged_metrics import MergedMetrics, write_counts
+from birnn_service.metrics import Metrics
 
 
 class Scraped:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import DeadlineError, EngineError, InvalidRequestError, OverloadedError, ServiceError
-from service.frontends.messages import (
+from birnn_service.errors import DeadlineError, EngineError, InvalidRequestError, OverloadedError, ServiceError
+from birnn_service.frontends.messages import (
     Cancel,
     Counts,
     Decoder,

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from service.errors import StartupError
-from service.frontends.port import SharedPort
-from service.settings import load_settings
+from birnn_service.errors import StartupError
+from birnn_service.frontends.port import SharedPort
+from birnn_service.settings import load_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="front-ends need Linux")
 

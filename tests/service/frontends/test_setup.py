@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bundle.bundle import Bundle
-from service.catalog import Encoders
-from service.engine.engine import EngineInfo, Output
-from service.errors import UnavailableError
-from service.frontends.setup import RemoteEncoder, lanes_of, read_setup, write_setup
-from service.settings import load_settings
+from birnn_bundle.bundle import Bundle
+from birnn_service.catalog import Encoders
+from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.errors import UnavailableError
+from birnn_service.frontends.setup import RemoteEncoder, lanes_of, read_setup, write_setup
+from birnn_service.settings import load_settings
 
 MODELS = Path(__file__).parents[3] / "models"
 INFO = EngineInfo("onnxruntime 1", "cpu", "float32", slots=2, max_rows=32, parallel_slots=True)
@@ -53,5 +53,5 @@ def test_lanes_have_the_same_numbers_on_both_sides() -> None:
 
 
 def test_a_front_end_loads_no_engine() -> None:
-    code = "import sys; sys.modules['onnxruntime'] = None; import service.frontends.process"
+    code = "import sys; sys.modules['onnxruntime'] = None; import birnn_service.frontends.process"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.errors import ItemError, ItemErrorCode
-from service.encoders import ServedEncoder
-from service.engine.engine import Output
-from service.pool import Encoded, Notice
-from service.rpc.half import halved
+from birnn_bundle.errors import ItemError, ItemErrorCode
+from birnn_service.encoders import ServedEncoder
+from birnn_service.engine.engine import Output
+from birnn_service.pool import Encoded, Notice
+from birnn_service.rpc.half import halved
 
 WIDTH = 3
 

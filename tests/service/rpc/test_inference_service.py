@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidRequestError
-from service.rpc.inference_service import unpack_bytes
+from birnn_service.errors import InvalidRequestError
+from birnn_service.rpc.inference_service import unpack_bytes
 
 
 def pack(strings: list[bytes]) -> bytes:

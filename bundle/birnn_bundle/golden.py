@@ -1,0 +1,65 @@
+"""Golden vectors: inputs, and the encodings that every engine must reproduce before it may serve."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from birnn_bundle.errors import BundleError
+from birnn_bundle.ragged import RaggedBatch
+
+Vectors = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Golden:
+    """Inputs and PyTorch's float64 outputs.
+
+    Attributes:
+        batch: Sequences of mixed lengths, a single token among them, `n` in all.
+        pooled: Pooled encodings, float64 [n, D].
+        tokens: Per-token encodings of all sequences back to back, float64 [tokens, 2H]; stored as float32.
+    """
+
+    batch: RaggedBatch
+    pooled: Vectors
+    tokens: Vectors
+
+    def __post_init__(self) -> None:
+        if len(self.batch) == 0 or (self.batch.lengths == 0).any():
+            raise BundleError("golden vectors need at least one sequence, and none may be empty")
+        if self.pooled.ndim != 2 or self.tokens.ndim != 2 or len(self.pooled) != len(self.batch):
+            raise BundleError(f"golden pooled vectors have shape {self.pooled.shape} for {len(self.batch)} sequences")
+        if len(self.tokens) != self.batch.tokens:
+            raise BundleError(f"golden token vectors have shape {self.tokens.shape} for {self.batch.tokens} tokens")
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        content = save(
+            {
+                ("features" if self.batch.features else "ids"): self.batch.values,
+                "offsets": self.batch.offsets,
+                "pooled": np.ascontiguousarray(self.pooled),
+                "tokens": self.tokens.astype(np.float32),
+            }
+        )
+        # The library's own `save_file` makes files that only their owner can read, such as not the user of a container.
+        path.write_bytes(content)
+
+    @classmethod
+    def load(cls, path: Path) -> "Golden":
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: The file is damaged, or its arrays do not belong together.
+        """
+        try:
+            arrays = load_file(path)
+            values = arrays["features"].astype(np.float32) if "features" in arrays else arrays["ids"].astype(np.int32)
+            batch = RaggedBatch(values, arrays["offsets"].astype(np.int64))
+            return cls(batch, arrays["pooled"].astype(np.float64), arrays["tokens"].astype(np.float64))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise BundleError(f"{path.name} holds no golden vectors: {error}") from error

@@ -1,0 +1,74 @@
+"""The `birnn` command: a group whose subcommands are imported only when they are called.
+
+Encoding needs little more than grpcio, training needs torch: each command loads its own package, and says which extra
+to install where something is missing.
+"""
+
+import importlib
+from typing import NamedTuple
+
+import click
+
+
+class Target(NamedTuple):
+    """Where a subcommand lives, the extra that brings what it needs, and its line in `birnn --help`."""
+
+    module: str
+    attribute: str
+    extra: str
+    summary: str
+
+
+TARGETS = {
+    "encode": Target("birnn.cli.encode_command", "encode", "", "Encode sequences or a file of them."),
+    "map": Target("birnn.cli.map_command", "map_vectors", "map", "Draw encodings as a map, to look at."),
+    "serve": Target("birnn_service.commands", "serve", "service,cpu", "Serve the encoders of a models folder."),
+    "models": Target("birnn_service.commands", "models", "service,cpu", "List and verify encoder bundles."),
+    "train": Target("birnn_export.train_command", "train", "export", "Train an encoder on a file of sequences."),
+    "export": Target(
+        "birnn_export.export_command", "export", "export,cpu", "Export a checkpoint as a verified bundle."
+    ),
+    "loadtest": Target("birnn_loadtest.command", "loadtest", "loadtest", "Measure a server under an open-loop load."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a subcommand's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all subcommands, without importing any."""
+        return list(TARGETS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one subcommand; a missing package becomes an error that names the extra."""
+        target = TARGETS.get(cmd_name)
+        if target is None:
+            return None
+        try:
+            module = importlib.import_module(target.module)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing == "birnn" or missing.startswith("birnn_"):
+                raise
+            raise click.ClickException(
+                f"`birnn {cmd_name}` needs the Python package {missing!r}, which is not installed: "
+                f"pip install 'birnn-serving[{target.extra}]'"
+            ) from error
+        command = getattr(module, target.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands from the table above, so that `birnn --help` imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, target.summary) for name, target in TARGETS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="birnn-serving", prog_name="birnn")
+def main() -> None:
+    """Serve and use bidirectional recurrent sequence encoders."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""`Bidirectional` layers of Keras, in files of Keras 3 and of Keras 2.
+
+A cell keeps kernel [I, G H], recurrent_kernel [H, G H] and bias, gates side by side: GRU z,r,h; LSTM i,f,c,o. A GRU
+with reset_after=True has two biases [2, 3 H], input and hidden; with reset_after=False (linear_before_reset = 0) one
+[3 H].
+(keras/src/layers/rnn/gru.py, lstm.py, simple_rnn.py; activations tanh and sigmoid, as everywhere but in Keras 1.)
+
+| | a parameter's path |
+|---|---|
+| Keras 3 | layers/bidirectional/forward_layer/cell/vars/0 |
+| Keras 2 | model_weights/bidirectional/bidirectional/forward_gru/gru_cell_1/kernel:0 |
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from birnn_bundle.manifest import Nonlinearity
+from birnn_export.checkpoints.keras_graph import KerasGraph, Layer
+from birnn_export.checkpoints.recurrence import Array, Direction, Family, Flawed, Found, Recurrence, family_of, stacked
+from birnn_export.checkpoints.stored_weights import StoredWeights, Tensors
+
+PARAMETERS = ("kernel", "recurrent_kernel", "bias")
+KERAS_3 = re.compile(r"(?P<place>.+?)(?:/(?P<way>forward|backward)_layer)?/cell/vars/(?P<number>[012])")
+KERAS_2 = re.compile(
+    r"(?P<place>.+?)/(?:(?P<way>forward|backward)_)?(?P<layer>[^/]+)(?:/[^/]*cell[^/]*)?"
+    r"/(?P<parameter>kernel|recurrent_kernel|bias)(?::0)?"
+)
+# For each gate of torch.nn, in its order, the position of the same gate in Keras.
+ORDER: dict[Family, tuple[int, ...]] = {"rnn": (0,), "gru": (1, 0, 2), "lstm": (0, 1, 2, 3)}
+CLASSES: dict[str, Family] = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
+
+ASSUMED = (
+    "nothing in the file says how its layer is configured: assumed are sigmoid gates, tanh (of an RNN what you say) "
+    "and directions that are concatenated"
+)
+
+# One direction: "" for a layer that is not bidirectional, "forward" or "backward"; and its parameters by name.
+Sides = dict[str, dict[str, str]]
+
+
+def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
+    """Every recurrent layer of a Keras file, in the order of its name, whether it can be exported or not."""
+    layers: dict[str, Sides] = defaultdict(lambda: defaultdict(dict))
+    for name in stored.tensors:
+        if match := KERAS_3.fullmatch(name):
+            layers[match["place"]][match["way"] or ""][PARAMETERS[int(match["number"])]] = name
+        elif match := KERAS_2.fullmatch(name):
+            place = match["place"] if match["way"] else f"{match['place']}/{match['layer']}"
+            layers[place][match["way"] or ""][match["parameter"]] = name
+    found = []
+    # Dense and Conv layers have kernels too, but no recurrent ones.
+    recurrent = {
+        place: sides for place, sides in layers.items() if any("recurrent_kernel" in side for side in sides.values())
+    }
+    for place, sides in sorted(recurrent.items(), key=lambda item: _natural(item[0])):
+        name = stored.keras_names.get(place, place.rpartition("/")[2])
+        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored.tensors))
+    return found
+
+
+def _natural(place: str) -> list[tuple[int, str]]:
+    """Sorts bidirectional_10 behind bidirectional_9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
+
+
+def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Tensors) -> Found:
+    tensor_names = frozenset(tensor for side in sides.values() for tensor in side.values())
+    if "" in sides:
+        problem = "runs in one direction only; wrap it in keras.layers.Bidirectional and train again"
+        return Flawed(place, problem, tensor_names)
+    if missing := [way for way in ("forward", "backward") if len(sides.get(way, {}).keys() - {"bias"}) < 2]:
+        return Flawed(place, f"lacks the kernels of its {' and '.join(missing)} layer", tensor_names)
+    config = _bidirectional(layer)
+    try:
+        kernels = tensors[sides["forward"]["recurrent_kernel"]]
+        family = family_of(kernels, gates_last=True)
+        two_biases = {way: tensors[names["bias"]].ndim == 2 for way, names in sides.items() if "bias" in names}
+        nonlinearity, reset_after = _settings(config, family, two_biases)
+        pair = (_direction(sides["forward"], family, tensors), _direction(sides["backward"], family, tensors))
+        layers = stacked([pair], family)
+    except ValueError as error:
+        return Flawed(place, str(error), tensor_names)
+    return Recurrence(
+        place,
+        family,
+        layers,
+        tensor_names,
+        nonlinearity=nonlinearity,
+        linear_before_reset=reset_after if family == "gru" else True,
+        name=name if name != place.rpartition("/")[2] else "",
+        layer=layer if config is not None else None,
+        notes=() if config is not None else (ASSUMED,),
+    )
+
+
+def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
+    """The configuration of the Bidirectional that a layer is or wraps; None where it does not say."""
+    config: Any = layer.config if layer is not None else None
+    # Whatever its class: one made of Bidirectional has a name of its own.
+    while isinstance(config, Mapping) and "merge_mode" not in config:
+        wrapped = config.get("layer")
+        config = wrapped.get("config") if isinstance(wrapped, Mapping) else None
+    return config if isinstance(config, Mapping) else None
+
+
+def _settings(
+    config: Mapping[str, Any] | None, family: Family, two_biases: Mapping[str, bool]
+) -> tuple[Nonlinearity | None, bool | None]:
+    """Nonlinearity and reset_after of a layer; None for what is not known.
+
+    Args:
+        config: Of the Bidirectional, None where it is not known.
+        family: What its weights are.
+        two_biases: For each direction that has biases, whether they are two, as those of a GRU with reset_after are.
+
+    Raises:
+        ValueError: The configuration asks for what ONNX's operators, or this service, do not compute.
+    """
+    nonlinearities: set[Nonlinearity | None] = {None if family == "rnn" else "tanh"}
+    resets = dict(two_biases) if family == "gru" else {}
+    if config is not None:
+        merge_mode = config.get("merge_mode", "concat")
+        if merge_mode != "concat":
+            raise ValueError(
+                f"merges its directions by {merge_mode!r}; this service concatenates them (merge_mode='concat')"
+            )
+        # Without a backward layer of its own it has a copy of the forward one.
+        given = {"forward": config.get("layer"), "backward": config.get("backward_layer") or config.get("layer")}
+        sides = {way: _side(layer, family) for way, layer in given.items()}
+        own = config.get("backward_layer") is not None
+        for way, backwards in (("forward", False), ("backward", True)):
+            if bool(sides[way].get("go_backwards")) != (backwards and own):
+                raise ValueError(f"has a {way} layer with go_backwards={not backwards}")
+        nonlinearities = {side.get("activation", "tanh") for side in sides.values()}
+        resets = {way: bool(side["reset_after"]) for way, side in sides.items() if "reset_after" in side} | resets
+    if len(nonlinearities) > 1:
+        raise ValueError(f"has other activations forward than backward: {', '.join(sorted(map(str, nonlinearities)))}")
+    if len(set(resets.values())) > 1:
+        raise ValueError("has reset_after=True in one direction and False in the other")
+    return nonlinearities.pop(), next(iter(resets.values()), None)
+
+
+def _side(layer: Any, family: Family) -> Mapping[str, Any]:
+    """The configuration of one direction. Raises ValueError where it is none that is served."""
+    kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, Mapping) else (None, None)
+    if CLASSES.get(str(kind)) != family or not isinstance(config, Mapping):
+        raise ValueError(f"is a {kind}, and its weights are of a {family.upper()}")
+    if config.get("recurrent_activation", "sigmoid") != "sigmoid":
+        raise ValueError(f"has the recurrent activation {config['recurrent_activation']!r}; only 'sigmoid' is served")
+    activation = config.get("activation", "tanh")
+    allowed = ("tanh", "relu") if family == "rnn" else ("tanh",)
+    if activation not in allowed:
+        raise ValueError(f"has the activation {activation!r}; served are {', '.join(allowed)} for a {family.upper()}")
+    return config
+
+
+def _direction(names: Mapping[str, str], family: Family, tensors: Tensors) -> Direction:
+    """One direction in the layout of torch.nn. Raises ValueError for parameters that do not fit."""
+    kernel, recurrent = tensors[names["kernel"]], tensors[names["recurrent_kernel"]]
+    if kernel.ndim != 2 or recurrent.ndim != 2 or kernel.shape[1] != recurrent.shape[1]:
+        raise ValueError(f"has kernels of shapes {list(kernel.shape)} and {list(recurrent.shape)}")
+    W, R = _reordered(kernel, family), _reordered(recurrent, family)
+    if "bias" not in names:
+        return Direction(W, R)
+    bias = tensors[names["bias"]]
+    if bias.ndim == 2 and len(bias) == 2:
+        return Direction(W, R, _reordered(bias[:1], family)[:, 0], _reordered(bias[1:], family)[:, 0])
+    if bias.ndim != 1 or len(bias) != kernel.shape[1]:
+        raise ValueError(f"has a bias of shape {list(bias.shape)} beside kernels {list(kernel.shape)}")
+    return Direction(W, R, _reordered(bias[None], family)[:, 0])
+
+
+def _reordered(values: Array, family: Family) -> Array:
+    """[n, G H] with the gates of Keras to [G H, n] with those of torch.nn."""
+    blocks = np.split(values.T, len(ORDER[family]))
+    return np.concatenate([blocks[position] for position in ORDER[family]])

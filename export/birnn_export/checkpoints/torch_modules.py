@@ -1,0 +1,87 @@
+"""nn.GRU, nn.LSTM and nn.RNN in a state_dict, under any prefix.
+
+Names: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html#torch.nn.GRU (Variables).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection
+
+from birnn_bundle.manifest import Nonlinearity
+from birnn_export.checkpoints.recurrence import Direction, Flawed, Found, Recurrence, family_of, stacked
+from birnn_export.checkpoints.stored_weights import Tensors
+
+# What is made of a parameter by parametrizations and hooks: weight_hh_l0_raw, _v, _orig, _mask, _scale ...
+DERIVED = re.compile(r"(?:(?P<place>.*)\.)?(?:weight|bias)_(?:ih|hh|hr)_l\d+(?:_reverse)?_(?!reverse$)\w+")
+# Initial states that are learned, and further weights of a subclass.
+OWN = re.compile(r"(?:weight|bias)_\w+|[hc]_?0|(?:init|learned|hidden|h|c)_?(?:state|hidden|init|[hc]_?0)\w*")
+PARAMETRIZED = re.compile(r"(?:(?P<place>.*)\.)?parametrizations\.(?:weight|bias)_(?:ih|hh|hr)_l\d+(?:_reverse)?\..*")
+PARAMETER = re.compile(r"(?:(?P<place>.*)\.)?(?P<parameter>(?:weight|bias)_(?:ih|hh|hr)_l(?P<layer>\d+)(?:_reverse)?)")
+
+
+def find_torch_modules(tensors: Tensors) -> list[Found]:
+    """Every recurrent module of torch.nn among `tensors`, whether it can be exported or not."""
+    modules: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in tensors:
+        if match := PARAMETER.fullmatch(name):
+            modules[match["place"] or ""][match["parameter"]] = name
+    return [_module(place, names, tensors) for place, names in modules.items()]
+
+
+def _foreign(place: str, names: Collection[str], tensors: Tensors) -> list[str]:
+    """Tensors of a module that torch.nn does not know: a subclass, a parametrization or a hook computes with them."""
+    beside = place + "." if place else ""
+    found = []
+    for name in tensors:
+        made = PARAMETRIZED.fullmatch(name) or DERIVED.fullmatch(name)
+        own = made and (made["place"] or "") in (place, place.rpartition(".")[0])
+        within = name.startswith(beside) and OWN.fullmatch(name.removeprefix(beside))
+        if name not in names and (own or within):
+            found.append(name)
+    return found
+
+
+def _module(place: str, names: dict[str, str], tensors: Tensors) -> Found:
+    found = _checked(place, names, tensors)
+    return found if isinstance(found, Recurrence) else Flawed(place, found, frozenset(names.values()))
+
+
+def _checked(place: str, names: dict[str, str], tensors: Tensors) -> Recurrence | str:
+    """The recurrence of a module's parameters, or what is wrong with it."""
+    layers = 1 + max(int(match["layer"]) for match in map(PARAMETER.fullmatch, names) if match)
+    if any("_hr_" in parameter for parameter in names):
+        return "is an LSTM with proj_size, which ONNX does not know; train without"
+    if not any(parameter.endswith("_reverse") for parameter in names):
+        return (
+            "runs in one direction only (no weight_ih_l0_reverse), and only bidirectional encoders are served; "
+            "train with bidirectional=True"
+        )
+    if foreign := _foreign(place, names.values(), tensors):
+        return (
+            f"holds {', '.join(foreign[:4])} beside what torch.nn knows, and computes something else with it; what a "
+            "parametrization or a hook put there, torch.nn.utils.parametrize.remove_parametrizations or "
+            "remove_weight_norm takes away"
+        )
+    bias = any(parameter.startswith("bias") for parameter in names)
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if bias else ("weight_ih", "weight_hh")
+    sides = [[f"_l{layer}", f"_l{layer}_reverse"] for layer in range(layers)]
+    needed = [kind + suffix for suffixes in sides for suffix in suffixes for kind in kinds]
+    if missing := [parameter for parameter in needed if parameter not in names]:
+        return f"lacks {', '.join(missing)}; has {', '.join(sorted(names))}"
+    try:
+        family = family_of(tensors[names["weight_hh_l0"]])
+        stack = stacked(
+            [
+                (
+                    Direction(*(tensors[names[kind + forward]] for kind in kinds)),
+                    Direction(*(tensors[names[kind + backward]] for kind in kinds)),
+                )
+                for forward, backward in sides
+            ],
+            family,
+        )
+    except ValueError as error:
+        return str(error)
+    # Whether an nn.RNN is one of tanh or relu does not show in its weights.
+    nonlinearity: Nonlinearity | None = None if family == "rnn" else "tanh"
+    return Recurrence(place, family, stack, frozenset(names.values()), nonlinearity=nonlinearity)

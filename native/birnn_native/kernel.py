@@ -1,0 +1,178 @@
+"""A bidirectional recurrent encoder, run by the compiled kernels."""
+
+import ctypes
+import enum
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn_native.library import instruction_sets, load_library
+
+Floats = NDArray[np.float32]
+
+ERROR_SIZE = 512
+
+
+class Cell(enum.IntEnum):
+    """The recurrence, as at the head of `birnn_export/graph.py`; GRU_RESET_FIRST is linear_before_reset = 0."""
+
+    GRU = 0
+    GRU_RESET_FIRST = 1
+    LSTM = 2
+    RNN_TANH = 3
+    RNN_RELU = 4
+
+    @property
+    def gates(self) -> int:
+        """G, the number of blocks of H rows in its weights."""
+        return {Cell.LSTM: 4, Cell.GRU: 3, Cell.GRU_RESET_FIRST: 3}.get(self, 1)
+
+
+class Pooling(enum.IntEnum):
+    """What becomes of the states of a sequence; both directions side by side."""
+
+    FINAL = 0
+    MEAN = 1
+    MAX = 2
+    MEAN_MAX = 3
+    TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """Weights of one layer as ONNX has them: W [2, G H, I], R [2, G H, H], B [2, 2 G H] or None; float32."""
+
+    W: Floats
+    R: Floats
+    B: Floats | None
+
+
+class Kernel:
+    """One encoder, its weights packed for one instruction set and precision; safe to call from several threads.
+
+    A row's encoding is the same to the bit whatever the batch, its neighbors and the number of threads.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        layers: Sequence[Layer],
+        embedding: Floats | None,
+        *,
+        bf16: bool = False,
+        instruction_set: str | None = None,
+        most_table_bytes: int = 1 << 26,
+    ) -> None:
+        """Pack the weights.
+
+        Args:
+            cell: The recurrence.
+            layers: Weights of each layer; the first one reads the embedding or features, the others 2H states.
+            embedding: Rows of all ids [V, E]; None where the first layer reads features.
+            bf16: Multiply in bf16 and add in float32, instead of all in float32.
+            instruction_set: One of `instruction_sets()`; the best by default.
+            most_table_bytes: Memory that the first layer's input products of all ids may take; where they need more,
+                they are computed in each run.
+
+        Raises:
+            NativeUnavailableError: There are no kernels here.
+            ValueError: Shapes do not belong together, or the instruction set cannot do it.
+        """
+        sets = instruction_sets()
+        name = instruction_set or next(iter(sets))
+        self.instruction_set = name
+        self.hidden_size = _checked(cell, layers, embedding)
+        self._library = load_library()
+        self._features = 0 if embedding is not None else layers[0].W.shape[2]
+        arrays = [[_contiguous(array) for array in (layer.W, layer.R, layer.B)] for layer in layers]
+        table = _contiguous(embedding)
+        error = ctypes.create_string_buffer(ERROR_SIZE)
+        handle = self._library.birnn_create(
+            name.encode(), bf16, cell, len(layers), self.hidden_size, layers[0].W.shape[2],
+            0 if embedding is None else len(embedding), _address(table),
+            *(_addresses([layer[part] for layer in arrays]) for part in range(3)),
+            most_table_bytes, error, len(error),
+        )  # fmt: skip
+        if not handle:
+            raise ValueError(f"the native kernels cannot run this encoder: {error.value.decode()}")
+        self._handle = handle
+        self._destroy = weakref.finalize(self, self._library.birnn_destroy, handle)
+        # A run that hangs may outlive the interpreter, and the process gives the memory back in any case.
+        self._destroy.atexit = False
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the packed weights and tables."""
+        return int(self._library.birnn_bytes(self._handle))
+
+    def width(self, pooling: Pooling) -> int:
+        """Floats of a row of the result."""
+        return self.hidden_size * (4 if pooling is Pooling.MEAN_MAX else 2)
+
+    def run(
+        self, inputs: NDArray[np.int32] | Floats, offsets: NDArray[np.int64], pooling: Pooling, threads: int = 1
+    ) -> Floats:
+        """Encode a ragged batch.
+
+        Args:
+            inputs: Ids int32 [tokens], or features float32 [tokens, F].
+            offsets: Where each sequence begins, and at last where the final one ends, int64 [n + 1].
+            pooling: What is wanted.
+            threads: 2 to walk both directions at the same time.
+
+        Returns:
+            Pooled: float32 [n, 2H], [n, 4H] for MEAN_MAX. TOKENS: float32 [tokens, 2H].
+
+        Raises:
+            ValueError: The batch is not as described, or an id lies outside the vocabulary.
+        """
+        dtype, axes = (np.float32, 2) if self._features else (np.int32, 1)
+        if inputs.ndim != axes or (self._features and inputs.shape[1] != self._features) or offsets.ndim != 1:
+            raise ValueError(f"inputs of shape {inputs.shape} and offsets of shape {offsets.shape} are no batch")
+        values = np.ascontiguousarray(inputs, dtype=dtype)
+        offsets = np.ascontiguousarray(offsets, dtype=np.int64)
+        tokens, rows = len(values), len(offsets) - 1
+        out = np.empty((tokens if pooling is Pooling.TOKENS else max(rows, 0), self.width(pooling)), dtype=np.float32)
+        address = values.ctypes.data
+        error = ctypes.create_string_buffer(ERROR_SIZE)
+        done = self._library.birnn_run(
+            self._handle, None if self._features else address, address if self._features else None, tokens,
+            offsets.ctypes.data, rows, pooling, threads, out.ctypes.data, out.size, error, len(error),
+        )  # fmt: skip
+        if not done:
+            raise ValueError(error.value.decode())
+        return out
+
+
+def _checked(cell: Cell, layers: Sequence[Layer], embedding: Floats | None) -> int:
+    """The hidden size H, where all shapes belong together."""
+    if not layers or layers[0].R.ndim != 3:
+        raise ValueError("an encoder has at least one layer")
+    hidden = int(layers[0].R.shape[2])
+    if embedding is not None and embedding.ndim != 2:
+        raise ValueError(f"the embedding has shape {embedding.shape}, [V, E] expected")
+    inputs = layers[0].W.shape[-1] if embedding is None else embedding.shape[1]
+    rows = cell.gates * hidden
+    for number, layer in enumerate(layers):
+        expected = {"W": (2, rows, inputs), "R": (2, rows, hidden), "B": (2, 2 * rows)}
+        for name, shape in expected.items():
+            values = getattr(layer, name)
+            if values is not None and values.shape != shape:
+                raise ValueError(f"{name} of layer {number} has shape {values.shape}, {shape} expected")
+        inputs = 2 * hidden
+    return hidden
+
+
+def _contiguous(array: Floats | None) -> Floats | None:
+    return None if array is None else np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _address(array: Floats | None) -> int | None:
+    return None if array is None else array.ctypes.data
+
+
+def _addresses(arrays: Sequence[Floats | None]) -> "ctypes.Array[ctypes.c_void_p]":
+    return (ctypes.c_void_p * len(arrays))(*map(_address, arrays))

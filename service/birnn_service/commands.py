@@ -1,0 +1,132 @@
+"""`birnn serve` and `birnn models`."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.errors import BundleError
+from birnn_service.encoders import find_bundles
+from birnn_service.engine.engine import Device, EngineName, Precision
+from birnn_service.engine.loading import load_engine
+from birnn_service.errors import StartupError
+from birnn_service.server import Server
+from birnn_service.settings import ENV_PREFIX, Settings, load_settings
+
+DEVICE = click.option(
+    "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True, help="Where to run it."
+)
+ENGINE = click.option(
+    "--engine", type=click.Choice(get_args(EngineName)), default="auto", show_default=True, help="What runs it."
+)
+PRECISION = click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True, help="Of its arithmetic."
+)
+
+
+def _flag(name: str, field: FieldInfo) -> Callable[[Any], Any]:
+    """A flag for one field of the settings; its value is checked by the settings themselves."""
+    shown = "" if field.default is None else f"; default {field.default}"
+    choices = [get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    return click.option(
+        "--" + name.replace("_", "-"),
+        name,
+        type=click.Choice(choices[0]) if choices else str,
+        metavar=None if choices else name.rpartition("_")[2].upper(),
+        help=f"{field.description} [{ENV_PREFIX}{name.upper()}{shown}]",
+    )
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    for name, field in reversed(Settings.model_fields.items()):
+        command = _flag(name, field)(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar=ENV_PREFIX + "CONFIG",
+    help=f"TOML file of settings [{ENV_PREFIX}CONFIG].",
+)
+@_with_settings
+def serve(config: Path | None, **flags: Any) -> None:
+    """Serve the encoders of a models folder over gRPC.
+
+    Every option can also be a BIRNN_* variable or a key of the TOML file: flags win over variables, and these over the
+    file.
+    """
+    try:
+        settings = load_settings({name: value for name, value in flags.items() if value is not None}, config)
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+        )
+        _run(settings)
+    except StartupError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(settings: Settings) -> None:
+    async def main() -> None:
+        await Server(settings).run()
+
+    if sys.platform == "win32":
+        asyncio.run(main())
+        return
+    import uvloop
+
+    uvloop.run(main())
+
+
+@click.group()
+def models() -> None:
+    """List and verify encoder bundles."""
+
+
+@models.command("list")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path("models"))
+def list_models(folder: Path) -> None:
+    """List the bundles of a models folder; broken ones with what is wrong."""
+    try:
+        paths = find_bundles(folder)
+    except StartupError as error:
+        raise click.ClickException(str(error)) from error
+    for path in paths:
+        try:
+            bundle = Bundle.load(path)
+        except BundleError as error:
+            click.echo(f"{path.parent.name}/{path.name}\tbroken: {error}")
+            continue
+        manifest = bundle.manifest
+        kind = manifest.tokenizer.kind if manifest.tokenizer else f"{manifest.features}-feature"
+        click.echo(
+            f"{bundle.label}\t{manifest.architecture}, {manifest.pooling} pooling, {manifest.dimension} floats, "
+            f"{kind} tokens, up to {manifest.max_length}\t{manifest.description}"
+        )
+
+
+@models.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@DEVICE
+@ENGINE
+@PRECISION
+def verify(bundle: Path, device: Device, engine: EngineName, precision: Precision) -> None:
+    """Check a bundle's digests, and its encodings on this machine's engine against the recorded golden ones."""
+    try:
+        loaded = Bundle.load(bundle)
+        proven = load_engine(loaded, device, engine=engine, precision=precision)
+    except (BundleError, StartupError) as error:
+        raise click.ClickException(str(error)) from error
+    info = proven.engine.info
+    click.echo(
+        f"{loaded.label}: good. {len(loaded.manifest.files)} files match their digests; {info.engine} on {info.device} "
+        f"({proven.choice}), {info.precision}, agrees with float64 PyTorch to {proven.report.pooled:.1e} (pooled) and "
+        f"{proven.report.tokens:.1e} (tokens), least cosine {proven.report.cosine:.7f}"
+    )

@@ -1,0 +1,151 @@
+"""The encoders that are served: found in the models folder, loaded, proven, and looked up by name and version."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.errors import BundleError
+from birnn_bundle.manifest import MANIFEST_FILE, Manifest
+from birnn_bundle.tokenizer import Tokenizer
+from birnn_service.catalog import Encoders
+from birnn_service.engine.engine import Engine, EngineInfo, Output
+from birnn_service.engine.loading import load_engine
+from birnn_service.errors import EngineError, StartupError
+from birnn_service.metrics import Metrics
+from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.profile_cache import ProfileCache, default_folder
+from birnn_service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedEncoder:
+    """One version of one encoder, proven and ready."""
+
+    bundle: Bundle
+    engine: Engine
+    lanes: dict[Output, Lane]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self.bundle.manifest
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What reads its sequences."""
+        return self.bundle.tokenizer
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs it."""
+        return self.engine.info
+
+    @property
+    def last_success(self) -> float:
+        """When a batch last ended well, on the batcher's clock."""
+        return max(lane.last_success for lane in self.lanes.values())
+
+
+def find_bundles(models: Path) -> list[Path]:
+    """Folders NAME/VERSION below `models` that hold a manifest.
+
+    Raises:
+        StartupError: There is none.
+    """
+    if not models.is_dir():
+        raise StartupError(f"the models folder {models} does not exist; give one with --models")
+    paths = sorted(manifest.parent for manifest in models.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"))
+    if not paths:
+        raise StartupError(
+            f"no encoder in {models}: expected {models}/NAME/VERSION/{MANIFEST_FILE}, as `birnn export` writes them"
+        )
+    return paths
+
+
+def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncoder]:
+    """Load and prove every bundle of the models folder; a broken one is reported and the others are served.
+
+    Raises:
+        StartupError: There is no bundle, none could be loaded, or a device was asked for that does not work.
+    """
+    served: list[ServedEncoder] = []
+    broken: dict[tuple[str, int], str] = {}
+    for path in find_bundles(settings.models):
+        label = f"{path.parent.name}/{path.name}"
+        try:
+            encoder = _load(path, settings)
+        except (BundleError, StartupError, EngineError) as error:
+            logger.error("encoder %s is not served: %s", label, error)
+            version = int(path.name) if path.name.isdecimal() else 0
+            broken[path.parent.name, version] = str(error)
+            metrics.encoder_ready.labels(path.parent.name, path.name).set(0)
+            continue
+        served.append(encoder)
+        _publish(encoder, metrics)
+    if not served:
+        reasons = "; ".join(f"{name}/{version}: {reason}" for (name, version), reason in broken.items())
+        raise StartupError(f"none of the encoders in {settings.models} could be loaded: {reasons}")
+    return Encoders(served, broken)
+
+
+def _load(path: Path, settings: Settings) -> ServedEncoder:
+    bundle = Bundle.load(path)
+    manifest = bundle.manifest
+    if (path.parent.name, path.name) != (manifest.name, str(manifest.version)):
+        raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")
+    proven = load_engine(
+        bundle,
+        settings.device,
+        engine=settings.engine,
+        precision=settings.precision,
+        slots=settings.slots,
+        gpu_memory_mib=settings.gpu_memory_mib,
+    )
+    engine = proven.engine
+    profiles = ProfileCache(settings.cache_dir or default_folder())
+    widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}
+    lanes = {output: _lane(bundle, engine, output, width, profiles) for output, width in widths.items()}
+    cost = lanes[Output.POOLED].cost
+    logger.info(
+        "encoder %s: %s, %s in %s on %s (%s); golden vectors agree to %.1e; "
+        "a lone sequence of 48 tokens takes about %.2g ms",
+        bundle.label,
+        manifest.architecture,
+        engine.info.engine,
+        engine.info.precision,
+        engine.info.device,
+        proven.choice,
+        max(proven.report.pooled, proven.report.tokens),
+        1000 * cost.seconds(1, 48),
+    )
+    return ServedEncoder(bundle, engine, lanes)
+
+
+def _lane(bundle: Bundle, engine: Engine, output: Output, width: int, profiles: ProfileCache) -> Lane:
+    slots = engine.info.run_slots
+    return Lane(
+        bundle.manifest.name,
+        engine,
+        output,
+        width,
+        profiles.profile(bundle, engine, output),
+        profiles.profile(bundle, engine, output, slots) if slots > 1 else None,
+    )
+
+
+def _publish(encoder: ServedEncoder, metrics: Metrics) -> None:
+    manifest, info = encoder.manifest, encoder.engine.info
+    metrics.encoder_ready.labels(manifest.name, str(manifest.version)).set(1)
+    metrics.encoder_info.labels(
+        manifest.name,
+        str(manifest.version),
+        manifest.architecture,
+        str(manifest.dimension),
+        manifest.pooling,
+        info.engine,
+        info.device,
+        info.precision,
+    ).set(1)

@@ -1,0 +1,100 @@
+"""The native CPU engine: the kernels of `native/` on the weights of a bundle's graph."""
+
+from importlib.metadata import version
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import Pooling as PoolingName
+from birnn_bundle.ragged import RaggedBatch
+from birnn_native.kernel import Kernel, Pooling
+from birnn_native.library import NativeUnavailableError, instruction_sets
+from birnn_service.engine.cores import available_cores
+from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.recurrent_graph import UnsupportedGraphError, read_graph
+from birnn_service.errors import EngineError, StartupError
+
+POOLINGS: dict[PoolingName, Pooling] = {
+    "final": Pooling.FINAL,
+    "mean": Pooling.MEAN,
+    "max": Pooling.MAX,
+    "mean+max": Pooling.MEAN_MAX,
+}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+# Beyond 32 rows a row costs 2 % less for each doubling, and its neighbors wait twice as long.
+MAX_ROWS = 32
+# So many times the size of the weights the input products of all ids may take.
+TABLE_SHARE = 2
+
+
+def is_fast() -> bool:
+    """Whether there are kernels for this processor's vector instructions: without, onnxruntime is faster."""
+    try:
+        return next(iter(instruction_sets())) != "portable"
+    except NativeUnavailableError:
+        # Whoever asks is going to hear of it in full.
+        return True
+
+
+class NativeEngine:
+    """Runs one bundle on CPU cores: packed batches, one core a run, or two for both directions of a lone one."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        slots: int | None = None,
+        instruction_set: str | None = None,
+    ) -> None:
+        """Read the weights from the bundle's graph and pack them.
+
+        Args:
+            bundle: The bundle.
+            precision: Of the products; sums and states are float32 in any case.
+            slots: Batches that run at the same time; one a core by default.
+            instruction_set: One of `native.library.instruction_sets()`; the best by default.
+
+        Raises:
+            StartupError: The kernels were not built, this processor cannot multiply bf16, or the graph holds something
+                that they cannot run.
+        """
+        label = bundle.label
+        try:
+            sets = instruction_sets()
+            chosen = instruction_set or next(iter(sets))
+            if precision == "bf16" and not sets.get(chosen):
+                raise StartupError(f"{label}: bf16 needs a processor with AVX-512 BF16; this one has {', '.join(sets)}")
+            graph = read_graph(bundle.path / bundle.manifest.graphs.pooled)
+            self._kernel = Kernel(
+                graph.cell,
+                graph.layers,
+                graph.embedding,
+                bf16=precision == "bf16",
+                instruction_set=chosen,
+                most_table_bytes=TABLE_SHARE * graph.bytes,
+            )
+        except (NativeUnavailableError, UnsupportedGraphError, ValueError) as error:
+            raise StartupError(f"{label}: the native engine cannot run it: {error}") from error
+        self._poolings = {Output.POOLED: POOLINGS[bundle.manifest.pooling], Output.TOKENS: Pooling.TOKENS}
+        count = slots or available_cores()
+        self.info = EngineInfo(
+            engine=f"native {version('birnn-serving')} {self._kernel.instruction_set}",
+            device="cpu",
+            precision=PRECISIONS[precision],
+            slots=count,
+            max_rows=MAX_ROWS,
+            parallel_slots=True,
+            packed=True,
+            run_slots=min(2, count),
+            features=bundle.manifest.features,
+        )
+
+    def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
+        """Encode a batch; see `Engine.run`."""
+        try:
+            return self._kernel.run(batch.values, batch.offsets, self._poolings[output], slots)
+        except ValueError as error:
+            raise EngineError(f"the native engine refused a batch of {len(batch)}: {error}") from error

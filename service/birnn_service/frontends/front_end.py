@@ -1,0 +1,143 @@
+"""One front-end process, from its start to its end, as the engine process sees it."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Sequence
+
+from birnn_service.catalog import Encoder
+from birnn_service.engine.engine import Output
+from birnn_service.frontends.arena import Arena, create_memory
+from birnn_service.frontends.engine_side import EngineSide
+from birnn_service.frontends.link import Link
+from birnn_service.frontends.merged_metrics import MergedMetrics
+from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Refused
+from birnn_service.pool import Compute
+
+logger = logging.getLogger(__name__)
+
+# How long a front-end may take to end once it has closed its socket.
+END_SECONDS = 5.0
+# Looks at a front-end that has said nothing, after which it is taken to hang. Several, so that a pause of the whole
+# machine is not held against it.
+QUIET_LOOKS = 4
+
+
+class FrontEnd:
+    """A process that takes calls, and its requests here."""
+
+    def __init__(
+        self, number: int, life: int, compute: Compute, lanes: Sequence[tuple[Encoder, Output]], metrics: MergedMetrics
+    ) -> None:
+        """Prepare a front-end.
+
+        Args:
+            number: Which of the server's front-ends it is, from 1.
+            life: What tells it from those of the same number before it.
+            compute: What computes its requests.
+            lanes: What they can be for; see `birnn_service.frontends.setup.lanes_of`.
+            metrics: Where its counts go.
+        """
+        self.number = number
+        self._life = life
+        self._compute = compute
+        self._lanes = lanes
+        self._metrics = metrics
+        self.listening = asyncio.Event()
+        self._heard = False
+        self._refusal = ""
+        self._gone = asyncio.Event()
+        self._process: Process
+        self._link: Link
+        self._side: EngineSide | None = None
+
+    async def start(self, memory: int, *messages: Message) -> None:
+        """Start the process with an arena of `memory` bytes, and send it `messages`.
+
+        Raises:
+            OSError: The system has no room for another process, or for its memory.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        descriptor = create_memory(memory)
+        try:
+            passed = (theirs.fileno(), descriptor)
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "birnn_service.frontends.process", str(self.number), *map(str, passed)),
+                pass_fds=passed,
+                # What this process can import, that one can, from wherever it was started.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            )
+            self._side = EngineSide(Arena(descriptor), self._lanes, self._compute, self.send)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(descriptor)
+        self._link = await Link.open(ours, self._received, self._lost)
+        for message in messages:
+            self.send(message)
+
+    def send(self, message: Message) -> None:
+        """Tell it something."""
+        self._link.send(message)
+
+    async def wait(self, silence: float) -> str:
+        """Wait for its end, and withdraw what it has left; returns how it ended.
+
+        One that listens and has not said anything for `silence` seconds hangs, and is killed.
+        """
+        watch = asyncio.create_task(self._watch(silence))
+        await self._gone.wait()
+        watch.cancel()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                code = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
+        return self._refusal or (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}")
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def _watch(self, silence: float) -> None:
+        quiet = 0
+        while quiet < QUIET_LOOKS:
+            await asyncio.sleep(silence / QUIET_LOOKS)
+            quiet = 0 if self._heard or not self.listening.is_set() else quiet + 1
+            self._heard = False
+        logger.error("front-end %d has not said anything for %g s and is killed", self.number, silence)
+        self.kill()
+
+    def _received(self, message: Message) -> None:
+        self._heard = True
+        match message:
+            case Encode() if self._side is not None:
+                self._side.begin(message)
+            case Cancel() if self._side is not None:
+                self._side.cancel(message)
+            case Counts():
+                self._metrics.update(self._life, message.json)
+            case Listening():
+                self.listening.set()
+            case Refused():
+                self._refusal = message.reason
+            case _:
+                raise ValueError(f"a front-end sent {message}")
+
+    def _lost(self) -> None:
+        self.listening.clear()
+        if self._side is not None:
+            self._side.close()
+        # With it goes the arena, once the last of its requests has ended.
+        self._side = None
+        self._metrics.end(self._life)
+        self._gone.set()

@@ -1,0 +1,180 @@
+"""All front-end processes of a server: started, started again where one ends, told of health, drained."""
+
+import asyncio
+import itertools
+import logging
+import sys
+from contextlib import suppress
+from types import TracebackType
+
+from birnn_service.catalog import Encoder, Encoders
+from birnn_service.errors import StartupError
+from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
+from birnn_service.frontends.merged_metrics import MergedMetrics
+from birnn_service.frontends.messages import Drain, Health, Setup
+from birnn_service.frontends.port import SharedPort
+from birnn_service.frontends.setup import lanes_of, write_setup
+from birnn_service.metrics import Metrics
+from birnn_service.pool import Compute
+from birnn_service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# How long the first start of a front-end may take; a second is usual.
+START_SECONDS = 120.0
+# Seconds before a front-end that has ended is started again: the least, and the most where it keeps ending.
+RESTART_SECONDS, LONGEST_RESTART_SECONDS = 0.1, 10.0
+# One that has lived so long is not one that keeps ending.
+SETTLED_SECONDS = 60.0
+# Front-ends report twice a second; so many times the interval of health checks without a word, and one is dead.
+SILENT_CHECKS = 10
+
+
+class FrontEnds:
+    """Takes calls in several processes, which share a port."""
+
+    def __init__(
+        self,
+        encoders: Encoders[Encoder],
+        compute: Compute,
+        settings: Settings,
+        metrics: Metrics,
+        merged: MergedMetrics,
+    ) -> None:
+        """Prepare front-ends.
+
+        Args:
+            encoders: What is served.
+            compute: What computes their requests.
+            settings: Address, limits, and how many.
+            metrics: Where restarts are counted.
+            merged: Where their own counts go.
+        """
+        self._encoders = encoders
+        self._compute = compute
+        self._settings = settings
+        self._metrics = metrics
+        self._merged = merged
+        self._lives = itertools.count(1)
+        self._running: set[FrontEnd] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._healthy = True
+        self._draining = asyncio.Event()
+        self._port: SharedPort
+        self._setup: Setup
+        metrics.frontends.set_function(lambda: self._listening)
+
+    async def __aenter__(self) -> "FrontEnds":
+        """Take the port.
+
+        Raises:
+            StartupError: It is taken, or this system cannot share it.
+        """
+        if sys.platform != "linux":
+            raise StartupError(
+                "--frontends needs Linux, whose processes share a port evenly and memory without a name; "
+                "leave it at 0 here: one process does everything"
+            )
+        self._port = SharedPort(self._settings)
+        self._setup = Setup(write_setup(self._encoders, self._settings, self._port.number))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all that still runs, and give the port back."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        for front_end in self._running:
+            front_end.kill()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._port.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are welcome."""
+        return self._healthy and not self._encoders.broken and not self._draining.is_set() and self._listening > 0
+
+    @property
+    def _listening(self) -> int:
+        return sum(front_end.listening.is_set() for front_end in list(self._running))
+
+    async def listen(self) -> int:
+        """Start all front-ends and wait until every one of them takes calls.
+
+        Returns:
+            The port.
+
+        Raises:
+            StartupError: One of them does not.
+        """
+        loop = asyncio.get_running_loop()
+        started: list[asyncio.Future[None]] = [loop.create_future() for _ in range(self._settings.frontends)]
+        self._keepers = [
+            asyncio.create_task(self._keep(number, future)) for number, future in enumerate(started, start=1)
+        ]
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await asyncio.gather(*started)
+        except TimeoutError:
+            raise StartupError(f"a front-end does not take calls after {START_SECONDS:g} s") from None
+        return self._port.number
+
+    async def set_healthy(self, healthy: bool) -> None:
+        """Let front-ends tell their callers whether the engines work."""
+        self._healthy = healthy
+        for front_end in self._running:
+            front_end.send(Health(healthy))
+
+    async def drain(self) -> None:
+        """Have all front-ends refuse new calls, finish those under way, and end."""
+        self._draining.set()
+        for front_end in self._running:
+            front_end.send(Drain())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds + END_SECONDS):
+                await asyncio.gather(*self._keepers)
+
+    async def _keep(self, number: int, started: "asyncio.Future[None]") -> None:
+        """Keep one front-end running until the server drains."""
+        pause = RESTART_SECONDS
+        loop = asyncio.get_running_loop()
+        while not self._draining.is_set():
+            start = loop.time()
+            try:
+                how = await self._live(number, started)
+            except OSError as error:
+                how = str(error)
+            if self._draining.is_set():
+                return
+            if not started.done():
+                started.set_exception(StartupError(f"front-end {number} did not start: {how}"))
+                return
+            pause = RESTART_SECONDS if loop.time() - start > SETTLED_SECONDS else pause
+            logger.error("front-end %d ended (%s); starting it again", number, how)
+            self._metrics.frontend_restarts.inc()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._draining.wait()
+            pause = min(2 * pause, LONGEST_RESTART_SECONDS)
+
+    async def _live(self, number: int, started: "asyncio.Future[None]") -> str:
+        """One life of a front-end; returns how it ended."""
+        front_end = FrontEnd(number, next(self._lives), self._compute, lanes_of(self._encoders), self._merged)
+        await front_end.start(self._settings.frontend_memory_mib << 20, self._setup, Health(self._healthy))
+        self._running.add(front_end)
+        if self._draining.is_set():
+            front_end.send(Drain())
+        listening = asyncio.create_task(self._note_start(front_end, started))
+        try:
+            return await front_end.wait(SILENT_CHECKS * self._settings.health_seconds)
+        finally:
+            listening.cancel()
+            self._running.discard(front_end)
+
+    async def _note_start(self, front_end: FrontEnd, started: "asyncio.Future[None]") -> None:
+        await front_end.listening.wait()
+        if not started.done():
+            started.set_result(None)
+        else:
+            logger.info("front-end %d takes calls", front_end.number)

@@ -1,0 +1,214 @@
+"""What a front-end and the engine process tell each other: small messages of a fixed layout, over a stream socket.
+
+    byte    0      kind
+            4..7   size of the body, uint32
+            8..15  number of the request that the message is about, uint64; 0 where there is none
+            16..   body
+
+Numbers are in the machine's own byte order: both ends are on it. Requests and results travel through the arena.
+"""
+
+import math
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from birnn_service import errors
+
+HEADER = struct.Struct("=BxxxIQ")
+_ENCODE = struct.Struct("=IIQQd")
+_DONE = struct.Struct("=dd")
+_FAILED = struct.Struct("=Bxxxxxxxd")
+_FLAG = struct.Struct("=?")
+# Of a body; the largest is the description of what is served, with the tokenizers' vocabularies.
+MAX_BODY = 1 << 30
+
+ERRORS: tuple[type[errors.ServiceError], ...] = (
+    errors.InvalidRequestError,
+    errors.UnknownEncoderError,
+    errors.OverloadedError,
+    errors.DeadlineError,
+    errors.UnavailableError,
+    errors.EngineError,
+)
+
+
+class Encode(NamedTuple):
+    """Front-end: encode the request in a block of the arena.
+
+    `lane` is the position of encoder and output among those served, `start` where the block begins, `deadline` on the
+    clock of the machine (CLOCK_MONOTONIC), infinite for none.
+    """
+
+    number: int
+    lane: int
+    sequences: int
+    tokens: int
+    start: int
+    deadline: float
+
+
+class Cancel(NamedTuple):
+    """Front-end: nobody waits for a request any more. It is answered all the same; until then its block is taken."""
+
+    number: int
+
+
+class Done(NamedTuple):
+    """Engine: the result is in the block; seconds in the queue and of compute."""
+
+    number: int
+    queue: float
+    compute: float
+
+
+class Failed(NamedTuple):
+    """Engine: the request failed as a whole."""
+
+    number: int
+    error: errors.ServiceError
+
+
+class Withdrawn(NamedTuple):
+    """Engine: the request was cancelled, and its block is no longer used."""
+
+    number: int
+
+
+class Setup(NamedTuple):
+    """Engine, first of all: what is served, and where to listen; JSON, see `birnn_service.frontends.setup`."""
+
+    json: bytes
+
+
+class Listening(NamedTuple):
+    """Front-end: calls are taken."""
+
+
+class Refused(NamedTuple):
+    """Front-end: calls cannot be taken, and why."""
+
+    reason: str
+
+
+class Health(NamedTuple):
+    """Engine: whether the engines work."""
+
+    healthy: bool
+
+
+class Counts(NamedTuple):
+    """Front-end: all that it has counted so far, JSON; also proves that it is alive."""
+
+    json: bytes
+
+
+class Drain(NamedTuple):
+    """Engine: refuse new calls, finish those under way, and end."""
+
+
+Message = Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain
+
+
+def pack(message: Message) -> bytes:
+    """The bytes of a message."""
+    kind, packed = _KINDS[type(message)]
+    body = packed(message)
+    number = message[0] if isinstance(message, Encode | Cancel | Done | Failed | Withdrawn) else 0
+    return HEADER.pack(kind, len(body), number) + body
+
+
+class Decoder:
+    """Cuts what comes from a socket into messages."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that are complete with `data`.
+
+        Raises:
+            ValueError: These are no messages.
+        """
+        if self._rest:
+            self._rest += data
+            data = bytes(self._rest) if self._is_complete() else b""
+        messages: list[Message] = []
+        position = 0
+        while len(data) - position >= HEADER.size:
+            kind, size, number = HEADER.unpack_from(data, position)
+            unpack = _UNPACK.get(kind)
+            if unpack is None or size > MAX_BODY:
+                raise ValueError(f"no message: kind {kind}, {size} bytes")
+            end = position + HEADER.size + size
+            if end > len(data):
+                break
+            try:
+                messages.append(unpack(number, data[position + HEADER.size : end]))
+            except (struct.error, IndexError, UnicodeDecodeError) as error:
+                raise ValueError(f"no message of kind {kind}: {error}") from error
+            position = end
+        if data:
+            self._rest = bytearray(memoryview(data)[position:])
+        return messages
+
+    def _is_complete(self) -> bool:
+        """Whether the first message is there, so that a large one is not copied with every piece that comes."""
+        if len(self._rest) < HEADER.size:
+            return False
+        kind, size, _ = HEADER.unpack_from(self._rest)
+        return kind not in _UNPACK or size > MAX_BODY or len(self._rest) >= HEADER.size + size
+
+
+def _pack_failed(message: Failed) -> bytes:
+    error = message.error
+    retry = error.retry_after if isinstance(error, errors.OverloadedError) else 0.0
+    return _FAILED.pack(ERRORS.index(type(error)), retry) + str(error).encode()
+
+
+def _unpack_failed(number: int, body: bytes) -> Failed:
+    code, retry = _FAILED.unpack_from(body)
+    kind, text = ERRORS[code], body[_FAILED.size :].decode()
+    return Failed(number, errors.OverloadedError(text, retry) if kind is errors.OverloadedError else kind(text))
+
+
+def _nothing(message: Message) -> bytes:
+    return b""
+
+
+_KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
+    Encode: (1, lambda message: _ENCODE.pack(*message[1:])),
+    Cancel: (2, _nothing),
+    Done: (3, lambda message: _DONE.pack(*message[1:])),
+    Failed: (4, _pack_failed),
+    Withdrawn: (5, _nothing),
+    Setup: (6, lambda message: message.json),
+    Listening: (7, _nothing),
+    Refused: (8, lambda message: message.reason.encode()),
+    Health: (9, lambda message: _FLAG.pack(message.healthy)),
+    Counts: (10, lambda message: message.json),
+    Drain: (11, _nothing),
+}
+_UNPACK: dict[int, Callable[[int, bytes], Message]] = {
+    1: lambda number, body: Encode(number, *_ENCODE.unpack(body)),
+    2: lambda number, body: Cancel(number),
+    3: lambda number, body: Done(number, *_DONE.unpack(body)),
+    4: _unpack_failed,
+    5: lambda number, body: Withdrawn(number),
+    6: lambda number, body: Setup(body),
+    7: lambda number, body: Listening(),
+    8: lambda number, body: Refused(body.decode()),
+    9: lambda number, body: Health(*_FLAG.unpack(body)),
+    10: lambda number, body: Counts(body),
+    11: lambda number, body: Drain(),
+}
+
+
+def to_wire(deadline: float | None) -> float:
+    """A deadline as messages carry it."""
+    return math.inf if deadline is None else deadline
+
+
+def from_wire(deadline: float) -> float | None:
+    """A deadline as the service knows it."""
+    return None if deadline == math.inf else deadline

@@ -1,0 +1,149 @@
+"""The front-end process: takes calls, tokenizes, has the engine process compute, and writes replies.
+
+Usage: python -m service.frontends.process NUMBER SOCKET MEMORY, the last two being descriptors that it inherits.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+import uvloop
+
+from birnn_service.errors import StartupError
+from birnn_service.frontends.arena import Arena
+from birnn_service.frontends.link import Link
+from birnn_service.frontends.merged_metrics import write_counts
+from birnn_service.frontends.messages import (
+    Counts,
+    Done,
+    Drain,
+    Failed,
+    Health,
+    Listening,
+    Message,
+    Refused,
+    Setup,
+    Withdrawn,
+)
+from birnn_service.frontends.remote_compute import RemoteCompute
+from birnn_service.frontends.setup import read_setup
+from birnn_service.metrics import Metrics
+from birnn_service.pool import EncoderPool
+from birnn_service.rpc.server import RpcServer
+
+logger = logging.getLogger(__name__)
+
+# How often the engine process hears what has been counted; what came later is lost with a front-end that is killed.
+REPORT_SECONDS = 0.5
+
+
+class FrontEndProcess:
+    """This process's life: hear what is served, take calls, drain when told to, or when the engine process is gone."""
+
+    def __init__(self, number: int, arena: Arena) -> None:
+        self._number = number
+        self._arena = arena
+        self._stop = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._setup: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._compute: RemoteCompute | None = None
+        self._healthy = True
+        self._health_changed = asyncio.Event()
+
+    async def run(self, sock: socket.socket) -> int:
+        """Serve until told to stop; returns the exit status."""
+        # SIGTERM to a group of processes comes here too; SIGINT, from a terminal, is left to the engine process.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        link = await Link.open(sock, self._received, self._lost)
+        raw = await self._setup
+        if not raw:
+            return 1
+        encoders, settings = read_setup(raw)
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            format=f"%(asctime)s %(levelname)s front-end {self._number}: %(message)s",
+            stream=sys.stderr,
+        )
+        metrics = Metrics()
+        self._compute = RemoteCompute(encoders, self._arena, link)
+        rpc = RpcServer(EncoderPool(encoders, self._compute, settings, metrics), settings, metrics, share_port=True)
+        try:
+            await rpc.listen()
+        except StartupError as error:
+            link.send(Refused(str(error)))
+            await self._close(link)
+            return 1
+        await rpc.set_healthy(self._healthy)
+        # As in the engine process: what is loaded stays.
+        gc.collect()
+        gc.freeze()
+        link.send(Listening())
+        tasks = [asyncio.create_task(self._report(link, metrics)), asyncio.create_task(self._follow_health(rpc))]
+        await self._stop.wait()
+        if self._gone.is_set():
+            logger.error("the engine process is gone; stopping")
+        await rpc.drain()
+        for task in tasks:
+            task.cancel()
+        link.send(Counts(write_counts(metrics.registry)))
+        await self._close(link)
+        return 0
+
+    async def _report(self, link: Link, metrics: Metrics) -> None:
+        while True:
+            link.send(Counts(write_counts(metrics.registry)))
+            await asyncio.sleep(REPORT_SECONDS)
+
+    async def _follow_health(self, rpc: RpcServer) -> None:
+        while True:
+            await self._health_changed.wait()
+            self._health_changed.clear()
+            await rpc.set_healthy(self._healthy)
+
+    async def _close(self, link: Link) -> None:
+        """Close the link, once everything is sent."""
+        link.close()
+        await self._gone.wait()
+
+    def _received(self, message: Message) -> None:
+        match message:
+            case Done() | Failed() | Withdrawn():
+                assert self._compute is not None
+                self._compute.answered(message)
+            case Setup():
+                self._setup.set_result(message.json)
+            case Health():
+                self._healthy = message.healthy
+                self._health_changed.set()
+            case Drain():
+                self._stop.set()
+            case _:
+                raise ValueError(f"the engine process sent {message}")
+
+    def _lost(self) -> None:
+        if not self._setup.done():
+            self._setup.set_result(b"")
+        if self._compute is not None:
+            self._compute.lose()
+        self._gone.set()
+        self._stop.set()
+
+
+async def _main(number: int, sock: socket.socket, memory: int) -> int:
+    return await FrontEndProcess(number, Arena(memory)).run(sock)
+
+
+def main() -> None:
+    """Run a front-end."""
+    number, sock, memory = map(int, sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(KeyboardInterrupt):
+        sys.exit(uvloop.run(_main(number, socket.socket(fileno=sock), memory)))
+
+
+if __name__ == "__main__":
+    main()

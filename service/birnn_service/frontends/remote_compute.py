@@ -1,0 +1,89 @@
+"""Computing in another process: requests go to the engine process, results come back, through the arena."""
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.catalog import Encoder, Encoders, width_of
+from birnn_service.engine.engine import Output
+from birnn_service.errors import UnavailableError
+from birnn_service.frontends.arena import Arena, Blocks
+from birnn_service.frontends.link import Link
+from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Withdrawn, to_wire
+from birnn_service.frontends.setup import lanes_of
+from birnn_service.queueing.work import Computed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending:
+    """A request that the engine process has: who waits for it, and its block."""
+
+    future: "asyncio.Future[Computed]"
+    start: int
+    rows: int
+    width: int
+
+
+class RemoteCompute:
+    """Has the engine process compute."""
+
+    def __init__(self, encoders: Encoders[Encoder], arena: Arena, link: Link) -> None:
+        self._lanes = {key: lane for lane, key in enumerate(lanes_of(encoders))}
+        self._arena = arena
+        self._blocks = Blocks(arena)
+        self._link = link
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._lost = False
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes of the arena in use."""
+        return self._blocks.used
+
+    async def encode(
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+    ) -> Computed:
+        """See `birnn_service.pool.Compute`; also raises OverloadedError where the arena is full."""
+        if self._lost:
+            raise UnavailableError("the engine process is gone; retry with another server")
+        rows = len(batch) if output is Output.POOLED else batch.tokens
+        width = width_of(encoder, output)
+        start = self._blocks.take(batch, rows, width)
+        number = next(self._numbers)
+        future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
+        self._pending[number] = _Pending(future, start, rows, width)
+        lane = self._lanes[encoder, output]
+        self._link.send(Encode(number, lane, len(batch), batch.tokens, start, to_wire(deadline)))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The block stays taken until the engine process has let go of it.
+            if number in self._pending:
+                self._link.send(Cancel(number))
+            raise
+
+    def answered(self, answer: Done | Failed | Withdrawn) -> None:
+        """Take an answer of the engine process."""
+        pending = self._pending.pop(answer.number)
+        if not pending.future.done():
+            if isinstance(answer, Done):
+                # A copy, so that the block is free at once, whatever becomes of the values.
+                values = self._arena.values(pending.start, pending.rows, pending.width).copy()
+                pending.future.set_result(Computed(values, answer.queue, answer.compute))
+            elif isinstance(answer, Failed):
+                pending.future.set_exception(answer.error)
+            else:
+                pending.future.set_exception(UnavailableError("the engine process withdrew the request; retry"))
+        self._blocks.give_back(pending.start)
+
+    def lose(self) -> None:
+        """The engine process is gone: fail all that waits, and whatever comes."""
+        self._lost = True
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_exception(
+                    UnavailableError("the engine process ended before it answered; retry with another server")
+                )
+        self._pending.clear()

@@ -1,0 +1,63 @@
+"""What the engine process tells a front-end first: what is served, and by which settings.
+
+A front-end reads no models folder. Were a bundle replaced there, a front-end that is started again would tokenize by
+another vocabulary than the engine was proven with.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from birnn_bundle.manifest import Manifest
+from birnn_bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
+from birnn_service.catalog import Encoder, Encoders
+from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.settings import Settings
+
+E = TypeVar("E", bound=Encoder)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RemoteEncoder:
+    """An encoder whose engine is in another process."""
+
+    manifest: Manifest
+    tokenizer: Tokenizer
+    info: EngineInfo
+
+
+def write_setup(encoders: Encoders[Encoder], settings: Settings, port: int) -> bytes:
+    """Describe what is served, for front-ends that listen on `port`."""
+    content = {
+        "settings": {**settings.model_dump(mode="json"), "grpc_port": port},
+        "encoders": [
+            {
+                "manifest": encoder.manifest.to_json(),
+                "tokenizer": encoder.tokenizer.to_json(),
+                "info": asdict(encoder.info),
+            }
+            for encoder in encoders
+        ],
+        "broken": [[name, version, reason] for (name, version), reason in encoders.broken.items()],
+    }
+    return json.dumps(content).encode()
+
+
+def read_setup(raw: bytes) -> tuple[Encoders[RemoteEncoder], Settings]:
+    """What `write_setup` wrote."""
+    content = json.loads(raw)
+    served = []
+    for entry in content["encoders"]:
+        manifest = Manifest.from_json(entry["manifest"])
+        tokenizer: Tokenizer = NoTokenizer()
+        if manifest.tokenizer is not None:
+            tokenizer = load_tokenizer(manifest.tokenizer.kind, entry["tokenizer"])
+        served.append(RemoteEncoder(manifest, tokenizer, EngineInfo(**entry["info"])))
+    broken = {(name, version): reason for name, version, reason in content["broken"]}
+    return Encoders(served, broken), Settings(**content["settings"])
+
+
+def lanes_of(encoders: Encoders[E]) -> Sequence[tuple[E, Output]]:
+    """Every output of every encoder; its position is the number of its lane, on both sides."""
+    return [(encoder, output) for encoder in encoders for output in Output]

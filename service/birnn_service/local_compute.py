@@ -1,0 +1,62 @@
+"""Computing in this process: the response cache, and the batcher behind it."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.catalog import Encoder, label_of
+from birnn_service.encoders import ServedEncoder
+from birnn_service.engine.engine import Output
+from birnn_service.metrics import Metrics
+from birnn_service.queueing.batcher import Batcher
+from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.work import Computed
+from birnn_service.response_cache import ResponseCache
+
+
+class LocalCompute:
+    """Takes from the response cache what is there, and has the batcher of this process compute the rest."""
+
+    def __init__(
+        self, encoders: Iterable[ServedEncoder], batcher: Batcher, cache: ResponseCache, metrics: Metrics
+    ) -> None:
+        self._lanes: dict[Encoder, dict[Output, Lane]] = {encoder: encoder.lanes for encoder in encoders}
+        self._batcher = batcher
+        self._cache = cache
+        self._metrics = metrics
+        metrics.cache_bytes.set_function(lambda: cache.bytes)
+
+    async def encode(
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+    ) -> Computed:
+        """See `birnn_service.pool.Compute`."""
+        lane = self._lanes[encoder][output]
+        if output is Output.POOLED and self._cache.enabled:
+            return await self._look_up(label_of(encoder), lane, batch, deadline)
+        return await self._batcher.encode(lane, batch, deadline)
+
+    async def _look_up(self, label: str, lane: Lane, batch: RaggedBatch, deadline: float | None) -> Computed:
+        """Take from the cache what is there, and have the rest computed."""
+        metrics = self._metrics.of(lane.encoder)
+        keys = batch.keys()
+        kept = [self._cache.get(label, key) for key in keys]
+        missing = np.array([row for row, found in enumerate(kept) if found is None], dtype=np.intp)
+        metrics.cache_hits.inc(len(keys) - len(missing))
+        metrics.cache_misses.inc(len(missing))
+        if len(missing) == len(keys):
+            computed = await self._batcher.encode(lane, batch, deadline)
+        elif len(missing):
+            computed = await self._batcher.encode(lane, batch.take(missing), deadline)
+        else:
+            computed = Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
+        for row, encoding in zip(missing.tolist(), computed.values, strict=True):
+            self._cache.put(label, keys[row], encoding)
+        if len(missing) == len(keys):
+            return computed
+        values = np.empty((len(keys), lane.width), dtype=np.float32)
+        values[missing] = computed.values
+        for row, found in enumerate(kept):
+            if found is not None:
+                values[row] = found
+        return Computed(values, computed.queue, computed.compute)

@@ -1,0 +1,225 @@
+"""The encoder pool: from strings to encodings, with no transport in sight. Both gRPC services are adapters over it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn_bundle.errors import ItemError
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.tokenizer import Tokenized
+from birnn_service.catalog import Encoder, Encoders, width_of
+from birnn_service.engine.engine import Output
+from birnn_service.errors import InvalidRequestError, UnavailableError
+from birnn_service.features import read_features
+from birnn_service.metrics import EncoderMetrics, Metrics
+from birnn_service.queueing.work import Computed
+from birnn_service.settings import Settings
+from birnn_service.tokenize import tokenize
+
+# Protobuf cannot write messages of 2 GiB.
+MAX_REPLY_BYTES = (1 << 31) - (1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sequence that was encoded, but not quite as it was sent."""
+
+    index: int
+    unknown_tokens: int
+    truncated_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """The outcome of one request.
+
+    Attributes:
+        encoder: Which encoder and version answered.
+        values: Pooled: float32 [sequences, D], the rows of failed items NaN. Tokens: float32 [tokens, 2H], sequences
+            back to back, failed items without rows. As float16 where that was asked for.
+        lengths: Tokens of each sequence, 0 for failed items, int64 [sequences].
+        errors: Items without an encoding, by ascending index.
+        notices: Items with unknown or cut tokens, by ascending index.
+        tokenize, queue, compute: Where the time went, in seconds.
+    """
+
+    encoder: Encoder
+    values: NDArray[np.float32] | NDArray[np.float16]
+    lengths: NDArray[np.int64]
+    errors: list[ItemError]
+    notices: list[Notice]
+    tokenize: float
+    queue: float
+    compute: float
+
+
+class Compute(Protocol):
+    """Computes encodings, in this process or in another."""
+
+    async def encode(
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+    ) -> Computed:
+        """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
+
+        Args:
+            encoder: Which encoder.
+            output: One vector a sequence or one a token.
+            batch: The sequences of one request.
+            deadline: When the caller gives up, on `time.monotonic`.
+
+        Raises:
+            ServiceError: The batch was not encoded; see `birnn_service.errors`.
+        """
+
+
+class EncoderPool:
+    """Tokenizes requests, has them computed, and puts the results back in order."""
+
+    def __init__(self, encoders: Encoders[Encoder], compute: Compute, settings: Settings, metrics: Metrics) -> None:
+        self.encoders = encoders
+        self._compute = compute
+        self._settings = settings
+        self._metrics = metrics
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+        self.healthy = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether every encoder found is served, and no shutdown is under way."""
+        return not self.draining and not self.encoders.broken and self.healthy
+
+    @property
+    def under_way(self) -> int:
+        """Number of requests that have been accepted and not yet answered."""
+        return self._under_way
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait for those under way."""
+        self.draining = True
+        await self._idle.wait()
+
+    async def encode(
+        self,
+        name: str,
+        version: str,
+        sequences: Sequence[bytes] | RaggedBatch,
+        output: Output,
+        *,
+        truncate: bool = False,
+        deadline: float | None = None,
+        found: Callable[[Encoder], None] = lambda encoder: None,
+    ) -> Encoded:
+        """Encode a request; items fail alone.
+
+        Args:
+            name: Name of the encoder; may be empty where exactly one is served.
+            version: Its version; empty for the highest.
+            sequences: UTF-8; or a batch of features, for an encoder that reads those.
+            output: One vector a sequence or one a token.
+            truncate: Cut long sequences instead of failing them.
+            deadline: When the caller gives up, on `time.monotonic`.
+            found: Told which encoder answers, before anything else can fail.
+
+        Raises:
+            ServiceError: The request failed as a whole; see `birnn_service.errors`.
+        """
+        if self.draining:
+            raise UnavailableError("the server is shutting down; retry with another one")
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            encoder = self.encoders.find(name, version)
+            found(encoder)
+            self._check_count(len(sequences))
+            start = time.perf_counter()
+            tokenized = await self._read(encoder, sequences, truncate)
+            seconds = time.perf_counter() - start
+            self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
+            computed = await self._encode(encoder, tokenized, output, deadline, len(sequences))
+            return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _read(self, encoder: Encoder, sequences: Sequence[bytes] | RaggedBatch, truncate: bool) -> Tokenized:
+        """What an encoder can encode of a request, and why not the rest."""
+        manifest = encoder.manifest
+        if isinstance(sequences, RaggedBatch):
+            if not manifest.features:
+                raise InvalidRequestError(
+                    f"encoder {manifest.name!r} reads strings; send sequences instead of features"
+                )
+            return await read_features(sequences, manifest.features, max_length=manifest.max_length, truncate=truncate)
+        if manifest.features:
+            raise InvalidRequestError(
+                f"encoder {manifest.name!r} reads {manifest.features} float features a step; send features and lengths "
+                "instead of strings"
+            )
+        return await tokenize(
+            encoder.tokenizer,
+            sequences,
+            max_length=manifest.max_length,
+            max_bytes=self._settings.max_sequence_bytes,
+            truncate=truncate,
+        )
+
+    def _check_count(self, count: int) -> None:
+        limit = self._settings.max_sequences
+        if count == 0:
+            raise InvalidRequestError(f"the request holds no sequences; send between 1 and {limit}")
+        if count > limit:
+            raise InvalidRequestError(
+                f"the request holds {count} sequences and this server accepts {limit} in a call; split it"
+            )
+
+    async def _encode(
+        self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, count: int
+    ) -> Computed:
+        width = width_of(encoder, output)
+        rows = count if output is Output.POOLED else tokenized.batch.tokens
+        size = rows * width * 4
+        if size > MAX_REPLY_BYTES:
+            raise InvalidRequestError(
+                f"the reply would hold {size >> 20} MiB and a message holds at most {MAX_REPLY_BYTES >> 20}; "
+                "split the request"
+            )
+        if len(tokenized.batch) == 0:
+            return Computed(np.empty((0, width), dtype=np.float32), 0.0, 0.0)
+        return await self._compute.encode(encoder, output, tokenized.batch, deadline)
+
+    def _count(self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, seconds: float) -> None:
+        metrics.tokenize_seconds.observe(seconds)
+        metrics.sequence_length.observe_all(tokenized.batch.lengths)
+        for error in tokenized.errors:
+            self._metrics.sequence_errors.labels(encoder.manifest.name, error.code.name).inc()
+        if tokenized.unknown.any():
+            metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
+        if tokenized.truncated.any():
+            metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))
+
+
+def _assemble(
+    encoder: Encoder, tokenized: Tokenized, computed: Computed, output: Output, count: int, seconds: float
+) -> Encoded:
+    lengths, values = tokenized.batch.lengths, computed.values
+    if tokenized.errors:
+        lengths = np.zeros(count, dtype=np.int64)
+        lengths[tokenized.rows] = tokenized.batch.lengths
+    if output is Output.POOLED and tokenized.errors:
+        values = np.full((count, computed.values.shape[1]), np.nan, dtype=np.float32)
+        values[tokenized.rows] = computed.values
+    (noted,) = (tokenized.unknown + tokenized.truncated).nonzero()
+    notices = [
+        Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
+        for item in noted.tolist()
+    ]
+    return Encoded(encoder, values, lengths, tokenized.errors, notices, seconds, computed.queue, computed.compute)

@@ -1,0 +1,141 @@
+"""birnn.v1.EncoderService over the encoder pool."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
+from birnn_bundle.errors import ItemErrorCode
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.catalog import Encoder
+from birnn_service.engine.engine import Output
+from birnn_service.errors import InvalidRequestError, ServiceError
+from birnn_service.features import batch_of
+from birnn_service.metrics import Metrics
+from birnn_service.pool import Encoded, EncoderPool
+from birnn_service.rpc.half import halved
+from birnn_service.rpc.status import CallRecord, deadline_of
+
+OUTPUTS = {
+    pb.OUTPUT_UNSPECIFIED: Output.POOLED,
+    pb.OUTPUT_POOLED: Output.POOLED,
+    pb.OUTPUT_TOKENS: Output.TOKENS,
+}
+DTYPES: dict[int, np.dtype[Any]] = {
+    pb.ELEMENT_TYPE_UNSPECIFIED: np.dtype("<f4"),
+    pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
+    pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
+}
+
+
+class EncoderService(EncoderServiceServicer):
+    """Our own service: many strings or sequences of features in, float bytes out, errors by item."""
+
+    def __init__(self, pool: EncoderPool, metrics: Metrics) -> None:
+        self._pool = pool
+        self._metrics = metrics
+
+    async def Encode(self, request: pb.EncodeRequest, context: grpc.aio.ServicerContext) -> pb.EncodeResponse:  # noqa: N802
+        """Encode the sequences of one request."""
+        with CallRecord(self._metrics, "Encode") as record:
+            try:
+                output = OUTPUTS.get(request.output)
+                if output is None:
+                    raise InvalidRequestError(f"unknown output {request.output}; use OUTPUT_POOLED or OUTPUT_TOKENS")
+                dtype = DTYPES.get(request.element_type)
+                if dtype is None:
+                    raise InvalidRequestError(
+                        f"unknown element type {request.element_type}; use ELEMENT_TYPE_FLOAT32 or ELEMENT_TYPE_FLOAT16"
+                    )
+                encoded = await self._pool.encode(
+                    request.encoder,
+                    request.version,
+                    _sequences(request),
+                    output,
+                    truncate=request.truncate,
+                    deadline=deadline_of(context),
+                    found=record.name,
+                )
+            except ServiceError as error:
+                await record.fail(context, error)
+            if dtype.itemsize == 2:
+                encoded = self._halved(encoded, output)
+            response = _response(encoded, dtype, record.seconds)
+            record.code = grpc.StatusCode.OK
+            return response
+
+    def _halved(self, encoded: Encoded, output: Output) -> Encoded:
+        rounded = halved(encoded, output)
+        if lost := len(rounded.errors) - len(encoded.errors):
+            name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
+            self._metrics.sequence_errors.labels(name, code).inc(lost)
+        return rounded
+
+    async def ListEncoders(  # noqa: N802
+        self, request: pb.ListEncodersRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListEncodersResponse:
+        """List what is served, and what is there but broken."""
+        response = pb.ListEncodersResponse(encoders=[_describe(encoder) for encoder in self._pool.encoders])
+        for (name, version), reason in self._pool.encoders.broken.items():
+            response.encoders.add(name=name, version=str(version), description=f"not served: {reason}")
+        return response
+
+
+def _sequences(request: pb.EncodeRequest) -> Sequence[bytes] | RaggedBatch:
+    """The strings of a request, or its features.
+
+    Raises:
+        InvalidRequestError: It holds both, or features that do not fit their lengths.
+    """
+    if not request.features and not request.lengths:
+        return request.sequences
+    if request.sequences:
+        raise InvalidRequestError("the request holds strings and features; send either")
+    return batch_of(request.features, list(request.lengths))
+
+
+def _response(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.EncodeResponse:
+    manifest = encoded.encoder.manifest
+    return pb.EncodeResponse(
+        encoder=manifest.name,
+        version=str(manifest.version),
+        embeddings=encoded.values.astype(dtype, copy=False).tobytes(),
+        shape=encoded.values.shape,
+        lengths=encoded.lengths.tolist(),
+        errors=[
+            pb.ItemError(index=error.index, code=pb.ItemError.Code.ValueType(error.code), reason=error.reason)
+            for error in encoded.errors
+        ],
+        notices=[
+            pb.ItemNotice(
+                index=notice.index, unknown_tokens=notice.unknown_tokens, truncated_tokens=notice.truncated_tokens
+            )
+            for notice in encoded.notices
+        ],
+        timings=pb.Timings(tokenize=encoded.tokenize, queue=encoded.queue, compute=encoded.compute, total=seconds),
+        element_type=pb.ELEMENT_TYPE_FLOAT16 if dtype.itemsize == 2 else pb.ELEMENT_TYPE_FLOAT32,
+        engine=encoded.encoder.info.label,
+    )
+
+
+def _describe(encoder: Encoder) -> pb.Encoder:
+    manifest, info = encoder.manifest, encoder.info
+    return pb.Encoder(
+        name=manifest.name,
+        version=str(manifest.version),
+        architecture=manifest.architecture,
+        dimension=manifest.dimension,
+        token_dimension=manifest.token_dimension,
+        pooling=manifest.pooling,
+        tokenizer=encoder.tokenizer.kind,
+        max_length=manifest.max_length,
+        description=manifest.description,
+        engine=info.engine,
+        device=info.device,
+        precision=info.precision,
+        ready=True,
+        features=manifest.features,
+    )

@@ -1,0 +1,209 @@
+"""The Open Inference Protocol, version 2, over the encoder pool.
+
+An encoder is a model with one input `text`, BYTES [-1, 1], and one output `embedding`, FP32 [-1, D]; one that reads
+float features has the inputs `features` and `lengths` (see `birnn_service.rpc.feature_tensors`) in place of `text`. The
+protocol knows no errors by item, so a request with a sequence that cannot be encoded fails as a whole and says which
+ones.
+"""
+
+import struct
+from collections.abc import Sequence
+from math import prod
+
+import grpc
+import numpy as np
+
+from birnn.openinference import inference_pb2 as pb
+from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
+from birnn_bundle.errors import ItemError
+from birnn_service.catalog import Encoder
+from birnn_service.engine.engine import Output
+from birnn_service.errors import InvalidRequestError, ServiceError
+from birnn_service.metrics import Metrics, server_version
+from birnn_service.pool import EncoderPool
+from birnn_service.rpc.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
+from birnn_service.rpc.status import CallRecord, deadline_of, fail
+from birnn_service.settings import Settings
+
+INPUT, OUTPUT = "text", "embedding"
+# Parameter of a reply: what computed it.
+ENGINE = "engine"
+PLATFORM = "birnn"
+LISTED_ERRORS = 3
+TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
+
+
+class InferenceService(GRPCInferenceServiceServicer):
+    """Lets tritonclient, perf_analyzer and other clients of the protocol work unmodified."""
+
+    def __init__(self, pool: EncoderPool, settings: Settings, metrics: Metrics) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._metrics = metrics
+
+    async def ServerLive(  # noqa: N802
+        self, request: pb.ServerLiveRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ServerLiveResponse:
+        """Answer, which proves that the server lives."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(  # noqa: N802
+        self, request: pb.ServerReadyRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ServerReadyResponse:
+        """Whether every encoder is served and no shutdown is under way."""
+        return pb.ServerReadyResponse(ready=self._pool.ready)
+
+    async def ServerMetadata(  # noqa: N802
+        self, request: pb.ServerMetadataRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ServerMetadataResponse:
+        """Name, version and extensions of the server."""
+        return pb.ServerMetadataResponse(
+            name="birnn-serving", version=server_version(), extensions=["model_configuration"]
+        )
+
+    async def ModelReady(  # noqa: N802
+        self, request: pb.ModelReadyRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ModelReadyResponse:
+        """Whether one encoder is served; an unknown one is not ready."""
+        try:
+            self._pool.encoders.find(request.name, request.version)
+        except ServiceError:
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=not self._pool.draining)
+
+    async def ModelMetadata(  # noqa: N802
+        self, request: pb.ModelMetadataRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ModelMetadataResponse:
+        """Inputs and outputs of one encoder, the batch dimension included."""
+        encoder = await self._find(request.name, request.version, context)
+        tensor = pb.ModelMetadataResponse.TensorMetadata
+        return pb.ModelMetadataResponse(
+            name=encoder.manifest.name,
+            versions=[str(version) for version in self._pool.encoders.versions(encoder.manifest.name)],
+            platform=PLATFORM,
+            inputs=[tensor(name=name, datatype=datatype, shape=shape) for name, datatype, shape in _inputs(encoder)],
+            outputs=[tensor(name=OUTPUT, datatype="FP32", shape=[-1, encoder.manifest.dimension])],
+        )
+
+    async def ModelConfig(  # noqa: N802
+        self, request: pb.ModelConfigRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ModelConfigResponse:
+        """Configuration of one encoder; its dimensions leave out the batch."""
+        encoder = await self._find(request.name, request.version, context)
+        # Features and lengths have no batch dimension in common.
+        batched = not encoder.manifest.features
+        dims = [encoder.manifest.dimension] if batched else [-1, encoder.manifest.dimension]
+        return pb.ModelConfigResponse(
+            config=pb.ModelConfig(
+                name=encoder.manifest.name,
+                platform=PLATFORM,
+                backend="birnn",
+                max_batch_size=self._settings.max_sequences if batched else 0,
+                input=[
+                    pb.ModelInput(name=name, data_type=TYPES[datatype], dims=shape[1:] if batched else shape)
+                    for name, datatype, shape in _inputs(encoder)
+                ],
+                output=[pb.ModelOutput(name=OUTPUT, data_type=pb.TYPE_FP32, dims=dims)],
+            )
+        )
+
+    async def ModelInfer(  # noqa: N802
+        self, request: pb.ModelInferRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ModelInferResponse:
+        """Encode the strings of input `text`, or the features of its counterparts."""
+        with CallRecord(self._metrics, "ModelInfer") as record:
+            try:
+                features = self._pool.encoders.find(request.model_name, request.model_version).manifest.features
+                _check_outputs(request)
+                encoded = await self._pool.encode(
+                    request.model_name,
+                    request.model_version,
+                    read_feature_tensors(request) if features else read_strings(request),
+                    Output.POOLED,
+                    deadline=deadline_of(context),
+                    found=record.name,
+                )
+                if encoded.errors:
+                    raise InvalidRequestError(_list_errors(encoded.errors))
+            except ServiceError as error:
+                await record.fail(context, error)
+            manifest = encoded.encoder.manifest
+            output = pb.ModelInferResponse.InferOutputTensor(name=OUTPUT, datatype="FP32", shape=encoded.values.shape)
+            response = pb.ModelInferResponse(
+                model_name=manifest.name,
+                model_version=str(manifest.version),
+                id=request.id,
+                outputs=[output],
+                raw_output_contents=[np.ascontiguousarray(encoded.values, dtype="<f4").tobytes()],
+            )
+            response.parameters[ENGINE].string_param = encoded.encoder.info.label
+            record.code = grpc.StatusCode.OK
+            return response
+
+    async def _find(self, name: str, version: str, context: grpc.aio.ServicerContext) -> Encoder:
+        try:
+            return self._pool.encoders.find(name, version)
+        except ServiceError as error:
+            await fail(context, error)
+
+
+def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
+    """Name, type and shape of each input, the batch dimension included."""
+    if features := encoder.manifest.features:
+        return [(FEATURES, "FP32", [-1, features]), (LENGTHS, "INT32", [-1])]
+    return [(INPUT, "BYTES", [-1, 1])]
+
+
+def _check_outputs(request: pb.ModelInferRequest) -> None:
+    if strangers := [output.name for output in request.outputs if output.name != OUTPUT]:
+        raise InvalidRequestError(f"unknown output {strangers[0]!r}; the only one is {OUTPUT!r}")
+
+
+def read_strings(request: pb.ModelInferRequest) -> Sequence[bytes]:
+    """The strings of a request's only input.
+
+    Raises:
+        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings.
+    """
+    if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
+        names = [tensor.name for tensor in request.inputs]
+        raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
+    tensor = request.inputs[0]
+    shape = list(tensor.shape)
+    if tensor.datatype != "BYTES" or not shape or min(shape) < 0 or prod(shape[1:]) != 1:
+        raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {tensor.datatype} {shape}")
+    if len(request.raw_input_contents) > 1:
+        raise InvalidRequestError(f"one input, but {len(request.raw_input_contents)} raw contents")
+    if request.raw_input_contents:
+        strings: Sequence[bytes] = unpack_bytes(request.raw_input_contents[0])
+    else:
+        strings = tensor.contents.bytes_contents
+    if len(strings) != shape[0]:
+        raise InvalidRequestError(f"input {INPUT!r} declares {shape[0]} strings and holds {len(strings)}")
+    return strings
+
+
+def unpack_bytes(raw: bytes) -> list[bytes]:
+    """Elements of a raw BYTES tensor: each a little-endian uint32 length and that many bytes.
+
+    Raises:
+        InvalidRequestError: The content ends within an element.
+    """
+    strings = []
+    position = 0
+    while position < len(raw):
+        if position + 4 > len(raw):
+            raise InvalidRequestError(f"raw contents of {INPUT!r} end within a length, at byte {position}")
+        (size,) = struct.unpack_from("<I", raw, position)
+        position += 4
+        if position + size > len(raw):
+            raise InvalidRequestError(f"raw contents of {INPUT!r} end within a string of {size} bytes")
+        strings.append(raw[position : position + size])
+        position += size
+    return strings
+
+
+def _list_errors(errors: list[ItemError]) -> str:
+    listed = "; ".join(f"{error.index}: {error.reason}" for error in errors[:LISTED_ERRORS])
+    more = f"; and {len(errors) - LISTED_ERRORS} more" if len(errors) > LISTED_ERRORS else ""
+    return f"{len(errors)} sequences cannot be encoded: {listed}{more}"

@@ -1,0 +1,123 @@
+"""The gRPC server: both services, health and reflection over one encoder pool."""
+
+import asyncio
+import logging
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from birnn.openinference import inference_pb2
+from birnn.openinference.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from birnn.v1 import encoder_pb2
+from birnn.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
+from birnn_service.errors import StartupError
+from birnn_service.metrics import Metrics
+from birnn_service.pool import EncoderPool
+from birnn_service.rpc.encoder_service import EncoderService
+from birnn_service.rpc.inference_service import InferenceService
+from birnn_service.rpc.malformed import ParsingServer
+from birnn_service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ENCODER_SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
+INFERENCE_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+# Health of the process, for liveness probes; readiness is the health of "" and of the services by name.
+LIVENESS = "liveness"
+READINESS = ("", ENCODER_SERVICE, INFERENCE_SERVICE)
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class RpcServer:
+    """Takes calls in this process."""
+
+    def __init__(self, pool: EncoderPool, settings: Settings, metrics: Metrics, *, share_port: bool = False) -> None:
+        """Serve `pool`.
+
+        Args:
+            pool: Where requests go.
+            settings: Address and limits.
+            metrics: Where calls are counted.
+            share_port: Let other processes of this user take calls on the same port.
+        """
+        self._pool = pool
+        self._settings = settings
+        self._health = health_aio.HealthServicer()
+        self._server = grpc.aio.server(
+            options=[
+                # Two servers on one port would share its calls without a word; better an error.
+                ("grpc.so_reuseport", int(share_port)),
+                ("grpc.max_receive_message_length", settings.max_message_mib << 20),
+                ("grpc.max_send_message_length", -1),
+                # Clients may ask every ten seconds whether we still live, or long calls would end for "too many pings".
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # One connection is one server: only those who reconnect see new replicas.
+                ("grpc.max_connection_age_ms", round(settings.max_connection_seconds * 1000)),
+            ],
+        )
+        parsing = ParsingServer(self._server, metrics)
+        add_EncoderServiceServicer_to_server(EncoderService(pool, metrics), parsing)
+        add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, metrics), parsing)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, parsing)
+        reflection.enable_server_reflection(
+            (ENCODER_SERVICE, INFERENCE_SERVICE, SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are welcome."""
+        return self._pool.ready
+
+    async def listen(self) -> int:
+        """Begin to take calls.
+
+        Returns:
+            The port.
+
+        Raises:
+            StartupError: It is taken, or the address is not this machine's.
+        """
+        address = f"{self._settings.host}:{self._settings.grpc_port}"
+        try:
+            port: int = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise StartupError(cannot_listen(self._settings)) from error
+        await self._server.start()
+        await self._publish_health()
+        return port
+
+    async def set_healthy(self, healthy: bool) -> None:
+        """Tell callers whether the engines work."""
+        self._pool.healthy = healthy
+        await self._publish_health()
+
+    async def drain(self) -> None:
+        """Refuse new calls, let those under way finish, and close."""
+        self._pool.draining = True
+        await self._publish_health()
+        logger.info("draining %d calls, for at most %g s", self._pool.under_way, self._settings.drain_seconds)
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._pool.drain()
+        except TimeoutError:
+            logger.warning("%d calls did not finish in time and are cut off", self._pool.under_way)
+        # What is computed by now still has to be sent.
+        await self._server.stop(grace=1.0)
+
+    async def _publish_health(self) -> None:
+        await self._health.set(LIVENESS, SERVING if self._pool.healthy else NOT_SERVING)
+        for service in READINESS:
+            await self._health.set(service, SERVING if self._pool.ready else NOT_SERVING)
+
+
+def cannot_listen(settings: Settings) -> str:
+    """What to say where the gRPC port cannot be had."""
+    return (
+        f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: the port is taken or the address is not this "
+        "machine's; choose another with --grpc-port or --host"
+    )

@@ -1,0 +1,155 @@
+"""The server's life: load and prove the encoders, take calls, drain."""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+import onnxruntime
+
+from birnn_service.catalog import Encoders, label_of
+from birnn_service.encoders import ServedEncoder, load_encoders
+from birnn_service.frontends.front_ends import FrontEnds
+from birnn_service.frontends.merged_metrics import MergedMetrics
+from birnn_service.health import HealthMonitor
+from birnn_service.http import HttpServer
+from birnn_service.local_compute import LocalCompute
+from birnn_service.metrics import Metrics
+from birnn_service.pool import EncoderPool
+from birnn_service.queueing.batcher import Batcher
+from birnn_service.response_cache import ResponseCache
+from birnn_service.rpc.server import RpcServer
+from birnn_service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Front(Protocol):
+    """Where calls come in: a gRPC server in this process, or several processes with one each."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are welcome."""
+
+    async def listen(self) -> int:
+        """Begin to take calls; returns the port."""
+
+    async def set_healthy(self, healthy: bool) -> None:
+        """Tell callers whether the engines work."""
+
+    async def drain(self) -> None:
+        """Refuse new calls, let those under way finish, and close."""
+
+
+class Server:
+    """One server: the process that owns the engines, and where calls come in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._metrics.describe_server(onnxruntime.__version__)
+        self._merged = MergedMetrics(self._metrics.registry)
+        self._front: Front | None = None
+        self._monitor: HealthMonitor | None = None
+        self._healthy = True
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Raises:
+            StartupError: A port is taken, no encoder can be served, or a front-end does not start.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        settings = self._settings
+        http = HttpServer(
+            settings.host, settings.metrics_port, self._merged, live=lambda: self._live, ready=lambda: self._ready
+        )
+        http.start()
+        try:
+            encoders = await asyncio.to_thread(load_encoders, settings, self._metrics)
+            async with self._batching(encoders) as batcher, self._taking_calls(encoders, batcher) as front:
+                port = await front.listen()
+                await front.set_healthy(self._healthy)
+                self._front = front
+                # What is loaded stays: collections that walk all of it keep calls waiting for nothing.
+                gc.collect()
+                gc.freeze()
+                self._announce(encoders, port, http.port)
+                await self._stop.wait()
+                await front.drain()
+                logger.info("stopped")
+        finally:
+            http.stop()
+
+    def stop(self) -> None:
+        """Begin to drain; a second signal then kills the process as usual."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        self._stop.set()
+
+    @property
+    def _live(self) -> bool:
+        return self._healthy and (self._monitor is None or self._monitor.awake)
+
+    @property
+    def _ready(self) -> bool:
+        return self._front is not None and self._front.ready
+
+    @asynccontextmanager
+    async def _batching(self, encoders: Encoders[ServedEncoder]) -> AsyncIterator[Batcher]:
+        """Run the batcher and the watch over its health."""
+        settings = self._settings
+        batcher = Batcher(
+            [lane for encoder in encoders for lane in encoder.lanes.values()],
+            max(encoder.info.slots for encoder in encoders),
+            self._metrics,
+            max_backlog_seconds=settings.max_backlog_seconds,
+        )
+        self._monitor = HealthMonitor(
+            encoders,
+            batcher,
+            self._metrics,
+            interval=settings.health_seconds,
+            patience=settings.max_backlog_seconds + settings.health_seconds,
+            changed=self._set_healthy,
+        )
+        watch = asyncio.create_task(self._monitor.run())
+        try:
+            yield batcher
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+            self._monitor = None
+            batcher.close()
+
+    @asynccontextmanager
+    async def _taking_calls(self, encoders: Encoders[ServedEncoder], batcher: Batcher) -> AsyncIterator[Front]:
+        """Where calls come in, by the settings."""
+        settings = self._settings
+        compute = LocalCompute(encoders, batcher, ResponseCache(settings.cache_mib << 20), self._metrics)
+        if settings.frontends:
+            async with FrontEnds(encoders, compute, settings, self._metrics, self._merged) as front_ends:
+                yield front_ends
+        else:
+            pool = EncoderPool(encoders, compute, settings, self._metrics)
+            yield RpcServer(pool, settings, self._metrics)
+
+    async def _set_healthy(self, healthy: bool) -> None:
+        self._healthy = healthy
+        if self._front is not None:
+            await self._front.set_healthy(healthy)
+
+    def _announce(self, encoders: Encoders[ServedEncoder], grpc_port: int, metrics_port: int) -> None:
+        served, host, count = ", ".join(map(label_of, encoders)), self._settings.host, self._settings.frontends
+        logger.info(
+            "serving %s on %s:%d (gRPC%s), metrics on http://%s:%d/metrics",
+            served, host, grpc_port, f", {count} front-ends" if count else "", host, metrics_port,
+        )  # fmt: skip

@@ -1,0 +1,125 @@
+"""The server's settings: one typed model, each field a flag, a BIRNN_* variable or a TOML key."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from birnn_service.engine.engine import Device, EngineName, Precision
+from birnn_service.errors import StartupError
+
+ENV_PREFIX = "BIRNN_"
+# Variables that other parts of the `birnn` command read.
+FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS"}
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """What `birnn serve` can be told; a flag wins over a BIRNN_* variable, which wins over the TOML file."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    models: Path = Field(Path("models"), description="Folder of encoders: NAME/VERSION/manifest.json.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    grpc_port: Port = Field(8001, description="gRPC port; 0 takes a free one.")
+    metrics_port: Port = Field(8002, description="HTTP port of /metrics, /healthz and /readyz; 0 takes a free one.")
+    device: Device = Field(
+        "auto", description="Where encoders run. `auto` takes CUDA where it works and says what it chose."
+    )
+    engine: EngineName = Field(
+        "auto",
+        description="What runs encoders. `auto` takes the native engine on a CPU where it is built and can run them.",
+    )
+    precision: Precision = Field(
+        "fp32",
+        description="Of the arithmetic: bf16 exists on CPUs with the native engine, fp16 on CUDA, both only where the "
+        "bundle allows it. `auto` takes what is fastest among the allowed.",
+    )
+    slots: Count | None = Field(
+        None, description="Batches that run at the same time; by default one per core on a CPU, two on a GPU."
+    )
+    frontends: Annotated[int, Field(ge=0, le=256)] = Field(
+        0,
+        description="Processes that take calls, tokenize and write replies in front of the one that owns the engines. "
+        "Worth it where that work is the limit: on a GPU or many cores, one for every 3,000 calls a second or so. "
+        "0 does everything in one process, the best on few cores. Linux only.",
+    )
+    frontend_memory_mib: Count = Field(
+        4096,
+        description="Most memory that each front-end shares with the engine process, in MiB, for requests under way "
+        "and their results; it is taken as it is needed.",
+    )
+    gpu_memory_mib: Count = Field(4096, description="Most GPU memory for each encoder, in MiB.")
+    cache_mib: Annotated[int, Field(ge=0)] = Field(
+        0, description="Response cache, in MiB: pooled encodings by exact tokens, the latest asked for. 0 keeps none."
+    )
+    cache_dir: Path | None = Field(
+        None, description="Where measured costs are kept between starts; by default in the user's cache folder."
+    )
+    max_sequences: Count = Field(16_384, description="Most sequences in one call.")
+    max_sequence_bytes: Count = Field(65_536, description="Longest sequence, in bytes; longer ones fail alone.")
+    max_message_mib: Annotated[int, Field(ge=1, le=2047)] = Field(64, description="Largest request message, in MiB.")
+    max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Most work that may wait, in predicted seconds; beyond that calls get RESOURCE_EXHAUSTED."
+    )
+    max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
+    )
+    drain_seconds: Seconds = Field(20.0, description="How long calls in flight may take to finish after SIGTERM.")
+    health_seconds: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="An encoder that has been idle this long proves itself with a real forward pass."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read variables only; flags and the TOML file are merged by `load_settings`."""
+        return (init_settings, env_settings)
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """Merge flags, BIRNN_* variables and a TOML file, in this order of precedence.
+
+    Raises:
+        StartupError: A value is out of range, or a key or variable is unknown; every problem is listed.
+    """
+    known = {ENV_PREFIX + field.upper() for field in Settings.model_fields}
+    strangers = sorted(
+        name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known | FOREIGN_VARIABLES
+    )
+    if strangers:
+        raise StartupError(f"unknown variable {', '.join(strangers)}; known are {', '.join(sorted(known))}")
+    from_file = _read_toml(config) if config else {}
+    # What a variable sets must win over the file, and pydantic-settings ranks arguments above variables.
+    from_file = {key: value for key, value in from_file.items() if ENV_PREFIX + key.upper() not in os.environ}
+    try:
+        return Settings(**{**from_file, **flags})
+    except ValidationError as error:
+        raise StartupError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: Any) -> str:
+    field = ".".join(map(str, problem["loc"]))
+    flag = "--" + field.replace("_", "-")
+    return f"{flag} ({ENV_PREFIX}{field.upper()}, TOML `{field}`): {problem['msg']}, got {problem['input']!r}"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StartupError(f"cannot read the configuration file {path}: {error}") from error
