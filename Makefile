@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types verification-table native-check wheel protos bench bench-peers quality \
+.PHONY: help serve test chaos lint types verification-table native-check wheel protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text clean
 
 help: ## Show the targets.
@@ -33,6 +33,9 @@ serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001
 
 test: lint types $(VENV)/dev.stamp ## Lint, type-check and run every test.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+chaos: $(VENV)/dev.stamp ## Attack running servers as their worst users would; prints what became of the calls (minutes).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -m 'chaos or quick' $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .

@@ -1,0 +1,20 @@
+"""Marks every test here as chaos, which `make chaos` runs, and prints the table at the end."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.outcomes import ATTACKS, table
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in this folder, unless it says that `make test` can afford it (`quick`)."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("quick") is None:
+            item.add_marker(pytest.mark.chaos)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what became of all calls."""
+    if ATTACKS:
+        terminalreporter.write_line("\n" + table())
