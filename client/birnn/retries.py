@@ -91,8 +91,9 @@ class Retries:
             limit = self._outage.retry_for
             if not self._outage.reached:
                 limit = min(limit, UNREACHABLE_FOR)
+            else:
+                self._outage.goes_on(error)
             end = self._began + limit
-            self._outage.goes_on(error)
         elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and not is_too_large(error):
             if self._overloads == OVERLOAD_RETRIES or self._outage.retry_for == 0:
                 return None

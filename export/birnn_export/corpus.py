@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from birnn_bundle.printable import printable
+from birnn_bundle.printable import counted, printable
 from birnn_bundle.sequences import (
     TABLES,
     Line,
@@ -45,7 +45,7 @@ class Corpus:
             return None
         shown = "; ".join(self.problems[:_SHOWN_PROBLEMS])
         more = f"; and {len(self.problems) - _SHOWN_PROBLEMS:,} more" if len(self.problems) > _SHOWN_PROBLEMS else ""
-        return f"{path}: left out {len(self.problems):,} lines that cannot be read: {shown}{more}"
+        return f"{path}: left out {counted(len(self.problems), 'line')} without a readable sequence: {shown}{more}"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,12 @@ def test_cut_off_archives_are_named(tmp_path: Path, suffix: str, compress: Calla
         ("a.sdf", b"CC\n", None, r"cannot tell from the name .* \.smi, \.txt"),
         ("a.csv", b"a,b\nCC,1\n", None, "name the column that holds the sequences; it has a, b"),
         ("a.csv", b"smiles,x\nCC,1\n", "smile", "has no column 'smile'; it has smiles, x"),
-        ("a.csv", b"a,b\n1\n", "b", "left out 1 lines that cannot be read: line 2: the record has 1 of 2 fields"),
+        (
+            "a.csv",
+            b"a,b\n1\n",
+            "b",
+            "left out 1 line .* line 2: the record has 1 of 2 fields",
+        ),
         ("a.csv", b"a\n1\n", "0", "has columns 1 to 1, not 0"),
         ("a.smi", b"CC\n", "x", "has no columns"),
         ("a.smi", b"\n \n", None, "holds no sequence"),

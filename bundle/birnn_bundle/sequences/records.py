@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from birnn_bundle.printable import counted
 from birnn_bundle.sequences.text_source import LONGEST_LINE, SequenceFileError, TextSource
 
 HEADER_NAMES = frozenset(
@@ -179,7 +180,7 @@ def _problem(record: Sequence[str], width: int | None, last: int, delimiter: str
     # Empty fields behind the last column are common and harmless.
     if any(record[width:]):
         return (
-            f"the record has {len(record)} fields and the header {width}; "
+            f"the record has {counted(len(record), 'field')} and the header {width}; "
             f"a field that contains {delimiter!r} must stand in quotation marks"
         )
     return None
