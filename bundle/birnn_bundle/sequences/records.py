@@ -69,9 +69,10 @@ def read_records(source: TextSource, layout: Layout, columns: Sequence[str]) -> 
     else:
         width, places = len(head), _named(source.name, [name.strip() for name in head], columns, layout.header)
         rest = records
+    last = max(places)
     for record in rest:
         if record:
-            problem = _problem(record, width, max(places), delimiter)
+            problem = _problem(record, width, last, layout.quoted)
             fields = ("",) * len(places) if problem else tuple(record[place] for place in places)
             yield Record(records.line, fields, problem)
 
@@ -171,7 +172,7 @@ def _named(name: str, header: Sequence[str], columns: Sequence[str], certain: bo
     return [header.index(column) for column in columns]
 
 
-def _problem(record: Sequence[str], width: int | None, last: int, delimiter: str) -> str | None:
+def _problem(record: Sequence[str], width: int | None, last: int, quoted: bool) -> str | None:
     """Why a record cannot be used: it must have as many fields as the header, or all that are asked for."""
     if width is None:
         return None if last < len(record) else f"the record has {len(record)} fields and no number {last + 1}"
@@ -179,8 +180,6 @@ def _problem(record: Sequence[str], width: int | None, last: int, delimiter: str
         return f"the record has {len(record)} of {width} fields"
     # Empty fields behind the last column are common and harmless.
     if any(record[width:]):
-        return (
-            f"the record has {counted(len(record), 'field')} and the header {width}; "
-            f"a field that contains {delimiter!r} must stand in quotation marks"
-        )
+        cause = "a field with a delimiter in it must stand in quotation marks" if quoted else "no field can hold a tab"
+        return f"the record has {counted(len(record), 'field')} and the header {width}; {cause}"
     return None
