@@ -11,9 +11,9 @@ from birnn_bundle.manifest import Pooling as PoolingName
 from birnn_bundle.ragged import RaggedBatch
 from birnn_native.kernel import Kernel, Pooling
 from birnn_native.library import NativeUnavailableError, instruction_sets
+from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import EngineInfo, Output
-from birnn_service.engine.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.errors import EngineError, StartupError
 
 POOLINGS: dict[PoolingName, Pooling] = {
