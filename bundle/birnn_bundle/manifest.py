@@ -51,7 +51,9 @@ class Graphs(_Model):
 class Verification(_Model):
     """How the graphs were compared with PyTorch float64 when the bundle was written.
 
-    `max_error_*` are the largest absolute differences over `cases` runs.
+    `max_error_pooled` and `max_error_tokens` are the largest absolute differences of onnxruntime over `cases` runs.
+    `max_error_float32` is the largest one of PyTorch itself in float32 on the same sequences, `max_error_native` that
+    of the native kernels where they were built; older bundles say neither.
     """
 
     max_error_pooled: float
@@ -60,6 +62,8 @@ class Verification(_Model):
     torch: str
     onnxruntime: str
     provider: str
+    max_error_float32: float | None = None
+    max_error_native: float | None = None
 
 
 class ReducedPrecision(_Model):

@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from birnn_native.kernel import Cell, Layer
+from birnn_native.kernel import Cell, Kernel, Layer
 
 RECURRENT_OPS = {"GRU", "LSTM", "RNN"}
 # Attributes of the operators that change nothing as long as they have these values.
@@ -22,6 +22,8 @@ ACTIVATIONS = {
 }
 # X, W, R, B and sequence_lens; initial states and peepholes would come behind them.
 USED_INPUTS = 5
+# So many times the size of the weights the input products of all ids may take.
+TABLE_SHARE = 2
 
 
 class UnsupportedGraphError(Exception):
@@ -43,6 +45,18 @@ class RecurrentGraph:
     layers: list[Layer]
     embedding: NDArray[np.float32] | None
     bytes: int
+
+    def kernel(self, *, bf16: bool = False, instruction_set: str | None = None) -> Kernel:
+        """The same, packed to run. Raises what `Kernel` does."""
+        table_bytes = TABLE_SHARE * self.bytes
+        return Kernel(
+            self.cell,
+            self.layers,
+            self.embedding,
+            bf16=bf16,
+            instruction_set=instruction_set,
+            most_table_bytes=table_bytes,
+        )
 
 
 def read_graph(path: Path) -> RecurrentGraph:
