@@ -90,11 +90,12 @@ class EncoderPool:
         self._idle.set()
         self.draining = False
         self.healthy = True
+        self.accepting = True
 
     @property
     def ready(self) -> bool:
-        """Whether every encoder found is served, and no shutdown is under way."""
-        return not self.draining and not self.encoders.broken and self.healthy
+        """Whether every encoder found is served, connections are accepted, and no shutdown is under way."""
+        return not self.draining and not self.encoders.broken and self.healthy and self.accepting
 
     @property
     def under_way(self) -> int:

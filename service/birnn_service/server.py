@@ -11,6 +11,7 @@ from typing import Protocol
 import onnxruntime
 
 from birnn_service.catalog import Encoders, label_of
+from birnn_service.descriptors import DescriptorWatch, raise_limit
 from birnn_service.encoders import ServedEncoder, load_encoders
 from birnn_service.frontends.front_ends import FrontEnds
 from birnn_service.frontends.merged_metrics import MergedMetrics
@@ -40,6 +41,9 @@ class Front(Protocol):
     async def set_healthy(self, healthy: bool) -> None:
         """Tell callers whether the engines work."""
 
+    async def set_accepting(self, accepting: bool) -> None:
+        """Tell callers whether this process can accept another connection."""
+
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""
 
@@ -61,8 +65,10 @@ class Server:
         """Serve until SIGTERM or SIGINT, then drain.
 
         Raises:
-            StartupError: A port is taken, no encoder can be served, or a front-end does not start.
+            StartupError: A port is taken, no encoder can be served, a front-end does not start, or the process may open
+                too few files.
         """
+        raise_limit()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -81,7 +87,9 @@ class Server:
                 gc.collect()
                 gc.freeze()
                 self._announce(encoders, port, http.port)
+                watch = asyncio.create_task(DescriptorWatch(self._metrics, front.set_accepting).run())
                 await self._stop.wait()
+                watch.cancel()
                 await front.drain()
                 logger.info("stopped")
         finally:

@@ -68,17 +68,23 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
 
 
-def start(models: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start `birnn serve` on free ports."""
+def start(
+    models: Path, *arguments: str, env: Mapping[str, str] | None = None, files: int | None = None
+) -> subprocess.Popen[str]:
+    """Start `birnn serve` on free ports, allowed to open so many `files`."""
     command = [sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
     command += ["--grpc-port", "0", "--metrics-port", "0", *arguments]
+    if files is not None:
+        command = ["prlimit", f"--nofile={files}:{files}", *command]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
 
 
 @contextmanager
-def running(models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+def running(
+    models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None, files: int | None = None
+) -> Iterator[ServerProcess]:
     """A server that serves; killed at the end if it still runs."""
-    server = ServerProcess(start(models, *arguments, env=env))
+    server = ServerProcess(start(models, *arguments, env=env, files=files))
     reader = threading.Thread(target=server.read_log)
     reader.start()
     try:
@@ -91,9 +97,9 @@ def running(models: Path = MODELS, *arguments: str, env: Mapping[str, str] | Non
         reader.join()
 
 
-def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None, files: int | None = None) -> str:
     """What a server that must not start says, once it has stopped with an error."""
-    process = start(models, *arguments, env=env)
+    process = start(models, *arguments, env=env, files=files)
     try:
         _, log = process.communicate(timeout=START_SECONDS)
     finally:
