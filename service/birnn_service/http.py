@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -18,6 +18,12 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     # With it a second server could take the same port, and half of the scrapes.
     allow_reuse_port = False
+
+    def server_bind(self) -> None:
+        """Bind without asking the DNS for this machine's name, as the standard library does; nothing here needs it."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
 
 
 class _QuietHandler(WSGIRequestHandler):
