@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import Verification
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
 from birnn_export.encoders import SequenceEncoder

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
-import onnxruntime
-
+from birnn_bundle.onnxruntime import ort
 from birnn_service.catalog import Encoders, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
 from birnn_service.encoders import ServedEncoder, load_encoders
@@ -54,7 +53,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        self._metrics.describe_server(onnxruntime.__version__)
+        self._metrics.describe_server(ort.__version__)
         self._merged = MergedMetrics(self._metrics.registry)
         self._front: Front | None = None
         self._monitor: HealthMonitor | None = None

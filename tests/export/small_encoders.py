@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
 from birnn_bundle.golden import Golden
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.smiles import SmilesTokenizer
 from birnn_export.encoders import EncoderConfig, SequenceEncoder

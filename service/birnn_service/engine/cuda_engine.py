@@ -10,11 +10,11 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
 from birnn_service.engine.engine import EngineInfo, Output

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.companion import companion
 from birnn_service.engine.graph_edits import DIRECTIONS, join_directions, load_model, split_directions
 from birnn_service.engine.onnx_session import CPU, open_session

@@ -4,9 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import onnxruntime as ort
-
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.engine import Output
 from birnn_service.errors import StartupError
 

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import ReducedPrecision
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine import cuda_engine, loading
 from birnn_service.engine.cuda_engine import CudaEngine, cell_bytes, provider_options
