@@ -17,7 +17,7 @@ from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, UnavailableError
 from birnn_service.features import read_features
 from birnn_service.metrics import EncoderMetrics, Metrics
-from birnn_service.queueing.work import Computed
+from birnn_service.queueing.request import Computed
 from birnn_service.settings import Settings
 from birnn_service.tokenize import tokenize
 

@@ -19,7 +19,8 @@ from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
 from birnn_service.metrics import Metrics
 from birnn_service.pool import EncoderPool
-from birnn_service.queueing.batcher import Batcher
+from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.response_cache import ResponseCache
 from birnn_service.rpc.server import RpcServer
 from birnn_service.settings import Settings
@@ -78,7 +79,7 @@ class Server:
         http.start()
         try:
             encoders = await asyncio.to_thread(load_encoders, settings, self._metrics)
-            async with self._batching(encoders) as batcher, self._taking_calls(encoders, batcher) as front:
+            async with self._dispatching(encoders) as dispatcher, self._taking_calls(encoders, dispatcher) as front:
                 port = await front.listen()
                 await front.set_healthy(self._healthy)
                 self._front = front
@@ -110,18 +111,19 @@ class Server:
         return self._front is not None and self._front.ready
 
     @asynccontextmanager
-    async def _batching(self, encoders: Encoders[ServedEncoder]) -> AsyncIterator[Batcher]:
-        """Run the batcher and the watch over its health."""
+    async def _dispatching(self, encoders: Encoders[ServedEncoder]) -> AsyncIterator[Dispatcher]:
+        """Run the dispatcher and the watch over its health."""
         settings = self._settings
-        batcher = Batcher(
-            [lane for encoder in encoders for lane in encoder.lanes.values()],
+        lanes = [lane for encoder in encoders for lane in encoder.lanes.values()]
+        dispatcher = Dispatcher(
+            lanes,
             max(encoder.info.slots for encoder in encoders),
-            self._metrics,
+            observers=[QueueMetrics(self._metrics, lanes)],
             max_backlog_seconds=settings.max_backlog_seconds,
         )
         self._monitor = HealthMonitor(
             encoders,
-            batcher,
+            dispatcher,
             self._metrics,
             interval=settings.health_seconds,
             patience=settings.max_backlog_seconds + settings.health_seconds,
@@ -129,19 +131,19 @@ class Server:
         )
         watch = asyncio.create_task(self._monitor.run())
         try:
-            yield batcher
+            yield dispatcher
         finally:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
             self._monitor = None
-            batcher.close()
+            dispatcher.close()
 
     @asynccontextmanager
-    async def _taking_calls(self, encoders: Encoders[ServedEncoder], batcher: Batcher) -> AsyncIterator[Front]:
+    async def _taking_calls(self, encoders: Encoders[ServedEncoder], dispatcher: Dispatcher) -> AsyncIterator[Front]:
         """Where calls come in, by the settings."""
         settings = self._settings
-        compute = LocalCompute(encoders, batcher, ResponseCache(settings.cache_mib << 20), self._metrics)
+        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), self._metrics)
         if settings.frontends:
             async with FrontEnds(encoders, compute, settings, self._metrics, self._merged) as front_ends:
                 yield front_ends
