@@ -6,13 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
 
 MANIFEST_FILE = "manifest.json"
 
 Pooling = Literal["final", "mean", "max", "mean+max"]
-Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
-Nonlinearity = Literal["tanh", "relu"]
 Inputs = Literal["ids", "features"]
 
 
@@ -148,6 +147,11 @@ class Manifest(_Model):
         if missing := sorted(needed - self.files.keys()):
             raise ValueError(f"no digest for {', '.join(missing)}")
         return self
+
+    @property
+    def cell(self) -> Cell:
+        """The recurrence."""
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
 
     @property
     def features(self) -> int:

@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 import click
 
+from birnn_bundle.cells import Nonlinearity
 from birnn_bundle.errors import BundleError
-from birnn_bundle.manifest import Manifest, Nonlinearity, Pooling, Verification
+from birnn_bundle.manifest import Manifest, Pooling, Verification
 from birnn_bundle.vocabulary import Split
 from birnn_export.bundle_writer import ExportError, write_bundle
 from birnn_export.checkpoints.adoption import MAX_LENGTH, adopt

@@ -2,12 +2,6 @@
 
 from birnn_bundle.manifest import Manifest
 
-ARCHITECTURES = {
-    "bigru": "bidirectional GRU",
-    "bilstm": "bidirectional LSTM",
-    "birnn": "bidirectional RNN",
-    "birnn-scratch": "bidirectional RNN, trained as two RNNs written from scratch",
-}
 BAR = r"\|"
 POOLINGS = {
     "final": "the last state of each direction: [h_forward(T); h_backward(1)]",
@@ -56,9 +50,10 @@ def _facts(manifest: Manifest, parameters: int) -> list[tuple[str, str]]:
             ("embedding size", f"{manifest.embedding_size}"),
             ("tokens", f"{manifest.tokenizer.kind}, vocabulary of {manifest.vocab_size:,}"),
         ]
+    scratch = ", trained as two RNNs written from scratch" if manifest.architecture == "birnn-scratch" else ""
     activation = f", {manifest.nonlinearity}" if manifest.nonlinearity else ""
     return [
-        ("architecture", f"{ARCHITECTURES[manifest.architecture]}{activation}, {layers}"),
+        ("architecture", f"bidirectional {manifest.cell.operator}{scratch}{activation}, {layers}"),
         *inputs[:1],
         ("hidden size", f"{manifest.hidden_size} in each direction{'' if manifest.bias else ', no biases'}"),
         ("parameters", f"{parameters:,}"),

@@ -95,9 +95,7 @@ def running(
         reader.join()
 
 
-def failure(
-    models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
-) -> str:
+def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> str:
     """What a server that must not start says, once it has stopped with an error."""
     process = start(models, *arguments, env=env, prefix=prefix)
     try:

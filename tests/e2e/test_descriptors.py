@@ -58,7 +58,10 @@ def encodes(server: ServerProcess) -> bool:
 @pytest.mark.parametrize("front_ends", [0, 1])
 def test_a_server_without_descriptors_left_is_not_ready_until_some_are_free_again(front_ends: int) -> None:
     arguments = ["--frontends", str(front_ends)] if front_ends else []
-    with running(MODELS, *arguments, prefix=open_files(NEEDED)) as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        running(MODELS, *arguments, prefix=open_files(NEEDED)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         stub = EncoderServiceStub(channel)
         stub.Encode(REQUEST)
         with connections(server.address, NEEDED):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from birnn_bundle.cells import CELLS, architecture_of
 from birnn_bundle.golden import Golden
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
@@ -18,7 +19,10 @@ from birnn_export.recurrent_weights import Weights
 from birnn_export.training.checkpoint import write_start, write_weights
 
 # Every kind of recurrent core: architecture and nonlinearity.
-CORES = [("birnn-scratch", "tanh"), ("birnn", "tanh"), ("birnn", "relu"), ("bigru", "tanh"), ("bilstm", "tanh")]
+CORES = [
+    ("birnn-scratch", "tanh"),
+    *((architecture_of(cell.family), cell.nonlinearity) for cell in CELLS if cell.torch),
+]
 POOLINGS = ["final", "mean", "max", "mean+max"]
 VOCABULARY = 13
 MOLECULES = [
