@@ -20,7 +20,7 @@ from birnn_service.metrics import Metrics
 from birnn_service.pool import EncoderPool
 from birnn_service.queueing.batcher import Batcher
 from birnn_service.response_cache import ResponseCache
-from birnn_service.rpc.server import RpcServer
+from birnn_service.rpc.server import RpcServer, check_port
 from birnn_service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Server:
         )
         http.start()
         try:
+            check_port(settings)
             encoders = await asyncio.to_thread(load_encoders, settings, self._metrics)
             async with self._batching(encoders) as batcher, self._taking_calls(encoders, batcher) as front:
                 port = await front.listen()
