@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import socket
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -86,7 +88,7 @@ class RpcServer:
         try:
             port: int = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise StartupError(cannot_listen(self._settings)) from error
+            raise StartupError(cannot_listen(self._settings, "the port is taken or not allowed")) from error
         await self._server.start()
         await self._publish_health()
         return port
@@ -120,9 +122,28 @@ class RpcServer:
             await self._health.set(service, SERVING if self._pool.ready else NOT_SERVING)
 
 
-def cannot_listen(settings: Settings) -> str:
+def check_port(settings: Settings) -> None:
+    """Fail before encoders are loaded where the gRPC port, which opens only after that, cannot be had.
+
+    Raises:
+        StartupError: It is taken, not allowed, or the address is not this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.grpc_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if os.name == "posix":
+                # Connections of a server that has just ended linger, and are no reason not to start.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StartupError(cannot_listen(settings, str(error.strerror))) from error
+
+
+def cannot_listen(settings: Settings, reason: str) -> str:
     """What to say where the gRPC port cannot be had."""
     return (
-        f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: the port is taken or the address is not this "
-        "machine's; choose another with --grpc-port or --host"
+        f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {reason}; "
+        "choose another with --grpc-port or --host"
     )
