@@ -62,7 +62,6 @@ def _scan(message: bytes, position: int, end: int, limits: Mapping[int, Limit]) 
     counts = dict.fromkeys(limits, 0)
     others = 0
     while position < end:
-        first = message[position]
         key, position = _varint(message, position)
         start, position = _skip(message, position, key & 7)
         number = key >> 3
@@ -84,8 +83,8 @@ def _scan(message: bytes, position: int, end: int, limits: Mapping[int, Limit]) 
                 counts[number] += _packed(message[start:stop], limit) - 1
             elif limit.inside:
                 _scan(message, start, min(position, end), limit.inside)
-            else:
-                more, position = _run(message, position, end, first, limit.most - counts[number])
+            elif key < 0x80:
+                more, position = _run(message, position, end, key, limit.most - counts[number])
                 counts[number] += more
         if counts[number] > limit.most:
             raise InvalidRequestError(f"the request holds more than {limit.most} {limit.name}; {limit.advice}")
@@ -107,7 +106,11 @@ def _skip(message: bytes, position: int, kind: int) -> tuple[int, int]:
 
 
 def _run(message: bytes, position: int, end: int, key: int, most: int) -> tuple[int, int]:
-    """Count elements of a bytes field that follow one another, up to one more than `most`; returns where they end."""
+    """Count elements that follow one another, up to one more than `most`, by their key of one byte.
+
+    Returns:
+        How many there are, and where they end.
+    """
     count = 0
     while count <= most and position < end and message[position] == key:
         size = message[position + 1]
