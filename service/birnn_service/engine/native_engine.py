@@ -14,6 +14,7 @@ from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.engine.recurrent_graph import UnsupportedGraphError, read_graph
+from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
 
 POOLINGS: dict[PoolingName, Pooling] = {
@@ -67,7 +68,7 @@ class NativeEngine:
             chosen = instruction_set or next(iter(sets))
             if precision == "bf16" and not sets.get(chosen):
                 raise StartupError(f"{label}: bf16 needs a processor with AVX-512 BF16; this one has {', '.join(sets)}")
-            graph = read_graph(bundle.path / bundle.manifest.graphs.pooled)
+            graph = read_graph(stored_graph(bundle, Output.POOLED).complete())
             self._kernel = Kernel(
                 graph.cell,
                 graph.layers,
