@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.errors import BundleError, ItemError, ItemErrorCode
+from birnn_bundle.quoting import shown
 from birnn_bundle.ragged import RaggedBatch, offsets_of
 
 PAD_ID, UNKNOWN_ID, MASK_ID = 0, 1, 2
@@ -183,5 +184,5 @@ def load_tokenizer(kind: str, text: str) -> Tokenizer:
         HuggingFaceTokenizer.kind: HuggingFaceTokenizer.from_json,
     }
     if kind not in kinds:
-        raise BundleError(f"unknown tokenizer kind {kind!r}; this version knows {', '.join(sorted(kinds))}")
+        raise BundleError(f"unknown tokenizer kind {shown(kind)}; this version knows {', '.join(sorted(kinds))}")
     return kinds[kind](text)

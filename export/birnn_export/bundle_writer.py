@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from birnn_bundle.atomic_file import flush_folder, removed_on_signals
-from birnn_bundle.bundle import Bundle, sha256
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.files import sha256
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training
 from birnn_export.golden_sequences import golden_lengths, golden_sequences
@@ -186,7 +187,7 @@ def _training(loaded: LoadedCheckpoint, metrics: Mapping[str, float]) -> Trainin
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    return {file.name: sha256(file.read_bytes()) for file in sorted(folder.iterdir())}
 
 
 def _identity(destination: Path, name: str | None, version: int | None) -> tuple[str, int]:

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from birnn_bundle.cells import CELLS, OPERATORS, Cell
@@ -54,16 +52,13 @@ class RecurrentGraph:
         )
 
 
-def read_graph(path: Path) -> RecurrentGraph:
-    """Read a graph and its external weights.
+def read_graph(model: onnx.ModelProto) -> RecurrentGraph:
+    """Read a graph with all its weights.
 
     Raises:
         UnsupportedGraphError: It is not [Gather ->] recurrent nodes of one kind, bidirectional, in float32.
     """
-    try:
-        graph = onnx.load(str(path)).graph
-    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
-        raise UnsupportedGraphError(f"{path.name} cannot be read: {error}") from error
+    graph = model.graph
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes = [node for node in graph.node if node.op_type in OPERATORS]
     cells = {_cell(node) for node in nodes}

@@ -1,6 +1,7 @@
 """Requests that are small to send and large to read: each is refused at once, and nobody else has to wait."""
 
 import struct
+from typing import Any
 
 import grpc
 import pytest
@@ -17,15 +18,15 @@ MOST = 16_384
 MILLION = 1_000_000
 
 
-def infer(**fields: object) -> bytes:
+def infer(**fields: Any) -> bytes:
     return oip.ModelInferRequest(model_name="smiles", **fields).SerializeToString()
 
 
-def tensor(**fields: object) -> list[oip.ModelInferRequest.InferInputTensor]:
+def tensor(**fields: Any) -> list[oip.ModelInferRequest.InferInputTensor]:
     return [oip.ModelInferRequest.InferInputTensor(**{"name": "text", "datatype": "BYTES", **fields})]
 
 
-def contents(**fields: object) -> list[oip.ModelInferRequest.InferInputTensor]:
+def contents(**fields: Any) -> list[oip.ModelInferRequest.InferInputTensor]:
     return tensor(shape=[1], contents=oip.InferTensorContents(**fields))
 
 

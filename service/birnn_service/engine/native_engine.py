@@ -13,6 +13,7 @@ from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -58,7 +59,7 @@ class NativeEngine:
             chosen = instruction_set or next(iter(sets))
             if precision == "bf16" and not sets.get(chosen):
                 raise StartupError(f"{label}: bf16 needs a processor with AVX-512 BF16; this one has {', '.join(sets)}")
-            graph = read_graph(bundle.path / bundle.manifest.graphs.pooled)
+            graph = read_graph(stored_graph(bundle, Output.POOLED).complete())
             self._kernel = graph.kernel(bf16=precision == "bf16", instruction_set=chosen)
         except (NativeUnavailableError, UnsupportedGraphError, ValueError) as error:
             raise StartupError(f"{label}: the native engine cannot run it: {error}") from error

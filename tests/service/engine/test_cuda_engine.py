@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def on_cpu(bundle: Bundle, precision: str = "fp32", **more: int) -> CudaEngine:
 
 def allowing(bundle: Bundle, reduced: ReducedPrecision | None) -> Bundle:
     manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced})
-    return Bundle(bundle.path, manifest, bundle.tokenizer, bundle.golden)
+    return replace(bundle, manifest=manifest)
 
 
 def allowing_half(bundle: Bundle) -> Bundle:
