@@ -62,11 +62,13 @@ LABEL org.opencontainers.image.title="birnn-serving" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them.
+# Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them. birnn itself switches the
+# telemetry of onnxruntime off; here it is off for whatever else is run in the image.
 ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
+    ORT_DISABLE_TELEMETRY=1 \
     BIRNN_HOST=0.0.0.0 \
     BIRNN_MODELS=/models
 WORKDIR /tmp

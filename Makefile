@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # setuptools warns at length of what an editable install is; that is what is wanted here.
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test chaos lint types verification-table native-check wheel protos bench bench-peers quality \

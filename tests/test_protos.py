@@ -39,8 +39,8 @@ def clear_json_names(message: descriptor_pb2.DescriptorProto) -> None:
 MAY_IMPORT = {
     "client/birnn": {"birnn"},
     "bundle/birnn_bundle": {"birnn_bundle"},
-    "export/birnn_export": {"birnn_export", "birnn_bundle"},
-    "native/birnn_native": {"birnn_native"},
+    "export/birnn_export": {"birnn_export", "birnn_bundle", "birnn_native"},
+    "native/birnn_native": {"birnn_native", "birnn_bundle"},
     "service/birnn_service": {"birnn_service", "birnn_bundle", "birnn_native", "birnn.v1", "birnn.openinference"},
     "loadtest/birnn_loadtest": {"birnn_loadtest", "birnn"},
 }

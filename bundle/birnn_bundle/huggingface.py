@@ -60,7 +60,8 @@ class HuggingFaceTokenizer:
 
     def _read(self, sequence: bytes | str) -> list[int]:
         try:
-            ids: list[int] = self._backend.encode(decode_sequence(sequence)).ids
+            # Unlike `encode`, this lets other threads run meanwhile, and it keeps no offsets.
+            ids: list[int] = self._backend.encode_batch_fast([decode_sequence(sequence)])[0].ids
         except SequenceError:
             raise
         except Exception as error:  # the library raises plain Exception, as for a word where it has no unknown token

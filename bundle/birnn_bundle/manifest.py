@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
 from birnn_bundle.quoting import shown
 from birnn_bundle.versions import MOST_VERSION
@@ -16,8 +17,6 @@ MANIFEST_FILE = "manifest.json"
 LISTED_PROBLEMS = 5
 
 Pooling = Literal["final", "mean", "max", "mean+max"]
-Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
-Nonlinearity = Literal["tanh", "relu"]
 Inputs = Literal["ids", "features"]
 
 
@@ -66,7 +65,9 @@ class Graphs(_Model):
 class Verification(_Model):
     """How the graphs were compared with PyTorch float64 when the bundle was written.
 
-    `max_error_*` are the largest absolute differences over `cases` runs.
+    `max_error_pooled` and `max_error_tokens` are the largest absolute differences of onnxruntime over `cases` runs.
+    `max_error_float32` is the largest one of PyTorch itself in float32 on the same sequences, `max_error_native` that
+    of the native kernels where they were built; older bundles say neither.
     """
 
     max_error_pooled: Measured
@@ -75,6 +76,8 @@ class Verification(_Model):
     torch: Text
     onnxruntime: Text
     provider: Text
+    max_error_float32: Measured | None = None
+    max_error_native: Measured | None = None
 
 
 class ReducedPrecision(_Model):
@@ -161,6 +164,11 @@ class Manifest(_Model):
         if missing := sorted(needed - self.files.keys()):
             raise ValueError(f"no digest for {', '.join(map(shown, missing))}")
         return self
+
+    @property
+    def cell(self) -> Cell:
+        """The recurrence."""
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
 
     @property
     def features(self) -> int:

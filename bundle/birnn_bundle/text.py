@@ -53,7 +53,8 @@ class TextTokenizer:
         """Tokenize a request; see `birnn_bundle.tokenizer.Tokenizer`."""
 
         def ids_of(sequence: bytes | str) -> list[int]:
-            ids: list[int] = self._backend.encode(decode_sequence(sequence)).ids
+            # Unlike `encode`, this lets other threads run meanwhile, and it keeps no offsets.
+            ids: list[int] = self._backend.encode_batch_fast([decode_sequence(sequence)])[0].ids
             return ids
 
         return assemble(sequences, max_length, truncate, ids_of)

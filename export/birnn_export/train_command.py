@@ -12,7 +12,8 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from birnn_bundle.manifest import Architecture, Nonlinearity, Pooling
+from birnn_bundle.cells import Architecture, Nonlinearity
+from birnn_bundle.manifest import Pooling
 from birnn_bundle.tokenizer import SPECIAL_TOKENS
 from birnn_export.corpus import CorpusError, read_corpus, read_pairs, split_file_and_column, split_sentences
 from birnn_export.encoders import EncoderConfig

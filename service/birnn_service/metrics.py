@@ -73,6 +73,11 @@ class Metrics:
         self.frontend_restarts = Counter(
             "birnn_frontend_restarts", "Front-end processes that ended and were started again.", registry=self.registry
         )
+        self.descriptors_exhausted = Counter(
+            "birnn_descriptors_exhausted",
+            "Times that a process had no file descriptor left for another connection.",
+            registry=self.registry,
+        )
         self.cache_bytes = gauge("cache_bytes", "Size of the response cache.")
         self.encoder_ready = gauge("encoder_ready", "1 where a version is served, else 0.", "encoder", "version")
         self.encoder_info = gauge(

@@ -17,7 +17,7 @@ from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, UnavailableError
 from birnn_service.features import read_features
 from birnn_service.metrics import EncoderMetrics, Metrics
-from birnn_service.queueing.work import Computed
+from birnn_service.queueing.request import Computed
 from birnn_service.settings import Settings
 from birnn_service.tokenize import tokenize
 
@@ -90,11 +90,12 @@ class EncoderPool:
         self._idle.set()
         self.draining = False
         self.healthy = True
+        self.accepting = True
 
     @property
     def ready(self) -> bool:
-        """Whether every encoder found is served, and no shutdown is under way."""
-        return not self.draining and not self.encoders.broken and self.healthy
+        """Whether every encoder found is served, connections are accepted, and no shutdown is under way."""
+        return not self.draining and not self.encoders.broken and self.healthy and self.accepting
 
     @property
     def under_way(self) -> int:

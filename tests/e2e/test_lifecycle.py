@@ -194,9 +194,9 @@ def test_what_is_missing_or_misspelt_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_cuda_that_does_not_work_is_an_error_and_never_a_silent_cpu() -> None:
-    import onnxruntime
+    from birnn_bundle.onnxruntime import ort
 
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("this machine's onnxruntime has CUDA")
     log = failure(MODELS, "--device", "cuda")
     assert "no CUDA in this onnxruntime" in log

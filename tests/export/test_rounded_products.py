@@ -14,7 +14,7 @@ from birnn_export.rounded_products import with_rounded_products
 from birnn_export.verification import reference
 from birnn_native.kernel import Kernel, Pooling
 from birnn_native.library import NativeUnavailableError, instruction_sets
-from birnn_service.engine.recurrent_graph import read_graph
+from birnn_native.recurrent_graph import read_graph
 from tests.export.small_encoders import CORES, graphs_of, random_batch, small_encoder
 
 EVERY_CORE = [(*core, True) for core in CORES] + [("bigru", "tanh", False)]

@@ -15,7 +15,6 @@ from birnn_export.checkpoints.adoption import MAX_LENGTH, adopt
 from birnn_export.checkpoints.selection import Choices, select
 from birnn_export.checkpoints.stored_weights import StoredWeights, from_state_dict
 from birnn_export.training.checkpoint import CheckpointError
-from birnn_export.verification import TOLERANCE
 
 
 def export_encoder(
@@ -31,7 +30,7 @@ def export_encoder(
     card: str = "",
     metrics: Mapping[str, float] | None = None,
     sequences: Sequence[str] = (),
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     force: bool = False,
 ) -> Bundle:
     """Export the bidirectional recurrence inside `module`, with its embedding, as a bundle that a server can load.

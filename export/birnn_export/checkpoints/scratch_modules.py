@@ -13,11 +13,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from birnn_export.checkpoints.recurrence import Array, Direction, Family, Flawed, Found, Recurrence, stacked
+from birnn_bundle.cells import Family, first_of
+from birnn_export.checkpoints.recurrence import Array, Direction, Flawed, Found, Recurrence, stacked
 from birnn_export.checkpoints.stored_weights import Tensors
 
-# Gates in the order of torch.nn.
-GATES: dict[Family, str] = {"rnn": "h", "gru": "rzh", "lstm": "ifco"}
 PARAMETER = re.compile(r"(?:(?P<module>.*)\.)?(?P<parameter>W_[xhc][hrzifco]|b_[hrzifco])")
 PEEPHOLE = re.compile(r"W_c[ifo]")
 DIRECTION = re.compile(r"(?P<way>f|fw|fwd|forward|b|bw|bwd|backward)(?P<rest>_\w+)?")
@@ -89,8 +88,9 @@ def _checked(place: str, sides: dict[tuple[int, bool], Names], tensors: Tensors)
     peepholes = [name for names in sides.values() for parameter, name in names.items() if PEEPHOLE.fullmatch(parameter)]
     if peepholes:
         return f"has peepholes ({', '.join(peepholes[:3])}), which are not served"
-    biases = {f"b_{gate}" for gate in GATES[family]}
-    needed = biases | {f"W_{source}{gate}" for source in "xh" for gate in GATES[family]}
+    gates = first_of(family).torch_gates
+    biases = {f"b_{gate}" for gate in gates}
+    needed = biases | {f"W_{source}{gate}" for source in "xh" for gate in gates}
     # A module may hold what makes its outputs of its states, too.
     used = {side: {name: names[name] for name in needed & names.keys()} for side, names in sides.items()}
     bias = any(biases & names.keys() for names in used.values())
@@ -113,7 +113,7 @@ def _checked(place: str, sides: dict[tuple[int, bool], Names], tensors: Tensors)
 
 def _direction(names: Names, family: Family, bias: bool, tensors: Tensors) -> Direction:
     """One direction in the layout of torch.nn. Raises ValueError for parameters that are missing or do not fit."""
-    gates = GATES[family]
+    gates = first_of(family).torch_gates
     needed = [f"W_{source}{gate}" for source in "xh" for gate in gates] + [f"b_{gate}" for gate in gates if bias]
     if missing := [parameter for parameter in needed if parameter not in names]:
         raise ValueError(f"lacks {', '.join(missing)}; has {', '.join(sorted(names.values()))}")

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from birnn_bundle.manifest import Nonlinearity, Pooling
+from birnn_bundle.cells import Nonlinearity
+from birnn_bundle.manifest import Pooling
 from birnn_export.checkpoints.embedding import NONE, ONE_HOT, choose_embedding
 from birnn_export.checkpoints.keras_graph import INPUT, KerasGraph, Layer
 from birnn_export.checkpoints.keras_layers import find_keras_layers

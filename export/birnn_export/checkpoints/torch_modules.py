@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection
 
-from birnn_bundle.manifest import Nonlinearity
+from birnn_bundle.cells import Nonlinearity
 from birnn_export.checkpoints.recurrence import Direction, Flawed, Found, Recurrence, family_of, stacked
 from birnn_export.checkpoints.stored_weights import Tensors
 

@@ -10,11 +10,11 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
 from birnn_service.engine.engine import EngineInfo, Output
@@ -33,7 +33,6 @@ MAX_CELLS = {Output.POOLED: 65_536, Output.TOKENS: 32_768}
 # One batch is copied and prepared while another one is computed.
 SLOTS = 2
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}
-GATES = {"bigru": 3, "bilstm": 4, "birnn": 1, "birnn-scratch": 1}
 
 Allocate = Callable[[int], NDArray[np.uint8]]
 
@@ -250,7 +249,7 @@ def cell_bytes(manifest: Manifest) -> int:
 
     The outputs count as the kernel's, reordered, masked for a maximum, and joined.
     """
-    gates = 2 * GATES[manifest.architecture] * manifest.hidden_size
+    gates = 2 * len(manifest.cell.gates) * manifest.hidden_size
     inputs = max(manifest.embedding_size, manifest.token_dimension if manifest.layers > 1 else 0)
     return 4 * (inputs + gates + 4 * manifest.token_dimension)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.companion import companion
 from birnn_service.engine.graph_edits import DIRECTIONS, join_directions, split_directions
 from birnn_service.engine.onnx_session import CPU, open_session

@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.directions import Directions

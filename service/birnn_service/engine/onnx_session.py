@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from birnn_bundle.cells import OPERATORS
+from birnn_bundle.onnxruntime import ort
 from birnn_service.errors import StartupError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-RECURRENT_OPS = {"GRU", "LSTM", "RNN"}
 
 
 def open_session(
@@ -76,7 +76,7 @@ def recurrent_placement(session: ort.InferenceSession, label: str) -> dict[str, 
         StartupError: The graph has not been run yet, or has no recurrent node.
     """
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = [event["args"] for event in events if event.get("args", {}).get("op_name") in RECURRENT_OPS]
+    nodes = [event["args"] for event in events if event.get("args", {}).get("op_name") in OPERATORS]
     found = {f"{label}:{node['node_index']}": str(node["provider"]) for node in nodes}
     if not found:
         raise StartupError(f"no recurrent node of the {label} graph was seen to run")

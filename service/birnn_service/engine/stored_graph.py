@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.cells import OPERATORS
 from birnn_bundle.manifest import Manifest
 from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Output
-from birnn_service.engine.onnx_session import RECURRENT_OPS
 from birnn_service.errors import StartupError
 
 # What `birnn export` writes: a recurrence, an embedding before it and pooling behind. A graph of anything else is not
@@ -105,7 +105,7 @@ def _check(model: onnx.ModelProto, manifest: Manifest, output: Output) -> None:
     if len(graph.node) > NODES_A_LAYER * manifest.layers + OTHER_NODES:
         raise ValueError(f"it has {len(graph.node)} nodes, too many for {manifest.layers} layers")
     for node in graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in POOLING_OPS | RECURRENT_OPS:
+        if node.domain not in ("", "ai.onnx") or (node.op_type not in POOLING_OPS and node.op_type not in OPERATORS):
             raise ValueError(f"it has the operator {shown(node.op_type)}, which no encoder of ours has")
         if any(attribute.type not in ATTRIBUTE_TYPES for attribute in node.attribute):
             raise ValueError(f"an attribute of {shown(node.name)} is neither number nor text")

@@ -96,6 +96,11 @@ class RpcServer:
         self._pool.healthy = healthy
         await self._publish_health()
 
+    async def set_accepting(self, accepting: bool) -> None:
+        """Tell callers whether this process can accept another connection."""
+        self._pool.accepting = accepting
+        await self._publish_health()
+
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""
         self._pool.draining = True

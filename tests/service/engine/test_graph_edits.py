@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
+from birnn_bundle.onnxruntime import ort
 from birnn_export.verification import reference
 from birnn_service.engine.directions import Directions
 from birnn_service.engine.graph_edits import in_half_precision, split_directions

@@ -10,12 +10,12 @@ from birnn_bundle.manifest import ReducedPrecision
 from birnn_bundle.ragged import RaggedBatch
 from birnn_native import library
 from birnn_native.library import NativeUnavailableError, instruction_sets
+from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine import native_engine
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.engine.gate import pass_gate
 from birnn_service.engine.loading import load_engine
 from birnn_service.engine.native_engine import NativeEngine
-from birnn_service.engine.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
 
