@@ -27,7 +27,7 @@ def entries(file: Path) -> Iterator[tuple[Requirement, list[str]]]:
 
 def pins(file: Path) -> dict[str, str]:
     """Version of each package of a file that pins all."""
-    found = {}
+    found: dict[str, str] = {}
     for requirement, _ in entries(file):
         (specifier,) = requirement.specifier
         assert specifier.operator == "==", requirement
@@ -39,13 +39,12 @@ def pins(file: Path) -> dict[str, str]:
 def test_a_list_of_an_image_pins_all_that_the_project_asks_for(kind: str) -> None:
     locked = pins(LOCKS / f"{kind}.txt")
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = map(Requirement, [*PROJECT["project"]["dependencies"], *extras["service"], *extras[kind]])
-    # The image gets the encoders as a folder.
-    wanted = (requirement for requirement in wanted if requirement.name != "birnn-encoders")
     unmet = [
         str(requirement)
-        for requirement in wanted
-        if not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), "0"))
+        for requirement in map(Requirement, [*PROJECT["project"]["dependencies"], *extras["service"], *extras[kind]])
+        # The image gets the encoders as a folder.
+        if requirement.name != "birnn-encoders"
+        and not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), "0"))
     ]
     assert not unmet, f"run `make lock`: {', '.join(unmet)}"
 
