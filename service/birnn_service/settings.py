@@ -15,8 +15,8 @@ from birnn_service.errors import StartupError
 from birnn_service.memory import available_memory
 
 ENV_PREFIX = "BIRNN_"
-# Variables that other parts of the `birnn` command read.
-FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS"}
+# Variables that other parts of birnn read: the `birnn` command and setup.py.
+FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_KERNELS"}
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
