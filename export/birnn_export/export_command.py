@@ -98,6 +98,14 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
     help="WEIGHTS: which recurrence, where there are several; repeated for layers of one stack, in their order.",
 )
 @click.option(
+    "--forward",
+    multiple=True,
+    metavar="NAME",
+    help="WEIGHTS: module of the forward direction, where each direction is a module of its own and their names do not "
+    "say so; repeated for layers of one stack.",
+)
+@click.option("--backward", multiple=True, metavar="NAME", help="WEIGHTS: module of the backward direction, likewise.")
+@click.option(
     "--embedding",
     metavar="NAME",
     help="WEIGHTS: tensor of the embedding, where there are several; one-hot for one-hot tokens; none for "
@@ -191,11 +199,17 @@ def _load(checkpoint: Path, max_length: int | None, foreign: dict[str, Any]) -> 
             )
     else:
         tokenizer = read_tokenizer(foreign["tokenizer"], **vocabulary, first_id=foreign["first_id"] or 0)
+    if len(foreign["forward"]) != len(foreign["backward"]) or (foreign["forward"] and foreign["prefix"]):
+        raise click.UsageError(
+            "--forward and --backward name the two directions of a layer: give as many of one as of the other, and no "
+            "--prefix"
+        )
     choices = Choices(
         pooling=foreign["pooling"],
         nonlinearity=foreign["nonlinearity"],
         reset=foreign["reset"],
         prefixes=foreign["prefix"],
+        pairs=tuple(zip(foreign["forward"], foreign["backward"], strict=True)),
         embedding=foreign["embedding"],
     )
     adopted = adopt(read_weights(checkpoint), tokenizer, choices, max_length or MAX_LENGTH)
