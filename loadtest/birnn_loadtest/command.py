@@ -156,7 +156,7 @@ async def _measure(settings: Settings, sequences: list[bytes], target: Target) -
     )
     async with AsyncExitStack() as stack:
         # Every connection of its own: channels share them otherwise.
-        options = channel_options(settings.address, retries=False, shared=False)
+        options = channel_options(settings.address, shared=False)
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(settings.address, options))
             for _ in range(settings.channels)
