@@ -1,6 +1,7 @@
 """Requests that are small to send and large to read: each is refused at once, and nobody else has to wait."""
 
 import struct
+from typing import Any
 
 import grpc
 import pytest
@@ -17,15 +18,15 @@ MOST = 16_384
 MILLION = 1_000_000
 
 
-def infer(**fields: object) -> bytes:
+def infer(**fields: Any) -> bytes:
     return oip.ModelInferRequest(model_name="smiles", **fields).SerializeToString()
 
 
-def tensor(**fields: object) -> list[oip.ModelInferRequest.InferInputTensor]:
+def tensor(**fields: Any) -> list[oip.ModelInferRequest.InferInputTensor]:
     return [oip.ModelInferRequest.InferInputTensor(**{"name": "text", "datatype": "BYTES", **fields})]
 
 
-def contents(**fields: object) -> list[oip.ModelInferRequest.InferInputTensor]:
+def contents(**fields: Any) -> list[oip.ModelInferRequest.InferInputTensor]:
     return tensor(shape=[1], contents=oip.InferTensorContents(**fields))
 
 
@@ -33,7 +34,7 @@ def attacks() -> dict[str, tuple[str, bytes, str]]:
     """Method, message and part of the error, by name; every message is below --max-message-mib."""
     parameter = oip.InferParameter(bool_param=True)
     output = oip.ModelInferRequest.InferRequestedOutputTensor()
-    raw = {"raw_input_contents": [struct.pack("<I", 0) * (3 * MILLION)]}
+    raw: dict[str, Any] = {"raw_input_contents": [struct.pack("<I", 0) * (3 * MILLION)]}
     return {
         "a tensor of 200,000 dimensions": (INFER, infer(inputs=tensor(shape=[1] + [2**62] * 200_000)), "dimensions"),
         "7 M empty sequences": (ENCODE, b"\x1a\x00" * (7 * MILLION), f"more than {MOST} sequences"),
