@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     max_request_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="How long a request may take to arrive, from its first byte to its last."
     )
+    max_reply_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="How long a caller may take to read a reply; then its connection is ended."
+    )
     max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
         600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
     )

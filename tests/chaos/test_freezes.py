@@ -34,7 +34,7 @@ def attacks() -> dict[str, tuple[str, bytes, str]]:
     """Method, message and part of the error, by name; every message is below --max-message-mib."""
     parameter = oip.InferParameter(bool_param=True)
     output = oip.ModelInferRequest.InferRequestedOutputTensor()
-    raw = {"raw_input_contents": [struct.pack("<I", 0) * (3 * MILLION)]}
+    raw: dict[str, Any] = {"raw_input_contents": [struct.pack("<I", 0) * (3 * MILLION)]}
     return {
         "a tensor of 200,000 dimensions": (INFER, infer(inputs=tensor(shape=[1] + [2**62] * 200_000)), "dimensions"),
         "7 M empty sequences": (ENCODE, b"\x1a\x00" * (7 * MILLION), f"more than {MOST} sequences"),
