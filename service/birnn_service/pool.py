@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import ItemError
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenized
-from birnn_service.catalog import Encoder, Encoders, width_of
+from birnn_service.catalog import Encoder, Encoders, label_of, width_of
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, UnavailableError
-from birnn_service.features import read_features
+from birnn_service.features import check_width, read_features
 from birnn_service.memory_budget import Hold
 from birnn_service.metrics import EncoderMetrics, Metrics
 from birnn_service.queueing.request import Computed
 from birnn_service.settings import Settings
 from birnn_service.tokenize import tokenize
+from birnn_service.tokenizing import Tokenizing
 
 # Memory that a reply takes for each of its bytes: as batches give it, as it is put together, as gRPC sends it.
 REPLY_COST = 3
@@ -86,6 +87,7 @@ class EncoderPool:
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
+        self._tokenizing = Tokenizing(settings.max_backlog_seconds)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -107,6 +109,10 @@ class EncoderPool:
         """Refuse new requests and wait for those under way."""
         self.draining = True
         await self._idle.wait()
+
+    def close(self) -> None:
+        """End the threads that tokenize."""
+        self._tokenizing.close()
 
     async def encode(
         self,
@@ -144,7 +150,7 @@ class EncoderPool:
             found(encoder)
             self._check_count(len(sequences))
             start = time.perf_counter()
-            tokenized = await self._read(encoder, sequences, truncate)
+            tokenized = await self._read(encoder, sequences, truncate, deadline)
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
             self._reserve(encoder, tokenized, output, len(sequences), memory)
@@ -155,27 +161,40 @@ class EncoderPool:
             if not self._under_way:
                 self._idle.set()
 
-    async def _read(self, encoder: Encoder, sequences: Sequence[bytes] | RaggedBatch, truncate: bool) -> Tokenized:
+    async def _read(
+        self, encoder: Encoder, sequences: Sequence[bytes] | RaggedBatch, truncate: bool, deadline: float | None
+    ) -> Tokenized:
         """What an encoder can encode of a request, and why not the rest."""
-        manifest = encoder.manifest
+        manifest, longest = encoder.manifest, self._settings.max_sequence_bytes
         if isinstance(sequences, RaggedBatch):
             if not manifest.features:
                 raise InvalidRequestError(
                     f"encoder {manifest.name!r} reads strings; send sequences instead of features"
                 )
-            return await read_features(sequences, manifest.features, max_length=manifest.max_length, truncate=truncate)
-        if manifest.features:
+            check_width(sequences, manifest.features)
+            sizes = 4 * sequences.features * sequences.lengths
+        elif manifest.features:
             raise InvalidRequestError(
                 f"encoder {manifest.name!r} reads {manifest.features} float features a step; send features and lengths "
                 "instead of strings"
             )
-        return await tokenize(
-            encoder.tokenizer,
-            sequences,
-            max_length=manifest.max_length,
-            max_bytes=self._settings.max_sequence_bytes,
-            truncate=truncate,
-        )
+        else:
+            sizes = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+            # These fail before they are looked at.
+            sizes[sizes > longest] = 0
+
+        def read(start: int, end: int) -> Tokenized:
+            if isinstance(sequences, RaggedBatch):
+                return read_features(sequences.between(start, end), max_length=manifest.max_length, truncate=truncate)
+            return tokenize(
+                encoder.tokenizer,
+                sequences[start:end],
+                max_length=manifest.max_length,
+                max_bytes=longest,
+                truncate=truncate,
+            )
+
+        return await self._tokenizing.run(label_of(encoder), sizes, read, deadline=deadline)
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.max_sequences

@@ -150,7 +150,10 @@ class Server:
                 yield front_ends
         else:
             pool = EncoderPool(encoders, compute, settings, self._metrics)
-            yield RpcServer(pool, settings, self._metrics)
+            try:
+                yield RpcServer(pool, settings, self._metrics)
+            finally:
+                pool.close()
 
     async def _set_healthy(self, healthy: bool) -> None:
         self._healthy = healthy
