@@ -12,7 +12,8 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from birnn_bundle.manifest import Architecture, Nonlinearity, Pooling
+from birnn_bundle.cells import Architecture, Nonlinearity
+from birnn_bundle.manifest import Pooling
 from birnn_bundle.printable import counted
 from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.tokenizer import SPECIAL_TOKENS
