@@ -145,16 +145,24 @@ def test_an_output_that_is_the_input_is_refused(folder: Path, option: str, other
     content = b"smiles,y,note\nCCO,1,keep\nCCC,2,keep\n"
     (folder / "w.csv").write_bytes(content)
     LINKS[other](folder)
-    for source, stdin in (("w.csv", None), ("-", (folder / "w.csv").open("rb"))):
-        command = [*COMMAND, "--file", source, "--kind", "csv", "--column", "smiles", option, other]
+    done = encode("--file", "w.csv", "--column", "smiles", option, other)
+    assert done.exit_code == 2
+    assert "are the same file" in done.stderr
+    assert "--file" in done.stderr
+    assert option in done.stderr
+    assert (folder / "w.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize("other", ["w.csv", "hard.csv"])
+def test_an_output_that_standard_input_comes_from_is_refused(folder: Path, other: str) -> None:
+    (folder / "w.csv").write_bytes(b"smiles,y\nCCO,1\n")
+    LINKS[other](folder)
+    command = [*COMMAND, "--file", "-", "--kind", "csv", "--column", "smiles", "--out", other]
+    with (folder / "w.csv").open("rb") as stdin:
         done = subprocess.run(command, stdin=stdin, capture_output=True, text=True)
-        assert done.returncode == 2, done.stderr
-        assert "are the same file" in done.stderr
-        assert "--file" in done.stderr
-        assert option in done.stderr
-        assert (folder / "w.csv").read_bytes() == content
-        if stdin is not None:
-            stdin.close()
+    assert done.returncode == 2
+    assert "are the same file" in done.stderr
+    assert (folder / "w.csv").read_bytes() == b"smiles,y\nCCO,1\n"
 
 
 @pytest.mark.parametrize("options", [("--out", "--errors"), ("--errors", "--notices"), ("--out", "--notices")])
