@@ -243,7 +243,7 @@ def encode(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CALL_FAILED)
     except OSError as error:
-        where = error.filename or out or "standard output"
+        where = error.filename or "standard output"
         raise CallError(f"{where}: cannot be written ({error.strerror or error})") from error
     told.summarize()
     if path is not None:

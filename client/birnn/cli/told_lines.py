@@ -3,13 +3,14 @@
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
 import click
 from tqdm import tqdm
 
+from birnn.vector_files.vector_file import writing
 from birnn_bundle.atomic_file import replacing_text
 from birnn_bundle.printable import counted, printable
 
@@ -22,6 +23,7 @@ class ToldLines:
 
     Args:
         sort: What they are called: "failed line".
+        path: The file of the table, for messages; None where there is none.
         table: Where to list them, tab-separated. None for nowhere.
         columns: Names of the table's columns between `line` and `sequence`.
 
@@ -29,9 +31,10 @@ class ToldLines:
         count: How many there were.
     """
 
-    def __init__(self, sort: str, table: TextIO | None, columns: Sequence[str]) -> None:
+    def __init__(self, sort: str, path: Path | None, table: TextIO | None, columns: Sequence[str]) -> None:
         self.count = 0
         self._sort = sort
+        self._path = path
         self._table = None if table is None else csv.writer(table, delimiter="\t", lineterminator="\n")
         if self._table is not None:
             self._table.writerow(["line", *columns, "sequence"])
@@ -39,31 +42,39 @@ class ToldLines:
     def tell(self, line: int, sequence: str, message: str, fields: Sequence[object]) -> None:
         """Take one line: its number and sequence, what to show, and the fields of the columns."""
         self.count += 1
-        if self._table is not None:
-            self._table.writerow([line, *fields, sequence])
+        if self._table is not None and self._path is not None:
+            with writing(self._path):
+                self._table.writerow([line, *fields, sequence])
         if self.count <= _SHOWN_LINES:
             shown = sequence if len(sequence) <= _SHOWN_CHARACTERS else sequence[:_SHOWN_CHARACTERS] + "..."
             # Not click.echo: this one spares the progress bar.
             quoted = f": {shown!r}" if sequence else ""
             tqdm.write(printable(f"line {line}: {message}{quoted}"), file=sys.stderr)
 
-    def close(self, listed: Path | None, option: str) -> None:
-        """Say how many were not shown, and where all are listed."""
+    def close(self, option: str) -> None:
+        """Say how many were not shown, and where all are listed, or which option lists them."""
         if self.count > _SHOWN_LINES:
             hidden = f"and {counted(self.count - _SHOWN_LINES, f'more {self._sort}')}"
-            click.echo(f"{hidden}; {option} FILE.tsv lists all" if listed is None else hidden, err=True)
-        if self.count and listed is not None:
-            click.echo(printable(f"all {self._sort}s: {listed}"), err=True)
+            click.echo(f"{hidden}; {option} FILE.tsv lists all" if self._path is None else hidden, err=True)
+        if self.count and self._path is not None:
+            click.echo(printable(f"all {self._sort}s: {self._path}"), err=True)
 
 
 @contextmanager
 def told_lines(sort: str, path: Path | None, option: str, columns: Sequence[str]) -> Iterator[ToldLines]:
-    """Tell of lines of one sort, and list them in a file, given by `option`, that appears once all are known."""
-    if path is None:
-        lines = ToldLines(sort, None, columns)
+    """Tell of lines of one sort, and list them in a file, given by `option`, that appears once all are known.
+
+    Raises:
+        VectorFileError: The file cannot be written.
+    """
+    with ExitStack() as stack:
+        table = None
+        if path is not None:
+            with writing(path):
+                table = stack.enter_context(replacing_text(path))
+        lines = ToldLines(sort, path, table, columns)
         yield lines
-    else:
-        with replacing_text(path) as table:
-            lines = ToldLines(sort, table, columns)
-            yield lines
-    lines.close(path, option)
+        if table is not None and path is not None:
+            with writing(path):
+                table.flush()
+    lines.close(option)

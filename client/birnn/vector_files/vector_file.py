@@ -23,6 +23,15 @@ class VectorFileError(Exception):
     """A file cannot be written; the message says why and what to do."""
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say of which file it is that it cannot be written; raises VectorFileError for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise VectorFileError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A line that has no encoding.
@@ -112,7 +121,7 @@ class VectorFile(ABC):
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with self._explained(), ExitStack() as stack:
+        with writing(self.path), ExitStack() as stack:
             file = stack.enter_context(replacing(self.path))
             self._begin(file, stack)
             stack.push(self._end)
@@ -122,7 +131,7 @@ class VectorFile(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._explained():
+        with writing(self.path):
             self._stack.__exit__(kind, error, trace)
 
     def write(self, part: EncodedLines) -> None:
@@ -131,15 +140,8 @@ class VectorFile(ABC):
         Raises:
             VectorFileError: They cannot be written.
         """
-        with self._explained():
+        with writing(self.path):
             self._add(part)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise VectorFileError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
     def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:

@@ -248,7 +248,7 @@ def test_lists_of_lines_on_a_full_disk_are_a_failure_too(folder: Path) -> None:
     for option in ("--errors", "--notices"):
         done = encode("--file", "a.smi", "--out", "v.npy", option, "/dev/full")
         assert done.exit_code == 3
-        assert "cannot be written (No space left on device)" in done.stderr
+        assert "Error: /dev/full: cannot be written (No space left on device)" in done.stderr
         assert os.listdir(folder) == ["a.smi"]
 
 
