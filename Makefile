@@ -20,7 +20,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Serving installs no torch; on a CPU no CUDA packages either. Both compile the native kernels where there is a compiler.
-KERNELS := $(wildcard native/src/*)
+KERNELS := $(wildcard native/include/* native/src/*)
 $(VENV)/serve.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu]'
 	@touch $@
@@ -41,6 +41,7 @@ chaos: $(VENV)/dev.stamp ## Attack running servers as their worst users would; p
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror native/include/* native/src/* native/check/*.[ch]pp
 
 types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy

@@ -21,7 +21,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCES = "native/src"
+SOURCES, INCLUDES = "native/src", "native/include"
 # Additions and multiplications are fused only where the sources ask for it: results must not depend on the optimizer.
 # GCC 12 takes the undefined registers of its own intrinsics for mistakes of their callers.
 FLAGS = [
@@ -65,7 +65,11 @@ class BuildKernels(build_ext):
 
     def _compile(self, name: str, flags: Iterable[str], macros: list[tuple[str, str | None]]) -> list[str]:
         return self.compiler.compile(
-            [f"{SOURCES}/{name}.cpp"], output_dir=self.build_temp, macros=macros, extra_postargs=[*FLAGS, *flags]
+            [f"{SOURCES}/{name}.cpp"],
+            output_dir=self.build_temp,
+            macros=macros,
+            include_dirs=[INCLUDES],
+            extra_postargs=[*FLAGS, *flags],
         )
 
 

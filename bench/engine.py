@@ -26,7 +26,6 @@ WINDOW = 1024
 # Tokens of the sequences of a batch of equal lengths, and of a lone one: about the mean of SMILES.
 STEPS = 48
 BARE = "session.run, equal lengths"
-GATES = {"bigru": 3, "bilstm": 4, "birnn": 1, "birnn-scratch": 1}
 ENGINES: list[tuple[EngineName, Precision]] = [("onnxruntime", "fp32"), ("native", "fp32"), ("native", "bf16")]
 
 
@@ -189,7 +188,7 @@ def flops_per_token(manifest: Manifest) -> float:
     """
     hidden = manifest.hidden_size
     inputs = [manifest.embedding_size] + [2 * hidden] * (manifest.layers - 1)
-    return float(sum(2 * 2 * GATES[manifest.architecture] * hidden * (size + hidden) for size in inputs))
+    return float(sum(2 * 2 * len(manifest.cell.gates) * hidden * (size + hidden) for size in inputs))
 
 
 def group_by_length(lengths: NDArray[np.int64], window: int) -> NDArray[np.intp]:

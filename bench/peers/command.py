@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -26,6 +26,8 @@ from bench.peers.report import FACTS_FILE, write_report
 from bench.peers.server import Server
 from bench.peers.triton import Triton
 from bench.sequences import OPTION, read_sequences
+from birnn_bundle.atomic_file import replace_text
+from birnn_bundle.cells import Architecture
 from birnn_bundle.smiles import SmilesTokenizer
 
 PEERS: dict[str, Callable[[], Server]] = {"triton": Triton, "mlserver": MLServer, "ray": RayServe}
@@ -63,7 +65,7 @@ STEPS = ["search", "rounds", "sweep", "report"]
     "--window", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds of a third of a run."
 )
 @click.option("--quick", is_flag=True, help="A short look: one round, short windows, every third candidate, no sweep.")
-@click.option("--architecture", type=click.Choice(["bigru", "bilstm", "birnn"]), default="bigru", show_default=True)
+@click.option("--architecture", type=click.Choice(get_args(Architecture)), default="bigru", show_default=True)
 @click.option("--layers", type=click.IntRange(1, 8), default=1, show_default=True)
 @click.option("--server-cores", help="Cores of the servers, as 0,1; all by default.")
 @click.option("--client-cores", help="Cores of the load generators; all by default.")
@@ -119,7 +121,7 @@ def main(
             scratch=Path(scratch),
         )
         facts = _facts(comparison, file, float(tokenized.batch.lengths.mean()), [*ours, *others])
-        (out / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
+        replace_text(out / FACTS_FILE, json.dumps(facts, indent=1) + "\n")
         if "search" in chosen:
             comparison.search(others, selected, every=3 if quick else 1)
         if "rounds" in chosen:

@@ -3,20 +3,7 @@
     ids [T, B] -> Gather -> GRU | LSTM | RNN, bidirectional, one a layer -> pooled [B, D] or tokens [T, B, 2H]
 
 PyTorch's exporter is not used: it cannot follow packed sequences, and it freezes the time axis. The operators used here
-compute the same functions as torch.nn's, with the gates stored in another order. With x the input, h and c the state,
-* the product by elements, and the names of PyTorch's gates:
-
-GRU (https://onnx.ai/onnx/operators/onnx__GRU.html, linear_before_reset = 1; torch.nn.GRU), PyTorch r,z,n, ONNX z,r,h:
-    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
-    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
-    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))          b_hn is reset too: it cannot join b_in
-    h' = (1 - z) * n + z * h
-    or, with linear_before_reset = 0:                      n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
-LSTM (https://onnx.ai/onnx/operators/onnx__LSTM.html; torch.nn.LSTM), PyTorch i,f,g,o, ONNX i,o,f,c:
-    i, f, o = sigmoid(W_i. x + b_i. + W_h. h + b_h.)        g = tanh(W_ig x + b_ig + W_hg h + b_hg)
-    c' = f * c + i * g                                      h' = o * tanh(c')
-RNN (https://onnx.ai/onnx/operators/onnx__RNN.html; torch.nn.RNN):
-    h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu in place of tanh
+compute the same functions as torch.nn's, with the gates stored in another order: see `birnn_bundle.cells`.
 
 ONNX keeps the parameters of both directions in one tensor each, forward first: W [2, G H, I], R [2, G H, H] and
 B [2, 2 G H] = [input biases; hidden biases], with G gates. `sequence_lens` starts the backward direction at each row's
@@ -37,6 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from birnn_bundle.cells import first_of
 from birnn_export.encoders import EncoderConfig
 from birnn_export.recurrent_weights import Weights, recurrent_layers, weight, without_embedding
 from birnn_export.tensor_file import TensorFile
@@ -47,8 +35,6 @@ IR_VERSION = 10
 POOLED_FILE = "pooled.onnx"
 TOKENS_FILE = "tokens.onnx"
 WEIGHTS_FILE = "weights.bin"
-
-OPERATORS = {"bigru": "GRU", "bilstm": "LSTM", "birnn": "RNN", "birnn-scratch": "RNN"}
 
 
 def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: str, version: int) -> None:
@@ -164,10 +150,11 @@ class EncoderGraph:
         """Add the embedding and all layers; of the last one, name and return only `last_output`, "Y" or "Y_h"."""
         config = self.config
         attributes: dict[str, Any] = {"direction": "bidirectional", "hidden_size": config.hidden_size}
-        if config.architecture == "bigru":
-            attributes["linear_before_reset"] = int(config.linear_before_reset)
-        if config.nonlinearity == "relu":
-            attributes["activations"] = ["Relu", "Relu"]
+        cell = config.cell
+        if cell.family == "gru":
+            attributes["linear_before_reset"] = int(cell.linear_before_reset)
+        if cell.onnx_activations != first_of(cell.family).onnx_activations:
+            attributes["activations"] = cell.onnx_activations * 2
         x: str = config.inputs
         if config.inputs == "ids":
             x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)
@@ -177,7 +164,7 @@ class EncoderGraph:
             outputs = ["", "Y_h"] if last and last_output == "Y_h" else [f"Y{layer}"]
             self.nodes.append(
                 helper.make_node(
-                    OPERATORS[config.architecture],
+                    config.cell.operator,
                     [x, f"W{layer}", f"R{layer}", biases, "lengths"],
                     outputs,
                     name=f"layer{layer}",

@@ -1,6 +1,6 @@
 """Recurrent weights in the layout of the ONNX operators, from a state_dict of a `SequenceEncoder`.
 
-The equations, and the order of the gates on both sides, stand at the head of `birnn_export.graph`.
+The equations, and the order of the gates on both sides, stand in `birnn_bundle.cells`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,14 +13,6 @@ from birnn_export.encoders import EncoderConfig
 
 Weights = Mapping[str, NDArray[np.float32]]
 Layer = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]
-
-# For each gate of the ONNX operator, in its order, the position of the same gate in PyTorch.
-GATES = {
-    "bigru": (1, 0, 2),  # z,r,h from r,z,n
-    "bilstm": (0, 3, 1, 2),  # i,o,f,c from i,f,g,o
-    "birnn": (0,),
-    "birnn-scratch": (0,),
-}
 
 
 class WeightsError(Exception):
@@ -107,20 +99,17 @@ def _direction(
     H = config.hidden_size
     inputs = config.embedding_size if layer == 0 else 2 * H
     W_name, R_name, input_bias, hidden_bias = _names(config, layer, backward)
+    gates = config.cell.onnx_from_torch
+    rows = len(gates) * H
     if config.architecture == "birnn-scratch":
         # x W_xh there, W x here.
         W = weight(weights, W_name, (inputs, H)).T
         R = weight(weights, R_name, (H, H)).T
-        rows = H
     else:
-        gates = GATES[config.architecture]
-        rows = len(gates) * H
         W = reorder_gates(weight(weights, W_name, (rows, inputs)), gates)
         R = reorder_gates(weight(weights, R_name, (rows, H)), gates)
     biases = [
-        reorder_gates(weight(weights, name, (rows,)), GATES[config.architecture])
-        if name
-        else np.zeros(rows, dtype=np.float32)
+        reorder_gates(weight(weights, name, (rows,)), gates) if name else np.zeros(rows, dtype=np.float32)
         for name in (input_bias, hidden_bias)
     ]
     return W, R, np.concatenate(biases)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from birnn_bundle.cells import Cell
 from birnn_native.library import instruction_sets, load_library
 
 Floats = NDArray[np.float32]
@@ -16,29 +17,18 @@ Floats = NDArray[np.float32]
 ERROR_SIZE = 512
 
 
-class Cell(enum.IntEnum):
-    """The recurrence, as at the head of `birnn_export/graph.py`; GRU_RESET_FIRST is linear_before_reset = 0."""
-
-    GRU = 0
-    GRU_RESET_FIRST = 1
-    LSTM = 2
-    RNN_TANH = 3
-    RNN_RELU = 4
-
-    @property
-    def gates(self) -> int:
-        """G, the number of blocks of H rows in its weights."""
-        return {Cell.LSTM: 4, Cell.GRU: 3, Cell.GRU_RESET_FIRST: 3}.get(self, 1)
-
-
 class Pooling(enum.IntEnum):
-    """What becomes of the states of a sequence; both directions side by side."""
+    """What becomes of the states of a sequence, both directions side by side; numbered as in `include/birnn.h`."""
 
     FINAL = 0
     MEAN = 1
     MAX = 2
     MEAN_MAX = 3
     TOKENS = 4
+
+
+POOLINGS = {"final": Pooling.FINAL, "mean": Pooling.MEAN, "max": Pooling.MAX, "mean+max": Pooling.MEAN_MAX}
+"""By their names in a manifest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +69,10 @@ class Kernel:
 
         Raises:
             NativeUnavailableError: There are no kernels here.
-            ValueError: Shapes do not belong together, or the instruction set cannot do it.
+            ValueError: Shapes do not belong together, or there is no kernel for the cell or the instruction set.
         """
+        if cell.kernel is None:
+            raise ValueError(f"there is no kernel for {cell.name}; onnxruntime serves it")
         sets = instruction_sets()
         name = instruction_set or next(iter(sets))
         self.instruction_set = name
@@ -91,7 +83,7 @@ class Kernel:
         table = _contiguous(embedding)
         error = ctypes.create_string_buffer(ERROR_SIZE)
         handle = self._library.birnn_create(
-            name.encode(), bf16, cell, len(layers), self.hidden_size, layers[0].W.shape[2],
+            name.encode(), bf16, cell.kernel, len(layers), self.hidden_size, layers[0].W.shape[2],
             0 if embedding is None else len(embedding), _address(table),
             *(_addresses([layer[part] for layer in arrays]) for part in range(3)),
             most_table_bytes, error, len(error),
@@ -155,7 +147,7 @@ def _checked(cell: Cell, layers: Sequence[Layer], embedding: Floats | None) -> i
     if embedding is not None and embedding.ndim != 2:
         raise ValueError(f"the embedding has shape {embedding.shape}, [V, E] expected")
     inputs = layers[0].W.shape[-1] if embedding is None else embedding.shape[1]
-    rows = cell.gates * hidden
+    rows = len(cell.gates) * hidden
     for number, layer in enumerate(layers):
         expected = {"W": (2, rows, inputs), "R": (2, rows, hidden), "B": (2, 2 * rows)}
         for name, shape in expected.items():

@@ -47,7 +47,7 @@ class ServedEncoder:
 
     @property
     def last_success(self) -> float:
-        """When a batch last ended well, on the batcher's clock."""
+        """When a batch last ended well, on the dispatcher's clock."""
         return max(lane.last_success for lane in self.lanes.values())
 
 

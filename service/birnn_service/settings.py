@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
+from birnn_service.memory import available_memory
 
 ENV_PREFIX = "BIRNN_"
 # Variables that other parts of birnn read: the `birnn` command and setup.py.
@@ -70,9 +71,32 @@ class Settings(BaseSettings):
     )
     max_sequences: Count = Field(16_384, description="Most sequences in one call.")
     max_sequence_bytes: Count = Field(65_536, description="Longest sequence, in bytes; longer ones fail alone.")
-    max_message_mib: Annotated[int, Field(ge=1, le=2047)] = Field(64, description="Largest request message, in MiB.")
+    max_message_mib: Annotated[int, Field(ge=1, le=2047)] = Field(
+        16,
+        description="Largest request message, in MiB. Reading one takes the event loop about a millisecond for each "
+        "of these, and others wait.",
+    )
+    max_reply_mib: Annotated[int, Field(ge=1, le=2047)] | None = Field(
+        None,
+        description="Largest reply, in MiB; calls for more are told to split the request. By default a sixteenth of "
+        "the memory that the server may take, at most 1024.",
+    )
+    memory_mib: Annotated[int, Field(ge=256)] | None = Field(
+        None,
+        description="Memory that the server may take, in MiB; by default what its container or machine grants. Half of "
+        "it is for calls under way: those that would need more get RESOURCE_EXHAUSTED.",
+    )
+    max_calls: Count = Field(
+        8192, description="Most calls under way; beyond that they get RESOURCE_EXHAUSTED, before they are read."
+    )
     max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
         30.0, description="Most work that may wait, in predicted seconds; beyond that calls get RESOURCE_EXHAUSTED."
+    )
+    max_request_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="How long a request may take to arrive, from its first byte to its last."
+    )
+    max_reply_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="How long a caller may take to read a reply; then its connection is ended."
     )
     max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
         600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
@@ -100,6 +124,21 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read variables only; flags and the TOML file are merged by `load_settings`."""
         return (init_settings, env_settings)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the server may take, front-ends included."""
+        return self.memory_mib << 20 if self.memory_mib else available_memory()
+
+    @property
+    def call_memory_bytes(self) -> int:
+        """Memory for the calls under way in each process that takes calls."""
+        return self.memory_bytes // 2 // max(1, self.frontends)
+
+    @property
+    def max_reply_bytes(self) -> int:
+        """Largest reply."""
+        return self.max_reply_mib << 20 if self.max_reply_mib else min(self.memory_bytes // 16, 1 << 30)
 
 
 def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:

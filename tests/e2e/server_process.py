@@ -102,9 +102,9 @@ def serving(process: subprocess.Popen[str]) -> Iterator[ServerProcess]:
         reader.join()
 
 
-def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> str:
     """What a server that must not start says, once it has stopped with an error."""
-    process = start(models, *arguments, env=env)
+    process = start(models, *arguments, env=env, prefix=prefix)
     try:
         _, log = process.communicate(timeout=START_SECONDS)
     finally:

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from birnn_bundle.manifest import Architecture, Pooling
+from birnn_bundle.cells import GRU_RESET_FIRST, Architecture
+from birnn_bundle.manifest import Pooling
 from birnn_export.directions import reversed_steps
 from birnn_export.encoders import (
+    BiFromEquations,
     BiGRU,
-    BiGRUResetBefore,
     BiRNN,
     BiRNNScratch,
     EncoderConfig,
@@ -226,7 +227,7 @@ def gru_step(rnn: torch.nn.GRU, suffix: str, x: Tensor, h: Tensor) -> Tensor:
 
 def test_a_gru_that_resets_before_the_product_follows_its_equations_in_both_directions() -> None:
     torch.manual_seed(2)
-    core = BiGRUResetBefore(3, 4, layers=2).double()
+    core = BiFromEquations(GRU_RESET_FIRST, 3, 4, layers=2).double()
     x = torch.randn(1, 5, 3, dtype=torch.float64)
     outputs, final = core(x, torch.tensor([5]))
 
@@ -247,7 +248,7 @@ def test_a_gru_that_resets_before_the_product_follows_its_equations_in_both_dire
 
 def test_the_two_places_of_a_reset_gate_give_different_encodings_and_share_parameter_names() -> None:
     torch.manual_seed(3)
-    after, before = BiGRU(3, 4).double(), BiGRUResetBefore(3, 4).double()
+    after, before = BiGRU(3, 4).double(), BiFromEquations(GRU_RESET_FIRST, 3, 4).double()
     before.load_state_dict(after.state_dict())
     x, lengths = torch.randn(2, 6, 3, dtype=torch.float64), torch.tensor([6, 4])
     assert (after(x, lengths)[1] - before(x, lengths)[1]).abs().max() > 1e-3

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.cells import CELLS, architecture_of
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import Graphs, Manifest, Pooling, TokenizerEntry, Training, Verification, pooled_dimension
 from birnn_bundle.ragged import RaggedBatch
@@ -37,11 +38,14 @@ ENGINES = ("onnxruntime", "native")
 
 CORES: dict[str, dict[str, Any]] = {
     "RNN from scratch": {"architecture": "birnn-scratch"},
-    "RNN, tanh": {"architecture": "birnn"},
-    "RNN, relu": {"architecture": "birnn", "nonlinearity": "relu"},
-    "GRU": {"architecture": "bigru"},
-    "GRU, reset before the product": {"architecture": "bigru", "linear_before_reset": False},
-    "LSTM": {"architecture": "bilstm"},
+    **{
+        cell.name: {
+            "architecture": architecture_of(cell.family),
+            "nonlinearity": cell.nonlinearity,
+            "linear_before_reset": cell.linear_before_reset,
+        }
+        for cell in CELLS
+    },
 }
 
 
@@ -134,7 +138,8 @@ def _engines(encoder: SequenceEncoder, engines: Sequence[str], folder: Path) -> 
     weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
     write_graphs(encoder.config, weights, folder, "combination", 1)
     golden = Golden(RaggedBatch.from_lists([[1]]), np.zeros((1, 1)), np.zeros((1, 1)))
-    bundle = Bundle(folder, _manifest(encoder.config), SmilesTokenizer(["C"]), golden)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    bundle = Bundle(folder, _manifest(encoder.config), SmilesTokenizer(["C"]), golden, "", files)
     for engine in engines:
         yield engine, OnnxEngine(bundle, slots=1) if engine == "onnxruntime" else NativeEngine(bundle, slots=1)
 

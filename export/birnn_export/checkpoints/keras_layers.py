@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from birnn_bundle.manifest import Nonlinearity
+from birnn_bundle.cells import Family, Nonlinearity, first_of
 from birnn_export.checkpoints.keras_graph import KerasGraph, Layer
-from birnn_export.checkpoints.recurrence import Array, Direction, Family, Flawed, Found, Recurrence, family_of, stacked
+from birnn_export.checkpoints.recurrence import Array, Direction, Flawed, Found, Recurrence, family_of, stacked
 from birnn_export.checkpoints.stored_weights import StoredWeights, Tensors
 
 PARAMETERS = ("kernel", "recurrent_kernel", "bias")
@@ -29,9 +29,6 @@ KERAS_2 = re.compile(
     r"(?P<place>.+?)/(?:(?P<way>forward|backward)_)?(?P<layer>[^/]+)(?:/[^/]*cell[^/]*)?"
     r"/(?P<parameter>kernel|recurrent_kernel|bias)(?::0)?"
 )
-# For each gate of torch.nn, in its order, the position of the same gate in Keras.
-ORDER: dict[Family, tuple[int, ...]] = {"rnn": (0,), "gru": (1, 0, 2), "lstm": (0, 1, 2, 3)}
-CLASSES: dict[str, Family] = {"SimpleRNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 
 ASSUMED = (
     "nothing in the file says how its layer is configured: assumed are sigmoid gates, tanh (of an RNN what you say) "
@@ -147,7 +144,7 @@ def _settings(
 def _side(layer: Any, family: Family) -> Mapping[str, Any]:
     """The configuration of one direction. Raises ValueError where it is none that is served."""
     kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, Mapping) else (None, None)
-    if CLASSES.get(str(kind)) != family or not isinstance(config, Mapping):
+    if kind != first_of(family).keras or not isinstance(config, Mapping):
         raise ValueError(f"is a {kind}, and its weights are of a {family.upper()}")
     if config.get("recurrent_activation", "sigmoid") != "sigmoid":
         raise ValueError(f"has the recurrent activation {config['recurrent_activation']!r}; only 'sigmoid' is served")
@@ -176,5 +173,6 @@ def _direction(names: Mapping[str, str], family: Family, tensors: Tensors) -> Di
 
 def _reordered(values: Array, family: Family) -> Array:
     """[n, G H] with the gates of Keras to [G H, n] with those of torch.nn."""
-    blocks = np.split(values.T, len(ORDER[family]))
-    return np.concatenate([blocks[position] for position in ORDER[family]])
+    order = first_of(family).torch_from_keras
+    blocks = np.split(values.T, len(order))
+    return np.concatenate([blocks[position] for position in order])

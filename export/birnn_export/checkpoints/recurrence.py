@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_bundle.manifest import Architecture, Nonlinearity
+from birnn_bundle.cells import CELLS, Architecture, Family, Nonlinearity, architecture_of, first_of
 from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.training.checkpoint import CheckpointError
 
-Family = Literal["rnn", "gru", "lstm"]
 Array = NDArray[np.float32]
 
-GATES: dict[Family, int] = {"rnn": 1, "gru": 3, "lstm": 4}
-FAMILIES: dict[int, Family] = {gates: family for family, gates in GATES.items()}
+# By number of gates.
+_BY_GATES: dict[int, Family] = {len(cell.gates): cell.family for cell in CELLS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +98,7 @@ class Recurrence:
         """The name of the same in a manifest."""
         if self.scratch:
             return "birnn-scratch"
-        names: dict[Family, Architecture] = {"rnn": "birnn", "gru": "bigru", "lstm": "bilstm"}
-        return names[self.family]
+        return architecture_of(self.family)
 
     def __str__(self) -> str:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
@@ -123,9 +120,9 @@ def family_of(R: Array, gates_last: bool = False) -> Family:
     if R.ndim != 2:
         raise ValueError(f"hidden weights of shape {list(R.shape)} are no matrix")
     rows, columns = R.shape[::-1] if gates_last else R.shape
-    if not columns or rows % columns or rows // columns not in FAMILIES:
+    if not columns or rows % columns or rows // columns not in _BY_GATES:
         raise ValueError(f"hidden weights of shape {list(R.shape)} are of no RNN, GRU or LSTM")
-    return FAMILIES[rows // columns]
+    return _BY_GATES[rows // columns]
 
 
 def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tuple[tuple[Direction, Direction], ...]:
@@ -135,7 +132,7 @@ def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tu
         ValueError: A shape does not fit; says which.
     """
     H = layers[0][0].R.shape[1]
-    rows = GATES[family] * H
+    rows = len(first_of(family).gates) * H
     for number, sides in enumerate(layers):
         inputs = sides[0].W.shape[-1] if number == 0 else 2 * H
         for side, way in zip(sides, ("forward", "backward"), strict=True):
