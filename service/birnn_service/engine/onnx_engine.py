@@ -58,7 +58,7 @@ class OnnxEngine:
             output: open_session(path, str(path), CPU, profile=Path(self._profiles.name) / path.stem)
             for output, path in paths.items()
         }
-        self._directions = _directions(paths, bundle.manifest.hidden_size) if run_slots > 1 else {}
+        self._directions = _directions(paths) if run_slots > 1 else {}
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch; see `Engine.run`."""
@@ -89,10 +89,10 @@ class OnnxEngine:
         return placed
 
 
-def _directions(paths: Mapping[Output, Path], hidden_size: int) -> "dict[Output, Directions]":
+def _directions(paths: Mapping[Output, Path]) -> "dict[Output, Directions]":
     from birnn_service.engine.directions import Directions
 
-    return {output: Directions(path, hidden_size) for output, path in paths.items()}
+    return {output: Directions(path) for output, path in paths.items()}
 
 
 def real_tokens(values: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
