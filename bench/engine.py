@@ -9,13 +9,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
 from bench.encoders import random_encoder
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Engine, EngineName, Output, Precision
 from birnn_service.engine.loading import load_engine

@@ -88,11 +88,14 @@ def _training(manifest: Manifest) -> list[str]:
 
 def _verification(manifest: Manifest) -> str:
     found = manifest.verification
+    native, float32 = found.max_error_native, found.max_error_float32
+    engine = "" if native is None else f", the native kernels by at most {native:.1e}"
+    own = "" if float32 is None else f" PyTorch itself differs by up to {float32:.1e} in float32."
     return (
         f"In {found.cases} runs of mixed lengths, alone and in batches, the ONNX graphs (float32, onnxruntime "
         f"{found.onnxruntime}, {found.provider}) and the PyTorch {found.torch} encoder in float64 differ by at most "
-        f"{found.max_error_pooled:.1e} (pooled) and {found.max_error_tokens:.1e} (per token). An engine that differs "
-        f"by more than {manifest.tolerance:g} on the golden sequences does not serve this bundle."
+        f"{found.max_error_pooled:.1e} (pooled) and {found.max_error_tokens:.1e} (per token){engine}.{own} An engine "
+        f"that differs by more than {manifest.tolerance:g} on the golden sequences does not serve this bundle."
     )
 
 

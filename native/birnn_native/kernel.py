@@ -27,6 +27,10 @@ class Pooling(enum.IntEnum):
     TOKENS = 4
 
 
+POOLINGS = {"final": Pooling.FINAL, "mean": Pooling.MEAN, "max": Pooling.MAX, "mean+max": Pooling.MEAN_MAX}
+"""By their names in a manifest."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
     """Weights of one layer as ONNX has them: W [2, G H, I], R [2, G H, H], B [2, 2 G H] or None; float32."""

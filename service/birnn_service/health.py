@@ -14,7 +14,7 @@ from birnn_service.engine.engine import Output
 from birnn_service.engine.gate import limits_of
 from birnn_service.errors import OverloadedError, ServiceError
 from birnn_service.metrics import Metrics
-from birnn_service.queueing.batcher import Batcher
+from birnn_service.queueing.dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +22,12 @@ Outcome = Literal["passed", "refused", "failed"]
 
 
 class HealthMonitor:
-    """Runs a golden sequence through the batcher whenever no batch has succeeded for a while."""
+    """Runs a golden sequence through the dispatcher whenever no batch has succeeded for a while."""
 
     def __init__(
         self,
         encoders: Encoders[ServedEncoder],
-        batcher: Batcher,
+        dispatcher: Dispatcher,
         metrics: Metrics,
         *,
         interval: float,
@@ -38,14 +38,14 @@ class HealthMonitor:
 
         Args:
             encoders: What is served.
-            batcher: Where it runs.
+            dispatcher: Where it runs.
             metrics: Where probes are counted; as calls they are not.
             interval: Seconds between looks.
             patience: Seconds that a probe may take; it waits behind the queue like everybody else.
             changed: Told when health turns.
         """
         self._encoders = encoders
-        self._batcher = batcher
+        self._dispatcher = dispatcher
         self._metrics = metrics
         self._interval = interval
         self._patience = patience
@@ -87,7 +87,7 @@ class HealthMonitor:
         batch = golden.batch.take(np.array([shortest]))
         try:
             async with asyncio.timeout(self._patience):
-                computed = await self._batcher.encode(encoder.lanes[Output.POOLED], batch, is_probe=True)
+                computed = await self._dispatcher.encode(encoder.lanes[Output.POOLED], batch, is_probe=True)
         except OverloadedError as error:
             # A queue that is full and moves proves nothing about this encoder; one that stands still has a hung engine.
             if self._moves():

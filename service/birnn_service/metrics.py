@@ -43,6 +43,7 @@ class Metrics:
             return ArrayHistogram(f"birnn_{name}", text, ("encoder", *labels), buckets, self.registry)
 
         self.requests = counter("requests", "Calls by method and gRPC status code.", "method", "code")
+        self.unexpected_errors = counter("unexpected_errors", "Calls that failed by a fault of the server.", "method")
         self.sequences = counter("sequences", "Sequences encoded.")
         self.tokens = counter("tokens", "Tokens encoded.")
         self.padded_tokens = counter("padded_tokens", "Cells of batches computed in vain, as padding.")
@@ -54,7 +55,7 @@ class Metrics:
         self.cache_misses = counter("cache_misses", "Sequences looked for in the response cache in vain.")
 
         self.request_seconds = histogram("request_seconds", "From a call's arrival to its reply.", SECONDS, "method")
-        self.tokenize_seconds = histogram("tokenize_seconds", "Tokenizing one call.", SECONDS)
+        self.tokenize_seconds = histogram("tokenize_seconds", "Tokenizing one call, its wait included.", SECONDS)
         self.queue_seconds = histogram("queue_seconds", "From queued to the start of a call's last batch.", SECONDS)
         self.compute_seconds = histogram("compute_seconds", "Running one batch.", SECONDS)
         self.batch_sequences = histogram("batch_sequences", "Sequences in a batch.", POWERS_OF_TWO)
@@ -72,6 +73,11 @@ class Metrics:
         self.frontends = gauge("frontends", "Front-end processes that take calls.")
         self.frontend_restarts = Counter(
             "birnn_frontend_restarts", "Front-end processes that ended and were started again.", registry=self.registry
+        )
+        self.descriptors_exhausted = Counter(
+            "birnn_descriptors_exhausted",
+            "Times that a process had no file descriptor left for another connection.",
+            registry=self.registry,
         )
         self.cache_bytes = gauge("cache_bytes", "Size of the response cache.")
         self.encoder_ready = gauge("encoder_ready", "1 where a version is served, else 0.", "encoder", "version")

@@ -1,3 +1,6 @@
+import sys
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,3 +54,27 @@ def test_lower_case_makes_a_word_the_same_tokens_wherever_it_stands() -> None:
     assert within.endswith(start)
     assert tokenizer.decode(tokenizer.tokenize(["Über ALLES!"], 100).batch.ids.tolist()) == " über alles!"
     assert not tokenizer.tokenize(["Über ALLES!"], 100).unknown.any()
+
+
+def test_other_threads_run_while_a_text_is_tokenized() -> None:
+    running, told, heard = threading.Event(), threading.Event(), threading.Event()
+
+    def listen() -> None:
+        running.set()
+        told.wait()
+        heard.set()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    running.wait()
+    interval = sys.getswitchinterval()
+    # From here on another thread runs only where this one lets it.
+    sys.setswitchinterval(1000)
+    try:
+        told.set()
+        TOKENIZER.tokenize([b"A plane is taking off. " * 40_000], 10)
+        was_heard = heard.is_set()
+    finally:
+        sys.setswitchinterval(interval)
+    listener.join()
+    assert was_heard

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,17 +68,28 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
 
 
-def start(models: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start `birnn serve` on free ports."""
-    command = [sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
+def start(
+    models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> subprocess.Popen[str]:
+    """Start `birnn serve` on free ports; `prefix` is put before the command."""
+    command = [*prefix, sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
     command += ["--grpc-port", "0", "--metrics-port", "0", *arguments]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
 
 
 @contextmanager
-def running(models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+def running(
+    models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> Iterator[ServerProcess]:
     """A server that serves; killed at the end if it still runs."""
-    server = ServerProcess(start(models, *arguments, env=env))
+    with serving(start(models, *arguments, env=env, prefix=prefix)) as server:
+        yield server
+
+
+@contextmanager
+def serving(process: subprocess.Popen[str]) -> Iterator[ServerProcess]:
+    """The server that a process has become, once it serves; killed at the end if it still runs."""
+    server = ServerProcess(process)
     reader = threading.Thread(target=server.read_log)
     reader.start()
     try:
@@ -91,9 +102,9 @@ def running(models: Path = MODELS, *arguments: str, env: Mapping[str, str] | Non
         reader.join()
 
 
-def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> str:
     """What a server that must not start says, once it has stopped with an error."""
-    process = start(models, *arguments, env=env)
+    process = start(models, *arguments, env=env, prefix=prefix)
     try:
         _, log = process.communicate(timeout=START_SECONDS)
     finally:

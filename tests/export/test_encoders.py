@@ -16,6 +16,7 @@ from birnn_export.encoders import (
     BiGRU,
     BiRNN,
     BiRNNScratch,
+    BiStack,
     EncoderConfig,
     RNNScratch,
     SequenceEncoder,
@@ -272,7 +273,8 @@ def test_layers_of_different_sizes_stand_on_each_other(architecture: Architectur
     torch.manual_seed(1)
     config = EncoderConfig(architecture, 5, 4, 3, layers=2, pooling="mean", hidden_sizes=(6, 3))
     whole = SequenceEncoder(config).eval().double()
-    lower, upper = whole.core.layers  # type: ignore[union-attr]
+    assert isinstance(whole.core, BiStack)
+    lower, upper = whole.core.layers
     ids, lengths = torch.tensor([[1, 2, 3, 4], [3, 2, 0, 0]]), torch.tensor([4, 2])
     outputs, final = upper(lower(whole.embedding(ids), lengths)[0], lengths)
     assert outputs.shape == (2, 4, 6)

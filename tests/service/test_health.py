@@ -20,9 +20,10 @@ from birnn_service.engine.loading import load_engine
 from birnn_service.errors import OverloadedError
 from birnn_service.health import HealthMonitor
 from birnn_service.metrics import Metrics
-from birnn_service.queueing.batcher import Batcher
 from birnn_service.queueing.cost import profile
+from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.queue_metrics import QueueMetrics
 
 MODELS = Path(__file__).parents[2] / "models"
 INTERVAL, PATIENCE = 0.02, 0.5
@@ -66,16 +67,16 @@ async def watched(
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
     encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
     metrics = metrics or Metrics()
-    batcher = Batcher([lane], 2, metrics)
+    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
     turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, batcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
+    monitor = HealthMonitor(encoders, dispatcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
     watch = asyncio.create_task(monitor.run())
     try:
         yield turns
     finally:
         watch.cancel()
         engine.woken.set()
-        batcher.close()
+        dispatcher.close()
 
 
 @pytest.mark.parametrize("mood", ["failing", "lying", "hanging"])
@@ -122,11 +123,11 @@ async def test_probes_are_counted_as_probes_and_not_as_calls(bundle: Bundle, eng
         assert counted(name) == 0
 
 
-async def keep_busy(batcher: Batcher, lane: Lane, batch: RaggedBatch) -> None:
+async def keep_busy(dispatcher: Dispatcher, lane: Lane, batch: RaggedBatch) -> None:
     """Call again and again, refused or not, until cancelled."""
     while True:
         with suppress(OverloadedError):
-            await batcher.encode(lane, batch)
+            await dispatcher.encode(lane, batch)
         await asyncio.sleep(0.001)
 
 
@@ -142,11 +143,11 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
     encoders = Encoders(served, {})
     metrics = Metrics()
     # Whatever waits fills it.
-    batcher = Batcher([busy, idle], 1, metrics, max_backlog_seconds=1e-9)
+    dispatcher = Dispatcher([busy, idle], 1, observers=[QueueMetrics(metrics, [busy, idle])], max_backlog_seconds=1e-9)
     turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, batcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
+    monitor = HealthMonitor(encoders, dispatcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
     callers = [
-        asyncio.create_task(keep_busy(batcher, busy, bundle.golden.batch.take(np.array([row])))) for row in range(8)
+        asyncio.create_task(keep_busy(dispatcher, busy, bundle.golden.batch.take(np.array([row])))) for row in range(8)
     ]
     watch = asyncio.create_task(monitor.run())
 
@@ -168,16 +169,16 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
         for task in (watch, *callers):
             task.cancel()
         engine.woken.set()
-        batcher.close()
+        dispatcher.close()
 
 
 async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle: Bundle, engine: Moody) -> None:
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
     encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
     metrics = Metrics()
-    batcher = Batcher([lane], 2, metrics)
+    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
     turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, batcher, metrics, interval=0.01, patience=0.05, changed=turns.put)
+    monitor = HealthMonitor(encoders, dispatcher, metrics, interval=0.01, patience=0.05, changed=turns.put)
     watch = asyncio.create_task(monitor.run())
     await asyncio.sleep(0.05)
     assert monitor.awake
@@ -189,4 +190,4 @@ async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle
     await asyncio.sleep(0.05)
     assert monitor.awake
     watch.cancel()
-    batcher.close()
+    dispatcher.close()

@@ -143,7 +143,8 @@ def _engines(encoder: SequenceEncoder, engines: Sequence[str], folder: Path) -> 
     weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
     write_graphs(encoder.config, weights, folder, "combination", 1)
     golden = Golden(RaggedBatch.from_lists([[1]]), np.zeros((1, 1)), np.zeros((1, 1)))
-    bundle = Bundle(folder, _manifest(encoder.config), SmilesTokenizer(["C"]), golden)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    bundle = Bundle(folder, _manifest(encoder.config), SmilesTokenizer(["C"]), golden, "", files)
     for engine in engines:
         yield engine, OnnxEngine(bundle, slots=1) if engine == "onnxruntime" else NativeEngine(bundle, slots=1)
 

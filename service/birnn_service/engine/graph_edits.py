@@ -6,7 +6,6 @@ weights, and bundles that were written earlier have them too.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from birnn_bundle.cells import OPERATORS
-from birnn_service.errors import StartupError
 
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 DIRECTIONS = ("forward", "reverse")
@@ -35,18 +33,6 @@ class Stage:
     further_input: str | None
     hidden: int
     output: str
-
-
-def load_model(path: Path) -> onnx.ModelProto:
-    """Read a graph with its weights.
-
-    Raises:
-        StartupError: It cannot be read.
-    """
-    try:
-        return onnx.load(path)
-    except Exception as error:  # onnx and protobuf raise a dozen types of their own
-        raise StartupError(f"cannot read the graph {path}: {error}") from error
 
 
 def split_directions(model: onnx.ModelProto) -> list[Stage]:

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import onnxruntime as ort
-
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.cuda_engine import CudaEngine
 from birnn_service.engine.engine import Device, Engine, EngineName, Precision
 from birnn_service.engine.gate import GateReport, pass_gate

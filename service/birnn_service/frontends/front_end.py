@@ -15,7 +15,7 @@ from birnn_service.frontends.arena import Arena, create_memory
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Refused
+from birnn_service.frontends.messages import Accepting, Cancel, Counts, Encode, Listening, Message, Refused
 from birnn_service.pool import Compute
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class FrontEnd:
         self._lanes = lanes
         self._metrics = metrics
         self.listening = asyncio.Event()
+        self.accepting = True
         self._heard = False
         self._refusal = ""
         self._gone = asyncio.Event()
@@ -128,6 +129,8 @@ class FrontEnd:
                 self._metrics.update(self._life, message.json)
             case Listening():
                 self.listening.set()
+            case Accepting():
+                self.accepting = message.accepting
             case Refused():
                 self._refusal = message.reason
             case _:

@@ -59,6 +59,7 @@ class FrontEnds:
         self._running: set[FrontEnd] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._healthy = True
+        self._accepting = True
         self._draining = asyncio.Event()
         self._port: SharedPort
         self._setup: Setup
@@ -93,7 +94,15 @@ class FrontEnds:
     @property
     def ready(self) -> bool:
         """Whether calls are welcome."""
-        return self._healthy and not self._encoders.broken and not self._draining.is_set() and self._listening > 0
+        return (
+            self._healthy
+            and self._accepting
+            and not self._encoders.broken
+            and not self._draining.is_set()
+            and self._listening > 0
+            # New connections go to each of them alike.
+            and all(front_end.accepting for front_end in list(self._running))
+        )
 
     @property
     def _listening(self) -> int:
@@ -125,6 +134,10 @@ class FrontEnds:
         self._healthy = healthy
         for front_end in self._running:
             front_end.send(Health(healthy))
+
+    async def set_accepting(self, accepting: bool) -> None:
+        """Note whether this process can open files; front-ends look for themselves."""
+        self._accepting = accepting
 
     async def drain(self) -> None:
         """Have all front-ends refuse new calls, finish those under way, and end."""

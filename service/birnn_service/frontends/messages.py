@@ -97,6 +97,12 @@ class Health(NamedTuple):
     healthy: bool
 
 
+class Accepting(NamedTuple):
+    """Front-end: whether it can accept another connection."""
+
+    accepting: bool
+
+
 class Counts(NamedTuple):
     """Front-end: all that it has counted so far, JSON; also proves that it is alive."""
 
@@ -107,7 +113,9 @@ class Drain(NamedTuple):
     """Engine: refuse new calls, finish those under way, and end."""
 
 
-Message = Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain
+Message = (
+    Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain | Accepting
+)
 
 
 def pack(message: Message) -> bytes:
@@ -188,6 +196,7 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Health: (9, lambda message: _FLAG.pack(message.healthy)),
     Counts: (10, lambda message: message.json),
     Drain: (11, _nothing),
+    Accepting: (12, lambda message: _FLAG.pack(message.accepting)),
 }
 _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     1: lambda number, body: Encode(number, *_ENCODE.unpack(body)),
@@ -201,6 +210,7 @@ _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     9: lambda number, body: Health(*_FLAG.unpack(body)),
     10: lambda number, body: Counts(body),
     11: lambda number, body: Drain(),
+    12: lambda number, body: Accepting(*_FLAG.unpack(body)),
 }
 
 

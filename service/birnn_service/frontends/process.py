@@ -1,6 +1,6 @@
 """The front-end process: takes calls, tokenizes, has the engine process compute, and writes replies.
 
-Usage: python -m service.frontends.process NUMBER SOCKET MEMORY, the last two being descriptors that it inherits.
+Usage: python -m birnn_service.frontends.process NUMBER SOCKET MEMORY, the last two being descriptors that it inherits.
 """
 
 import asyncio
@@ -13,11 +13,13 @@ from contextlib import suppress
 
 import uvloop
 
+from birnn_service.descriptors import DescriptorWatch
 from birnn_service.errors import StartupError
 from birnn_service.frontends.arena import Arena
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import write_counts
 from birnn_service.frontends.messages import (
+    Accepting,
     Counts,
     Done,
     Drain,
@@ -82,7 +84,15 @@ class FrontEndProcess:
         gc.collect()
         gc.freeze()
         link.send(Listening())
-        tasks = [asyncio.create_task(self._report(link, metrics)), asyncio.create_task(self._follow_health(rpc))]
+
+        async def set_accepting(accepting: bool) -> None:
+            await rpc.set_accepting(accepting)
+            link.send(Accepting(accepting))
+
+        watch = DescriptorWatch(metrics, set_accepting)
+        tasks = [
+            asyncio.create_task(work) for work in (self._report(link, metrics), self._follow_health(rpc), watch.run())
+        ]
         await self._stop.wait()
         if self._gone.is_set():
             logger.error("the engine process is gone; stopping")

@@ -6,16 +6,17 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import ReducedPrecision
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine import cuda_engine, loading
 from birnn_service.engine.cuda_engine import CudaEngine, cell_bytes, provider_options
@@ -46,7 +47,7 @@ def on_cpu(bundle: Bundle, precision: str = "fp32", **more: int) -> CudaEngine:
 
 def allowing(bundle: Bundle, reduced: ReducedPrecision | None) -> Bundle:
     manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced})
-    return Bundle(bundle.path, manifest, bundle.tokenizer, bundle.golden)
+    return replace(bundle, manifest=manifest)
 
 
 def allowing_half(bundle: Bundle) -> Bundle:

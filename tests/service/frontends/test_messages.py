@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from birnn_service.errors import DeadlineError, EngineError, InvalidRequestError, OverloadedError, ServiceError
 from birnn_service.frontends.messages import (
+    Accepting,
     Cancel,
     Counts,
     Decoder,
@@ -45,6 +46,7 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(Health, st.booleans()),
     st.builds(Counts, st.binary(max_size=300)),
     st.builds(Drain),
+    st.builds(Accepting, st.booleans()),
 )
 
 

@@ -1,0 +1,111 @@
+"""A request under way: what a caller wants, and what of it is there."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.errors import ServiceError
+from birnn_service.queueing.lane import Lane
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """The encodings of one request and where their time went, in seconds.
+
+    Attributes:
+        values: Pooled: float32 [n, D]. Tokens: float32 [tokens, 2H], sequences back to back.
+        queue: From arrival to the start of the last of its runs.
+        compute: The longest of its runs.
+    """
+
+    values: Values
+    queue: float
+    compute: float
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request under way.
+
+    Attributes:
+        lane: Which output of which encoder it wants.
+        batch: Its sequences, `n` of them.
+        queued: When it arrived.
+        deadline: When its caller gives up, None for never.
+        future: Its outcome.
+        missing: Rows that are not there yet.
+        is_probe: Whether it is a health probe and not a call.
+        started: When the last of its runs so far started.
+        compute: The longest of its runs so far, in seconds.
+        values: Its encodings, from the first delivery on.
+        keys: What makes its rows equal to others' [n]; empty where rows are not shared.
+        launched: Which rows have left the queue, bool [n].
+        followers: By row, the rows of other requests (or of this one) that wait for it instead of being computed.
+        submissions: Numbers under which its rows wait in the queue.
+    """
+
+    lane: Lane
+    batch: RaggedBatch
+    queued: float
+    deadline: float | None
+    future: "asyncio.Future[Computed]"
+    missing: int
+    is_probe: bool = False
+    started: float = 0.0
+    compute: float = 0.0
+    values: Values | None = None
+    keys: list[bytes] = field(default_factory=list)
+    launched: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    followers: dict[int, "list[tuple[Request, int]]"] = field(default_factory=dict)
+    submissions: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.launched = np.zeros(len(self.batch), dtype=bool)
+
+    def fail(self, error: ServiceError) -> None:
+        """End it with an error, unless it has ended."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def put(self, rows: NDArray[np.int64], values: Values) -> None:
+        """Take the pooled encodings [k, D] of the rows at `rows` [k], ascending.
+
+        Raises:
+            ValueError: There are not as many encodings as rows.
+        """
+        if len(values) != len(rows):
+            raise ValueError(f"{len(rows)} encodings were expected and {len(values)} came")
+        if self.values is None and len(rows) == len(self.batch):
+            self.values = values
+        else:
+            if self.values is None:
+                self.values = np.empty((len(self.batch), self.lane.width), dtype=np.float32)
+            self.values[rows] = values
+        self.missing -= len(rows)
+
+    def put_tokens(self, rows: NDArray[np.int64], values: Values) -> None:
+        """Take the per-token encodings [tokens, 2H], sequences back to back, of the rows at `rows` [k], ascending.
+
+        Raises:
+            ValueError: There are not as many encodings as tokens.
+        """
+        lengths = self.batch.lengths[rows]
+        if len(values) != lengths.sum():
+            raise ValueError(f"{lengths.sum()} encodings were expected and {len(values)} came")
+        if self.values is None and len(rows) == len(self.batch):
+            self.values = values
+            self.missing = 0
+            return
+        if self.values is None:
+            self.values = np.empty((self.batch.tokens, self.lane.width), dtype=np.float32)
+        position = 0
+        for row, length in zip(rows.tolist(), lengths.tolist(), strict=True):
+            start = self.batch.offsets[row]
+            self.values[start : start + length] = values[position : position + length]
+            position += length
+        self.missing -= len(rows)

@@ -1,0 +1,194 @@
+"""The dispatcher: every request gets its own rows, whatever else waits, fails, is cancelled or ends."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.engine.engine import Output
+from birnn_service.errors import EngineError, UnavailableError
+from birnn_service.queueing.cost import CostModel
+from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.lane import Lane
+from tests.service.queueing.sum_engine import COST, SumEngine, batch_of, lane_of
+
+REQUESTS = st.lists(
+    st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=9), min_size=1, max_size=20), min_size=1, max_size=12
+)
+
+
+@given(REQUESTS, st.sampled_from(list(Output)), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_request_gets_its_own_rows_in_its_own_order(
+    requests: list[list[list[int]]], output: Output, slots: int
+) -> None:
+    async def scenario() -> None:
+        engine = SumEngine(slots)
+        lane = lane_of(engine, output)
+        dispatcher = Dispatcher([lane], slots)
+        results = await asyncio.gather(*(dispatcher.encode(lane, batch_of(*rows)) for rows in requests))
+        dispatcher.close()
+        for rows, result in zip(requests, results, strict=True):
+            if output is Output.POOLED:
+                assert result.values.tolist() == [[sum(row), len(row)] for row in rows]
+            else:
+                assert result.values.tolist() == [[number, number**2] for row in rows for number in row]
+        computed = sorted(row for batch in engine.batches for row in batch)
+        wanted = sorted(row for rows in requests for row in rows)
+        if output is Output.POOLED:
+            # Equal sequences that are in flight together are computed once, or twice where that is sooner.
+            assert len(computed) <= len(wanted)
+            computed, wanted = ([list(row) for row in sorted(set(map(tuple, rows)))] for rows in (computed, wanted))
+        assert computed == wanted, "a row was lost, or computed twice"
+
+    asyncio.run(scenario())
+
+
+async def test_an_idle_slot_takes_what_is_there_at_once() -> None:
+    engine = SumEngine()
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 2)
+    await dispatcher.encode(lane, batch_of([1, 2]))
+    assert engine.batches == [[[1, 2]]]
+    dispatcher.close()
+
+
+async def test_requests_that_come_in_one_iteration_of_the_loop_run_together() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    results = await asyncio.gather(*(dispatcher.encode(lane, batch_of([number])) for number in range(5)))
+    assert [result.values.tolist() for result in results] == [[[number, 1]] for number in range(5)]
+    assert engine.batches == [[[number] for number in range(5)]]
+    dispatcher.close()
+
+
+async def test_idle_cores_share_a_request() -> None:
+    engine = SumEngine()
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 2)
+    await dispatcher.encode(lane, batch_of(*([number] for number in range(6))))
+    assert sorted(map(len, engine.batches)) == [3, 3]
+    dispatcher.close()
+
+
+async def test_waiting_requests_are_batched_together_by_length() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1e-5))
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
+    await asyncio.sleep(0)
+    rows = [[1] * 3, [2] * 9, [3] * 3, [4] * 9, [5] * 3]
+    others = [asyncio.create_task(dispatcher.encode(lane, batch_of(row))) for row in rows]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(first, *others)
+    assert engine.batches == [[[0]], [rows[0], rows[2], rows[4]], [rows[1], rows[3]]]
+    dispatcher.close()
+
+
+async def test_a_small_request_passes_between_the_rows_of_a_large_one() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    large = asyncio.create_task(dispatcher.encode(lane, batch_of(*([1, 2, 1000 + number] for number in range(800)))))
+    await asyncio.sleep(0)
+    small = asyncio.create_task(dispatcher.encode(lane, batch_of([4, 5])))
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await small
+    assert not large.done()
+    assert len(engine.batches) < 50
+    assert len((await large).values) == 800
+    dispatcher.close()
+
+
+async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    with pytest.raises(EngineError, match="a broken engine"):
+        await dispatcher.encode(lane, batch_of([666], [1]))
+    assert (await dispatcher.encode(lane, batch_of([1]))).values.tolist() == [[1, 1]]
+    assert len(lane.waiting) == 0
+    dispatcher.close()
+
+
+async def test_a_cancelled_request_leaves_the_queue_and_is_never_computed() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(dispatcher.encode(lane, batch_of([1], [2])))
+    await asyncio.sleep(0)
+    assert len(lane.waiting) == 2
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert len(lane.waiting) == 0
+    engine.gate.set()
+    await first
+    assert engine.batches == [[[0]]]
+    dispatcher.close()
+
+
+async def test_closing_fails_what_waits_instead_of_leaving_it_hanging() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([number]))) for number in range(3)]
+    await asyncio.sleep(0)
+    dispatcher.close()
+    engine.gate.set()
+    for task in tasks:
+        with pytest.raises(UnavailableError):
+            await task
+    with pytest.raises(UnavailableError):
+        await dispatcher.encode(lane, batch_of([1]))
+
+
+async def test_an_engine_that_answers_with_too_few_rows_fails_the_request_and_leaves_nobody_waiting() -> None:
+    class Forgetful(SumEngine):
+        def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
+            return super().run(batch, output)[:-1]
+
+    engine = Forgetful(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    for _ in range(2):
+        with pytest.raises(EngineError, match="unexpectedly"):
+            await dispatcher.encode(lane, batch_of([1], [2], [3]))
+    dispatcher.close()
+
+
+@pytest.mark.parametrize(("factor", "used"), [(0.6, [2, 2]), (0.95, [2, 1, 1])])
+async def test_slots_that_are_idle_together_run_a_batch_together_where_that_ends_sooner(
+    factor: float, used: list[int]
+) -> None:
+    class Lending(SumEngine):
+        def __init__(self) -> None:
+            super().__init__(slots=2)
+            self.info = replace(self.info, run_slots=2)
+            self.used: list[int] = []
+
+        def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
+            self.used.append(slots)
+            return super().run(batch, output)
+
+    engine = Lending()
+    lane = Lane("sum", engine, Output.POOLED, 2, COST, COST.scaled(factor))
+    dispatcher = Dispatcher([lane], 2)
+    await dispatcher.encode(lane, batch_of([1]))
+    await dispatcher.encode(lane, batch_of([1], [2]))
+    assert engine.used == used
+    dispatcher.close()

@@ -1,0 +1,85 @@
+"""Equal sequences in flight are computed once, and whoever follows another is not lost with it."""
+
+import asyncio
+
+import pytest
+
+from birnn_service.errors import EngineError, UnavailableError
+from birnn_service.metrics import Metrics
+from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.queue_metrics import QueueMetrics
+from tests.service.queueing.sum_engine import SumEngine, batch_of, lane_of
+
+
+async def test_equal_sequences_in_flight_are_computed_once() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    metrics = Metrics()
+    dispatcher = Dispatcher([lane], 1, observers=[QueueMetrics(metrics, [lane])])
+    engine.gate.clear()
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([7])))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2], [7], [1, 2])))
+    await asyncio.sleep(0)
+    other = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2])))
+    await asyncio.sleep(0)
+    engine.gate.set()
+    assert (await running).values.tolist() == [[7, 1]]
+    assert (await waiting).values.tolist() == [[3, 2], [7, 1], [3, 2]]
+    assert (await other).values.tolist() == [[3, 2]]
+    assert engine.batches == [[[7]], [[1, 2]]]
+    assert metrics.registry.get_sample_value("birnn_shared_sequences_total", {"encoder": "sum"}) == 3
+    await dispatcher.encode(lane, batch_of([7]))
+    assert engine.batches[2:] == [[[7]]], "what has been answered is forgotten"
+    dispatcher.close()
+
+
+async def test_a_sequence_is_computed_though_the_request_that_it_followed_is_cancelled() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
+    await asyncio.sleep(0)
+    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5], [6])))
+    await asyncio.sleep(0)
+    followers = [asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5]))) for _ in range(2)]
+    await asyncio.sleep(0)
+    leader.cancel()
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await running
+    assert [(await follower).values.tolist() for follower in followers] == [[[10, 2]]] * 2
+    assert engine.batches == [[[0]], [[5, 5]]]
+    dispatcher.close()
+
+
+async def test_followers_of_a_failed_batch_are_tried_again_by_themselves() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([4], [666])))
+    await asyncio.sleep(0)
+    follower = asyncio.create_task(dispatcher.encode(lane, batch_of([4])))
+    await asyncio.sleep(0)
+    engine.gate.set()
+    with pytest.raises(EngineError):
+        await leader
+    assert (await follower).values.tolist() == [[4, 1]]
+    assert len(lane.waiting) == 0
+    dispatcher.close()
+
+
+async def test_closing_fails_those_who_follow_others_too() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([9]))) for _ in range(3)]
+    await asyncio.sleep(0)
+    dispatcher.close()
+    engine.gate.set()
+    for task in tasks:
+        with pytest.raises(UnavailableError):
+            await task

@@ -1,0 +1,177 @@
+"""The HTTP server under callers who send nothing, too much, too slowly, or do not read."""
+
+import http.client
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from birnn_service import http as served
+from birnn_service.errors import StartupError
+from birnn_service.http import MAX_CONNECTIONS, HttpServer
+
+
+@pytest.fixture(scope="module")
+def registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    gauge = Gauge("birnn_large", "More than socket buffers hold.", ["number"], registry=registry)
+    for number in range(50_000):
+        gauge.labels(f"{number:0100}").set(number)
+    return registry
+
+
+@pytest.fixture
+def port(registry: CollectorRegistry) -> Iterator[int]:
+    server = HttpServer("127.0.0.1", 0, registry, live=lambda: True, ready=lambda: False)
+    server.start()
+    yield server.port
+    server.stop()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def status(port: int, path: str, method: str = "GET") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, path)
+    reply = connection.getresponse()
+    reply.read()
+    connection.close()
+    return reply.status
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server closes the connection without a reply."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_probes_and_what_is_not_there(port: int) -> None:
+    assert status(port, "/healthz") == 200
+    assert status(port, "/readyz?verbose") == 503
+    assert status(port, "/") == 404
+    assert status(port, "/healthz", "POST") == 405
+    assert status(port, "/healthz", "HEAD") == 200
+
+
+def test_a_scrape_gets_everything_in_the_format_and_compression_that_it_asks_for(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/metrics?name[]=birnn_large", headers={"Accept": "application/openmetrics-text"})
+    reply = connection.getresponse()
+    assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert reply.read().endswith(b"# EOF\n")
+    connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+    reply = connection.getresponse()
+    assert reply.headers["Content-Encoding"] == "gzip"
+    assert reply.read().startswith(b"\x1f\x8b")
+
+
+def test_probes_get_through_while_others_hold_connections_and_send_nothing_or_a_byte_at_a_time(port: int) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connect(port)) for _ in range(MAX_CONNECTIONS)]
+        slow = [stack.enter_context(connect(port)) for _ in range(2 * MAX_CONNECTIONS)]
+        for connection in slow:
+            connection.send(b"GET /h")
+        assert status(port, "/healthz") == 200
+        assert all(map(is_closed, silent))
+
+
+def test_as_many_connections_and_threads_as_allowed_and_no_more(port: int) -> None:
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    with ExitStack() as stack:
+        for _ in range(4 * MAX_CONNECTIONS):
+            stack.enter_context(connect(port))
+        assert status(port, "/healthz") == 200
+        assert threading.active_count() == threads
+        # Our ends, and at most so many of theirs.
+        assert len(os.listdir("/proc/self/fd")) - files <= 5 * MAX_CONNECTIONS
+
+
+def test_those_who_do_not_read_their_metrics_make_room_for_probes(port: int) -> None:
+    with ExitStack() as stack:
+        for _ in range(2 * MAX_CONNECTIONS):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", port))
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert status(port, "/healthz") == 200
+
+
+def trickle(connection: socket.socket) -> None:
+    """Send a byte at a time, until the other side has enough."""
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.01)
+
+
+def test_an_exchange_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    monkeypatch.setattr(served, "EXCHANGE_SECONDS", 0.1)
+    with connect(port) as silent, connect(port) as endless:
+        assert is_closed(silent)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            trickle(endless)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer"),
+    [
+        (b"GET /healthz\r\n\r\n", b"HTTP/1.1 400"),
+        (b"\x16\x03\x01 hello\r\n\r\n", b"HTTP/1.1 400"),
+        (b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"HTTP/1.1 400"),
+        (b"GET /" + b"x" * served.MAX_HEAD_BYTES, b"HTTP/1.1 431"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200"),
+    ],
+)
+def test_what_is_no_request_is_told_so(port: int, request_bytes: bytes, answer: bytes) -> None:
+    with connect(port) as connection:
+        connection.sendall(request_bytes)
+        assert connection.recv(len(answer)) == answer
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_the_flag(port: int, registry: CollectorRegistry) -> None:
+    with pytest.raises(StartupError, match="--metrics-port"):
+        HttpServer("127.0.0.1", port, registry, live=lambda: True, ready=lambda: True)
+
+
+def exhaust() -> None:
+    """Serve, use up all descriptors, and say so; another process looks whether probes get through."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    server = HttpServer("127.0.0.1", 0, CollectorRegistry(), live=lambda: True, ready=lambda: False)
+    server.start()
+    held = []
+    while True:
+        try:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            break
+    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+def test_probes_are_answered_where_no_descriptor_is_left_again_and_again() -> None:
+    code = "from tests.service.test_http import exhaust; exhaust()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        for _ in range(3):
+            with ExitStack() as stack:
+                for _ in range(MAX_CONNECTIONS):
+                    stack.enter_context(connect(port))
+                for _ in range(10):
+                    assert status(port, "/healthz") == 200
+                    assert status(port, "/readyz") == 503
+        process.communicate()
