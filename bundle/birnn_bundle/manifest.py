@@ -111,8 +111,9 @@ class Manifest(_Model):
     absolute error against the float64 reference with which an engine may serve the bundle in float32;
     `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
     `inputs` is what the graphs read: ids of a tokenizer, or float features, `embedding_size` of them a token; then
-    there is no tokenizer and `vocab_size` is 0. `linear_before_reset` is true for all but a GRU that resets its hidden
-    state before the product, which onnxruntime runs on the CPU only.
+    there is no tokenizer and `vocab_size` is 0. `hidden_size` is that of the last layer; `hidden_sizes`, those of all,
+    is there only where they differ. `linear_before_reset` is true for all but a GRU that resets its hidden state before
+    the product, which onnxruntime runs on the CPU only.
     """
 
     schema_version: Literal[1] = 1
@@ -126,6 +127,7 @@ class Manifest(_Model):
     vocab_size: VocabSize
     embedding_size: Width
     hidden_size: Width
+    hidden_sizes: list[Width] | None = None
     layers: Layers
     bias: bool
     pooling: Pooling
@@ -152,6 +154,15 @@ class Manifest(_Model):
                 f"inputs are {self.inputs!r}, vocab_size is {self.vocab_size} and the tokenizer "
                 f"{self.tokenizer and shown(self.tokenizer.kind)}: ids need both, features neither"
             )
+        if self.hidden_sizes is not None and (
+            len(self.hidden_sizes) != self.layers
+            or self.hidden_sizes[-1] != self.hidden_size
+            or len(set(self.hidden_sizes)) == 1
+        ):
+            raise ValueError(
+                f"hidden_sizes are {self.hidden_sizes}: one for each of {self.layers} layers expected, the last one "
+                f"{self.hidden_size}, and not all of them the same"
+            )
         if self.token_dimension != 2 * self.hidden_size:
             raise ValueError(
                 f"token_dimension is {self.token_dimension}, twice the hidden size {self.hidden_size} expected"
@@ -171,13 +182,20 @@ class Manifest(_Model):
         return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
 
     @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Hidden size of each layer."""
+        return tuple(self.hidden_sizes or [self.hidden_size] * self.layers)
+
+    @property
     def features(self) -> int:
         """Number of float features a token; 0 where it reads ids."""
         return self.embedding_size if self.inputs == "features" else 0
 
     def to_json(self) -> str:
         """Content of manifest.json."""
-        return self.model_dump_json(indent=2) + "\n"
+        # As it was before layers could differ, where they do not: earlier versions read that, too.
+        unused = {"hidden_sizes"} if self.hidden_sizes is None else None
+        return self.model_dump_json(indent=2, exclude=unused) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":

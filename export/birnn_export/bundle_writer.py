@@ -158,6 +158,7 @@ def _manifest(
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,
+        hidden_sizes=list(config.hidden_sizes) or None,
         layers=config.layers,
         bias=config.bias,
         pooling=config.pooling,

@@ -111,7 +111,7 @@ class EncoderGraph:
 
     def add_tokens(self) -> None:
         """Add everything from `ids` to `tokens` [T, B, 2H]."""
-        self._join_steps(self._recurrence(last_output="Y"), "tokens")
+        self._join_steps(self._recurrence(last_output="Y"), "tokens", self.config.token_dimension)
 
     def model(
         self, output: str, initializers: Mapping[str, onnx.TensorProto], name: str, version: int
@@ -149,7 +149,7 @@ class EncoderGraph:
     def _recurrence(self, last_output: str) -> str:
         """Add the embedding and all layers; of the last one, name and return only `last_output`, "Y" or "Y_h"."""
         config = self.config
-        attributes: dict[str, Any] = {"direction": "bidirectional", "hidden_size": config.hidden_size}
+        attributes: dict[str, Any] = {"direction": "bidirectional"}
         cell = config.cell
         if cell.family == "gru":
             attributes["linear_before_reset"] = int(cell.linear_before_reset)
@@ -168,23 +168,24 @@ class EncoderGraph:
                     [x, f"W{layer}", f"R{layer}", biases, "lengths"],
                     outputs,
                     name=f"layer{layer}",
+                    hidden_size=config.layer_sizes[layer],
                     **attributes,
                 )
             )
             x = outputs[-1]
             if not last:
-                x = self._join_steps(x, f"outputs{layer}")
+                x = self._join_steps(x, f"outputs{layer}", 2 * config.layer_sizes[layer])
         return x
 
-    def _join_steps(self, Y: str, output: str) -> str:
+    def _join_steps(self, Y: str, output: str, width: int) -> str:
         """[T, 2, B, H] -> [T, B, 2H]: both directions of a step side by side."""
         by_row = self._node("Transpose", [Y], f"{output}_by_row", perm=[0, 2, 1, 3])
-        return self._node("Reshape", [by_row, self._shape("step_shape", [0, 0])], output)
+        return self._node("Reshape", [by_row, self._shape("step_shape", [0, 0], width)], output)
 
     def _join_directions(self, states: str, output: str) -> str:
         """[2, B, H] -> [B, 2H]: both directions of a row side by side."""
         by_row = self._node("Transpose", [states], f"{output}_by_row", perm=[1, 0, 2])
-        return self._node("Reshape", [by_row, self._shape("row_shape", [0])], output)
+        return self._node("Reshape", [by_row, self._shape("row_shape", [0], self.config.token_dimension)], output)
 
     def _mean(self, Y: str) -> str:
         """Mean of Y [T, 2, B, H] over each row's own steps, [2, B, H]: Y is zero beyond them, so the sum is theirs."""
@@ -217,9 +218,9 @@ class EncoderGraph:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
-    def _shape(self, name: str, kept: list[int]) -> str:
+    def _shape(self, name: str, kept: list[int], width: int) -> str:
         # 0 keeps an axis as it is.
-        return self._constant(name, [*kept, self.config.token_dimension])
+        return self._constant(name if width == self.config.token_dimension else f"{name}_{width}", [*kept, width])
 
     def _constant(self, name: str, values: list[int]) -> str:
         return self._tensor(name, np.array(values, dtype=np.int64))

@@ -13,7 +13,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "birnn_create": (
         _POINTER,
         [
-            *(_TEXT, _INT32, _INT32, _INT32, _INT64, _INT64, _INT64),
+            *(_TEXT, _INT32, _INT32, _INT32, _POINTER, _INT64, _INT64),
             *(_POINTER, _POINTER, _POINTER, _POINTER, _INT64, _TEXT, _SIZE),
         ],
     ),

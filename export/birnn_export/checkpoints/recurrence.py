@@ -50,7 +50,7 @@ class Flawed:
 
 @dataclass(frozen=True, eq=False)
 class Recurrence:
-    """A stack of bidirectional recurrent layers of one kind and hidden size.
+    """A stack of bidirectional recurrent layers of one kind.
 
     Attributes:
         place: Where it stands in the checkpoint: what `--prefix` takes.
@@ -82,9 +82,9 @@ class Recurrence:
         return int(self.layers[0][0].W.shape[1])
 
     @property
-    def hidden_size(self) -> int:
-        """Of each direction."""
-        return int(self.layers[0][0].R.shape[1])
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Of each layer, in each direction."""
+        return tuple(int(forward.R.shape[1]) for forward, _ in self.layers)
 
     @property
     def bias(self) -> bool:
@@ -104,7 +104,9 @@ class Recurrence:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         name = f" ({self.name})" if self.name else ""
         kind = "RNN from scratch" if self.scratch else self.family.upper()
-        sizes = f"{self.input_size} -> 2 x {self.hidden_size}"
+        same = len(set(self.hidden_sizes)) == 1
+        hidden = [f"2 x {size}" for size in (self.hidden_sizes[:1] if same else self.hidden_sizes)]
+        sizes = " -> ".join([str(self.input_size), *hidden])
         return f"{self.place or 'the top level'}{name}: bidirectional {kind}, {layers}, {sizes}"
 
 
@@ -131,10 +133,10 @@ def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tu
     Raises:
         ValueError: A shape does not fit; says which.
     """
-    H = layers[0][0].R.shape[1]
-    rows = len(first_of(family).gates) * H
+    inputs = layers[0][0].W.shape[-1]
     for number, sides in enumerate(layers):
-        inputs = sides[0].W.shape[-1] if number == 0 else 2 * H
+        H = sides[0].R.shape[-1]
+        rows = len(first_of(family).gates) * H
         for side, way in zip(sides, ("forward", "backward"), strict=True):
             expected: dict[str, tuple[Array, tuple[int, ...]]] = {
                 "input weights": (side.W, (rows, inputs)),
@@ -147,8 +149,9 @@ def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tu
                 if found.shape != shape:
                     raise ValueError(
                         f"the {what} of layer {number}, {way}, come to {list(found.shape)}, and {list(shape)} fits a "
-                        f"bidirectional {family.upper()} with {H} hidden units in every layer and direction"
+                        f"bidirectional {family.upper()} with {H} hidden units in each direction"
                     )
+        inputs = 2 * H
     return tuple(layers)
 
 
