@@ -9,7 +9,8 @@ tokens, so that step t of both speaks of token t, and stand behind those of the 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,12 +77,7 @@ def pair(forward: OneWay, backward: OneWay) -> Recurrence:
     kinds = {(one.family, one.scratch, one.nonlinearity, one.linear_before_reset) for one in (forward, backward)}
     if len(kinds) > 1:
         raise ValueError("are of different kinds")
-    if len(forward.layers) != len(backward.layers):
-        raise ValueError(f"have {len(forward.layers)} and {len(backward.layers)} layers")
-    layers = [
-        (ahead, back) if number == 0 else (_beside(ahead, 0), _beside(back, 1))
-        for number, (ahead, back) in enumerate(zip(forward.layers, backward.layers, strict=True))
-    ]
+    layers = side_by_side(forward.layers, backward.layers)
     place = f"{forward.place} and {backward.place}"
     note = (
         f"{place} are taken for the two directions of one recurrence: {backward.place} reads each sequence from its "
@@ -171,14 +167,25 @@ def _alone(part: OneWay, others: Sequence[OneWay]) -> Flawed:
     )
 
 
-def _beside(direction: Direction, position: int) -> Direction:
-    """A direction that reads its own kind only, as one that reads both: its weights for the other one are zeros."""
-    W, H = direction.W, direction.R.shape[1]
-    if W.shape[-1] != H:
-        raise ValueError(f"have an upper layer that reads {W.shape[-1]} numbers, {H} expected")
-    zeros = np.zeros_like(W)
-    both = np.concatenate([W, zeros] if position == 0 else [zeros, W], axis=1)
-    return Direction(both, direction.R, direction.input_bias, direction.hidden_bias)
+def side_by_side(forward: Sequence[Direction], backward: Sequence[Direction]) -> list[tuple[Direction, Direction]]:
+    """Layers of one direction each, of which each reads the one before, as layers that read both directions.
+
+    The weights of an upper layer for the other direction are zeros. Raises ValueError where layers do not fit.
+    """
+    if len(forward) != len(backward):
+        raise ValueError(f"have {len(forward)} and {len(backward)} layers")
+    layers = [(forward[0], backward[0])]
+    for below, upper in pairwise(zip(forward, backward, strict=True)):
+        H = [side.R.shape[1] for side in below]
+        sides = []
+        for position, side in enumerate(upper):
+            if side.W.shape[-1] != H[position]:
+                raise ValueError(f"have an upper layer that reads {side.W.shape[-1]} numbers, {H[position]} expected")
+            halves = [np.zeros((len(side.W), size), np.float32) for size in H]
+            halves[position] = side.W
+            sides.append(replace(side, W=np.concatenate(halves, axis=1)))
+        layers.append((sides[0], sides[1]))
+    return layers
 
 
 def _named(place: str) -> tuple[str, int, bool] | None:
