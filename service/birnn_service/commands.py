@@ -12,8 +12,10 @@ from pydantic.fields import FieldInfo
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.errors import BundleError
+from birnn_bundle.quoting import one_line
 from birnn_service.encoders import find_bundles
 from birnn_service.engine.engine import Device, EngineName, Precision
+from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
 from birnn_service.server import Server
@@ -85,6 +87,14 @@ def _run(settings: Settings) -> None:
     uvloop.run(main())
 
 
+def _limit(name: str) -> Callable[[Any], Any]:
+    """An option with the name, type, default and help of a float of the settings."""
+    field = Settings.model_fields[name]
+    return click.option(
+        "--" + name.replace("_", "-"), type=float, default=field.default, show_default=True, help=field.description
+    )
+
+
 @click.group()
 def models() -> None:
     """List and verify encoder bundles."""
@@ -102,13 +112,13 @@ def list_models(folder: Path) -> None:
         try:
             bundle = Bundle.load(path)
         except BundleError as error:
-            click.echo(f"{path.parent.name}/{path.name}\tbroken: {error}")
+            click.echo(f"{one_line(f'{path.parent.name}/{path.name}')}\tbroken: {one_line(str(error))}")
             continue
         manifest = bundle.manifest
         kind = manifest.tokenizer.kind if manifest.tokenizer else f"{manifest.features}-feature"
         click.echo(
             f"{bundle.label}\t{manifest.architecture}, {manifest.pooling} pooling, {manifest.dimension} floats, "
-            f"{kind} tokens, up to {manifest.max_length}\t{manifest.description}"
+            f"{kind} tokens, up to {manifest.max_length}\t{one_line(manifest.description)}"
         )
 
 
@@ -117,11 +127,16 @@ def list_models(folder: Path) -> None:
 @DEVICE
 @ENGINE
 @PRECISION
-def verify(bundle: Path, device: Device, engine: EngineName, precision: Precision) -> None:
+@_limit("max_tolerance")
+@_limit("min_cosine")
+def verify(
+    bundle: Path, device: Device, engine: EngineName, precision: Precision, max_tolerance: float, min_cosine: float
+) -> None:
     """Check a bundle's digests, and its encodings on this machine's engine against the recorded golden ones."""
     try:
         loaded = Bundle.load(bundle)
-        proven = load_engine(loaded, device, engine=engine, precision=precision)
+        ceiling = Ceiling(max_tolerance, min_cosine)
+        proven = load_engine(loaded, device, engine=engine, precision=precision, ceiling=ceiling)
     except (BundleError, StartupError) as error:
         raise click.ClickException(str(error)) from error
     info = proven.engine.info

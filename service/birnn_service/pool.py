@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from birnn_bundle.errors import ItemError
 from birnn_bundle.ragged import RaggedBatch
-from birnn_bundle.tokenizer import Tokenized
+from birnn_bundle.tokenizer import Tokenized, within_vocabulary
 from birnn_service.catalog import Encoder, Encoders, width_of
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, UnavailableError
@@ -141,7 +141,7 @@ class EncoderPool:
             found(encoder)
             self._check_count(len(sequences))
             start = time.perf_counter()
-            tokenized = await self._read(encoder, sequences, truncate)
+            tokenized = within_vocabulary(await self._read(encoder, sequences, truncate), encoder.manifest.vocab_size)
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
             computed = await self._encode(encoder, tokenized, output, deadline, len(sequences))
