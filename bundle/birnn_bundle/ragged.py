@@ -90,6 +90,11 @@ class RaggedBatch:
         """Tokens of one sequence, a view: ids [length], or features [length, F]."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
+    def between(self, start: int, end: int) -> "RaggedBatch":
+        """The sequences from position `start` up to `end`; their tokens are not copied."""
+        first, last = self.offsets[start], self.offsets[end]
+        return RaggedBatch(self.values[first:last], self.offsets[start : end + 1] - first)
+
     def keys(self) -> list[bytes]:
         """One hashable value a sequence [n], equal exactly where the tokens are."""
         raw = self.values.tobytes()

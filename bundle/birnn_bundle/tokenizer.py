@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -35,6 +36,26 @@ class Tokenized:
     unknown: NDArray[np.int64]
     truncated: NDArray[np.int64]
     errors: list[ItemError]
+
+    @property
+    def sequences(self) -> int:
+        """How many there were, read or not."""
+        return len(self.rows) + len(self.errors)
+
+    @classmethod
+    def concatenate(cls, pieces: Sequence["Tokenized"]) -> "Tokenized":
+        """The outcome of a request whose sequences were tokenized some at a time: at least one piece, in order."""
+        if len(pieces) == 1:
+            return pieces[0]
+        starts = [0, *accumulate(piece.sequences for piece in pieces)]
+        placed = list(zip(starts, pieces, strict=False))
+        return cls(
+            RaggedBatch.concatenate([piece.batch for piece in pieces]),
+            np.concatenate([piece.rows + start for start, piece in placed]),
+            np.concatenate([piece.unknown for piece in pieces]),
+            np.concatenate([piece.truncated for piece in pieces]),
+            [replace(error, index=start + error.index) for start, piece in placed for error in piece.errors],
+        )
 
 
 class Tokenizer(Protocol):

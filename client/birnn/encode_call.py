@@ -1,5 +1,6 @@
 """One use of the client, without any I/O: how sequences become requests, and what a reply says."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -65,13 +66,13 @@ class EncodeCall:
     ) -> None:
         self.encoder = encoder
         self.version = "" if version is None else str(version)
-        self.timeout = timeout
+        self.timeout = checked_timeout(timeout)
         self._truncate = truncate
         self._output: Output = output
         self._half = half
         self._batch_size = max(1, batch_size // TOKENS_SHARE) if output == "tokens" else batch_size
         self._batch_bytes = LARGEST_REQUEST[output]
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
         self._answered_by = ""
         self._seen = 0
         self._batch: list[bytes] = []
@@ -89,6 +90,11 @@ class EncodeCall:
         if left <= 0:
             raise DeadlineError(f"no reply within the timeout of {self.timeout:g} s; raise it or send fewer sequences")
         return left
+
+    @property
+    def deadline(self) -> float | None:
+        """When all replies must have come, by time.monotonic(); None for no limit."""
+        return self._deadline
 
     def requests(self, sequences: Iterable[Item] | Iterable[Features]) -> Iterator[pb.EncodeRequest]:
         """Split the input into requests, reading it only as far as needed for the next.
@@ -223,6 +229,19 @@ def as_list(sequences: Input) -> list[Any]:
     """The sequences as a list; a single str, bytes or matrix is one sequence, not many characters or steps."""
     single = isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
     return [sequences] if single else list(sequences)
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """The timeout as it is, None for an infinite one.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if math.isnan(timeout):
+        raise ValueError("timeout is nan; give seconds, or None for no limit")
+    return timeout
 
 
 def encoder_info(encoder: pb.Encoder) -> EncoderInfo:

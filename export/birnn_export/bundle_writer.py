@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from birnn_bundle.atomic_file import flush_folder, removed_on_signals
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.files import sha256
 from birnn_bundle.golden import Golden
@@ -233,7 +234,9 @@ def _new_folder(destination: Path, force: bool) -> Iterator[Path]:
             folder, old = Path(temporary, "new"), Path(temporary, "old")
             # Inside the temporary folder, which only its owner may enter: a bundle is for everybody.
             folder.mkdir()
-            yield folder
+            with removed_on_signals(Path(temporary)):
+                yield folder
+                flush_folder(folder)
             _check_destination(destination, force)
             if destination.exists():
                 destination.rename(old)

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from birnn_bundle.golden import Golden
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
 from birnn_export.encoders import EncoderConfig
@@ -156,7 +156,7 @@ def native_engine(config: EncoderConfig, path: Path) -> Engine | None:
     """The native kernels on the weights of a graph; None where they are not built or do not run it: then onnxruntime
     serves it, too."""
     try:
-        kernel = read_graph(onnx.load(path)).kernel()
+        kernel = read_graph(onnx.load(str(path))).kernel()
     except (NativeUnavailableError, UnsupportedGraphError, ValueError):
         return None
     poolings = {"pooled": POOLINGS[config.pooling], "tokens": Pooling.TOKENS}

@@ -10,13 +10,14 @@ import click
 from birnn_bundle.cells import Nonlinearity
 from birnn_bundle.errors import BundleError
 from birnn_bundle.manifest import Manifest, Pooling, Verification
+from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.vocabulary import Split
 from birnn_export.bundle_writer import ExportError, write_bundle
 from birnn_export.checkpoints.adoption import MAX_LENGTH, adopt
 from birnn_export.checkpoints.selection import Choices, Reset
 from birnn_export.checkpoints.stored_weights import read_weights
 from birnn_export.checkpoints.tokenizer_file import read_tokenizer
-from birnn_export.corpus import CorpusError, read_corpus, split_file_and_column
+from birnn_export.corpus import read_entry
 from birnn_export.engine_errors import VerificationError
 from birnn_export.expected_vectors import TOLERANCE as EXPECTED_TOLERANCE
 from birnn_export.expected_vectors import ExpectationError, compare_with_expected, read_expected
@@ -97,6 +98,14 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
     help="WEIGHTS: which recurrence, where there are several; repeated for layers of one stack, in their order.",
 )
 @click.option(
+    "--forward",
+    multiple=True,
+    metavar="NAME",
+    help="WEIGHTS: module of the forward direction, where each direction is a module of its own and their names do not "
+    "say so; repeated for layers of one stack.",
+)
+@click.option("--backward", multiple=True, metavar="NAME", help="WEIGHTS: module of the backward direction, likewise.")
+@click.option(
     "--embedding",
     metavar="NAME",
     help="WEIGHTS: tensor of the embedding, where there are several; one-hot for one-hot tokens; none for "
@@ -151,12 +160,12 @@ def export(
             description=description,
             card=card_text,
             metrics=further_metrics,
-            sequences=[text for file in sequences for text in read_corpus(*split_file_and_column(file), limit=2000)],
+            sequences=[text for file in sequences for text in read_entry(file, limit=2000)],
             max_length=max_length,
             tolerance=tolerance,
             force=force,
         )
-    except (BundleError, CheckpointError, CorpusError, ExportError, WeightsError) as error:
+    except (BundleError, CheckpointError, ExportError, SequenceFileError, WeightsError) as error:
         raise click.ClickException(str(error)) from error
     except (ExpectationError, VerificationError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error
@@ -190,11 +199,17 @@ def _load(checkpoint: Path, max_length: int | None, foreign: dict[str, Any]) -> 
             )
     else:
         tokenizer = read_tokenizer(foreign["tokenizer"], **vocabulary, first_id=foreign["first_id"] or 0)
+    if len(foreign["forward"]) != len(foreign["backward"]) or (foreign["forward"] and foreign["prefix"]):
+        raise click.UsageError(
+            "--forward and --backward name the two directions of a layer: give as many of one as of the other, and no "
+            "--prefix"
+        )
     choices = Choices(
         pooling=foreign["pooling"],
         nonlinearity=foreign["nonlinearity"],
         reset=foreign["reset"],
         prefixes=foreign["prefix"],
+        pairs=tuple(zip(foreign["forward"], foreign["backward"], strict=True)),
         embedding=foreign["embedding"],
     )
     adopted = adopt(read_weights(checkpoint), tokenizer, choices, max_length or MAX_LENGTH)

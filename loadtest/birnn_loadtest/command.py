@@ -18,7 +18,8 @@ from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
 from birnn.errors import call_error
 from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
-from birnn.sequence_file import KINDS, Kind, SequenceFile, SequenceFileError
+from birnn_bundle.atomic_file import replace_text
+from birnn_bundle.sequences import KINDS, Kind, SequenceFile, SequenceFileError
 from birnn_loadtest.generator import Generator, Workload
 from birnn_loadtest.recording import Recording
 from birnn_loadtest.result import Result, Settings
@@ -135,7 +136,7 @@ def loadtest(
     click.echo(result.table())
     if out is not None:
         try:
-            out.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+            replace_text(out, json.dumps(result.to_json(), indent=2) + "\n")
         except OSError as error:
             raise click.ClickException(f"cannot write {out}: {error.strerror}") from error
     if not result.figures.succeeded:
@@ -155,7 +156,7 @@ async def _measure(settings: Settings, sequences: list[bytes], target: Target) -
     )
     async with AsyncExitStack() as stack:
         # Every connection of its own: channels share them otherwise.
-        options = channel_options(settings.address, retries=False, shared=False)
+        options = channel_options(settings.address, shared=False)
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(settings.address, options))
             for _ in range(settings.channels)

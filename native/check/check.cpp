@@ -1,8 +1,8 @@
 // Drives the kernels with good and hostile input, to be built with sanitizers: `make native-check`.
 //
 //   check SEED CASES   random encoders of all cells and sizes, random batches, some of them damaged; every buffer on the heap and
-//                      exactly as large as promised, so that AddressSanitizer sees the first byte beyond it; one row of each batch
-//                      that is encoded must agree with the equations, and to the bit with itself alone
+//                      exactly as large as promised, so that AddressSanitizer sees the first byte beyond it; one row of each
+//                      batch that is encoded must agree with the equations, and to the bit with itself alone
 //   check threads      many threads on one encoder, whose results must be those of one thread
 
 #include <cstdint>
@@ -14,23 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "birnn.h"
 #include "reference.hpp"
-
-namespace birnn {
-class Encoder;
-}
-
-extern "C" {
-void birnn_instruction_sets(char* names, size_t size);
-birnn::Encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, int64_t hidden,
-                             int64_t input_size, int64_t vocabulary, const float* embedding, const float* const* W,
-                             const float* const* R, const float* const* B, int64_t most_table_bytes, char* error,
-                             size_t error_size);
-void birnn_destroy(birnn::Encoder* encoder);
-int64_t birnn_bytes(const birnn::Encoder* encoder);
-int32_t birnn_run(birnn::Encoder* encoder, const int32_t* ids, const float* features, int64_t tokens, const int64_t* offsets,
-                  int64_t rows, int32_t output, int32_t threads, float* out, int64_t out_size, char* error, size_t error_size);
-}
 
 namespace {
 
@@ -74,21 +59,22 @@ struct Subject {
     std::vector<float> embedding;
     std::vector<std::vector<float>> arrays;
     std::vector<const float*> W, R, B;
-    birnn::Encoder* encoder;
+    birnn_encoder* encoder;
 
     Subject(Random& random, const std::vector<std::string>& sets) {
         std::string name = sets[static_cast<size_t>(between(random, 0, static_cast<int64_t>(sets.size()) - 1))];
         const bool has_bf16 = name.find("+bf16") != std::string::npos;
         name = name.substr(0, name.find('+'));
-        cell = static_cast<int32_t>(between(random, 0, 4));
+        cell = static_cast<int32_t>(between(random, BIRNN_GRU, BIRNN_RNN_RELU));
         layers = static_cast<int32_t>(between(random, 1, 3));
-        gates = cell == 2 ? 4 : cell < 2 ? 3 : 1;
+        gates = birnn_gates(cell);
         hidden = between(random, 1, 40);
         inputs = between(random, 1, 20);
         vocabulary = between(random, 0, 3) ? between(random, 1, 30) : 0;
         const bool bias = between(random, 0, 1);
         for (int32_t layer = 0; layer < layers; layer++) {
-            for (int64_t size : {2 * gates * hidden * (layer ? 2 * hidden : inputs), 2 * gates * hidden * hidden, 4 * gates * hidden}) {
+            for (int64_t size :
+                 {2 * gates * hidden * (layer ? 2 * hidden : inputs), 2 * gates * hidden * hidden, 4 * gates * hidden}) {
                 arrays.push_back(floats(random, size));
             }
         }
@@ -100,8 +86,8 @@ struct Subject {
         embedding = floats(random, vocabulary * inputs);
         bf16 = has_bf16 && between(random, 0, 1);
         char error[256];
-        encoder = birnn_create(name.c_str(), bf16, cell, layers, hidden, inputs, vocabulary,
-                               embedding.data(), W.data(), R.data(), B.data(), between(random, 0, 1) << 20, error, sizeof error);
+        encoder = birnn_create(name.c_str(), bf16, cell, layers, hidden, inputs, vocabulary, embedding.data(), W.data(), R.data(),
+                               B.data(), between(random, 0, 1) << 20, error, sizeof error);
         if (!encoder) fail(std::string("an encoder was refused: ") + error);
         if (birnn_bytes(encoder) <= 0) fail("an encoder without weights");
     }
@@ -110,18 +96,22 @@ struct Subject {
     ~Subject() { birnn_destroy(encoder); }
 
     // What the equations make of one sequence.
-    std::vector<double> expected(reference::Sequence states, int32_t output) const {
+    std::vector<double> expected(reference::Sequence states, int32_t pooling) const {
         for (int32_t layer = 0; layer < layers; layer++) {
             const size_t at = static_cast<size_t>(layer);
             const int64_t read = layer ? 2 * hidden : inputs;
             auto direction = [&](int64_t number) {
-                return reference::Direction{cell, gates, hidden, read, W[at] + number * gates * hidden * read,
+                return reference::Direction{cell,
+                                            gates,
+                                            hidden,
+                                            read,
+                                            W[at] + number * gates * hidden * read,
                                             R[at] + number * gates * hidden * hidden,
                                             B[at] ? B[at] + number * 2 * gates * hidden : nullptr};
             };
             states = reference::layer(direction(0), direction(1), states);
         }
-        return reference::pooled(states, output);
+        return reference::pooled(states, pooling);
     }
 };
 
@@ -163,24 +153,26 @@ struct Batch {
         Batch batch;
         batch.offsets.push_back(end - first);
         if (!ids.empty()) batch.ids.assign(ids.begin() + first, ids.begin() + end);
-        if (!features.empty()) batch.features.assign(features.begin() + first * subject.inputs, features.begin() + end * subject.inputs);
+        if (!features.empty())
+            batch.features.assign(features.begin() + first * subject.inputs, features.begin() + end * subject.inputs);
         return batch;
     }
 };
 
 // Whether the batch was encoded.
-bool run(const Subject& subject, const Batch& batch, int64_t tokens, int32_t output, int32_t threads, std::vector<float>& out) {
+bool run(const Subject& subject, const Batch& batch, int64_t tokens, int32_t pooling, int32_t threads, std::vector<float>& out) {
     char error[256] = "";
-    const bool done = birnn_run(subject.encoder, batch.ids.empty() ? nullptr : batch.ids.data(),
-                                batch.features.empty() ? nullptr : batch.features.data(), tokens, batch.offsets.data(),
-                                batch.rows(), output, threads, out.data(), static_cast<int64_t>(out.size()), error, sizeof error);
+    const bool done =
+        birnn_run(subject.encoder, batch.ids.empty() ? nullptr : batch.ids.data(),
+                  batch.features.empty() ? nullptr : batch.features.data(), tokens, batch.offsets.data(), batch.rows(), pooling,
+                  threads, out.data(), static_cast<int64_t>(out.size()), error, sizeof error);
     if (!done && !*error) fail("a refusal without a reason");
     return done;
 }
 
-size_t room(const Subject& subject, const Batch& batch, int32_t output) {
-    const int64_t rows = output == 4 ? batch.tokens() : batch.rows();
-    return static_cast<size_t>(rows * subject.hidden * (output == 3 ? 4 : 2));
+size_t room(const Subject& subject, const Batch& batch, int32_t pooling) {
+    const int64_t rows = pooling == BIRNN_TOKENS ? batch.tokens() : batch.rows();
+    return static_cast<size_t>(rows * subject.hidden * (pooling == BIRNN_MEAN_MAX ? 4 : 2));
 }
 
 // Damages a batch; false where nothing was to be damaged.
@@ -204,9 +196,7 @@ bool damage(Random& random, const Subject& subject, Batch& batch, int64_t& token
             batch.ids[static_cast<size_t>(between(random, 0, tokens - 1))] =
                 static_cast<int32_t>(between(random, 0, 1) ? INT32_MIN : subject.vocabulary);
             return true;
-        case 3:
-            out.resize(out.size() - 1);
-            return true;
+        case 3: out.resize(out.size() - 1); return true;
         default:
             batch.ids.clear();
             batch.features.clear();
@@ -215,10 +205,11 @@ bool damage(Random& random, const Subject& subject, Batch& batch, int64_t& token
 }
 
 // Compares the encoding of a random row with the equations, and with its encoding where there is no other row.
-void check_row(Random& random, const Subject& subject, const Batch& batch, int32_t output, const std::vector<float>& out) {
+void check_row(Random& random, const Subject& subject, const Batch& batch, int32_t pooling, const std::vector<float>& out) {
     const size_t row = static_cast<size_t>(between(random, 0, batch.rows() - 1));
-    const std::vector<double> expected = subject.expected(batch.row(subject, row), output);
-    const float* found = out.data() + (output == 4 ? static_cast<size_t>(batch.offsets[row] * 2 * subject.hidden) : row * expected.size());
+    const std::vector<double> expected = subject.expected(batch.row(subject, row), pooling);
+    const float* found = out.data() + (pooling == BIRNN_TOKENS ? static_cast<size_t>(batch.offsets[row] * 2 * subject.hidden)
+                                                               : row * expected.size());
     const double tolerance = subject.bf16 ? 1e-2 : 2e-6;
     for (size_t j = 0; j < expected.size(); j++) {
         if (!(std::abs(found[j] - expected[j]) <= tolerance * (1 + std::abs(expected[j])))) {
@@ -227,7 +218,7 @@ void check_row(Random& random, const Subject& subject, const Batch& batch, int32
     }
     const Batch single = batch.alone(subject, row);
     std::vector<float> alone(expected.size());
-    if (!run(subject, single, single.tokens(), output, 1, alone)) fail("a good batch was refused");
+    if (!run(subject, single, single.tokens(), pooling, 1, alone)) fail("a good batch was refused");
     if (std::memcmp(alone.data(), found, alone.size() * sizeof(float))) fail("a row depends on its neighbors");
 }
 
@@ -239,17 +230,17 @@ void check_cases(uint64_t seed, int64_t cases) {
         const Subject subject(random, sets);
         for (int repeat = 0; repeat < 8; repeat++) {
             Batch batch(random, subject);
-            const int32_t output = static_cast<int32_t>(between(random, 0, 4));
-            std::vector<float> out(room(subject, batch, output));
+            const int32_t pooling = static_cast<int32_t>(between(random, BIRNN_FINAL, BIRNN_TOKENS));
+            std::vector<float> out(room(subject, batch, pooling));
             int64_t tokens = batch.tokens();
             const bool damaged = between(random, 0, 1) && damage(random, subject, batch, tokens, out);
-            const bool done = run(subject, batch, tokens, output, static_cast<int32_t>(between(random, 1, 2)), out);
+            const bool done = run(subject, batch, tokens, pooling, static_cast<int32_t>(between(random, 1, 2)), out);
             if (done == damaged) fail(damaged ? "a damaged batch was encoded" : "a good batch was refused");
             for (float value : out) {
                 if (done && !(value > -1e6f && value < 1e6f)) fail("an encoding is not finite");
             }
             // A batch that is damaged but was encoded is one whose offsets moved without harm.
-            if (done) check_row(random, subject, batch, output, out);
+            if (done) check_row(random, subject, batch, pooling, out);
             (done ? encoded : refused)++;
         }
     }
@@ -263,14 +254,14 @@ void check_threads() {
         Random random(seed);
         const Subject subject(random, sets);
         const Batch batch(random, subject);
-        std::vector<float> expected(room(subject, batch, 4));
-        if (!run(subject, batch, batch.tokens(), 4, 1, expected)) fail("a good batch was refused");
+        std::vector<float> expected(room(subject, batch, BIRNN_TOKENS));
+        if (!run(subject, batch, batch.tokens(), BIRNN_TOKENS, 1, expected)) fail("a good batch was refused");
         std::vector<std::thread> threads;
         for (int number = 0; number < 4; number++) {
             threads.emplace_back([&, number] {
                 for (int repeat = 0; repeat < 20; repeat++) {
                     std::vector<float> out(expected.size());
-                    if (!run(subject, batch, batch.tokens(), 4, 1 + number % 2, out)) fail("a good batch was refused");
+                    if (!run(subject, batch, batch.tokens(), BIRNN_TOKENS, 1 + number % 2, out)) fail("a good batch was refused");
                     if (std::memcmp(out.data(), expected.data(), out.size() * sizeof(float))) fail("threads disagree");
                 }
             });

@@ -57,7 +57,6 @@ Encoder::Encoder(const Kernels& kernels, bool bf16, const Model& model)
     : kernels_(kernels), bf16_(bf16), cell_(model.cell), gates_(gates_of(model.cell)), layers_(model.layers),
       hidden_(model.hidden), padded_(rounded_up(model.hidden, kernels.lanes)), inputs_(rounded_up(model.input_size, 2)),
       input_size_(model.input_size), vocabulary_(model.vocabulary), panels_(static_cast<int>(padded_ / kernels.lanes)) {
-    check_between("the cell", static_cast<int64_t>(model.cell), 0, 4);
     check_between("the number of layers", model.layers, 1, 64);
     check_between("the hidden size", model.hidden, 1, LARGEST_SIZE);
     check_between("the input size", model.input_size, 1, LARGEST_SIZE);
@@ -91,14 +90,14 @@ void Encoder::pack_layers(const Model& model) {
                 const float *of_input = B + direction * 2 * G * H, *of_state = of_input + G * H;
                 for (int64_t i = 0; i < G * H; i++) bias[static_cast<size_t>(i)] = of_input[i];
                 // The hidden bias of gru's candidate is reset, and cannot join the input's.
-                const int64_t joined = cell_ == Cell::gru ? 2 * H : G * H;
+                const int64_t joined = cell_ == BIRNN_GRU ? 2 * H : G * H;
                 for (int64_t i = 0; i < joined; i++) bias[static_cast<size_t>(i)] += of_state[i];
-                if (cell_ == Cell::gru) pack_bias(of_state + 2 * H, 1, H, kernels_.lanes, weights.candidate_bias);
-            } else if (cell_ == Cell::gru) {
+                if (cell_ == BIRNN_GRU) pack_bias(of_state + 2 * H, 1, H, kernels_.lanes, weights.candidate_bias);
+            } else if (cell_ == BIRNN_GRU) {
                 pack_bias(bias.data(), 1, H, kernels_.lanes, weights.candidate_bias);
             }
             pack_bias(bias.data(), gates_, H, kernels_.lanes, weights.bias);
-            if (cell_ == Cell::gru_reset_first) {
+            if (cell_ == BIRNN_GRU_RESET_FIRST) {
                 pack<Operand>(R, 0, 2, H, recurrent, kernels_.lanes, weights.recurrent);
                 pack<Operand>(R, 2, 1, H, recurrent, kernels_.lanes, weights.candidate);
             } else {
@@ -136,9 +135,8 @@ size_t Encoder::bytes() const {
     return total;
 }
 
-void Encoder::run(const Batch& batch, Output output, int threads, float* out) {
+void Encoder::run(const Batch& batch, birnn_pooling pooling, int threads, float* out) {
     check_between("the number of rows", batch.rows, 1, INT32_MAX);
-    check_between("the output", static_cast<int64_t>(output), 0, 4);
     if (batch.offsets[0] != 0) throw std::invalid_argument("offsets must begin with 0");
     for (int64_t row = 0; row < batch.rows; row++) {
         // Compared before they are subtracted: whatever stands there, nothing overflows.
@@ -166,9 +164,9 @@ void Encoder::run(const Batch& batch, Output output, int threads, float* out) {
         } while (next < batch.rows && tokens + length(order[static_cast<size_t>(next)]) <= together);
         const Rows rows(batch, order.data() + first, next - first);
         if (bf16_) {
-            run_rows<uint16_t>(batch, rows, output, threads, out, *work);
+            run_rows<uint16_t>(batch, rows, pooling, threads, out, *work);
         } else {
-            run_rows<float>(batch, rows, output, threads, out, *work);
+            run_rows<float>(batch, rows, pooling, threads, out, *work);
         }
         first = next;
     }
@@ -176,7 +174,7 @@ void Encoder::run(const Batch& batch, Output output, int threads, float* out) {
 }
 
 template <class Operand>
-void Encoder::run_rows(const Batch& batch, const Rows& rows, Output output, int threads, float* out, Workspace& work) {
+void Encoder::run_rows(const Batch& batch, const Rows& rows, birnn_pooling pooling, int threads, float* out, Workspace& work) {
     gather<Operand>(batch, rows, work);
     // Reserved here, by one thread and in the type that is multiplied: the walks only use it.
     const size_t states = static_cast<size_t>(rows.count * padded_);
@@ -185,8 +183,8 @@ void Encoder::run_rows(const Batch& batch, const Rows& rows, Output output, int 
             direction.state[side].room<float>(states);
             if (bf16_) direction.operand[side].room<Operand>(states);
         }
-        if (cell_ == Cell::lstm) direction.cell_state.room<float>(states);
-        if (cell_ == Cell::gru_reset_first) {
+        if (cell_ == BIRNN_LSTM) direction.cell_state.room<float>(states);
+        if (cell_ == BIRNN_GRU_RESET_FIRST) {
             direction.update.room<float>(states);
             direction.reset_state.room<float>(states);
             if (bf16_) direction.reset_operand.room<Operand>(states);
@@ -197,8 +195,8 @@ void Encoder::run_rows(const Batch& batch, const Rows& rows, Output output, int 
         if (layer + 1 < layers_) {
             work.inputs[(layer + 1) & 1].room<Operand>(static_cast<size_t>(rows.tokens * 2 * padded_));
         }
-        auto forward = [&] { walk(layer, 0, rows, output, out, work); };
-        auto backward = [&] { walk(layer, 1, rows, output, out, work); };
+        auto forward = [&] { walk(layer, 0, rows, pooling, out, work); };
+        auto backward = [&] { walk(layer, 1, rows, pooling, out, work); };
         if (threads > 1) {
             {
                 std::lock_guard<std::mutex> lock(mutex_);
@@ -240,7 +238,7 @@ void Encoder::gather(const Batch& batch, const Rows& rows, Workspace& work) {
     }
 }
 
-void Encoder::walk(int layer, int direction, const Rows& rows, Output output, float* out, Workspace& work) {
+void Encoder::walk(int layer, int direction, const Rows& rows, birnn_pooling pooling, float* out, Workspace& work) {
     const DirectionWeights& weights = weights_[static_cast<size_t>(2 * layer + direction)];
     Workspace::Direction& mine = work.directions[direction];
     Walk walk{};
@@ -260,9 +258,9 @@ void Encoder::walk(int layer, int direction, const Rows& rows, Output output, fl
     } else {
         const int inputs = static_cast<int>(layer ? 2 * padded_ : inputs_);
         float* products = mine.products.room<float>(0);
-        (bf16_ ? kernels_.product_bf16 : kernels_.product_fp32)(
-            {gates_, panels_, inputs, weights.input.values<void>(), weights.bias.values<float>(),
-             work.inputs[layer & 1].values<void>(), rows.tokens, products});
+        (bf16_ ? kernels_.product_bf16
+               : kernels_.product_fp32)({gates_, panels_, inputs, weights.input.values<void>(), weights.bias.values<float>(),
+                                         work.inputs[layer & 1].values<void>(), rows.tokens, products});
         walk.products = products;
     }
     for (int side = 0; side < 2; side++) {
@@ -278,17 +276,18 @@ void Encoder::walk(int layer, int direction, const Rows& rows, Output output, fl
     walk.token_places = rows.token_places.data();
     if (layer + 1 < layers_) {
         Buffer& next = work.inputs[(layer + 1) & 1];
-        walk.next = bf16_ ? static_cast<void*>(next.room<uint16_t>(0) + direction * padded_) : next.room<float>(0) + direction * padded_;
+        walk.next =
+            bf16_ ? static_cast<void*>(next.room<uint16_t>(0) + direction * padded_) : next.room<float>(0) + direction * padded_;
         walk.next_stride = 2 * padded_;
     } else {
         float* mine_of_out = out + direction * hidden_;
-        walk.pooled_stride = width(output);
+        walk.pooled_stride = width(pooling);
         walk.steps_stride = 2 * hidden_;
-        if (output == Output::last) walk.last = mine_of_out;
-        if (output == Output::mean || output == Output::mean_maximum) walk.mean = mine_of_out;
-        if (output == Output::maximum) walk.maximum = mine_of_out;
-        if (output == Output::mean_maximum) walk.maximum = mine_of_out + 2 * hidden_;
-        if (output == Output::tokens) walk.steps = mine_of_out;
+        if (pooling == BIRNN_FINAL) walk.last = mine_of_out;
+        if (pooling == BIRNN_MEAN || pooling == BIRNN_MEAN_MAX) walk.mean = mine_of_out;
+        if (pooling == BIRNN_MAX) walk.maximum = mine_of_out;
+        if (pooling == BIRNN_MEAN_MAX) walk.maximum = mine_of_out + 2 * hidden_;
+        if (pooling == BIRNN_TOKENS) walk.steps = mine_of_out;
     }
     (bf16_ ? kernels_.walk_bf16 : kernels_.walk_fp32)(walk);
 }

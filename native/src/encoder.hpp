@@ -10,11 +10,9 @@
 
 namespace birnn {
 
-enum class Output : int32_t { last = 0, mean = 1, maximum = 2, mean_maximum = 3, tokens = 4 };
-
-// The model in the layout of the ONNX operators, gates in their order (GRU z,r,h; LSTM i,o,f,c); all float32.
+// What `birnn_create` is given.
 struct Model {
-    Cell cell;
+    birnn_cell cell;
     int32_t layers;
     int64_t hidden;            // H
     int64_t input_size;        // E: of the embedding, or features
@@ -45,9 +43,9 @@ class Encoder {
 
     // Encodes a batch into `out`: [rows, width] for pooled outputs, [tokens, 2 H] for tokens. With two `threads` both
     // directions are walked at the same time. std::invalid_argument where the batch is not as it should be.
-    void run(const Batch& batch, Output output, int threads, float* out);
+    void run(const Batch& batch, birnn_pooling pooling, int threads, float* out);
 
-    int64_t width(Output output) const { return (output == Output::mean_maximum ? 4 : 2) * hidden_; }
+    int64_t width(birnn_pooling pooling) const { return (pooling == BIRNN_MEAN_MAX ? 4 : 2) * hidden_; }
     size_t bytes() const;
 
    private:
@@ -56,22 +54,22 @@ class Encoder {
     template <class Operand>
     void pack_layers(const Model& model);
     template <class Operand>
-    void run_rows(const Batch& batch, const Rows& rows, Output output, int threads, float* out, Workspace& work);
+    void run_rows(const Batch& batch, const Rows& rows, birnn_pooling pooling, int threads, float* out, Workspace& work);
     template <class Operand>
     void gather(const Batch& batch, const Rows& rows, Workspace& work);
-    void walk(int layer, int direction, const Rows& rows, Output output, float* out, Workspace& work);
+    void walk(int layer, int direction, const Rows& rows, birnn_pooling pooling, float* out, Workspace& work);
     std::unique_ptr<Workspace> borrow();
     void give_back(std::unique_ptr<Workspace> work);
 
     const Kernels kernels_;
     const bool bf16_;
-    const Cell cell_;
+    const birnn_cell cell_;
     const int gates_;
     const int layers_;
     const int64_t hidden_, padded_, inputs_, input_size_, vocabulary_;
     const int panels_;
     bool table_ = false;
-    Buffer embedding_;  // [V][inputs], as it is multiplied; empty where there is a table
+    Buffer embedding_;                       // [V][inputs], as it is multiplied; empty where there is a table
     std::vector<DirectionWeights> weights_;  // by layer and direction
 
     std::mutex mutex_;  // guards the workspaces at rest

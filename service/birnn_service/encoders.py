@@ -6,15 +6,17 @@ from pathlib import Path
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.errors import BundleError, is_refusal
-from birnn_bundle.manifest import MANIFEST_FILE, Manifest
+from birnn_bundle.manifest import Manifest
 from birnn_bundle.quoting import one_line, told, without_paths
 from birnn_bundle.tokenizer import Tokenizer
+from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_service.catalog import Encoders
 from birnn_service.engine.engine import Engine, EngineInfo, Output
 from birnn_service.engine.gate import Ceiling, Limits
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import EngineError, StartupError
 from birnn_service.metrics import Metrics
+from birnn_service.models_folder import choose_models, find_bundles
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.profile_cache import ProfileCache, default_folder
 from birnn_service.settings import Settings
@@ -52,22 +54,6 @@ class ServedEncoder:
         return max(lane.last_success for lane in self.lanes.values())
 
 
-def find_bundles(models: Path) -> list[Path]:
-    """Folders NAME/VERSION below `models` that hold a manifest.
-
-    Raises:
-        StartupError: There is none.
-    """
-    if not models.is_dir():
-        raise StartupError(f"the models folder {models} does not exist; give one with --models")
-    paths = sorted(manifest.parent for manifest in models.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"))
-    if not paths:
-        raise StartupError(
-            f"no encoder in {models}: expected {models}/NAME/VERSION/{MANIFEST_FILE}, as `birnn export` writes them"
-        )
-    return paths
-
-
 def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncoder]:
     """Load and prove every bundle of the models folder; a broken one is reported and the others are served.
 
@@ -76,7 +62,10 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
     """
     served: list[ServedEncoder] = []
     broken: dict[tuple[str, str], str] = {}
-    for path in find_bundles(settings.models):
+    models, why = choose_models(settings.models)
+    if settings.models is None:
+        logger.info("serving %s", why)
+    for path in find_bundles(models):
         try:
             encoder = _load(path, settings)
         except BaseException as error:  # whatever hostile content makes of the libraries that read it
@@ -90,7 +79,9 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
         _publish(encoder, metrics)
     if not served:
         reasons = "; ".join(f"{name}/{version}: {reason}" for (name, version), reason in broken.items())
-        raise StartupError(f"none of the encoders in {settings.models} could be loaded: {reasons}")
+        raise StartupError(f"none of the encoders in {models} could be loaded: {reasons}")
+    if settings.engine == "auto" and any(encoder.info.device == "cpu" for encoder in served):
+        _warn_without_kernels()
     return Encoders(served, broken)
 
 
@@ -101,6 +92,14 @@ def _report(path: Path, label: str, error: BaseException) -> str:
     logger.error("encoder %s is not served: %s", label, one_line(reason), exc_info=None if expected else error)
     inside = reason.replace(f"{path}: ", "").replace(str(path), label)
     return one_line(without_paths(inside), most=500)
+
+
+def _warn_without_kernels() -> None:
+    """Say loudly, and once, that CPUs could do more."""
+    try:
+        instruction_sets()
+    except NativeUnavailableError as error:
+        logger.warning("%s; until then onnxruntime runs the encoders, which is slower", error)
 
 
 def _load(path: Path, settings: Settings) -> ServedEncoder:

@@ -1,16 +1,11 @@
 """Reading sequences of float features: what tokenizing is for strings."""
 
-import asyncio
-
 import numpy as np
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch, offsets_of
 from birnn_bundle.tokenizer import Tokenized, too_long
 from birnn_service.errors import InvalidRequestError
-
-# Up to so many bytes (about a millisecond) a request is read on the event loop: a thread's hop would cost more.
-INLINE_BYTES = 1 << 20
 
 
 def batch_of(values: bytes, lengths: list[int]) -> RaggedBatch:
@@ -32,26 +27,24 @@ def batch_of(values: bytes, lengths: list[int]) -> RaggedBatch:
     return RaggedBatch(matrix.astype(np.float32, copy=False), offsets_of(np.array(lengths, dtype=np.int64)))
 
 
-async def read_features(batch: RaggedBatch, width: int, *, max_length: int, truncate: bool) -> Tokenized:
-    """Check the sequences of a request; empty, long and not finite ones fail alone.
-
-    Args:
-        batch: The sequences.
-        width: Number of features that the encoder reads.
-        max_length: Most steps of a sequence.
-        truncate: Cut longer ones instead of failing them.
+def check_width(batch: RaggedBatch, width: int) -> None:
+    """Refuse sequences of another number of features than the `width` that an encoder reads.
 
     Raises:
-        InvalidRequestError: They have another number of features.
+        InvalidRequestError: They have another number.
     """
     if batch.tokens and batch.features != width:
         raise InvalidRequestError(f"the sequences have {batch.features} features a step and this encoder reads {width}")
-    if batch.values.nbytes <= INLINE_BYTES:
-        return _read(batch, max_length, truncate)
-    return await asyncio.to_thread(_read, batch, max_length, truncate)
 
 
-def _read(batch: RaggedBatch, max_length: int, truncate: bool) -> Tokenized:
+def read_features(batch: RaggedBatch, *, max_length: int, truncate: bool) -> Tokenized:
+    """Check sequences; empty, long and not finite ones fail alone.
+
+    Args:
+        batch: The sequences.
+        max_length: Most steps of a sequence.
+        truncate: Cut longer ones instead of failing them.
+    """
     lengths = batch.lengths
     broken = np.concatenate([[0], np.cumsum(~np.isfinite(batch.values).all(axis=1))])[batch.offsets]
     over = np.maximum(lengths - max_length, 0)

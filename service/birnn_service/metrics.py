@@ -43,6 +43,7 @@ class Metrics:
             return ArrayHistogram(f"birnn_{name}", text, ("encoder", *labels), buckets, self.registry)
 
         self.requests = counter("requests", "Calls by method and gRPC status code.", "method", "code")
+        self.unexpected_errors = counter("unexpected_errors", "Calls that failed by a fault of the server.", "method")
         self.sequences = counter("sequences", "Sequences encoded.")
         self.tokens = counter("tokens", "Tokens encoded.")
         self.padded_tokens = counter("padded_tokens", "Cells of batches computed in vain, as padding.")
@@ -54,7 +55,7 @@ class Metrics:
         self.cache_misses = counter("cache_misses", "Sequences looked for in the response cache in vain.")
 
         self.request_seconds = histogram("request_seconds", "From a call's arrival to its reply.", SECONDS, "method")
-        self.tokenize_seconds = histogram("tokenize_seconds", "Tokenizing one call.", SECONDS)
+        self.tokenize_seconds = histogram("tokenize_seconds", "Tokenizing one call, its wait included.", SECONDS)
         self.queue_seconds = histogram("queue_seconds", "From queued to the start of a call's last batch.", SECONDS)
         self.compute_seconds = histogram("compute_seconds", "Running one batch.", SECONDS)
         self.batch_sequences = histogram("batch_sequences", "Sequences in a batch.", POWERS_OF_TWO)

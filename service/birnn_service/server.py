@@ -22,7 +22,7 @@ from birnn_service.pool import EncoderPool
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.response_cache import ResponseCache
-from birnn_service.rpc.server import RpcServer
+from birnn_service.rpc.server import RpcServer, check_port
 from birnn_service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class Server:
         )
         http.start()
         try:
+            check_port(settings)
             encoders = await asyncio.to_thread(load_encoders, settings, self._metrics)
             async with self._dispatching(encoders) as dispatcher, self._taking_calls(encoders, dispatcher) as front:
                 port = await front.listen()
@@ -149,7 +150,10 @@ class Server:
                 yield front_ends
         else:
             pool = EncoderPool(encoders, compute, settings, self._metrics)
-            yield RpcServer(pool, settings, self._metrics)
+            try:
+                yield RpcServer(pool, settings, self._metrics)
+            finally:
+                pool.close()
 
     async def _set_healthy(self, healthy: bool) -> None:
         self._healthy = healthy

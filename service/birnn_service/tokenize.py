@@ -1,6 +1,5 @@
-"""Tokenizing a request: strings in, one ragged batch out."""
+"""Tokenizing strings: some of a request's in, one ragged batch out."""
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,25 +7,14 @@ import numpy as np
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_bundle.tokenizer import Tokenized, Tokenizer
 
-# Up to so many bytes (about a millisecond) a request is tokenized on the event loop: a thread's hop would cost more.
-INLINE_BYTES = 4096
 
-
-async def tokenize(
+def tokenize(
     tokenizer: Tokenizer, sequences: Sequence[bytes], *, max_length: int, max_bytes: int, truncate: bool
 ) -> Tokenized:
-    """Tokenize a request, a large one in a worker thread.
+    """Tokenize strings.
 
     Sequences of more than `max_bytes` bytes fail before they are looked at, whether truncation is asked for or not.
     """
-    if sum(map(len, sequences)) <= INLINE_BYTES:
-        return _tokenize(tokenizer, sequences, max_length, max_bytes, truncate)
-    return await asyncio.to_thread(_tokenize, tokenizer, sequences, max_length, max_bytes, truncate)
-
-
-def _tokenize(
-    tokenizer: Tokenizer, sequences: Sequence[bytes], max_length: int, max_bytes: int, truncate: bool
-) -> Tokenized:
     oversized = [index for index, sequence in enumerate(sequences) if len(sequence) > max_bytes]
     if not oversized:
         return tokenizer.tokenize(sequences, max_length, truncate)

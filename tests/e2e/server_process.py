@@ -82,7 +82,14 @@ def running(
     models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> Iterator[ServerProcess]:
     """A server that serves; killed at the end if it still runs."""
-    server = ServerProcess(start(models, *arguments, env=env, prefix=prefix))
+    with serving(start(models, *arguments, env=env, prefix=prefix)) as server:
+        yield server
+
+
+@contextmanager
+def serving(process: subprocess.Popen[str]) -> Iterator[ServerProcess]:
+    """The server that a process has become, once it serves; killed at the end if it still runs."""
+    server = ServerProcess(process)
     reader = threading.Thread(target=server.read_log)
     reader.start()
     try:

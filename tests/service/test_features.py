@@ -10,7 +10,7 @@ from birnn.openinference import inference_pb2 as pb
 from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.errors import InvalidRequestError
-from birnn_service.features import INLINE_BYTES, batch_of, read_features
+from birnn_service.features import batch_of, check_width, read_features
 from birnn_service.rpc.feature_tensors import read_feature_tensors
 
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
@@ -36,12 +36,12 @@ def test_bytes_that_are_not_of_so_many_steps_are_refused(size: int, lengths: lis
         batch_of(bytes(size), lengths)
 
 
-async def test_bad_sequences_fail_alone_and_long_ones_can_be_cut() -> None:
+def test_bad_sequences_fail_alone_and_long_ones_can_be_cut() -> None:
     sent = rows([2, 0, 4, 9, 3])
     sent[2][1, 2] = np.nan
     sent[4][0, 0] = -np.inf
     batch = RaggedBatch.from_features(sent)
-    found = await read_features(batch, 3, max_length=5, truncate=False)
+    found = read_features(batch, max_length=5, truncate=False)
     assert [(error.index, error.code) for error in found.errors] == [
         (1, ItemErrorCode.EMPTY),
         (2, ItemErrorCode.NOT_FINITE),
@@ -51,22 +51,18 @@ async def test_bad_sequences_fail_alone_and_long_ones_can_be_cut() -> None:
     assert found.errors[1].reason.startswith("feature 2 of step 1 is nan")
     assert found.rows.tolist() == [0]
     assert np.array_equal(found.batch.values, sent[0])
-    cut = await read_features(batch, 3, max_length=5, truncate=True)
+    cut = read_features(batch, max_length=5, truncate=True)
     assert cut.rows.tolist() == [0, 3]
     assert cut.truncated.tolist() == [0, 4]
     assert np.array_equal(cut.batch.row(1), sent[3][:5])
 
 
-async def test_a_large_request_is_read_like_a_small_one() -> None:
-    sent = rows([INLINE_BYTES // 12 + 1, 2])
-    found = await read_features(RaggedBatch.from_features(sent), 3, max_length=10**6, truncate=False)
-    assert found.rows.tolist() == [0, 1]
-
-
-async def test_another_number_of_features_is_refused_and_none_at_all_fails_by_item() -> None:
+def test_another_number_of_features_is_refused_and_none_at_all_fails_by_item() -> None:
     with pytest.raises(InvalidRequestError, match="have 3 features a step and this encoder reads 4"):
-        await read_features(RaggedBatch.from_features(rows([2])), 4, max_length=5, truncate=False)
-    found = await read_features(batch_of(b"", [0, 0]), 4, max_length=5, truncate=False)
+        check_width(RaggedBatch.from_features(rows([2])), 4)
+    empty = batch_of(b"", [0, 0])
+    check_width(empty, 4)
+    found = read_features(empty, max_length=5, truncate=False)
     assert [error.code for error in found.errors] == [ItemErrorCode.EMPTY] * 2
 
 
@@ -90,7 +86,7 @@ def infer_request(raw: bool = True, **changes: object) -> pb.ModelInferRequest:
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "contents"])
 def test_tensors_are_read_by_name_whatever_their_order(raw: bool) -> None:
-    batch = read_feature_tensors(infer_request(raw))
+    batch = read_feature_tensors(infer_request(raw), 100)
     assert batch.row(0).tolist() == [[0, 1], [2, 3]]
     assert batch.row(1).tolist() == [[4, 5]]
 
@@ -101,30 +97,30 @@ def test_tensors_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(
         InvalidRequestError, match=r"expected the inputs 'features' and 'lengths', got \['lengths', 'text"
     ):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)
     request = infer_request()
     request.inputs[1].datatype = "FP64"
     with pytest.raises(InvalidRequestError, match=r"'features' must be FP32 of shape .* got FP64 \[3, 2\]"):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)
     request = infer_request()
     request.inputs[0].shape[:] = [2, 1]
     with pytest.raises(InvalidRequestError, match="'lengths' must be INT32 of shape"):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)
     request = infer_request()
     request.raw_input_contents[0] = struct.pack("<2i", 2, 2)
     with pytest.raises(InvalidRequestError, match="'lengths' adds up to 4 steps, and 'features' holds 3"):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)
     request = infer_request()
     request.raw_input_contents[0] = struct.pack("<2i", 4, -1)
     with pytest.raises(InvalidRequestError, match="'lengths' adds up to 3 steps"):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)
     request = infer_request()
     request.raw_input_contents[1] = bytes(20)
     with pytest.raises(InvalidRequestError, match="'features' declares 6 elements and holds 5"):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)
     request.raw_input_contents[1] = bytes(21)
     with pytest.raises(InvalidRequestError, match="end within an element"):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)
     del request.raw_input_contents[1]
     with pytest.raises(InvalidRequestError, match="two inputs, but 1 raw contents"):
-        read_feature_tensors(request)
+        read_feature_tensors(request, 100)

@@ -17,8 +17,8 @@ from birnn.cli.printing import Format, Printer
 from birnn.client import Client
 from birnn.encodings import EncoderInfo
 from birnn.errors import EncodeError
-from birnn.sequence_file import KINDS, Kind, Line, SequenceFile, SequenceFileError
 from birnn.vector_files import EncodedLines, VectorFile, VectorFileError, check_format, create
+from birnn_bundle.sequences import KINDS, Kind, Line, SequenceFile, SequenceFileError
 
 SOME_FAILED = 1
 CALL_FAILED = 3

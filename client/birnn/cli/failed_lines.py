@@ -1,7 +1,6 @@
 """Lines that have no encoding: the first ones for people, all of them in a file."""
 
 import csv
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import click
 from tqdm import tqdm
 
 from birnn.vector_files.vector_file import EncodedLines, readable
+from birnn_bundle.atomic_file import replacing_text
 
 _SHOWN_LINES = 10
 _SHOWN_CHARACTERS = 60
@@ -59,12 +59,7 @@ def failed_lines(path: Path | None) -> Iterator[FailedLines]:
         lines = FailedLines(None)
         yield lines
     else:
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("w", encoding="utf-8", newline="") as table:
-                lines = FailedLines(table)
-                yield lines
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing_text(path) as table:
+            lines = FailedLines(table)
+            yield lines
     lines.close(path)

@@ -1,9 +1,11 @@
 """Text: columns `line`, `sequence`, `error` and `e0`, `e1`, ..., which are empty where the line failed."""
 
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,17 +36,17 @@ class CsvFile(VectorFile):
 
     def __init__(self, path: Path, info: EncoderInfo, tokens: bool) -> None:
         super().__init__(path, info, tokens)
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
 
-    def _open(self) -> None:
-        self._file = self._partial.open("w", encoding="utf-8", newline="")
-        csv.writer(self._file).writerow(header(self._info.dimension))
+    def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
+        self._file = file
+        self._write([header(self._info.dimension)])
 
-    def write(self, part: EncodedLines) -> None:
-        """Add records."""
+    def _add(self, part: EncodedLines) -> None:
+        self._write(records(part))
+
+    def _write(self, rows: Iterable[list[str]]) -> None:
         assert self._file is not None
-        csv.writer(self._file).writerows(records(part))
-
-    def _close(self, complete: bool) -> None:
-        assert self._file is not None
-        self._file.close()
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        self._file.write(text.getvalue().encode())

@@ -3,8 +3,9 @@
 An embedding is a fixed-size list of float32 [dimension]; per token a list of such lists [token_dimension].
 """
 
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class ParquetFile(VectorFile):
         self._batches: list[Any] = []
         self._bytes = 0
 
-    def _open(self) -> None:
+    def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
         arrow = self._arrow
         width = self._info.token_dimension if self._of_tokens else self._info.dimension
         vector = arrow.list_(arrow.float32(), width)
@@ -46,10 +47,9 @@ class ParquetFile(VectorFile):
             metadata={"encoder": self._info.name, "version": self._info.version},
         )
         # Floats of embeddings hardly repeat: a dictionary of them only costs time.
-        self._writer = arrow.parquet.ParquetWriter(self._partial, self._schema, use_dictionary=["error"])
+        self._writer = arrow.parquet.ParquetWriter(file, self._schema, use_dictionary=["error"])
 
-    def write(self, part: EncodedLines) -> None:
-        """Add rows."""
+    def _add(self, part: EncodedLines) -> None:
         arrow, reasons = self._arrow, part.reasons()
         columns = [
             arrow.array([line.number for line in part.lines], arrow.int64()),
@@ -81,7 +81,13 @@ class ParquetFile(VectorFile):
             self._writer.write_table(table, row_group_size=len(table))
         self._batches, self._bytes = [], 0
 
-    def _close(self, complete: bool) -> None:
-        if complete:
-            self._write_row_group()
+    def _complete(self) -> None:
+        self._write_row_group()
         self._writer.close()
+
+    def _let_go(self) -> None:
+        if self._writer.is_open:
+            # It would be closed when it goes, and by then there is no file to write to.
+            with suppress(OSError):
+                self._writer.writer.close()
+            self._writer.is_open = False

@@ -1,18 +1,19 @@
-"""What all files of encodings have in common: parts go to a temporary name, which becomes the real one at the end."""
+"""What all files of encodings have in common: parts are written, and the file appears once all are."""
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import BinaryIO, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
-from birnn.sequence_file import Line
+from birnn_bundle.atomic_file import replacing
+from birnn_bundle.sequences import Line
 
 
 class VectorFileError(Exception):
@@ -57,7 +58,7 @@ def readable(sequence: bytes) -> str:
 
 
 class VectorFile(ABC):
-    """A file of encodings that is being written. Leaving its context completes it, or removes it after an error.
+    """A file of encodings that is being written. Leaving its context completes it, or drops it after an error.
 
     Args:
         path: Where it will be once all is written; replaced if it exists.
@@ -74,33 +75,55 @@ class VectorFile(ABC):
         self.path = path
         self._info = info
         self._of_tokens = tokens
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        try:
-            self._open()
-        except OSError as error:
-            raise VectorFileError(f"{self.path}: {error.strerror or error}") from error
+        with self._explained(), ExitStack() as stack:
+            file = stack.enter_context(replacing(self.path))
+            self._begin(file, stack)
+            stack.push(self._end)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._close(complete=error is None)
-            if error is None:
-                os.replace(self._partial, self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+        with self._explained():
+            self._stack.__exit__(kind, error, trace)
 
-    @abstractmethod
     def write(self, part: EncodedLines) -> None:
-        """Add the next lines."""
+        """Add the next lines.
+
+        Raises:
+            VectorFileError: They cannot be written.
+        """
+        with self._explained():
+            self._add(part)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise VectorFileError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._complete()
+        finally:
+            self._let_go()
 
     @abstractmethod
-    def _open(self) -> None:
-        """Begin the temporary file."""
+    def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
+        """Begin to write to a file; what goes onto the stack is closed before the file is."""
 
     @abstractmethod
-    def _close(self, complete: bool) -> None:
-        """End the temporary file; it will be thrown away unless it is complete."""
+    def _add(self, part: EncodedLines) -> None:
+        """Write the next lines."""
+
+    def _complete(self) -> None:  # noqa: B027 - not every format has an end
+        """Write what comes after the last lines."""
+
+    def _let_go(self) -> None:  # noqa: B027
+        """Keep nothing that would write to the file later."""

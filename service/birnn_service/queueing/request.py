@@ -97,6 +97,10 @@ class Request:
         lengths = self.batch.lengths[rows]
         if len(values) != lengths.sum():
             raise ValueError(f"{lengths.sum()} encodings were expected and {len(values)} came")
+        if self.values is None and len(rows) == len(self.batch):
+            self.values = values
+            self.missing = 0
+            return
         if self.values is None:
             self.values = np.empty((self.batch.tokens, self.lane.width), dtype=np.float32)
         position = 0

@@ -8,10 +8,8 @@ ones.
 
 import struct
 from collections.abc import Sequence
-from math import prod
 
 import grpc
-import numpy as np
 
 from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
@@ -21,7 +19,9 @@ from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.metrics import Metrics, server_version
 from birnn_service.pool import EncoderPool
+from birnn_service.rpc.call import Call
 from birnn_service.rpc.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
+from birnn_service.rpc.reply import with_numbers
 from birnn_service.rpc.status import CallRecord, deadline_of, fail
 from birnn_service.settings import Settings
 
@@ -107,26 +107,28 @@ class InferenceService(GRPCInferenceServiceServicer):
             )
         )
 
-    async def ModelInfer(  # noqa: N802
-        self, request: pb.ModelInferRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ModelInferResponse:
-        """Encode the strings of input `text`, or the features of its counterparts."""
+    async def ModelInfer(  # type: ignore[override]  # noqa: N802
+        self, request: pb.ModelInferRequest, call: Call
+    ) -> bytes:
+        """Encode the strings of input `text`, or the features of its counterparts; the reply comes serialized."""
         with CallRecord(self._metrics, "ModelInfer") as record:
             try:
                 features = self._pool.encoders.find(request.model_name, request.model_version).manifest.features
+                read = read_feature_tensors if features else read_strings
                 _check_outputs(request)
                 encoded = await self._pool.encode(
                     request.model_name,
                     request.model_version,
-                    read_feature_tensors(request) if features else read_strings(request),
+                    read(request, self._settings.max_sequences),
                     Output.POOLED,
-                    deadline=deadline_of(context),
+                    deadline=deadline_of(call.context),
+                    memory=call.memory,
                     found=record.name,
                 )
                 if encoded.errors:
                     raise InvalidRequestError(_list_errors(encoded.errors))
             except ServiceError as error:
-                await record.fail(context, error)
+                await record.fail(call.context, error)
             manifest = encoded.encoder.manifest
             output = pb.ModelInferResponse.InferOutputTensor(name=OUTPUT, datatype="FP32", shape=encoded.values.shape)
             response = pb.ModelInferResponse(
@@ -134,11 +136,12 @@ class InferenceService(GRPCInferenceServiceServicer):
                 model_version=str(manifest.version),
                 id=request.id,
                 outputs=[output],
-                raw_output_contents=[np.ascontiguousarray(encoded.values, dtype="<f4").tobytes()],
             )
             response.parameters[ENGINE].string_param = encoded.encoder.info.label
+            values = encoded.values.astype("<f4", copy=False)
+            reply = await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, values, response)
             record.code = grpc.StatusCode.OK
-            return response
+            return reply
 
     async def _find(self, name: str, version: str, context: grpc.aio.ServicerContext) -> Encoder:
         try:
@@ -159,23 +162,24 @@ def _check_outputs(request: pb.ModelInferRequest) -> None:
         raise InvalidRequestError(f"unknown output {strangers[0]!r}; the only one is {OUTPUT!r}")
 
 
-def read_strings(request: pb.ModelInferRequest) -> Sequence[bytes]:
-    """The strings of a request's only input.
+def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
+    """The strings of a request's only input, at most so many.
 
     Raises:
-        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings.
+        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings, or they are
+            too many.
     """
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = [tensor.name for tensor in request.inputs]
         raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
     tensor = request.inputs[0]
-    shape = list(tensor.shape)
-    if tensor.datatype != "BYTES" or not shape or min(shape) < 0 or prod(shape[1:]) != 1:
+    shape = tensor.shape[:3]
+    if tensor.datatype != "BYTES" or len(shape) not in (1, 2) or shape[0] < 0 or shape[1:] not in ([], [1]):
         raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {tensor.datatype} {shape}")
     if len(request.raw_input_contents) > 1:
         raise InvalidRequestError(f"one input, but {len(request.raw_input_contents)} raw contents")
     if request.raw_input_contents:
-        strings: Sequence[bytes] = unpack_bytes(request.raw_input_contents[0])
+        strings: Sequence[bytes] = unpack_bytes(request.raw_input_contents[0], most)
     else:
         strings = tensor.contents.bytes_contents
     if len(strings) != shape[0]:
@@ -183,15 +187,19 @@ def read_strings(request: pb.ModelInferRequest) -> Sequence[bytes]:
     return strings
 
 
-def unpack_bytes(raw: bytes) -> list[bytes]:
+def unpack_bytes(raw: bytes, most: int) -> list[bytes]:
     """Elements of a raw BYTES tensor: each a little-endian uint32 length and that many bytes.
 
     Raises:
-        InvalidRequestError: The content ends within an element.
+        InvalidRequestError: The content ends within an element, or holds more than `most`.
     """
-    strings = []
+    strings: list[bytes] = []
     position = 0
     while position < len(raw):
+        if len(strings) == most:
+            raise InvalidRequestError(
+                f"raw contents of {INPUT!r} hold more than {most} strings (--max-sequences); split it"
+            )
         if position + 4 > len(raw):
             raise InvalidRequestError(f"raw contents of {INPUT!r} end within a length, at byte {position}")
         (size,) = struct.unpack_from("<I", raw, position)

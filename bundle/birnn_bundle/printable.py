@@ -1,0 +1,14 @@
+"""Text from outside, made safe to print."""
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal might obey rather than show written as an escape: \\x1b, \\u202e.
+
+    Line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

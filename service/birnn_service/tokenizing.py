@@ -1,0 +1,304 @@
+"""Tokenizing requests: admitted, in slices, small requests first, on threads of its own.
+
+A text of 63 MB takes half a minute to tokenize. So what waits to be tokenized is bounded in predicted seconds, as what
+waits to be computed is; between two slices of a request, of some 10 ms, the requests of others get their turn, and its
+deadline and its caller are looked at.
+"""
+
+import asyncio
+import heapq
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn_bundle.tokenizer import Tokenized
+from birnn_service.engine.cores import available_cores
+from birnn_service.errors import DeadlineError, OverloadedError
+
+# Up to so many predicted seconds a request is tokenized on the event loop: a thread's hop would cost more.
+INLINE_SECONDS = 1e-3
+# Predicted seconds of a slice; a longer one holds a single sequence.
+SLICE_SECONDS = 1e-2
+# A sequence costs as much as so many bytes of it, whatever its length.
+SEQUENCE_BYTES = 64
+# What a byte takes before anything was measured, in seconds: a slow tokenizer.
+FIRST_RATE = 2.5e-7
+# Runs over fewer bytes teach nothing: they take as long as what goes with any run.
+LEAST_BYTES = 4096
+# How many bytes back the rate looks, in slices of the usual size; and how much a run can be held against it at most, so
+# that a pause of the machine does not stand for the tokenizer's speed.
+MEMORY, MOST_SLOWDOWN = 16, 4.0
+# A request's rank is when it would be done if it took so many times its time.
+PATIENCE = 8.0
+# For callers who have at most this share of the bound waiting, only what is ahead of them counts against it.
+SMALL_SHARE = 0.01
+# A deadline is taken to be out of reach where not even this share of the predicted time is left.
+LEAST_TIME = 0.5
+LEAST_RETRY = 0.1
+# The event loop goes first where both want the same core (Linux).
+NICENESS = 5
+
+Read = Callable[[int, int], Tokenized]
+"""Tokenizes the sequences of a request from one position to another; rows are counted from the first of them."""
+
+
+class Rate:
+    """What a byte takes to tokenize, in seconds, as measured lately."""
+
+    def __init__(self, first: float = FIRST_RATE) -> None:
+        self._seconds = first * LEAST_BYTES
+        self._bytes = float(LEAST_BYTES)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds a byte."""
+        return self._seconds / self._bytes
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Note that `size` bytes took `seconds`."""
+        if size < LEAST_BYTES:
+            return
+        seconds = min(seconds, MOST_SLOWDOWN * size * self.seconds)
+        keep = 1 - 1 / MEMORY
+        self._seconds = keep * self._seconds + seconds
+        self._bytes = keep * self._bytes + size
+
+    def doubt(self) -> None:
+        """A request was refused for its time: were the rate too high, nothing would ever correct it."""
+        self._seconds *= 0.95
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One request: its sequences' sizes added up [n + 1], and what has been tokenized of it."""
+
+    read: Read
+    ends: NDArray[np.int64]
+    rate: Rate
+    caller: object
+    deadline: float | None
+    rank: float = 0.0
+    position: int = 0
+    pieces: list[Tokenized] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Predicted for what is left."""
+        return self.rate.seconds * int(self.ends[-1] - self.ends[self.position])
+
+    @property
+    def is_done(self) -> bool:
+        return self.position == len(self.ends) - 1
+
+    def next_end(self) -> int:
+        """Where the next slice ends: at least one sequence further."""
+        size = SLICE_SECONDS / self.rate.seconds
+        end = int(np.searchsorted(self.ends, self.ends[self.position] + size, side="right")) - 1
+        return min(max(end, self.position + 1), len(self.ends) - 1)
+
+    def run(self, end: int) -> float:
+        """Tokenize up to `end`, and put the slices together after the last one; returns the seconds of the slice."""
+        start = time.perf_counter()
+        self.pieces.append(self.read(self.position, end))
+        seconds = time.perf_counter() - start
+        if end == len(self.ends) - 1:
+            self.pieces = [Tokenized.concatenate(self.pieces)]
+        return seconds
+
+    def advance(self, end: int, seconds: float) -> None:
+        """Note that a slice has been tokenized."""
+        self.rate.learn(int(self.ends[end] - self.ends[self.position]), seconds)
+        self.position = end
+
+
+class Tokenizing:
+    """Tokenizes requests of many callers, on as many threads as there are cores.
+
+    It lives on the event loop. A request is on one thread at a time; of those that wait, the one of the least rank is
+    next. Ranks are absolute times, so nothing starves: a request's is when the work that its caller has here would be
+    done if it took eight times as long. So small requests of callers who ask little pass large ones and those of
+    callers who ask much.
+    """
+
+    def __init__(
+        self,
+        max_backlog_seconds: float,
+        *,
+        workers: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            max_backlog_seconds: Predicted seconds of work that may wait; more is refused.
+            workers: Threads; by default one a core.
+            clock: Seconds since some point in time; deadlines are on it.
+        """
+        # The library's own threads would neither be bounded by ours nor let the event loop go first.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._max_backlog_seconds = max_backlog_seconds
+        self._clock = clock
+        self._workers = workers or available_cores()
+        self._idle = self._workers
+        self._rates: dict[str, Rate] = {}
+        self._jobs: set[_Job] = set()
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="birnn-tokenize", initializer=_yield_cores)
+        # Threads that run already cannot be refused later.
+        started = threading.Barrier(self._workers)
+        for thread in [self._threads.submit(started.wait) for _ in range(self._workers)]:
+            thread.result()
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Predicted seconds until everything that is here now has been tokenized."""
+        return sum(job.seconds for job in self._jobs) / self._workers
+
+    async def run(
+        self,
+        encoder: str,
+        sizes: Sequence[int] | NDArray[np.int64],
+        read: Read,
+        *,
+        deadline: float | None = None,
+        caller: str | None = None,
+    ) -> Tokenized:
+        """Tokenize a request; cancelling it costs one slice more at most.
+
+        Args:
+            encoder: For which encoder; how long a byte takes is measured for each.
+            sizes: Bytes of each sequence [n], at least one.
+            read: Tokenizes some of the sequences, on any thread.
+            deadline: When the caller gives up, on the stage's clock.
+            caller: Who asks; callers share the threads evenly. None for a caller like no other.
+
+        Raises:
+            OverloadedError: More work waits than the bound allows, or than can be done before the deadline. One that
+                is small passes those that are large, and so is refused only for what is ahead of it.
+            DeadlineError: The deadline has passed, or cannot be met even if nothing else waited.
+        """
+        ends = np.zeros(len(sizes) + 1, dtype=np.int64)
+        np.cumsum(np.asarray(sizes, dtype=np.int64) + SEQUENCE_BYTES, out=ends[1:])
+        rate = self._rates.setdefault(encoder, Rate())
+        job = _Job(read, ends, rate, object() if caller is None else caller, deadline)
+        if job.seconds <= INLINE_SECONDS:
+            job.advance(len(sizes), job.run(len(sizes)))
+            return job.pieces[0]
+        self._admit(job)
+        self._jobs.add(job)
+        try:
+            await self._run(job)
+        finally:
+            self._jobs.discard(job)
+        return job.pieces[0]
+
+    def close(self) -> None:
+        """Let the threads end after the slices that they have."""
+        self._threads.shutdown()
+
+    def _admit(self, job: _Job) -> None:
+        """Rank a request, or refuse it."""
+        now, alone, bound = self._clock(), job.seconds, self._max_backlog_seconds
+        of_caller = alone + sum(other.seconds for other in self._jobs if other.caller == job.caller)
+        job.rank = now + PATIENCE * of_caller
+        ahead = sum(other.seconds for other in self._jobs if other.rank <= job.rank) / self._workers
+        # Large requests that wait are no reason to refuse a small one that passes them.
+        backlog = ahead if of_caller <= SMALL_SHARE * bound else self.backlog_seconds
+        if backlog > bound:
+            raise OverloadedError(
+                f"about {backlog:.1f} s of tokenizing wait already, the limit is {bound:g} s (--max-backlog-seconds); "
+                "retry later, or add a replica",
+                retry_after=max(LEAST_RETRY, backlog - bound / 2),
+            )
+        if job.deadline is not None:
+            self._check_deadline(job, ahead, job.deadline - now)
+
+    def _check_deadline(self, job: _Job, ahead: float, left: float) -> None:
+        """Refuse what will not be tokenized in the `left` seconds."""
+        alone = job.seconds
+        if LEAST_TIME * (ahead + alone) <= left:
+            return
+        job.rate.doubt()
+        if LEAST_TIME * alone > left:
+            raise DeadlineError(
+                f"tokenizing {len(job.ends) - 1} sequences takes about {alone:.3g} s and {max(0.0, left):.3g} s are "
+                "left; send fewer in a call, or allow more time"
+            )
+        raise OverloadedError(
+            f"about {ahead:.3g} s of tokenizing are ahead of this request and {max(0.0, left):.3g} s are left "
+            "until its deadline; retry later, allow more time, or add a replica",
+            retry_after=max(LEAST_RETRY, LEAST_TIME * (ahead + alone) - left),
+        )
+
+    async def _run(self, job: _Job) -> None:
+        """Tokenize an admitted request, slice by slice."""
+        await self._turn(job)
+        while True:
+            if job.deadline is not None and self._clock() >= job.deadline:
+                self._release()
+                raise DeadlineError("the deadline passed while the request was tokenized; send fewer in a call")
+            await self._slice(job)
+            if job.is_done:
+                self._release()
+                return
+            if self._waiting and self._waiting[0][0] < job.rank:
+                self._release()
+                await self._turn(job)
+
+    async def _turn(self, job: _Job) -> None:
+        """Wait for a thread."""
+        if self._idle:
+            self._idle -= 1
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (job.rank, next(self._numbers), future)
+        heapq.heappush(self._waiting, entry)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                with suppress(ValueError):
+                    self._waiting.remove(entry)
+                    heapq.heapify(self._waiting)
+            else:  # it got a thread in the same iteration of the event loop
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        """Give a thread to the request of the least rank that still waits."""
+        while self._waiting:
+            _, _, future = heapq.heappop(self._waiting)
+            if not future.cancelled():
+                future.set_result(None)
+                return
+        self._idle += 1
+
+    async def _slice(self, job: _Job) -> None:
+        """Tokenize the next slice; whatever becomes of it, the thread is free only once it has ended."""
+        end = job.next_end()
+        running = self._threads.submit(job.run, end)
+        try:
+            job.advance(end, await asyncio.wrap_future(running))
+        except BaseException:
+            running.add_done_callback(partial(self._release_soon, asyncio.get_running_loop()))
+            raise
+
+    def _release_soon(self, loop: asyncio.AbstractEventLoop, running: "Future[float]") -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._release)
+
+
+def _yield_cores() -> None:
+    if sys.platform == "linux":  # where it is the thread's own; elsewhere it would be the process's
+        os.nice(NICENESS)
