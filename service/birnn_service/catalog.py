@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.numerals import read_version
 from birnn_bundle.quoting import shown
 from birnn_bundle.tokenizer import Tokenizer
-from birnn_bundle.versions import read_version
 from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.errors import UnavailableError, UnknownEncoderError
 

@@ -148,7 +148,7 @@ def _more_tokens_than_rows(folder: Path) -> None:
 
 def _ids_around_every_sequence(folder: Path) -> None:
     """Ids that are in no vocabulary, put before every sequence."""
-    content = {
+    content: dict[str, Any] = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
         "pre_tokenizer": None, "decoder": None,
         "post_processor": {
