@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from birnn_bundle.cells import Family, Nonlinearity, first_of
+from birnn_bundle.numerals import is_number
 from birnn_export.checkpoints.keras_graph import KerasGraph, Layer
 from birnn_export.checkpoints.pairing import side_by_side
 from birnn_export.checkpoints.recurrence import Array, Direction, Flawed, Found, Recurrence, family_of, stacked
@@ -69,7 +70,7 @@ def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
 
 def _natural(place: str) -> list[tuple[int, str]]:
     """Sorts bidirectional_10 behind bidirectional_9."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
+    return [(int(part), "") if is_number(part) else (-1, part) for part in re.split(r"([0-9]+)", place)]
 
 
 def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Tensors) -> Found:

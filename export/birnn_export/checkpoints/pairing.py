@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from birnn_bundle.cells import Family, Nonlinearity
+from birnn_bundle.numerals import is_number
 from birnn_export.checkpoints.recurrence import Direction, Flawed, Found, Recurrence, stacked
 from birnn_export.training.checkpoint import CheckpointError
 
@@ -31,7 +32,7 @@ FORWARD = {there: here for here, there in COUNTERPARTS.items()}
 _WORDS = "|".join(sorted((*COUNTERPARTS, *FORWARD), key=len, reverse=True))
 _CAPITALS = "|".join(word.capitalize() for word in _WORDS.split("|"))
 # A word of a name: between underscores, or in camelCase.
-WAY = re.compile(rf"(?:(?:^|(?<=_))(?:{_WORDS})|(?<=[a-z0-9])(?:{_CAPITALS}))(?=$|_|\d|[A-Z])")
+WAY = re.compile(rf"(?:(?:^|(?<=_))(?:{_WORDS})|(?<=[a-z0-9])(?:{_CAPITALS}))(?=$|_|[0-9]|[A-Z])")
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +205,7 @@ def _named(place: str) -> tuple[str, int, bool] | None:
 
 def _number_at(parts: Sequence[str], position: int) -> int | None:
     """Where the number of a layer stands: behind the direction, or before it if what is before that says so."""
-    numbers = [at for at in (position + 1, position - 1) if 0 <= at < len(parts) and parts[at].isdecimal()]
+    numbers = [at for at in (position + 1, position - 1) if 0 <= at < len(parts) and is_number(parts[at])]
     # Else that of another model.
     numbers = [at for at in numbers if at > position or (at > 0 and "layer" in parts[at - 1].lower())]
     return numbers[0] if numbers else None
