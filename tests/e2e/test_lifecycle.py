@@ -2,6 +2,7 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,12 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 def health(server: ServerProcess, service: str) -> int:
     with grpc.insecure_channel(server.address) as channel:
         return int(health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status)
+
+
+def code_of(error: grpc.RpcError) -> grpc.StatusCode:
+    assert isinstance(error, grpc.Call)
+    code: grpc.StatusCode = error.code()
+    return code
 
 
 @pytest.mark.parametrize("service", ["", "liveness", "birnn.v1.EncoderService", "inference.GRPCInferenceService"])
@@ -57,6 +64,37 @@ def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly(
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert len(slow.result(timeout=60).embeddings) == 800 * SMILES.dimension * 4
         assert server.process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("front_ends", [0, 2])
+def test_callers_who_go_on_calling_through_a_shutdown_hear_unavailable_and_nothing_else(front_ends: int) -> None:
+    codes: Counter[grpc.StatusCode] = Counter()
+    answered = threading.Semaphore(0)
+
+    def call_on(address: str) -> None:
+        refusals = 0
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = EncoderServiceStub(channel)
+            while refusals < 12:
+                try:
+                    stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"CCO", b"CC"] * 8))
+                    answered.release()
+                except grpc.RpcError as error:
+                    codes[code_of(error)] += 1
+                    refusals += 1
+                    time.sleep(0.05)
+
+    with running(MODELS, "--frontends", str(front_ends)) as server:
+        callers = [threading.Thread(target=call_on, args=(server.address,)) for _ in range(32)]
+        for caller in callers:
+            caller.start()
+        for _ in range(3 * len(callers)):
+            answered.acquire()
+        server.terminate()
+        assert server.process.wait(timeout=60) == 0
+        for caller in callers:
+            caller.join()
+    assert codes == {grpc.StatusCode.UNAVAILABLE: 12 * len(callers)}
 
 
 def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -> None:
