@@ -28,6 +28,7 @@ from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+from birnn_bundle.atomic_file import replace_text
 
 CONNECTIONS = 4
 TIMEOUT = 60.0
@@ -185,7 +186,7 @@ def main(
         sample = Sample.of(np.array(recorded), batch, start + warmup, start + warmup + seconds)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    out.write_text(json.dumps(asdict(sample)))
+    replace_text(out, json.dumps(asdict(sample)))
 
 
 if __name__ == "__main__":

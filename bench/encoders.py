@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from birnn_bundle.atomic_file import replace_text
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import MANIFEST_FILE, ReducedPrecision
 from birnn_bundle.smiles import SmilesTokenizer
@@ -56,5 +57,5 @@ def random_bundle(models: Path, architecture: str, layers: int) -> Bundle:
     if bundle.manifest.reduced_precision is None:
         # Nobody is going to use these encodings: half precision may show what it can do.
         allowed = bundle.manifest.model_copy(update={"reduced_precision": ReducedPrecision(tolerance=0.01)})
-        (destination / MANIFEST_FILE).write_text(allowed.to_json(), encoding="utf-8")
+        replace_text(destination / MANIFEST_FILE, allowed.to_json())
     return Bundle.load(destination)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bench.machine import ROOT, describe_machine
+from birnn_bundle.atomic_file import replace_text
 
 OUT = click.option(
     "--out",
@@ -23,7 +24,7 @@ def write_result(out: Path, name: str, result: dict[str, Any], render: Callable[
     """Write a result with what it ran on, as JSON and as rendered Markdown, and print the latter."""
     out.mkdir(parents=True, exist_ok=True)
     complete = {"machine": describe_machine(), **result}
-    (out / f"{name}.json").write_text(json.dumps(complete, indent=1) + "\n")
+    replace_text(out / f"{name}.json", json.dumps(complete, indent=1) + "\n")
     machine = complete["machine"]
     text = (
         f"{render(complete)}\n\n{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, commit "
@@ -31,5 +32,5 @@ def write_result(out: Path, name: str, result: dict[str, Any], render: Callable[
         + ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
         + "\n"
     )
-    (out / f"{name}.md").write_text(text)
+    replace_text(out / f"{name}.md", text)
     click.echo(text)

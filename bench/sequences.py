@@ -6,7 +6,7 @@ import click
 import numpy as np
 from rdkit import Chem
 
-from birnn.sequence_file import SequenceFile, SequenceFileError
+from birnn_bundle.sequences import SequenceFile, SequenceFileError
 from birnn_bundle.smiles import SmilesTokenizer
 from birnn_bundle.tokenizer import Tokenized
 

@@ -37,12 +37,12 @@ def clear_json_names(message: descriptor_pb2.DescriptorProto) -> None:
 
 
 MAY_IMPORT = {
-    "client/birnn": {"birnn"},
+    "client/birnn": {"birnn", "birnn_bundle"},
     "bundle/birnn_bundle": {"birnn_bundle"},
     "export/birnn_export": {"birnn_export", "birnn_bundle"},
     "native/birnn_native": {"birnn_native"},
     "service/birnn_service": {"birnn_service", "birnn_bundle", "birnn_native", "birnn.v1", "birnn.openinference"},
-    "loadtest/birnn_loadtest": {"birnn_loadtest", "birnn"},
+    "loadtest/birnn_loadtest": {"birnn_loadtest", "birnn", "birnn_bundle"},
 }
 
 
@@ -69,6 +69,13 @@ def test_packages_import_only_what_their_row_allows(package: str) -> None:
 def test_serving_and_the_client_load_without_torch() -> None:
     modules = "birnn_service.server, birnn_service.commands, birnn, birnn_loadtest.command, birnn.cli.encode_command"
     code = f"import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None; import {modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", ["birnn_bundle.sequences", "birnn_bundle.printable", "birnn_bundle.atomic_file"])
+def test_what_the_client_takes_from_the_bundle_package_needs_the_standard_library_only(module: str) -> None:
+    heavy = {"numpy", "pyarrow", "tokenizers", "safetensors", "pydantic"}
+    code = f"import sys, {module}; sys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

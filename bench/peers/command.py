@@ -26,6 +26,7 @@ from bench.peers.report import FACTS_FILE, write_report
 from bench.peers.server import Server
 from bench.peers.triton import Triton
 from bench.sequences import OPTION, read_sequences
+from birnn_bundle.atomic_file import replace_text
 from birnn_bundle.smiles import SmilesTokenizer
 
 PEERS: dict[str, Callable[[], Server]] = {"triton": Triton, "mlserver": MLServer, "ray": RayServe}
@@ -119,7 +120,7 @@ def main(
             scratch=Path(scratch),
         )
         facts = _facts(comparison, file, float(tokenized.batch.lengths.mean()), [*ours, *others])
-        (out / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
+        replace_text(out / FACTS_FILE, json.dumps(facts, indent=1) + "\n")
         if "search" in chosen:
             comparison.search(others, selected, every=3 if quick else 1)
         if "rounds" in chosen:

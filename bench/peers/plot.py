@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from bench.peers.records import Record
+from birnn_bundle.atomic_file import replacing
 
 
 def plot_sweep(records: Sequence[Record], folder: Path) -> list[Path]:
@@ -45,7 +46,8 @@ def plot_sweep(records: Sequence[Record], folder: Path) -> list[Path]:
         axes.legend()
         path = folder / f"throughput-p99-batch-{batch}.png"
         figure.tight_layout()
-        figure.savefig(path)
+        with replacing(path) as file:
+            figure.savefig(file, format="png")
         plt.close(figure)
         plots.append(path)
     return plots

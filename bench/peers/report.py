@@ -12,6 +12,7 @@ from bench.markdown import table
 from bench.peers.comparison import BARE
 from bench.peers.plot import plot_sweep
 from bench.peers.records import Ratios, Record, best_settings, medians, ratios
+from birnn_bundle.atomic_file import replace_text
 
 OURS = "ours"
 FACTS_FILE, JSON_FILE, MARKDOWN_FILE = "facts.json", "report.json", "report.md"
@@ -63,9 +64,9 @@ def is_ours(server: str) -> bool:
 def write_report(folder: Path, records: Sequence[Record], facts: dict[str, Any]) -> None:
     """Write report.json, report.md and the plots into the folder."""
     found = rows(records)
-    (folder / JSON_FILE).write_text(json.dumps(to_json(found, records, facts), indent=1) + "\n")
+    replace_text(folder / JSON_FILE, json.dumps(to_json(found, records, facts), indent=1) + "\n")
     plots = plot_sweep([record for record in records if record.phase == "sweep"], folder)
-    (folder / MARKDOWN_FILE).write_text(to_markdown(found, records, facts, plots))
+    replace_text(folder / MARKDOWN_FILE, to_markdown(found, records, facts, plots))
 
 
 def to_json(found: Sequence[Row], records: Sequence[Record], facts: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.quality.behavior import Invariance
 from bench.quality.heads import Result
+from birnn_bundle.atomic_file import replace_text, replacing, replacing_text
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def write(folder: Path, results: Sequence[Result], encoders: Sequence[EncoderFac
     _write_scores(folder / "scores.csv", results)
     _write_encoders(folder / "encoders.csv", encoders)
     markdown = _markdown(results, encoders)
-    (folder / "quality.md").write_text(markdown, encoding="utf-8")
+    replace_text(folder / "quality.md", markdown)
     _plot(folder / "quality.png", results)
     return markdown
 
@@ -42,7 +43,7 @@ def _main_metric(result: Result) -> list[float]:
 
 
 def _write_scores(path: Path, results: Sequence[Result]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing_text(path) as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["table", "task", "vectors", "dimension", "head", "metric", "mean", "std", "folds"])
         for one in results:
@@ -54,7 +55,7 @@ def _write_scores(path: Path, results: Sequence[Result]) -> None:
 
 def _write_encoders(path: Path, encoders: Sequence[EncoderFacts]) -> None:
     names = ["same", "same_p5", "different", "found"]
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing_text(path) as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["encoder", "shape", "dimension", *names, "sequences_per_second"])
         for one in encoders:
@@ -125,4 +126,5 @@ def _plot(path: Path, results: Sequence[Result]) -> None:
     axes[0].set_yticks(range(len(vectors)), vectors)
     axes[0].invert_yaxis()
     axes[-1].legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=150, format="png")

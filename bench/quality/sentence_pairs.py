@@ -43,7 +43,7 @@ class SentencePairs:
 
 
 def read_sentence_pairs(folder: Path, entry: str) -> SentencePairs:
-    """Read `FILE:SCORE:FIRST:SECOND` in a data folder. Raises CorpusError where that cannot be done."""
+    """Read `FILE:SCORE:FIRST:SECOND` in a data folder. Raises SequenceFileError where that cannot be done."""
     pairs = read_pairs(str(folder / entry))
     return SentencePairs(
         [pair.first for pair in pairs], [pair.second for pair in pairs], np.array([pair.score for pair in pairs])

@@ -15,7 +15,7 @@ from bench.quality.sentence_pairs import DEV, TRAIN, Vectorize, bags_of_words, r
 from bench.quality.similarity import REGRESSIONS, judge
 from bench.quality.similarity_report import write
 from birnn_bundle.errors import BundleError
-from birnn_export.corpus import CorpusError
+from birnn_bundle.sequences import SequenceFileError
 from birnn_export.training.checkpoint import CheckpointError
 from birnn_service.errors import StartupError
 
@@ -45,7 +45,7 @@ def similarity(encoders: tuple[Path, ...], data: Path, output: Path, regressions
     try:
         train, dev = (read_sentence_pairs(data, entry) for entry in (TRAIN, DEV))
         opened = [open_encoder(path) for path in encoders]
-    except (CorpusError, BundleError, StartupError, CheckpointError) as error:
+    except (SequenceFileError, BundleError, StartupError, CheckpointError) as error:
         raise click.ClickException(str(error)) from error
     if wrong := [one.name for one in opened if one.tokenizer.kind == "smiles"]:
         raise click.UsageError(f"{', '.join(wrong)}: reads molecules, not text")

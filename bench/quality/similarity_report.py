@@ -10,18 +10,19 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.quality.similarity import Similarity
+from birnn_bundle.atomic_file import replace_text, replacing, replacing_text
 
 
 def write(folder: Path, results: Sequence[Similarity]) -> str:
     """Write similarity.csv, similarity.md and similarity.png into `folder`; gives the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "similarity.csv").open("w", encoding="utf-8", newline="") as file:
+    with replacing_text(folder / "similarity.csv") as file:
         lines = csv.DictWriter(file, [field.name for field in fields(Similarity)], lineterminator="\n")
         lines.writeheader()
         for one in results:
             lines.writerow(asdict(one) | {"pearson": f"{one.pearson:.4f}", "spearman": f"{one.spearman:.4f}"})
     markdown = _markdown(results)
-    (folder / "similarity.md").write_text(markdown, encoding="utf-8")
+    replace_text(folder / "similarity.md", markdown)
     _plot(folder / "similarity.png", results)
     return markdown
 
@@ -58,4 +59,5 @@ def _plot(path: Path, results: Sequence[Similarity]) -> None:
     axes.set_xlim(0, 1)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=150, format="png")

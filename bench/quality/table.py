@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from birnn_bundle.sequences import Layout, SequenceFileError, TextSource, read_records
 from birnn_bundle.smiles import split
 from birnn_bundle.tokenizer import SequenceError
 
@@ -75,25 +77,25 @@ def read_table(entry: str, name: str | None = None, folder: Path | None = None) 
         raise TableError(f"{entry!r} is not FILE.csv:SMILES:TARGET or FILE.csv:SMILES:TARGET:FOLD")
     path = Path(file) if folder is None else folder / file
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: cannot be read ({error})") from error
-    if missing := [column for column in columns if not rows or column not in rows[0]]:
-        raise TableError(
-            f"{path}: has no column {missing[0]!r}; there are {', '.join(map(repr, rows[0] if rows else []))}"
-        )
+        rows = _rows(path, columns)
+    except SequenceFileError as error:
+        raise TableError(str(error)) from error
     rdBase.DisableLog("rdApp.*")
-    kept = [row for row in rows if _is_molecule(row[columns[0]].strip()) and _is_number(row[columns[1]])]
+    kept = [row for row in rows if _is_molecule(row[0].strip()) and _is_number(row[1])]
     if len(kept) < 10 * FOLDS:
         raise TableError(f"{path}: {len(kept)} of {len(rows)} rows have a readable SMILES and a number; too few")
     return Table(
         name=name or path.stem,
-        smiles=[row[columns[0]].strip() for row in kept],
-        target=np.array([float(row[columns[1]]) for row in kept]),
-        fold=np.array([int(float(row[columns[2]])) for row in kept]) if len(columns) == 3 else None,
+        smiles=[row[0].strip() for row in kept],
+        target=np.array([float(row[1]) for row in kept]),
+        fold=np.array([int(float(row[2])) for row in kept]) if len(columns) == 3 else None,
         left_out=len(rows) - len(kept),
     )
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    with closing(TextSource(path)) as source:
+        return [record.fields for record in read_records(source, Layout(header=True), columns)]
 
 
 def _is_molecule(smiles: str) -> bool:
@@ -105,8 +107,8 @@ def _is_molecule(smiles: str) -> bool:
     return molecule is not None and molecule.GetNumAtoms() > 0
 
 
-def _is_number(text: str | None) -> bool:
+def _is_number(text: str) -> bool:
     try:
-        return text is not None and bool(np.isfinite(float(text)))
+        return bool(np.isfinite(float(text)))
     except ValueError:
         return False

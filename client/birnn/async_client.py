@@ -3,11 +3,13 @@
 """The client for asyncio code."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import Any, Literal, Self, TypeAlias, overload
 
 import grpc
 import grpc.aio
@@ -21,25 +23,32 @@ from birnn.client import LIST_TIMEOUT
 from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Features, Item
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
 from birnn.errors import EncodeError, call_error
+from birnn.retries import RETRY_FOR, Outage, Retries
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+
+Call: TypeAlias = grpc.aio.UnaryUnaryCall
 
 
 class AsyncClient:
     """Encodes sequences with a birnn server; the same as `Client`, for one asyncio event loop.
 
-    It belongs to the event loop in which it is first used. Cancelling a coroutine cancels its calls.
+    It is used in one event loop at a time, and connects anew in the next one, for example of a second `asyncio.run`.
+    Cancelling a coroutine cancels its calls.
 
     Args:
-        address: HOST:PORT, or any gRPC target such as dns:///host:port or unix:/path.
+        address: HOST:PORT, or any gRPC target: dns:///host:port for all addresses of a name, ipv4:HOST:PORT,HOST:PORT
+            for several servers, unix:/path.
         credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
         batch_size: Most sequences in one call for pooled encodings; an eighth of it for per-token ones.
         in_flight: Most calls under way at a time for one input.
         half: Let replies travel as float16: half the bytes, each number rounded to 11 significant bits. Results are
             float32 all the same; a sequence with a number beyond 65,504 fails as OUT_OF_RANGE.
+        retry_for: Seconds for which a call is repeated, with back-off, while the server is unavailable; never beyond
+            the call's timeout. 0 repeats nothing.
 
     Raises:
-        ValueError: The address has no port, or a number is below 1.
+        ValueError: The address has no port, or a number is too small.
     """
 
     def __init__(
@@ -50,15 +59,37 @@ class AsyncClient:
         batch_size: int = 512,
         in_flight: int = 4,
         half: bool = False,
+        retry_for: float = RETRY_FOR,
     ) -> None:
         if batch_size < 1 or in_flight < 1:
             raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
+        if not retry_for >= 0:
+            raise ValueError(f"retry_for must be at least 0 seconds, not {retry_for}")
         self.address = checked_address(address)
+        self._outage = Outage(address, retry_for)
         self._credentials = credentials
         self._batch_size = batch_size
         self._in_flight = in_flight
         self._half = half
         self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
+        """Address and options; the copy has a connection of its own.
+
+        Raises:
+            TypeError: The client has credentials, which cannot be pickled.
+        """
+        if self._credentials is not None:
+            raise TypeError("a client with credentials cannot be pickled; make one where it is needed")
+        return partial(
+            type(self),
+            self.address,
+            batch_size=self._batch_size,
+            in_flight=self._in_flight,
+            half=self._half,
+            retry_for=self._outage.retry_for,
+        ), ()
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,7 +119,7 @@ class AsyncClient:
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(sequences, str | bytes) else vectors
+        return vectors[0] if encode_call.is_single(sequences) else vectors
 
     @overload
     async def encode_tokens(  # type: ignore[overload-overlap]
@@ -129,7 +160,7 @@ class AsyncClient:
         if on_error == "raise":
             answer.raise_errors()
         tokens = answer.token_encodings().tokens
-        return tokens[0] if isinstance(sequences, str | bytes) else tokens
+        return tokens[0] if encode_call.is_single(sequences) else tokens
 
     async def encode_features(
         self,
@@ -146,7 +177,7 @@ class AsyncClient:
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(features, np.ndarray) and features.ndim == 2 else vectors
+        return vectors[0] if encode_call.is_single(features) else vectors
 
     async def encode_feature_tokens(
         self,
@@ -220,10 +251,15 @@ class AsyncClient:
 
     async def encoders(self, *, timeout: float | None = LIST_TIMEOUT) -> list[EncoderInfo]:
         """What the server serves; see `Client.encoders`."""
-        try:
-            reply = await self._stub().ListEncoders(pb.ListEncodersRequest(), timeout=timeout)
-        except grpc.RpcError as error:
-            raise call_error(error, self.address, timeout) from error
+        stub = self._stub()
+        timeout = encode_call.checked_timeout(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def send() -> Call:
+            left = None if deadline is None else deadline - time.monotonic()
+            return stub.ListEncoders(pb.ListEncodersRequest(), timeout=left)
+
+        reply = await self._answer(send(), send, deadline, timeout)
         return [encode_call.encoder_info(encoder) for encoder in reply.encoders]
 
     async def encoder(
@@ -238,6 +274,11 @@ class AsyncClient:
 
     def _stub(self) -> EncoderServiceStub:
         # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("this AsyncClient is used in another event loop that still runs; make one for each")
+            self._loop, self._channel = loop, None
         if self._channel is None:
             options = channel_options(self.address)
             if self._credentials is None:
@@ -274,31 +315,54 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         stub = self._stub()
-        limit = call.timeout if call.timeout is not None else timeout
+        each = encode_call.checked_timeout(timeout)
         requests = _requests(call, sequences)
-        pending: deque[tuple[pb.EncodeRequest, grpc.aio.UnaryUnaryCall]] = deque()
+        pending: deque[tuple[pb.EncodeRequest, Call]] = deque()
+
+        def send(request: pb.EncodeRequest) -> Call:
+            return stub.Encode(request, timeout=each if call.timeout is None else call.remaining())
+
         try:
             while True:
                 while len(pending) < self._in_flight and (request := await anext(requests, None)) is not None:
-                    left = timeout if call.timeout is None else call.remaining()
-                    pending.append((request, stub.Encode(request, timeout=left)))
+                    pending.append((request, send(request)))
                 if not pending:
                     return
                 request, under_way = pending[0]
-                try:
-                    reply = await under_way
-                except grpc.RpcError as error:
-                    raise call_error(error, self.address, limit) from error
-                except asyncio.CancelledError as error:
-                    if under_way.cancelled() and not _cancelling():
-                        message = "the client was closed during the call"
-                        raise EncodeError(message, grpc.StatusCode.CANCELLED) from error
-                    raise
+                limit = each if call.timeout is None else call.timeout
+                reply = await self._answer(under_way, partial(send, request), call.deadline, limit)
                 pending.popleft()
                 yield call.parse(request, reply)
         finally:
             for _, under_way in pending:
                 under_way.cancel()
+
+    async def _answer(
+        self, under_way: Call, send: Callable[[], Call], deadline: float | None, timeout: float | None
+    ) -> Any:
+        """The reply to a call, which is sent again where that may help."""
+        retries = Retries(self._outage, deadline)
+        try:
+            while True:
+                try:
+                    reply = await under_way
+                except grpc.RpcError as error:
+                    pause = retries.pause(error)
+                    if pause is None:
+                        raise call_error(error, self.address, timeout) from error
+                    await asyncio.sleep(pause)
+                    under_way = send()
+                else:
+                    self._outage.over()
+                    return reply
+        except grpc.aio.UsageError as error:
+            raise EncodeError("the client was closed during the call", grpc.StatusCode.CANCELLED) from error
+        except asyncio.CancelledError as error:
+            if under_way.cancelled() and not _cancelling():
+                raise EncodeError("the client was closed during the call", grpc.StatusCode.CANCELLED) from error
+            raise
+        finally:
+            under_way.cancel()
 
 
 def _cancelling() -> bool:

@@ -1,4 +1,4 @@
-"""How to talk to a server: retries, load balancing, keepalive and message sizes, as gRPC channel options."""
+"""How to talk to a server: load balancing, reconnecting, keepalive and message sizes, as gRPC channel options."""
 
 import ipaddress
 import json
@@ -6,36 +6,26 @@ import re
 
 DEFAULT_ADDRESS = "127.0.0.1:8001"
 
-# gRPC allows five attempts at most. A reply's grpc-retry-pushback-ms replaces the back-off.
-_RETRY_POLICY = {
-    "maxAttempts": 5,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 3,
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-}
-_PORT = re.compile(r":\d+$")
-_LARGEST_MESSAGE = (1 << 31) - 1
+_PORT = re.compile(r":([0-9]+)$")
+_LARGEST_PORT = 65_535
 
 
-def channel_options(address: str, retries: bool = True, shared: bool = True) -> list[tuple[str, str | int]]:
+def channel_options(address: str, shared: bool = True) -> list[tuple[str, str | int]]:
     """Options for a channel to `address`.
 
     Args:
         address: HOST:PORT, or any gRPC target.
-        retries: Repeat calls that fail with UNAVAILABLE or RESOURCE_EXHAUSTED, with back-off.
         shared: Let channels of this process with the same options share connections, as gRPC does by default.
     """
-    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    if retries:
-        config["methodConfig"] = [
-            {"name": [{"service": "birnn.v1.EncoderService"}], "retryPolicy": _RETRY_POLICY},
-        ]
     return [
-        ("grpc.service_config", json.dumps(config)),
-        ("grpc.enable_retries", int(retries)),
-        # A call is retried only while its request fits this buffer, 256 KiB by default: a few thousand sequences.
-        ("grpc.per_rpc_retry_buffer_size", _LARGEST_MESSAGE),
+        ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+        # gRPC gives up after five attempts and keeps a copy of each request; see birnn.retries.
+        ("grpc.enable_retries", 0),
+        # A server that comes back is found within about two seconds; by default gRPC waits for up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # How long one attempt to connect may take.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
         # A connection that a firewall dropped is noticed during a call, within 80 s.
@@ -51,13 +41,17 @@ def checked_address(address: str) -> str:
     """The address as it is.
 
     Raises:
-        ValueError: It has no port, or is a URL.
+        ValueError: It has no port or one that cannot be, or is a URL.
     """
     if "://" in address and address.partition("://")[0] in ("http", "https", "grpc"):
         raise ValueError(f"address {address!r} must be HOST:PORT without {address.partition('://')[0]}://")
     scheme, _, rest = address.partition(":")
     if not rest or (scheme not in ("unix", "unix-abstract", "dns", "ipv4", "ipv6") and not _PORT.search(address)):
         raise ValueError(f"address {address!r} has no port; write HOST:PORT, for example {DEFAULT_ADDRESS}")
+    for part in address.split(","):
+        port = _PORT.search(part)
+        if port and not scheme.startswith("unix") and not 1 <= int(port[1]) <= _LARGEST_PORT:
+            raise ValueError(f"address {address!r}: a port is a number from 1 to {_LARGEST_PORT}, not {port[1]}")
     return address
 
 

@@ -1,9 +1,12 @@
 """The client for ordinary (synchronous) code."""
 
+import threading
+import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import Any, Literal, Self, overload
 
 import grpc
 import numpy as np
@@ -15,6 +18,7 @@ from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
 from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Features, Item
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
 from birnn.errors import EncodeError, call_error
+from birnn.retries import RETRY_FOR, Outage, Retries
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
@@ -25,19 +29,22 @@ class Client:
     """Encodes sequences with a birnn server.
 
     A client may be used by several threads, and connects when it is first used. Large inputs are split into calls of
-    `batch_size` sequences, several of them in flight, and come back in order. Calls that fail with UNAVAILABLE or
-    RESOURCE_EXHAUSTED are repeated up to four times, with back-off.
+    `batch_size` sequences, several of them in flight, and come back in order. A call is repeated while its server is
+    unavailable, for example restarts (see `retry_for`), and up to four times while it is overloaded.
 
     Args:
-        address: HOST:PORT, or any gRPC target such as dns:///host:port or unix:/path.
+        address: HOST:PORT, or any gRPC target: dns:///host:port for all addresses of a name, ipv4:HOST:PORT,HOST:PORT
+            for several servers, unix:/path.
         credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
         batch_size: Most sequences in one call for pooled encodings; an eighth of it for per-token ones.
         in_flight: Most calls under way at a time for one input.
         half: Let replies travel as float16: half the bytes, each number rounded to 11 significant bits. Results are
             float32 all the same; a sequence with a number beyond 65,504 fails as OUT_OF_RANGE.
+        retry_for: Seconds for which a call is repeated, with back-off, while the server is unavailable; never beyond
+            the call's timeout. 0 repeats nothing.
 
     Raises:
-        ValueError: The address has no port, or a number is below 1.
+        ValueError: The address has no port, or a number is too small.
     """
 
     def __init__(
@@ -48,10 +55,15 @@ class Client:
         batch_size: int = 512,
         in_flight: int = 4,
         half: bool = False,
+        retry_for: float = RETRY_FOR,
     ) -> None:
         if batch_size < 1 or in_flight < 1:
             raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
+        if not retry_for >= 0:
+            raise ValueError(f"retry_for must be at least 0 seconds, not {retry_for}")
         self.address = checked_address(address)
+        self._outage = Outage(address, retry_for)
+        self._credentials = credentials
         self._batch_size = batch_size
         self._in_flight = in_flight
         self._half = half
@@ -61,6 +73,24 @@ class Client:
         else:
             self._channel = grpc.secure_channel(address, credentials, options)
         self._stub = EncoderServiceStub(self._channel)
+        self._closed = threading.Event()
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
+        """Address and options; the copy has a connection of its own.
+
+        Raises:
+            TypeError: The client has credentials, which cannot be pickled.
+        """
+        if self._credentials is not None:
+            raise TypeError("a client with credentials cannot be pickled; make one where it is needed")
+        return partial(
+            type(self),
+            self.address,
+            batch_size=self._batch_size,
+            in_flight=self._in_flight,
+            half=self._half,
+            retry_for=self._outage.retry_for,
+        ), ()
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +102,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls under way are cancelled."""
+        self._closed.set()
         self._channel.close()
 
     def encode(
@@ -101,13 +132,14 @@ class Client:
         Raises:
             SequenceError: Some sequences cannot be encoded, and `on_error` is "raise".
             EncodeError: The call failed; the subclass says how.
-            TypeError: A sequence is neither str nor bytes.
+            TypeError: A sequence is neither str nor bytes, or `sequences` does not iterate its rows, as a dict or a
+                DataFrame.
         """
         answer = self._assemble("pooled", sequences, encoder, version, timeout, truncate)
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(sequences, str | bytes) else vectors
+        return vectors[0] if encode_call.is_single(sequences) else vectors
 
     @overload
     def encode_tokens(  # type: ignore[overload-overlap]
@@ -154,7 +186,7 @@ class Client:
         if on_error == "raise":
             answer.raise_errors()
         tokens = answer.token_encodings().tokens
-        return tokens[0] if isinstance(sequences, str | bytes) else tokens
+        return tokens[0] if encode_call.is_single(sequences) else tokens
 
     def encode_features(
         self,
@@ -186,7 +218,7 @@ class Client:
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(features, np.ndarray) and features.ndim == 2 else vectors
+        return vectors[0] if encode_call.is_single(features) else vectors
 
     def encode_feature_tokens(
         self,
@@ -284,10 +316,14 @@ class Client:
         Raises:
             EncodeError: The call failed.
         """
-        try:
-            reply = self._stub.ListEncoders(pb.ListEncodersRequest(), timeout=timeout)
-        except grpc.RpcError as error:
-            raise call_error(error, self.address, timeout) from error
+        timeout = encode_call.checked_timeout(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def send() -> grpc.Future:
+            left = None if deadline is None else deadline - time.monotonic()
+            return self._stub.ListEncoders.future(pb.ListEncodersRequest(), timeout=left)
+
+        reply = self._answer(send(), send, deadline, timeout)
         return [encode_call.encoder_info(encoder) for encoder in reply.encoders]
 
     def encoder(
@@ -327,27 +363,46 @@ class Client:
         items = [sequences] if isinstance(sequences, str | bytes) else sequences
         requests = call.requests(items)
         pending: deque[tuple[pb.EncodeRequest, grpc.Future]] = deque()
+        each = encode_call.checked_timeout(timeout)
+
+        def send(request: pb.EncodeRequest) -> grpc.Future:
+            return self._stub.Encode.future(request, timeout=each if call.timeout is None else call.remaining())
+
         try:
             while True:
                 while len(pending) < self._in_flight and (request := next(requests, None)) is not None:
-                    limit = timeout if call.timeout is None else call.remaining()
-                    pending.append((request, self._stub.Encode.future(request, timeout=limit)))
+                    pending.append((request, send(request)))
                 if not pending:
                     return
                 request, future = pending[0]
-                reply = self._result(future, timeout if call.timeout is None else call.timeout)
+                limit = each if call.timeout is None else call.timeout
+                reply = self._answer(future, partial(send, request), call.deadline, limit)
                 pending.popleft()
                 yield call.parse(request, reply)
         finally:
             for _, future in pending:
                 future.cancel()
 
-    def _result(self, future: grpc.Future, timeout: float | None) -> pb.EncodeResponse:
+    def _answer(
+        self, future: grpc.Future, send: Callable[[], grpc.Future], deadline: float | None, timeout: float | None
+    ) -> Any:
+        """The reply to a call, which is sent again where that may help."""
+        retries = Retries(self._outage, deadline)
         try:
-            reply = future.result()
-        except grpc.FutureCancelledError as error:
-            raise EncodeError("the client was closed during the call", grpc.StatusCode.CANCELLED) from error
-        except grpc.RpcError as error:
-            raise call_error(error, self.address, timeout) from error
-        assert isinstance(reply, pb.EncodeResponse)
-        return reply
+            while True:
+                try:
+                    reply = future.result()
+                except (grpc.RpcError, grpc.FutureCancelledError) as error:
+                    closed = self._closed.is_set() or isinstance(error, grpc.FutureCancelledError)
+                    pause = None if closed else retries.pause(error)
+                    if closed or (pause is not None and self._closed.wait(pause)):
+                        message = "the client was closed during the call"
+                        raise EncodeError(message, grpc.StatusCode.CANCELLED) from error
+                    if pause is None:
+                        raise call_error(error, self.address, timeout) from error
+                    future = send()
+                else:
+                    self._outage.over()
+                    return reply
+        finally:
+            future.cancel()

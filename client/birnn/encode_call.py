@@ -1,7 +1,9 @@
 """One use of the client, without any I/O: how sequences become requests, and what a reply says."""
 
+import io
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,13 +67,13 @@ class EncodeCall:
     ) -> None:
         self.encoder = encoder
         self.version = "" if version is None else str(version)
-        self.timeout = timeout
+        self.timeout = checked_timeout(timeout)
         self._truncate = truncate
         self._output: Output = output
         self._half = half
         self._batch_size = max(1, batch_size // TOKENS_SHARE) if output == "tokens" else batch_size
         self._batch_bytes = LARGEST_REQUEST[output]
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
         self._answered_by = ""
         self._seen = 0
         self._batch: list[bytes] = []
@@ -90,13 +92,18 @@ class EncodeCall:
             raise DeadlineError(f"no reply within the timeout of {self.timeout:g} s; raise it or send fewer sequences")
         return left
 
+    @property
+    def deadline(self) -> float | None:
+        """When all replies must have come, by time.monotonic(); None for no limit."""
+        return self._deadline
+
     def requests(self, sequences: Iterable[Item] | Iterable[Features]) -> Iterator[pb.EncodeRequest]:
         """Split the input into requests, reading it only as far as needed for the next.
 
         Raises:
             TypeError: An item is no sequence.
         """
-        for sequence in sequences:
+        for sequence in checked_rows(sequences):
             if (request := self.add(sequence)) is not None:
                 yield request
         if (request := self.flush()) is not None:
@@ -219,10 +226,53 @@ class FeatureCall(EncodeCall):
 Input = Iterable[Item] | Item | Iterable[Features] | Features
 
 
+def is_single(sequences: object) -> bool:
+    """Whether this is one sequence: a str, bytes or matrix, not many characters or steps."""
+    return isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
+
+
 def as_list(sequences: Input) -> list[Any]:
-    """The sequences as a list; a single str, bytes or matrix is one sequence, not many characters or steps."""
-    single = isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
-    return [sequences] if single else list(sequences)
+    """The sequences as a list.
+
+    Raises:
+        TypeError: It is something that does not iterate its rows.
+    """
+    return [sequences] if is_single(sequences) else list(checked_rows(sequences))
+
+
+def checked_rows(sequences: Any) -> Any:
+    """The input as it is.
+
+    Raises:
+        TypeError: It is something that iterates, but not its rows, or not in an order; says what to write instead.
+    """
+    kind = type(sequences).__name__
+    if isinstance(sequences, Mapping):
+        advice = "its keys; pass list(x.values()), or one column of it"
+    elif hasattr(sequences, "__dataframe__") or hasattr(sequences, "iterrows"):
+        advice = "its columns; pass one column, for example x['smiles']"
+    elif isinstance(sequences, Set):
+        advice = "its items in no order, which results cannot be aligned with; pass a list"
+    elif isinstance(sequences, bytearray | memoryview):
+        advice = "its bytes as numbers; pass bytes(x)"
+    elif isinstance(sequences, io.IOBase):
+        advice = "its lines with their ends; pass x.read().splitlines()"
+    else:
+        return sequences
+    raise TypeError(f"sequences are given as a {kind}, which iterates {advice}")
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """The timeout as it is, None for an infinite one.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if math.isnan(timeout):
+        raise ValueError("timeout is nan; give seconds, or None for no limit")
+    return timeout
 
 
 def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
@@ -279,5 +329,7 @@ def _encoded(sequence: Item, index: int) -> bytes:
         # A lone surrogate has no UTF-8: what is sent for it fails alone, as NOT_UTF8.
         return sequence.encode("utf-8", "surrogatepass")
     hint = "; float features go to encode_features" if isinstance(sequence, np.ndarray) else ""
+    if isinstance(sequence, Mapping):
+        hint = "; pass one column: [row['smiles'] for row in rows]"
     kind = type(sequence).__name__
     raise TypeError(f"sequence {index} is {sequence!r:.80}, a {kind}, and not a str or bytes{hint}")

@@ -11,6 +11,8 @@ from birnn.encodings import ItemError
 _SHOWN_ITEMS = 5
 # How gRPC words a connection that could not be made, as opposed to a server that answered UNAVAILABLE.
 _NO_CONNECTION = ("failed to connect", "connections to all backends failing", "errors resolving", "dns resolution")
+# How gRPC words an answer in HTTP/1.
+_OTHER_PROTOCOL = ("expected settings frame", "http1")
 
 
 class EncodeError(Exception):
@@ -87,14 +89,20 @@ def call_error(error: grpc.RpcError, address: str, timeout: float | None) -> Enc
     code: grpc.StatusCode = error.code()
     details: str = error.details() or "no details"
     match code:
-        case grpc.StatusCode.UNAVAILABLE if details.lower().startswith(_NO_CONNECTION):
+        case grpc.StatusCode.UNAVAILABLE if any(sign in details.lower() for sign in _OTHER_PROTOCOL):
+            message = (
+                f"what listens at {address} does not speak gRPC; is it the HTTP port, of metrics and health? "
+                "Pass the gRPC port, 8001 by default"
+            )
+            return ServerUnreachableError(message, code)
+        case grpc.StatusCode.UNAVAILABLE if is_no_connection(error):
             message = (
                 f"no server reachable at {address} ({details}); start one with `birnn serve`, or pass the right address"
             )
             return ServerUnreachableError(message, code)
         case grpc.StatusCode.UNAVAILABLE:
             return ServerUnavailableError(f"the server at {address} is unavailable: {details}; try again later", code)
-        case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in details:
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if is_too_large(error):
             message = f"the request is too large for {address}: {details}; send fewer or shorter sequences"
             return InvalidRequestError(message, code)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -114,6 +122,16 @@ def call_error(error: grpc.RpcError, address: str, timeout: float | None) -> Enc
             return EncodeError(f"the server at {address} does not speak birnn.v1: {details}", code)
         case _:
             return EncodeError(f"the call to {address} failed with {code.name}: {details}", code)
+
+
+def is_no_connection(error: grpc.RpcError) -> bool:
+    """Whether there was no connection at all, as opposed to a server that answered UNAVAILABLE, or was cut off."""
+    return bool((error.details() or "").lower().startswith(_NO_CONNECTION))
+
+
+def is_too_large(error: grpc.RpcError) -> bool:
+    """Whether RESOURCE_EXHAUSTED is about the size of the message, which time does not change."""
+    return "larger than max" in (error.details() or "")
 
 
 def retry_after(error: grpc.RpcError) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from birnn_bundle.atomic_file import flush_folder, removed_on_signals
 from birnn_bundle.bundle import Bundle, sha256
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training, Verification
@@ -232,7 +233,9 @@ def _new_folder(destination: Path, force: bool) -> Iterator[Path]:
             folder, old = Path(temporary, "new"), Path(temporary, "old")
             # Inside the temporary folder, which only its owner may enter: a bundle is for everybody.
             folder.mkdir()
-            yield folder
+            with removed_on_signals(Path(temporary)):
+                yield folder
+                flush_folder(folder)
             _check_destination(destination, force)
             if destination.exists():
                 destination.rename(old)

@@ -9,13 +9,14 @@ import click
 
 from birnn_bundle.errors import BundleError
 from birnn_bundle.manifest import Manifest, Nonlinearity, Pooling
+from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.vocabulary import Split
 from birnn_export.bundle_writer import ExportError, write_bundle
 from birnn_export.checkpoints.adoption import MAX_LENGTH, adopt
 from birnn_export.checkpoints.selection import Choices, Reset
 from birnn_export.checkpoints.stored_weights import read_weights
 from birnn_export.checkpoints.tokenizer_file import read_tokenizer
-from birnn_export.corpus import CorpusError, read_corpus, split_file_and_column
+from birnn_export.corpus import read_entry
 from birnn_export.expected_vectors import TOLERANCE as EXPECTED_TOLERANCE
 from birnn_export.expected_vectors import ExpectationError, compare_with_expected, read_expected
 from birnn_export.recurrent_weights import WeightsError
@@ -150,12 +151,12 @@ def export(
             description=description,
             card=card_text,
             metrics=further_metrics,
-            sequences=[text for file in sequences for text in read_corpus(*split_file_and_column(file), limit=2000)],
+            sequences=[text for file in sequences for text in read_entry(file, limit=2000)],
             max_length=max_length,
             tolerance=tolerance,
             force=force,
         )
-    except (BundleError, CheckpointError, CorpusError, ExportError, WeightsError) as error:
+    except (BundleError, CheckpointError, ExportError, SequenceFileError, WeightsError) as error:
         raise click.ClickException(str(error)) from error
     except (ExpectationError, VerificationError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error

@@ -13,8 +13,9 @@ import click
 from click.core import ParameterSource
 
 from birnn_bundle.manifest import Architecture, Nonlinearity, Pooling
+from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.tokenizer import SPECIAL_TOKENS
-from birnn_export.corpus import CorpusError, read_corpus, read_pairs, split_file_and_column, split_sentences
+from birnn_export.corpus import read_entry, read_pairs, split_sentences
 from birnn_export.encoders import EncoderConfig
 from birnn_export.training import checkpoint
 from birnn_export.training.bag_start import start_as_bag
@@ -139,7 +140,7 @@ def train(context: click.Context, /, output: Path, resume: bool, **options: Any)
         _report(trainer, dataset)
         with collected_interrupts() as stopped:
             outcome = trainer.run(stop=lambda: bool(stopped))
-    except (CorpusError, CheckpointError, TrainingError) as error:
+    except (SequenceFileError, CheckpointError, TrainingError) as error:
         raise click.ClickException(str(error)) from error
     except RuntimeError as error:
         if launched() == 1:
@@ -214,10 +215,10 @@ def _build(output: Path, options: dict[str, Any], resume: bool) -> tuple[Trainer
         options["spellings"],
         options["lowercase"],
     )
-    corpus = [sequence for name in options["corpus"] for sequence in _read(name, options["limit"])]
+    corpus = [sequence for name in options["corpus"] for sequence in read_entry(name, options["limit"])]
     if options["sentences"]:
         corpus = [sentence for line in corpus for sentence in split_sentences(line)]
-    exclude = [sequence for name in options["exclude"] for sequence in _read(name)]
+    exclude = [sequence for name in options["exclude"] for sequence in read_entry(name)]
     output.mkdir(parents=True, exist_ok=True)
     with replicas.first_goes_ahead():
         dataset = prepare(
@@ -279,10 +280,6 @@ def _training_settings(options: dict[str, Any]) -> TrainingSettings:
     own = set(TrainingSettings.__dataclass_fields__) - {"objectives"}
     chosen = {name: options[name] for name in own}
     return TrainingSettings(objectives=parse_objectives(options["objective"]), **chosen)
-
-
-def _read(name: str, limit: int | None = None) -> list[str]:
-    return read_corpus(*split_file_and_column(name), limit=limit)
 
 
 def _tell(trainer: Trainer, message: str) -> None:

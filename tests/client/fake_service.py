@@ -186,15 +186,16 @@ def _error(sequence: bytes) -> tuple[pb.ItemError.Code.ValueType, str] | None:
 
 
 @contextmanager
-def serving(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeService]:
-    """A fake service on a free port."""
+def serving(credentials: grpc.ServerCredentials | None = None, port: int = 0) -> Iterator[FakeService]:
+    """A fake service on a port, 0 for a free one."""
     service = FakeService()
-    server = grpc.server(ThreadPoolExecutor(16))
+    # Without SO_REUSEPORT, which would let a second server have the same port.
+    server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
     rpc.add_EncoderServiceServicer_to_server(service, server)
     port = (
-        server.add_insecure_port("127.0.0.1:0")
+        server.add_insecure_port(f"127.0.0.1:{port}")
         if credentials is None
-        else server.add_secure_port("127.0.0.1:0", credentials)
+        else server.add_secure_port(f"127.0.0.1:{port}", credentials)
     )
     service.address = f"127.0.0.1:{port}"
     server.start()

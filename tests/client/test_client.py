@@ -237,7 +237,7 @@ def test_calls_are_repeated_while_the_server_is_unavailable_or_overloaded(
     assert service.attempts == 3
 
 
-def test_a_request_beyond_grpcs_default_retry_buffer_is_repeated_too(service: FakeService) -> None:
+def test_a_large_request_is_repeated_too(service: FakeService) -> None:
     service.failures.append(Failure(grpc.StatusCode.UNAVAILABLE))
     with Client(service.address, batch_size=20_000) as client:
         assert client.encode(["C" * 40] * 20_000).shape == (20_000, DIMENSION)

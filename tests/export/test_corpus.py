@@ -7,61 +7,67 @@ from pathlib import Path
 
 import pytest
 
-from birnn_export.corpus import CorpusError, ScoredPair, read_corpus, read_pairs, split_file_and_column, split_sentences
+from birnn_bundle.sequences import SequenceFileError
+from birnn_export.corpus import ScoredPair, read_corpus, read_pairs, split_file_and_column, split_sentences
 
 
 def test_smi_takes_the_first_white_space_column(tmp_path: Path) -> None:
     file = tmp_path / "a.smi"
     file.write_text("CCO ethanol\nc1ccccc1\tbenzene |CXSMILES|\n\n   \nO\r\n")
-    assert read_corpus(file) == ["CCO", "c1ccccc1", "O"]
+    assert read_corpus(file).sequences == ["CCO", "c1ccccc1", "O"]
 
 
 def test_txt_takes_whole_lines_and_skips_blank_ones(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("One line. \n\n \nÜber two\n", encoding="utf-8")
-    assert read_corpus(file) == ["One line.", "Über two"]
+    assert read_corpus(file).sequences == ["One line.", "Über two"]
 
 
 def test_csv_column_by_name_or_number(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text('id,smiles\n1,CCO\n2,"C,C"\n3,\n')
-    assert read_corpus(file, "smiles") == ["CCO", "C,C"]
-    assert read_corpus(file, "2") == ["smiles", "CCO", "C,C"]
+    assert read_corpus(file, "smiles").sequences == ["CCO", "C,C"]
+    assert read_corpus(file, "2").sequences == ["smiles", "CCO", "C,C"]
 
 
 def test_tsv_keeps_lone_quotation_marks(tmp_path: Path) -> None:
     file = tmp_path / "a.tsv"
     file.write_text('1\t"A man\n2\tA "plane" is\n')
-    assert read_corpus(file, "2") == ['"A man', 'A "plane" is']
+    assert read_corpus(file, "2").sequences == ['"A man', 'A "plane" is']
 
 
 @pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
 def test_compressed_files_read_like_plain_ones(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
     file = tmp_path / f"a.smi{suffix}"
     file.write_bytes(compress(b"CCO x\nCC\n"))
-    assert read_corpus(file) == ["CCO", "CC"]
-    assert read_corpus(file, limit=1) == ["CCO"]
+    assert read_corpus(file).sequences == ["CCO", "CC"]
+    assert read_corpus(file, limit=1).sequences == ["CCO"]
 
 
 @pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
 def test_cut_off_archives_are_named(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
     file = tmp_path / f"a.smi{suffix}"
     file.write_bytes(compress(bytes(range(33, 127)) * 400)[:-12])
-    with pytest.raises(CorpusError, match="damaged or cut off"):
+    with pytest.raises(SequenceFileError, match="damaged or cut off"):
         read_corpus(file)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "column", "message"),
     [
-        ("a.sdf", b"CC\n", None, "unknown format '.sdf'"),
-        ("a.csv", b"smiles\nCC\n", None, "needs the name of the column"),
+        ("a.sdf", b"CC\n", None, r"cannot tell from the name .* \.smi, \.txt"),
+        ("a.csv", b"a,b\nCC,1\n", None, "name the column that holds the sequences; it has a, b"),
         ("a.csv", b"smiles,x\nCC,1\n", "smile", "has no column 'smile'; it has smiles, x"),
-        ("a.csv", b"a,b\n1\n", "b", "line 2: has 1 columns, asked for number 2"),
-        ("a.csv", b"a\n1\n", "0", "numbered from 1"),
+        (
+            "a.csv",
+            b"a,b\n1\n",
+            "b",
+            "left out 1 line .* line 2: the record has 1 of 2 fields",
+        ),
+        ("a.csv", b"a\n1\n", "0", "has columns 1 to 1, not 0"),
         ("a.smi", b"CC\n", "x", "has no columns"),
         ("a.smi", b"\n \n", None, "holds no sequence"),
-        ("a.smi", b"CC\n\xff\xfe\n", None, "not UTF-8"),
+        ("a.smi", b"C\xff\xfe\n", None, "line 1: not UTF-8"),
         ("a.smi.gz", b"CC\n", None, "damaged or cut off"),
         ("a.smi.xz", b"CC\n", None, "damaged or cut off"),
     ],
@@ -71,16 +77,16 @@ def test_errors_name_the_file_and_the_fault(
 ) -> None:
     file = tmp_path / name
     file.write_bytes(content)
-    with pytest.raises(CorpusError, match=message) as caught:
+    with pytest.raises(SequenceFileError, match=message) as caught:
         read_corpus(file, column)
     assert str(file) in str(caught.value)
 
 
 def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="No such file"):
+    with pytest.raises(SequenceFileError, match="No such file"):
         read_corpus(tmp_path / "none.smi")
     (tmp_path / "folder.smi").mkdir()
-    with pytest.raises(CorpusError, match="directory"):
+    with pytest.raises(SequenceFileError, match="is a folder"):
         read_corpus(tmp_path / "folder.smi")
 
 
@@ -109,10 +115,10 @@ def test_pairs_are_read_by_number_or_by_name(tmp_path: Path) -> None:
     [
         ("a.tsv", "1\tA\tB\n", "1:2", "is not FILE:SCORE:FIRST:SECOND"),
         ("a.txt", "1 A B\n", "1:2:3", "has no columns to take pairs from"),
-        ("a.tsv", "1\tA\tB\nhigh\tC\tD\n", "1:2:3", "the score of pair 2 must be a number, not 'high'"),
-        ("a.tsv", "nan\tA\tB\n", "1:2:3", "the score of pair 1 must be a number"),
-        ("a.tsv", "1\tA\t \n", "1:2:3", "pair 1 lacks a sequence"),
-        ("a.tsv", "1\tA\n", "1:2:3", "line 1: has 2 columns, asked for number 3"),
+        ("a.tsv", "1\tA\tB\nhigh\tC\tD\n", "1:2:3", "line 2: the score must be a number, not 'high'"),
+        ("a.tsv", "nan\tA\tB\n", "1:2:3", "line 1: the score must be a number"),
+        ("a.tsv", "1\tA\t \n", "1:2:3", "line 1: the pair lacks a sequence"),
+        ("a.tsv", "1\tA\n", "1:2:3", "has columns 1 to 2, not 3"),
         ("a.tsv", "", "1:2:3", "holds no pair"),
     ],
 )
@@ -121,5 +127,5 @@ def test_pairs_that_cannot_be_read_are_explained(
 ) -> None:
     file = tmp_path / name
     file.write_text(content)
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(SequenceFileError, match=message):
         read_pairs(f"{file}:{columns}")

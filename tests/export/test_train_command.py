@@ -110,7 +110,7 @@ def test_signal_saves_and_resume_ends_like_an_uninterrupted_run(tmp_path: Path, 
     options = [*SMALL, "--epochs", "25", "--patience", "1000"]
     assert run(corpus, "-o", whole, *options).exit_code == 0
 
-    command = [sys.executable, "-c", "from export.train_command import train; train()"]
+    command = [sys.executable, "-c", "from birnn_export.train_command import train; train()"]
     process = subprocess.Popen([*command, str(corpus), "-o", str(parts), *options], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (parts / "metrics.jsonl").exists():

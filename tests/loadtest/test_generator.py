@@ -27,7 +27,7 @@ async def generator(
     seed: int = 0,
 ) -> AsyncIterator[Generator]:
     workload = Workload(sequences, batch=3, encoder="smiles", version="10", timeout=deadline, seed=seed)
-    options = channel_options(service.address, retries=False, shared=False)
+    options = channel_options(service.address, shared=False)
     async with (
         grpc.aio.insecure_channel(service.address, options) as first,
         grpc.aio.insecure_channel(service.address, options) as second,

@@ -8,6 +8,7 @@ import click
 import matplotlib as _matplotlib  # noqa: F401
 import pyarrow as _pyarrow  # noqa: F401
 
+from birnn.cli.distinct_files import check_distinct
 from birnn.maps.colors import colors
 from birnn.maps.page import draw_page
 from birnn.maps.picture import draw_picture
@@ -54,6 +55,7 @@ def map_vectors(
         raise click.UsageError(f"--out must end in {' or '.join(FORMATS)}, not {out.name!r}")
     if not out.parent.is_dir():
         raise click.UsageError(f"the folder {out.parent} does not exist")
+    check_distinct({"VECTORS": vectors, "--table": table}, {"--out": out})
     if table is not None and not color:
         raise click.UsageError("--table goes with --color-by, which names one of its columns")
     try:

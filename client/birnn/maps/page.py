@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn.maps.colors import Legend, Scale
+from birnn_bundle.atomic_file import replace_text
 
 _PLACEHOLDER = "/*DATA*/"
 
@@ -43,4 +44,4 @@ def draw_page(
     template = resources.files("birnn.maps").joinpath("page.html").read_text(encoding="utf-8")
     # A sequence may hold anything, "</script>" as well.
     text = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
-    path.write_text(template.replace(_PLACEHOLDER, text), encoding="utf-8")
+    replace_text(path, template.replace(_PLACEHOLDER, text))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from birnn.maps.colors import Legend, Scale
+from birnn_bundle.atomic_file import replacing
 
 GRAY = "#b0b0b0"
 
@@ -45,4 +46,5 @@ def draw_picture(
     plane.set_xlabel(axes[0])
     plane.set_ylabel(axes[1])
     plane.set_title(title, fontsize=11)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=150, format="png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
+
+from birnn_bundle.sequences import SequenceFile, SequenceFileError
 
 EMBEDDING, LINE, SEQUENCE = "embedding", "line", "sequence"
 RDKIT = "rdkit:"
@@ -59,7 +60,8 @@ def read_points(path: Path, color: str, table: Path | None, limit: int, seed: in
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise MapError(f"{path}: cannot be read as .parquet ({error})") from error
+        other = "" if path.suffix == ".parquet" else "; a map needs the sequences too: birnn encode --out FILE.parquet"
+        raise MapError(f"{path}: cannot be read as .parquet ({error}){other}") from error
     names = file.schema_arrow.names
     if EMBEDDING not in names:
         raise MapError(f"{path}: has no column {EMBEDDING!r}; `birnn encode --out {path}` writes one")
@@ -122,13 +124,10 @@ def _matrix(path: Path, vectors: list[Any]) -> NDArray[np.float32]:
 def _column(table: Path, name: str) -> dict[int, str]:
     """Line on which a record ends -> its field in the column `name`."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as lines:
-            records = csv.DictReader(lines)
-            if name not in (records.fieldnames or []):
-                raise MapError(f"{table}: has no column {name!r}; there are {', '.join(records.fieldnames or [])}")
-            return dict((records.line_num, record[name]) for record in records)  # noqa: C402
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MapError(f"{table}: cannot be read ({error})") from error
+        with SequenceFile(table, column=name, header=True) as file:
+            return {line.number: line.sequence.decode(errors="replace") for line in file}
+    except SequenceFileError as error:
+        raise MapError(str(error)) from error
 
 
 def _descriptor(name: str, sequences: Sequence[str]) -> list[Any]:

@@ -1,9 +1,15 @@
-"""Text: columns `line`, `sequence`, `error` and `e0`, `e1`, ..., which are empty where the line failed."""
+"""Text: a table with one record a line.
+
+Columns are `line`, `sequence`, `error`, `unknown_tokens`, `truncated_tokens` and `e0`, `e1`, ..., which are empty where
+the line failed.
+"""
 
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +20,14 @@ from birnn.vector_files.vector_file import EncodedLines, VectorFile, readable
 
 def header(width: int) -> list[str]:
     """Names of the columns for vectors of `width` floats."""
-    return ["line", "sequence", "error", *(f"e{index}" for index in range(width))]
+    return ["line", "sequence", "error", "unknown_tokens", "truncated_tokens", *(f"e{index}" for index in range(width))]
 
 
 def records(part: EncodedLines) -> Iterator[list[str]]:
     """The fields of each line."""
-    for line, vector, reason in zip(part.lines, part.vectors, part.reasons(), strict=True):
-        start = [str(line.number), readable(line.sequence), reason or ""]
+    counts = np.stack(part.noticed_tokens(), axis=1).tolist()
+    for line, vector, reason, noticed in zip(part.lines, part.vectors, part.reasons(), counts, strict=True):
+        start = [str(line.number), readable(line.sequence), reason or "", *map(str, noticed)]
         yield start + (digits(vector) if reason is None else [""] * len(vector))
 
 
@@ -34,17 +41,17 @@ class CsvFile(VectorFile):
 
     def __init__(self, path: Path, info: EncoderInfo, tokens: bool) -> None:
         super().__init__(path, info, tokens)
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
 
-    def _open(self) -> None:
-        self._file = self._partial.open("w", encoding="utf-8", newline="")
-        csv.writer(self._file).writerow(header(self._info.dimension))
+    def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
+        self._file = file
+        self._write([header(self._info.dimension)])
 
-    def write(self, part: EncodedLines) -> None:
-        """Add records."""
+    def _add(self, part: EncodedLines) -> None:
+        self._write(records(part))
+
+    def _write(self, rows: Iterable[list[str]]) -> None:
         assert self._file is not None
-        csv.writer(self._file).writerows(records(part))
-
-    def _close(self, complete: bool) -> None:
-        assert self._file is not None
-        self._file.close()
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        self._file.write(text.getvalue().encode())

@@ -1,5 +1,7 @@
 """One float32 array [lines, dimension], as `numpy.load` reads it, also memory-mapped."""
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,14 +16,14 @@ class GrowingArray:
     """A .npy file of float32 rows whose number is known only at the end.
 
     Args:
-        path: The file.
+        file: Where to, from its beginning.
         width: Floats in a row.
     """
 
-    def __init__(self, path: Path, width: int) -> None:
+    def __init__(self, file: BinaryIO, width: int) -> None:
         self._width = width
         self._rows = 0
-        self._file: BinaryIO = path.open("wb")
+        self._file = file
         self._write_header()
 
     def append(self, rows: NDArray[np.float32]) -> None:
@@ -29,13 +31,11 @@ class GrowingArray:
         self._file.write(rows.astype("<f4", copy=False).tobytes())
         self._rows += len(rows)
 
-    def close(self) -> None:
+    def complete(self) -> None:
         """Write the number of rows into the header, for which numpy leaves room there."""
-        end = self._file.tell()
         self._file.seek(0)
         self._write_header()
-        assert end == self._file.tell() + self._rows * self._width * 4, "the header has grown"
-        self._file.close()
+        self._file.seek(0, os.SEEK_END)
 
     def _write_header(self) -> None:
         header = {"descr": "<f4", "fortran_order": False, "shape": (self._rows, self._width)}
@@ -49,14 +49,13 @@ class NpyFile(VectorFile):
         super().__init__(path, info, tokens)
         self._array: GrowingArray | None = None
 
-    def _open(self) -> None:
-        self._array = GrowingArray(self._partial, self._info.dimension)
+    def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
+        self._array = GrowingArray(file, self._info.dimension)
 
-    def write(self, part: EncodedLines) -> None:
-        """Add rows."""
+    def _add(self, part: EncodedLines) -> None:
         assert self._array is not None
         self._array.append(part.vectors)
 
-    def _close(self, complete: bool) -> None:
+    def _complete(self) -> None:
         assert self._array is not None
-        self._array.close()
+        self._array.complete()

@@ -1,10 +1,12 @@
-"""A table: `line` int64, `sequence` string, `embedding` (null where failed), `error` string (null where not).
+"""A table: `line` int64, `sequence` string, `embedding` (null where failed), `error` string (null where not),
+`unknown_tokens` and `truncated_tokens` int64.
 
 An embedding is a fixed-size list of float32 [dimension]; per token a list of such lists [token_dimension].
 """
 
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class ParquetFile(VectorFile):
         self._batches: list[Any] = []
         self._bytes = 0
 
-    def _open(self) -> None:
+    def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
         arrow = self._arrow
         width = self._info.token_dimension if self._of_tokens else self._info.dimension
         vector = arrow.list_(arrow.float32(), width)
@@ -42,20 +44,22 @@ class ParquetFile(VectorFile):
                 ("sequence", arrow.string()),
                 ("embedding", arrow.list_(vector) if self._of_tokens else vector),
                 ("error", arrow.string()),
+                ("unknown_tokens", arrow.int64()),
+                ("truncated_tokens", arrow.int64()),
             ],
             metadata={"encoder": self._info.name, "version": self._info.version},
         )
         # Floats of embeddings hardly repeat: a dictionary of them only costs time.
-        self._writer = arrow.parquet.ParquetWriter(self._partial, self._schema, use_dictionary=["error"])
+        self._writer = arrow.parquet.ParquetWriter(file, self._schema, use_dictionary=["error"])
 
-    def write(self, part: EncodedLines) -> None:
-        """Add rows."""
+    def _add(self, part: EncodedLines) -> None:
         arrow, reasons = self._arrow, part.reasons()
         columns = [
             arrow.array([line.number for line in part.lines], arrow.int64()),
             arrow.array([readable(line.sequence) for line in part.lines], arrow.string()),
             self._embeddings(part, np.array([reason is not None for reason in reasons], np.bool_)),
             arrow.array(reasons, arrow.string()),
+            *map(arrow.array, part.noticed_tokens()),
         ]
         batch = arrow.RecordBatch.from_arrays(columns, schema=self._schema)
         self._batches.append(batch)
@@ -81,7 +85,13 @@ class ParquetFile(VectorFile):
             self._writer.write_table(table, row_group_size=len(table))
         self._batches, self._bytes = [], 0
 
-    def _close(self, complete: bool) -> None:
-        if complete:
-            self._write_row_group()
+    def _complete(self) -> None:
+        self._write_row_group()
         self._writer.close()
+
+    def _let_go(self) -> None:
+        if self._writer.is_open:
+            # It would be closed when it goes, and by then there is no file to write to.
+            with suppress(OSError):
+                self._writer.writer.close()
+            self._writer.is_open = False

@@ -1,22 +1,41 @@
-"""What all files of encodings have in common: parts go to a temporary name, which becomes the real one at the end."""
+"""What all files of encodings have in common: parts are written, and the file appears once all are."""
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import BinaryIO, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
-from birnn.sequence_file import Line
+from birnn_bundle.atomic_file import replacing
+from birnn_bundle.sequences import Line
+
+MALFORMED = "MALFORMED"
+"""Code of a line that the reader of the file could not take a sequence from."""
 
 
 class VectorFileError(Exception):
     """A file cannot be written; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A line that has no encoding.
+
+    Attributes:
+        index: Its position among those lines.
+        code: What kind of error it is: the name of an `ItemErrorCode`, or `MALFORMED`.
+        reason: What is wrong.
+    """
+
+    index: int
+    code: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +62,28 @@ class EncodedLines:
         assert isinstance(self.reply, TokenEncodings)
         return self.reply.tokens
 
+    def failures(self) -> list[Failure]:
+        """The lines that have no encoding, by ascending position."""
+        # A malformed record is sent as an empty sequence, which keeps rows and lines aligned; the server refuses it.
+        failures = {error.index: Failure(error.index, error.code.name, error.reason) for error in self.reply.errors}
+        for index, line in enumerate(self.lines):
+            if line.problem is not None:
+                failures[index] = Failure(index, MALFORMED, line.problem)
+        return [failures[index] for index in sorted(failures)]
+
     def reasons(self) -> list[str | None]:
         """Why each line has no encoding; None for those that have one."""
         reasons: list[str | None] = [None] * len(self.lines)
-        for error in self.reply.errors:
-            reasons[error.index] = error.reason
+        for failure in self.failures():
+            reasons[failure.index] = failure.reason
         return reasons
+
+    def noticed_tokens(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many tokens of each line were unknown, and how many were cut from its end: int64 [n] each."""
+        unknown, truncated = np.zeros((2, len(self.lines)), np.int64)
+        for notice in self.reply.notices:
+            unknown[notice.index], truncated[notice.index] = notice.unknown_tokens, notice.truncated_tokens
+        return unknown, truncated
 
 
 def readable(sequence: bytes) -> str:
@@ -57,7 +92,7 @@ def readable(sequence: bytes) -> str:
 
 
 class VectorFile(ABC):
-    """A file of encodings that is being written. Leaving its context completes it, or removes it after an error.
+    """A file of encodings that is being written. Leaving its context completes it, or drops it after an error.
 
     Args:
         path: Where it will be once all is written; replaced if it exists.
@@ -74,33 +109,55 @@ class VectorFile(ABC):
         self.path = path
         self._info = info
         self._of_tokens = tokens
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        try:
-            self._open()
-        except OSError as error:
-            raise VectorFileError(f"{self.path}: {error.strerror or error}") from error
+        with self._explained(), ExitStack() as stack:
+            file = stack.enter_context(replacing(self.path))
+            self._begin(file, stack)
+            stack.push(self._end)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._close(complete=error is None)
-            if error is None:
-                os.replace(self._partial, self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+        with self._explained():
+            self._stack.__exit__(kind, error, trace)
 
-    @abstractmethod
     def write(self, part: EncodedLines) -> None:
-        """Add the next lines."""
+        """Add the next lines.
+
+        Raises:
+            VectorFileError: They cannot be written.
+        """
+        with self._explained():
+            self._add(part)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise VectorFileError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._complete()
+        finally:
+            self._let_go()
 
     @abstractmethod
-    def _open(self) -> None:
-        """Begin the temporary file."""
+    def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
+        """Begin to write to a file; what goes onto the stack is closed before the file is."""
 
     @abstractmethod
-    def _close(self, complete: bool) -> None:
-        """End the temporary file; it will be thrown away unless it is complete."""
+    def _add(self, part: EncodedLines) -> None:
+        """Write the next lines."""
+
+    def _complete(self) -> None:  # noqa: B027 - not every format has an end
+        """Write what comes after the last lines."""
+
+    def _let_go(self) -> None:  # noqa: B027
+        """Keep nothing that would write to the file later."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_export.training.replacement import replacing
+from birnn_bundle.atomic_file import replacing
 
 Arrays = dict[str, NDArray[Any]]
 

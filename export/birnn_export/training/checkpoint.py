@@ -25,10 +25,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from birnn_bundle.atomic_file import replace_bytes
 from birnn_bundle.errors import BundleError
 from birnn_bundle.tokenizer import Tokenizer, load_tokenizer
 from birnn_export.encoders import EncoderConfig, SequenceEncoder
-from birnn_export.training.replacement import replacing
 
 SCHEMA_VERSION = 1
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "weights.safetensors"
@@ -131,19 +131,19 @@ def write_start(
         "tokenizer": tokenizer.kind,
         "max_length": max_length,
     }
-    _replace(path / CONFIG, _json(values))
-    _replace(path / TOKENIZER, tokenizer.to_json().encode())
+    replace_bytes(path / CONFIG, _json(values))
+    replace_bytes(path / TOKENIZER, tokenizer.to_json().encode())
     write_training(path, training)
 
 
 def write_training(path: Path, training: dict[str, Any]) -> None:
     """Replace training.json."""
-    _replace(path / TRAINING, _json(training))
+    replace_bytes(path / TRAINING, _json(training))
 
 
 def write_weights(path: Path, encoder: SequenceEncoder) -> None:
     """Replace weights.safetensors by the weights that `encoder` has now."""
-    _replace(path / WEIGHTS, save(_portable(encoder.state_dict())))
+    replace_bytes(path / WEIGHTS, save(_portable(encoder.state_dict())))
 
 
 def write_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def write_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, 
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{_OPTIMIZER}{name}:{key}"] = torch.as_tensor(value)
-    _replace(path / STATE, save(_portable(tensors), {_POSITION: json.dumps(position)}))
+    replace_bytes(path / STATE, save(_portable(tensors), {_POSITION: json.dumps(position)}))
 
 
 def read_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -226,8 +226,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with replacing(path) as file:
-        file.write(content)

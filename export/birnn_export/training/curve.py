@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from birnn_bundle.atomic_file import replacing
+
 
 def draw_curve(metrics_file: Path, picture: Path) -> None:
     """Draw the losses and accuracies of metrics.jsonl, in training and validation, over tokens into a PNG."""
@@ -27,4 +29,5 @@ def draw_curve(metrics_file: Path, picture: Path) -> None:
         axes.set_ylabel("share predicted right" if name.endswith("accuracy") else "loss")
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(picture, dpi=110)
+    with replacing(picture) as file:
+        figure.savefig(file, dpi=110, format="png")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from birnn_bundle.atomic_file import replace_text
+
 
 def facts_of(line: dict[str, Any]) -> dict[str, float]:
     """The flat figures of one evaluation for a model card."""
@@ -28,4 +30,4 @@ def cut_after(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")
+    replace_text(path, "".join(kept))

@@ -11,13 +11,13 @@ import logging
 import os
 import platform
 import re
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from birnn_bundle.atomic_file import replace_text
 from birnn_bundle.bundle import Bundle, sha256
 from birnn_bundle.manifest import MANIFEST_FILE
 from birnn_service.engine.engine import Engine, Output
@@ -118,14 +118,7 @@ class ProfileCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # A reader, or a server that starts at the same time, sees a whole file or none.
-            descriptor, partial = tempfile.mkstemp(prefix=".profile-", dir=path.parent)
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(entry.model_dump_json(indent=2) + "\n")
-                os.replace(partial, path)
-            except OSError:
-                os.unlink(partial)
-                raise
+            replace_text(path, entry.model_dump_json(indent=2) + "\n")
         except OSError as error:
             logger.info("measured costs are not kept, so the next start measures again: %s", error)
 

@@ -67,8 +67,8 @@ def test_random_folds_cover_every_row_once_and_depend_on_the_seed_alone() -> Non
     ("entry", "message"),
     [
         ("set.csv", "is not FILE.csv:SMILES:TARGET"),
-        ("set.csv:smiles:logS", "no column 'logS'; there are 'smiles', 'value', 'fold'"),
-        ("missing.csv:smiles:value", "cannot be read"),
+        ("set.csv:smiles:logS", "no column 'logS'; it has smiles, value, fold"),
+        ("missing.csv:smiles:value", "No such file"),
         ("set.csv:smiles:value", "2 of 2 rows have a readable SMILES and a number; too few"),
     ],
 )
@@ -182,4 +182,4 @@ def test_one_head_and_no_baselines_where_that_is_asked_for(tmp_path: Path) -> No
 
 def test_without_a_table_nothing_can_be_judged(tmp_path: Path) -> None:
     assert run(BUNDLE, "-o", tmp_path).exit_code == 2
-    assert "cannot be read" in run(BUNDLE, "--data", tmp_path, "-o", tmp_path).output
+    assert "No such file" in run(BUNDLE, "--data", tmp_path, "-o", tmp_path).output

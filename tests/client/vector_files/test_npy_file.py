@@ -11,8 +11,9 @@ from birnn.vector_files.npy_file import GrowingArray
 @given(lengths=st.lists(st.integers(0, 50), max_size=10), width=st.integers(1, 5))
 def test_rows_appended_in_pieces_are_one_array(tmp_path: Path, lengths: list[int], width: int) -> None:
     rows = np.arange(sum(lengths) * width, dtype=np.float32).reshape(-1, width)
-    array = GrowingArray(tmp_path / "a.npy", width)
-    for piece in np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []:
-        array.append(piece)
-    array.close()
+    with (tmp_path / "a.npy").open("wb") as file:
+        array = GrowingArray(file, width)
+        for piece in np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []:
+            array.append(piece)
+        array.complete()
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), rows)

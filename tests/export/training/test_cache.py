@@ -1,4 +1,4 @@
-"""Arrays kept in files, and files that are replaced as a whole."""
+"""Arrays kept in files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from birnn_export.training.cache import Arrays, cached
-from birnn_export.training.replacement import replacing
 
 ARRAYS: Arrays = {"one": np.arange(6, dtype=np.uint16).reshape(2, 3), "none": np.zeros(0, np.float32)}
 
@@ -57,21 +56,3 @@ def test_damage_is_computed_again_and_replaced(tmp_path: Path, size: int) -> Non
         assert same(cached(tmp_path, "numbers", (), compute))
     assert len(calls) == 2
     assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "weights"
-    path.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="in between"):
-        fail_between(path)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-    with replacing(path) as file:
-        file.write(b"new")
-    assert path.read_bytes() == b"new"
-
-
-def fail_between(path: Path) -> None:
-    with replacing(path) as file:
-        file.write(b"new")
-        raise RuntimeError("in between")

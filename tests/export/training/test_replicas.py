@@ -24,7 +24,7 @@ from birnn_export.training.trainer import Trainer
 from .conftest import MOLECULES
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node", "2"]
-TRAIN = [sys.executable, "-c", "from export.train_command import train; train()"]
+TRAIN = [sys.executable, "-c", "from birnn_export.train_command import train; train()"]
 OPTIONS = [
     *("--embedding-size", "6", "--hidden-size", "8", "--minimum-count", "1", "--validation-share", "0.2"),
     *("--batch-tokens", "60", "--evaluate-every", "3", "--workers", "1", "--device", "cpu", "--pooling", "mean+max"),

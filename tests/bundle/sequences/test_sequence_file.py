@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from birnn.sequence_file import Kind, SequenceFile, SequenceFileError
+from birnn_bundle.sequences import Kind, SequenceFile, SequenceFileError
 
 
 def read(path: Path, kind: Kind | None = None, column: str | None = None) -> list[tuple[int, bytes]]:
@@ -32,7 +32,7 @@ def test_txt_takes_whole_lines(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.binary(max_size=20).filter(lambda raw: b"\n" not in raw and b"\r" not in raw), max_size=20))
+@given(st.lists(st.binary(max_size=20).filter(lambda raw: not {*b"\n\r\0"} & {*raw}), max_size=20))
 def test_any_lines_come_back_as_they_are(tmp_path: Path, lines: list[bytes]) -> None:
     while lines and lines[0].startswith(b"\xef\xbb\xbf"):
         lines = lines[1:]
@@ -42,8 +42,8 @@ def test_any_lines_come_back_as_they_are(tmp_path: Path, lines: list[bytes]) -> 
 
 @pytest.mark.parametrize("kind", ["smi", "txt", "csv"])
 def test_a_byte_order_mark_is_no_part_of_the_first_sequence(tmp_path: Path, kind: Kind) -> None:
-    path = write(tmp_path, f"a.{kind}", b"\xef\xbb\xbfa\nb\n")
-    assert [sequence for _, sequence in read(path)] == ([b"b"] if kind == "csv" else [b"a", b"b"])
+    path = write(tmp_path, f"a.{kind}", b"\xef\xbb\xbftext\nb\n")
+    assert [sequence for _, sequence in read(path)] == ([b"b"] if kind == "csv" else [b"text", b"b"])
 
 
 def test_csv_takes_a_named_column_with_quotes_and_line_breaks(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["a.smi", "a.csv", "a.tsv"])
 def test_the_share_that_was_read_reaches_one(tmp_path: Path, name: str) -> None:
-    with SequenceFile(write(tmp_path, name, b"CCO\n" * 100_001)) as file:
+    with SequenceFile(write(tmp_path, name, b"smiles\n" + b"CCO\n" * 100_000)) as file:
         lines = iter(file)
         next(lines)
         first = file.fraction()
@@ -95,11 +95,10 @@ def test_an_empty_file_has_no_sequences(tmp_path: Path) -> None:
     [
         ("a.smi", None, None, "No such file"),
         ("a.bin", b"", None, r"cannot tell .* \.smi, \.txt"),
-        ("a.smi", b"C\n", "smiles", "no columns to take 'smiles' from"),
+        ("a.smi", b"C\n", "smiles", "no columns, and so no column 'smiles'"),
         ("a.csv", b"a,b\n1,2\n", None, "name the column .* a, b"),
         ("a.csv", b"a,b\n1,2\n", "c", "no column 'c'; it has a, b"),
         ("a.csv", b"", "c", "the file is empty"),
-        ("a.csv", b"a,b\n1,2\n3\n", "b", "line 3: has 1 columns, and 'b' is number 2"),
         ("a.smi.gz", gzip.compress(b"CCO\n" * 100)[:-12], None, "damaged or cut off"),
         ("a.smi.gz", b"CCO\n", None, "damaged or cut off"),
         ("a.smi.xz", lzma.compress(b"CCO\n" * 100)[:-12], None, "damaged or cut off"),

@@ -1,0 +1,23 @@
+"""Reading files of sequences: .smi, .txt, .csv and .tsv, plain or compressed. The one reader for every command.
+
+It imports the standard library only, so that a client can use it.
+"""
+
+from birnn_bundle.sequences.records import Layout, Record, read_records
+from birnn_bundle.sequences.sequence_file import KINDS, TABLES, Kind, Line, SequenceFile, kind_of, layout_of
+from birnn_bundle.sequences.text_source import SequenceFileError, TextSource
+
+__all__ = [
+    "KINDS",
+    "TABLES",
+    "Kind",
+    "Layout",
+    "Line",
+    "Record",
+    "SequenceFile",
+    "SequenceFileError",
+    "TextSource",
+    "kind_of",
+    "layout_of",
+    "read_records",
+]
