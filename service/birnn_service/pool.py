@@ -92,6 +92,9 @@ class EncoderPool:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        self.refuses = asyncio.Event()
+        """Whether requests that come while draining are refused at once; else they wait for it."""
+        self.refuses.set()
         self.healthy = True
         self.accepting = True
 
@@ -142,6 +145,7 @@ class EncoderPool:
             ServiceError: The request failed as a whole; see `birnn_service.errors`.
         """
         if self.draining:
+            await self.refuses.wait()
             raise UnavailableError("the server is shutting down; retry with another one")
         self._under_way += 1
         self._idle.clear()
