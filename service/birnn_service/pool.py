@@ -62,7 +62,7 @@ class Compute(Protocol):
     """Computes encodings, in this process or in another."""
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
     ) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
@@ -71,6 +71,7 @@ class Compute(Protocol):
             output: One vector a sequence or one a token.
             batch: The sequences of one request.
             deadline: When the caller gives up, on `time.monotonic`.
+            caller: Who asks; callers share the device fairly.
 
         Raises:
             ServiceError: The batch was not encoded; see `birnn_service.errors`.
@@ -113,6 +114,7 @@ class EncoderPool:
         sequences: Sequence[bytes] | RaggedBatch,
         output: Output,
         *,
+        caller: str,
         truncate: bool = False,
         deadline: float | None = None,
         found: Callable[[Encoder], None] = lambda encoder: None,
@@ -124,6 +126,7 @@ class EncoderPool:
             version: Its version; empty for the highest.
             sequences: UTF-8; or a batch of features, for an encoder that reads those.
             output: One vector a sequence or one a token.
+            caller: Who asks; callers share the device fairly.
             truncate: Cut long sequences instead of failing them.
             deadline: When the caller gives up, on `time.monotonic`.
             found: Told which encoder answers, before anything else can fail.
@@ -143,7 +146,7 @@ class EncoderPool:
             tokenized = await self._read(encoder, sequences, truncate)
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
-            computed = await self._encode(encoder, tokenized, output, deadline, len(sequences))
+            computed = await self._encode(encoder, tokenized, output, deadline, len(sequences), caller)
             return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
         finally:
             self._under_way -= 1
@@ -182,7 +185,7 @@ class EncoderPool:
             )
 
     async def _encode(
-        self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, count: int
+        self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, count: int, caller: str
     ) -> Computed:
         width = width_of(encoder, output)
         rows = count if output is Output.POOLED else tokenized.batch.tokens
@@ -194,7 +197,7 @@ class EncoderPool:
             )
         if len(tokenized.batch) == 0:
             return Computed(np.empty((0, width), dtype=np.float32), 0.0, 0.0)
-        return await self._compute.encode(encoder, output, tokenized.batch, deadline)
+        return await self._compute.encode(encoder, output, tokenized.batch, deadline, caller=caller)
 
     def _count(self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, seconds: float) -> None:
         metrics.tokenize_seconds.observe(seconds)

@@ -16,6 +16,7 @@ from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.features import batch_of
 from birnn_service.metrics import Metrics
 from birnn_service.pool import Encoded, EncoderPool
+from birnn_service.rpc.caller import caller_of
 from birnn_service.rpc.half import halved
 from birnn_service.rpc.status import CallRecord, deadline_of
 
@@ -56,6 +57,7 @@ class EncoderService(EncoderServiceServicer):
                     _sequences(request),
                     output,
                     truncate=request.truncate,
+                    caller=caller_of(context.peer()),
                     deadline=deadline_of(context),
                     found=record.name,
                 )

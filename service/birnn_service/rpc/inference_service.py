@@ -21,6 +21,7 @@ from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.metrics import Metrics, server_version
 from birnn_service.pool import EncoderPool
+from birnn_service.rpc.caller import caller_of
 from birnn_service.rpc.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
 from birnn_service.rpc.status import CallRecord, deadline_of, fail
 from birnn_service.settings import Settings
@@ -120,6 +121,7 @@ class InferenceService(GRPCInferenceServiceServicer):
                     request.model_version,
                     read_feature_tensors(request) if features else read_strings(request),
                     Output.POOLED,
+                    caller=caller_of(context.peer()),
                     deadline=deadline_of(context),
                     found=record.name,
                 )
