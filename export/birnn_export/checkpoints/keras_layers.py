@@ -3,7 +3,7 @@
 A cell keeps kernel [I, G H], recurrent_kernel [H, G H] and bias, gates side by side: GRU z,r,h; LSTM i,f,c,o. A GRU
 with reset_after=True has two biases [2, 3 H], input and hidden; with reset_after=False (linear_before_reset = 0) one
 [3 H].
-(keras/src/layers/rnn/gru.py, lstm.py, simple_rnn.py; activations tanh and sigmoid, as everywhere but in Keras 1.)
+(keras/src/layers/rnn/gru.py, lstm.py, simple_rnn.py.) Its hard_sigmoid has changed: see `birnn_bundle.cells`.
 
 | | a parameter's path |
 |---|---|
@@ -14,11 +14,11 @@ with reset_after=True has two biases [2, 3 H], input and hidden; with reset_afte
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from birnn_bundle.cells import Family, Nonlinearity, first_of
+from birnn_bundle.cells import Family, GateActivation, Nonlinearity, first_of
 from birnn_export.checkpoints.keras_graph import KerasGraph, Layer
 from birnn_export.checkpoints.recurrence import Array, Direction, Flawed, Found, Recurrence, family_of, stacked
 from birnn_export.checkpoints.stored_weights import StoredWeights, Tensors
@@ -55,7 +55,7 @@ def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
     }
     for place, sides in sorted(recurrent.items(), key=lambda item: _natural(item[0])):
         name = stored.keras_names.get(place, place.rpartition("/")[2])
-        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored.tensors))
+        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored))
     return found
 
 
@@ -64,7 +64,8 @@ def _natural(place: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
 
 
-def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Tensors) -> Found:
+def _layer(place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights) -> Found:
+    tensors = stored.tensors
     tensor_names = frozenset(tensor for side in sides.values() for tensor in side.values())
     if "" in sides:
         problem = "runs in one direction only; wrap it in keras.layers.Bidirectional and train again"
@@ -76,7 +77,7 @@ def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Te
         kernels = tensors[sides["forward"]["recurrent_kernel"]]
         family = family_of(kernels, gates_last=True)
         two_biases = {way: tensors[names["bias"]].ndim == 2 for way, names in sides.items() if "bias" in names}
-        nonlinearity, reset_after = _settings(config, family, two_biases)
+        nonlinearity, gate_activation, reset_after = _settings(config, family, two_biases, stored.keras_version)
         pair = (_direction(sides["forward"], family, tensors), _direction(sides["backward"], family, tensors))
         layers = stacked([pair], family)
     except ValueError as error:
@@ -87,6 +88,7 @@ def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Te
         layers,
         tensor_names,
         nonlinearity=nonlinearity,
+        gate_activation=gate_activation,
         linear_before_reset=reset_after if family == "gru" else True,
         name=name if name != place.rpartition("/")[2] else "",
         layer=layer if config is not None else None,
@@ -105,19 +107,21 @@ def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
 
 
 def _settings(
-    config: Mapping[str, Any] | None, family: Family, two_biases: Mapping[str, bool]
-) -> tuple[Nonlinearity | None, bool | None]:
-    """Nonlinearity and reset_after of a layer; None for what is not known.
+    config: Mapping[str, Any] | None, family: Family, two_biases: Mapping[str, bool], version: str
+) -> tuple[Nonlinearity | None, GateActivation, bool | None]:
+    """Nonlinearity, activation of the gates and reset_after of a layer; None for what is not known.
 
     Args:
         config: Of the Bidirectional, None where it is not known.
         family: What its weights are.
         two_biases: For each direction that has biases, whether they are two, as those of a GRU with reset_after are.
+        version: Of the Keras that wrote the file; empty where it is not known.
 
     Raises:
         ValueError: The configuration asks for what ONNX's operators, or this service, do not compute.
     """
     nonlinearities: set[Nonlinearity | None] = {None if family == "rnn" else "tanh"}
+    gates: set[GateActivation] = {"sigmoid"}
     resets = dict(two_biases) if family == "gru" else {}
     if config is not None:
         merge_mode = config.get("merge_mode", "concat")
@@ -133,12 +137,15 @@ def _settings(
             if bool(sides[way].get("go_backwards")) != (backwards and own):
                 raise ValueError(f"has a {way} layer with go_backwards={not backwards}")
         nonlinearities = {side.get("activation", "tanh") for side in sides.values()}
+        gates = {_gate_activation(side, version) for side in sides.values()}
         resets = {way: bool(side["reset_after"]) for way, side in sides.items() if "reset_after" in side} | resets
     if len(nonlinearities) > 1:
         raise ValueError(f"has other activations forward than backward: {', '.join(sorted(map(str, nonlinearities)))}")
+    if len(gates) > 1:
+        raise ValueError(f"has other recurrent activations forward than backward: {', '.join(sorted(gates))}")
     if len(set(resets.values())) > 1:
         raise ValueError("has reset_after=True in one direction and False in the other")
-    return nonlinearities.pop(), next(iter(resets.values()), None)
+    return nonlinearities.pop(), gates.pop(), next(iter(resets.values()), None)
 
 
 def _side(layer: Any, family: Family) -> Mapping[str, Any]:
@@ -146,13 +153,26 @@ def _side(layer: Any, family: Family) -> Mapping[str, Any]:
     kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, Mapping) else (None, None)
     if kind != first_of(family).keras or not isinstance(config, Mapping):
         raise ValueError(f"is a {kind}, and its weights are of a {family.upper()}")
-    if config.get("recurrent_activation", "sigmoid") != "sigmoid":
-        raise ValueError(f"has the recurrent activation {config['recurrent_activation']!r}; only 'sigmoid' is served")
     activation = config.get("activation", "tanh")
-    allowed = ("tanh", "relu") if family == "rnn" else ("tanh",)
-    if activation not in allowed:
-        raise ValueError(f"has the activation {activation!r}; served are {', '.join(allowed)} for a {family.upper()}")
+    if activation not in get_args(Nonlinearity):
+        raise ValueError(f"has the activation {activation!r}; served are {' and '.join(get_args(Nonlinearity))}")
     return config
+
+
+def _gate_activation(config: Mapping[str, Any], version: str) -> GateActivation:
+    """The activation of a layer's gates. Raises ValueError where it is none that is served, or not known."""
+    match config.get("recurrent_activation", "sigmoid"):
+        case "sigmoid":
+            return "sigmoid"
+        case "hard_sigmoid" if version:
+            return "hard_sigmoid_keras2" if version.startswith(("1.", "2.")) else "hard_sigmoid"
+        case "hard_sigmoid":
+            raise ValueError(
+                "has the recurrent activation 'hard_sigmoid', which is another function in Keras 3 than before, and "
+                "nothing in the file says which Keras wrote it; load it there and save the whole model as .keras"
+            )
+        case other:
+            raise ValueError(f"has the recurrent activation {other!r}; served are sigmoid and hard_sigmoid")
 
 
 def _direction(names: Mapping[str, str], family: Family, tensors: Tensors) -> Direction:
