@@ -42,7 +42,7 @@ def check_stack(source: str, graph: KerasGraph, stack: Sequence[Recurrence]) -> 
         if not _returns_sequences(lower.layer):
             raise CheckpointError(
                 f"{source}: {lower.place} gives {upper.place} its last output only (return_sequences=False); they "
-                "cannot be exported as one stack"
+                "cannot be exported as one stack; export the lower one alone with --prefix"
             )
 
 
@@ -69,7 +69,7 @@ def check_inputs(source: str, graph: KerasGraph, lowest: Recurrence, named: Laye
         if named is None or not named.is_embedding or not all(embeddings):
             return [f"{reads}; what is not an embedding is left out"]
         if named not in embeddings:
-            raise CheckpointError(f"{source}: {reads}, and not {named}")
+            raise CheckpointError(f"{source}: {reads}, and not {named}; name that one with --embedding")
         return []
     if len(lowest.layer.inputs) != 1 or not (all(embeddings) or lowest.layer.inputs == {INPUT}):
         raise CheckpointError(
