@@ -95,8 +95,9 @@ def masks_zero(graph: KerasGraph, layer: Layer) -> bool:
 
 
 def _returns_sequences(layer: Layer) -> bool:
-    """Whether a Bidirectional, or the one that a layer wraps, gives an output a step."""
+    """Whether a recurrent layer, or the one that a layer wraps, gives an output a step."""
     config = layer.config
-    while "merge_mode" not in config:
+    # A layer of one direction wraps none.
+    while "return_sequences" not in config and "layer" in config:
         config = config["layer"]["config"]
-    return bool(config.get("return_sequences", config["layer"]["config"].get("return_sequences")))
+    return bool(config.get("return_sequences"))

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from birnn_bundle.manifest import Nonlinearity
+from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.checkpoints.recurrence import Direction, Family, Flawed, Found, Recurrence, stacked
 from birnn_export.training.checkpoint import CheckpointError
 
@@ -38,7 +39,10 @@ WAY = re.compile(rf"(?:(?:^|(?<=_))(?:{_WORDS})|(?<=[a-z0-9])(?:{_CAPITALS}))(?=
 class OneWay:
     """A recurrence that runs in one direction: layers of which each reads the one before.
 
-    Attributes as those of `Recurrence`.
+    Attributes as those of `Recurrence`, and:
+        backwards: Whether it reads from the last token by itself, as a Keras layer with go_backwards does; None where
+            that is up to the code around it.
+        training: How one trains a bidirectional one instead.
     """
 
     place: str
@@ -48,6 +52,10 @@ class OneWay:
     scratch: bool = False
     nonlinearity: Nonlinearity | None = "tanh"
     linear_before_reset: bool | None = True
+    name: str = ""
+    layer: Layer | None = None
+    backwards: bool | None = None
+    training: str = "train with bidirectional=True"
 
 
 def with_pairs(parts: Iterable[Found | OneWay]) -> list[Found]:
@@ -77,6 +85,11 @@ def pair(forward: OneWay, backward: OneWay) -> Recurrence:
     kinds = {(one.family, one.scratch, one.nonlinearity, one.linear_before_reset) for one in (forward, backward)}
     if len(kinds) > 1:
         raise ValueError("are of different kinds")
+    for one, wanted, option in ((forward, False, "--forward"), (backward, True, "--backward")):
+        if one.backwards is not None and one.backwards != wanted:
+            raise ValueError(f"are not read that way: {one.place} of {option} has go_backwards={one.backwards}")
+    if forward.layer is not None and backward.layer is not None and forward.layer.inputs != backward.layer.inputs:
+        raise ValueError("read different things in the model")
     layers = side_by_side(forward.layers, backward.layers)
     place = f"{forward.place} and {backward.place}"
     note = (
@@ -91,6 +104,7 @@ def pair(forward: OneWay, backward: OneWay) -> Recurrence:
         forward.scratch,
         forward.nonlinearity,
         forward.linear_before_reset,
+        layer=forward.layer,
         notes=(note,),
     )
 
@@ -100,10 +114,11 @@ def pair_at(parts: Sequence[Found | OneWay], forward: str, backward: str, source
 
     Raises CheckpointError where there is none of one direction, or they do not fit together; lists what was found.
     """
-    one_way = {part.place: part for part in parts if isinstance(part, OneWay)}
+    modules = [part for part in parts if isinstance(part, OneWay)]
+    one_way = {part.name: part for part in modules if part.name} | {part.place: part for part in modules}
     for option, place in (("--forward", forward), ("--backward", backward)):
         if place.rstrip("./") not in one_way:
-            listed = ", ".join(one or "the top level" for one in one_way) or "none"
+            listed = ", ".join(one.place or "the top level" for one in modules) or "none"
             raise CheckpointError(
                 f"{source}: nothing that runs in one direction is at {option} {place!r}. Such are: {listed}"
             )
@@ -154,11 +169,11 @@ def _alone(part: OneWay, others: Sequence[OneWay]) -> Flawed:
         and (other.family, other.scratch, len(other.layers)) == (part.family, part.scratch, len(part.layers))
         and all(a.W.shape == b.W.shape for a, b in zip(part.layers, other.layers, strict=True))
     ]
-    advice = "train with bidirectional=True"
+    advice = part.training
     if fitting:
         advice = (
             f"if it is one direction and {' or '.join(fitting)} the other, say which is which with --forward NAME "
-            "--backward NAME; else train with bidirectional=True"
+            f"--backward NAME; else {part.training}"
         )
     return Flawed(
         part.place,
