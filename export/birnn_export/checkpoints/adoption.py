@@ -11,6 +11,7 @@ from birnn_bundle.huggingface import HuggingFaceTokenizer
 from birnn_bundle.manifest import Pooling
 from birnn_bundle.tokenizer import NoTokenizer, Tokenizer
 from birnn_bundle.vocabulary import VocabularyTokenizer
+from birnn_export.checkpoints.embedding import NONE
 from birnn_export.checkpoints.recurrence import Direction, Recurrence
 from birnn_export.checkpoints.selection import Choices, Selection, select
 from birnn_export.checkpoints.stored_weights import StoredWeights, shortened
@@ -61,7 +62,7 @@ def adopt(
             f"{stored.source}: holds {selection.recurrence}; how one vector is made of a sequence does not show in "
             "weights: add --pooling final, mean, max or mean+max"
         )
-    _check_tokenizer(stored.source, selection, tokenizer)
+    _check_tokenizer(stored.source, selection, tokenizer, left_out=choices.embedding == NONE)
     encoder = _encoder(selection, pooling)
     training = {
         "data": [],
@@ -79,14 +80,13 @@ def adopt(
     return Adopted(checkpoint, notes)
 
 
-def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | None) -> None:
-    """Every id of the tokenizer must be a row of the embedding."""
+def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | None, left_out: bool) -> None:
+    """Every id of the tokenizer must be a row of the embedding, unless that was left out on purpose."""
     embedding, name = selection.embedding, selection.embedding_name
     if embedding is None:
         if tokenizer is not None:
             raise CheckpointError(
-                f"{source}: {selection.recurrence} has no embedding that fits, so it reads float features and needs no "
-                "tokenizer; name the embedding with --embedding NAME, or one-hot"
+                f"{source}: {selection.recurrence} {_without_embedding(selection, tokenizer, left_out)}"
             )
         return
     if tokenizer is None:
@@ -97,8 +97,26 @@ def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | N
     if tokenizer.vocab_size > len(embedding):
         raise CheckpointError(
             f"{source}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, and embedding {name} has rows 0 to "
-            f"{len(embedding) - 1}; they are not of the same model, or ids are to be counted from another first one"
+            f"{len(embedding) - 1}; they are not of the same model, or ids are to be counted from another first one "
+            "(--first-id N, for vocabularies by position)"
         )
+
+
+def _without_embedding(selection: Selection, tokenizer: Tokenizer, left_out: bool) -> str:
+    """Why a tokenizer does not fit a recurrence without an embedding, and what to do."""
+    size = selection.recurrence.input_size
+    if left_out:
+        return "reads float features and needs no tokenizer; leave out --tokenizer, or --embedding none"
+    if tokenizer.vocab_size == size:
+        return (
+            f"reads {size} numbers, as many as the tokenizer has ids, and no embedding is {size} wide; if these are "
+            "one-hot tokens, add --embedding one-hot"
+        )
+    return (
+        f"has no embedding that fits: none is {size} wide. What a model makes of several embeddings, or by a layer "
+        "above one, cannot be exported: leave out --tokenizer, and send what your own code computes as float features. "
+        f"Not used: {shortened(selection.unused, LISTED_UNUSED) or 'nothing'}"
+    )
 
 
 def _masked_token(selection: Selection, tokenizer: Tokenizer | None) -> list[str]:
@@ -130,7 +148,7 @@ def _unusual(source: str, tokenizer: Tokenizer | None) -> list[str]:
     if len(never) > tokenizer.vocab_size / 2:
         raise CheckpointError(
             f"{source}: texts are never cut into most tokens of the vocabulary ({listed}); choose another --split, or "
-            "see whether the file holds more than tokens"
+            "see whether lines of the file hold more than a token each"
         )
     return [f"tokens that no text is cut into: {listed}; is --split the right one?"] if never else []
 

@@ -21,7 +21,7 @@ import numpy as np
 from birnn_bundle.cells import Family, GateActivation, Nonlinearity, first_of
 from birnn_bundle.numerals import is_number
 from birnn_export.checkpoints.keras_graph import KerasGraph, Layer
-from birnn_export.checkpoints.pairing import side_by_side
+from birnn_export.checkpoints.pairing import OneWay, side_by_side
 from birnn_export.checkpoints.recurrence import Array, Direction, Flawed, Found, Recurrence, family_of, stacked
 from birnn_export.checkpoints.stored_weights import StoredWeights, Tensors
 
@@ -45,7 +45,7 @@ Cell = dict[str, str]
 Sides = dict[str, dict[str, Cell]]
 
 
-def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
+def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found | OneWay]:
     """Every recurrent layer of a Keras file, in the order of its name, whether it can be exported or not."""
     layers: dict[str, Sides] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for name in stored.tensors:
@@ -73,10 +73,12 @@ def _natural(place: str) -> list[tuple[int, str]]:
     return [(int(part), "") if is_number(part) else (-1, part) for part in re.split(r"([0-9]+)", place)]
 
 
-def _layer(place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights) -> Found:
+def _layer(place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights) -> Found | OneWay:
     tensor_names = frozenset(tensor for cells in sides.values() for cell in cells.values() for tensor in cell.values())
     config = _bidirectional(layer)
     try:
+        if "" in sides:
+            return _one_way(place, name, sides, layer, stored, tensor_names)
         return _recurrence(place, name, sides, layer, config, stored, tensor_names)
     except ValueError as error:
         return Flawed(place, str(error), tensor_names)
@@ -93,11 +95,6 @@ def _recurrence(
 ) -> Recurrence:
     """The recurrence of a layer. Raises ValueError that says what is wrong with it and what to do."""
     tensors = stored.tensors
-    if "" in sides:
-        raise ValueError(
-            "runs in one direction only, and only bidirectional encoders are served; wrap it in "
-            "keras.layers.Bidirectional and train again"
-        )
     cells = {way: _in_order(sides.get(way, {}), way, config) for way in ("forward", "backward")}
     if missing := [
         way for way, own in cells.items() if not own or any(len(cell.keys() - {"bias"}) < 2 for cell in own)
@@ -124,6 +121,44 @@ def _recurrence(
         name=name if name != place.rpartition("/")[2] else "",
         layer=layer if config is not None else None,
         notes=() if config is not None else (ASSUMED,),
+    )
+
+
+def _one_way(
+    place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights, tensor_names: frozenset[str]
+) -> OneWay:
+    """A layer without a Bidirectional around it. Raises ValueError that says what is wrong with it and what to do."""
+    tensors = stored.tensors
+    training = "wrap it in keras.layers.Bidirectional and train again"
+    cells = [sides[""][name] for name in sorted(sides[""], key=_natural)]
+    if len(sides) > 1 or len(cells) > 1 or len(cells[0].keys() - {"bias"}) < 2:
+        raise ValueError(f"runs in one direction only, and only bidirectional encoders are served; {training}")
+    family = family_of(tensors[cells[0]["recurrent_kernel"]], gates_last=True)
+    two_biases = tensors[cells[0]["bias"]].ndim == 2 if "bias" in cells[0] else None
+    steps = (
+        []
+        if layer is None
+        else [_step(*one, family) for one in _cells({"class_name": layer.kind, "config": layer.config})]
+    )
+    nonlinearity: Nonlinearity | None = None if family == "rnn" else "tanh"
+    gate_activation: GateActivation = "sigmoid"
+    reset_after = two_biases
+    if len(steps) == 1:
+        gate_activation = _gate_activation(steps[0], stored.keras_version)
+        nonlinearity = steps[0].get("activation", "tanh")
+        reset_after = steps[0].get("reset_after") if two_biases is None else two_biases
+    return OneWay(
+        place,
+        family,
+        (_direction(cells[0], family, tensors),),
+        tensor_names,
+        nonlinearity=nonlinearity,
+        gate_activation=gate_activation,
+        linear_before_reset=reset_after if family == "gru" else True,
+        name=name,
+        layer=layer if steps else None,
+        backwards=bool(layer.config.get("go_backwards")) if layer is not None and steps else None,
+        training=training,
     )
 
 
@@ -220,6 +255,11 @@ def _config_of(layer: Any) -> Mapping[str, Any]:
 
 def _step(kind: str, config: Mapping[str, Any], family: Family) -> Mapping[str, Any]:
     """The configuration of a cell, or of a layer of one. Raises ValueError where it is none that is served."""
+    if kind.startswith("CuDNN"):
+        raise ValueError(
+            f"is a {kind}, whose weights lie in another way; load them with Keras 2 into a model of LSTM or "
+            "GRU(reset_after=True), which converts them, and save that"
+        )
     if kind.removesuffix("Cell") != first_of(family).keras:
         raise ValueError(
             f"is a {kind}, and its weights are of a {family.upper()}; a class of the author's own may compute "

@@ -14,8 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from birnn_bundle.cells import Family, Nonlinearity
+from birnn_bundle.cells import Family, GateActivation, Nonlinearity
 from birnn_bundle.numerals import is_number
+from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.checkpoints.recurrence import Direction, Flawed, Found, Recurrence, stacked
 from birnn_export.training.checkpoint import CheckpointError
 
@@ -39,7 +40,10 @@ WAY = re.compile(rf"(?:(?:^|(?<=_))(?:{_WORDS})|(?<=[a-z0-9])(?:{_CAPITALS}))(?=
 class OneWay:
     """A recurrence that runs in one direction: layers of which each reads the one before.
 
-    Attributes as those of `Recurrence`.
+    Attributes as those of `Recurrence`, and:
+        backwards: Whether it reads from the last token by itself, as a Keras layer with go_backwards does; None where
+            that is up to the code around it.
+        training: How one trains a bidirectional one instead.
     """
 
     place: str
@@ -48,7 +52,12 @@ class OneWay:
     tensors: frozenset[str]
     scratch: bool = False
     nonlinearity: Nonlinearity | None = "tanh"
+    gate_activation: GateActivation = "sigmoid"
     linear_before_reset: bool | None = True
+    name: str = ""
+    layer: Layer | None = None
+    backwards: bool | None = None
+    training: str = "train with bidirectional=True"
 
 
 def with_pairs(parts: Iterable[Found | OneWay]) -> list[Found]:
@@ -75,9 +84,17 @@ def with_pairs(parts: Iterable[Found | OneWay]) -> list[Found]:
 
 def pair(forward: OneWay, backward: OneWay) -> Recurrence:
     """Both as one recurrence. Raises ValueError where they do not fit together; says how."""
-    kinds = {(one.family, one.scratch, one.nonlinearity, one.linear_before_reset) for one in (forward, backward)}
+    kinds = {
+        (one.family, one.scratch, one.nonlinearity, one.gate_activation, one.linear_before_reset)
+        for one in (forward, backward)
+    }
     if len(kinds) > 1:
         raise ValueError("are of different kinds")
+    for one, wanted, option in ((forward, False, "--forward"), (backward, True, "--backward")):
+        if one.backwards is not None and one.backwards != wanted:
+            raise ValueError(f"are not read that way: {one.place} of {option} has go_backwards={one.backwards}")
+    if forward.layer is not None and backward.layer is not None and forward.layer.inputs != backward.layer.inputs:
+        raise ValueError("read different things in the model")
     layers = side_by_side(forward.layers, backward.layers)
     place = f"{forward.place} and {backward.place}"
     note = (
@@ -90,8 +107,10 @@ def pair(forward: OneWay, backward: OneWay) -> Recurrence:
         stacked(layers, forward.family),
         forward.tensors | backward.tensors,
         forward.scratch,
-        forward.nonlinearity,
-        forward.linear_before_reset,
+        nonlinearity=forward.nonlinearity,
+        gate_activation=forward.gate_activation,
+        linear_before_reset=forward.linear_before_reset,
+        layer=forward.layer,
         notes=(note,),
     )
 
@@ -101,10 +120,11 @@ def pair_at(parts: Sequence[Found | OneWay], forward: str, backward: str, source
 
     Raises CheckpointError where there is none of one direction, or they do not fit together; lists what was found.
     """
-    one_way = {part.place: part for part in parts if isinstance(part, OneWay)}
+    modules = [part for part in parts if isinstance(part, OneWay)]
+    one_way = {part.name: part for part in modules if part.name} | {part.place: part for part in modules}
     for option, place in (("--forward", forward), ("--backward", backward)):
         if place.rstrip("./") not in one_way:
-            listed = ", ".join(one or "the top level" for one in one_way) or "none"
+            listed = ", ".join(one.place or "the top level" for one in modules) or "none"
             raise CheckpointError(
                 f"{source}: nothing that runs in one direction is at {option} {place!r}. Such are: {listed}"
             )
@@ -155,11 +175,11 @@ def _alone(part: OneWay, others: Sequence[OneWay]) -> Flawed:
         and (other.family, other.scratch, len(other.layers)) == (part.family, part.scratch, len(part.layers))
         and all(a.W.shape == b.W.shape for a, b in zip(part.layers, other.layers, strict=True))
     ]
-    advice = "train with bidirectional=True"
+    advice = part.training
     if fitting:
         advice = (
             f"if it is one direction and {' or '.join(fitting)} the other, say which is which with --forward NAME "
-            "--backward NAME; else train with bidirectional=True"
+            f"--backward NAME; else {part.training}"
         )
     return Flawed(
         part.place,

@@ -125,7 +125,9 @@ def family_of(R: Array, gates_last: bool = False) -> Family:
         raise ValueError(f"hidden weights of shape {list(R.shape)} are no matrix")
     rows, columns = R.shape[::-1] if gates_last else R.shape
     if not columns or rows % columns or rows // columns not in _BY_GATES:
-        raise ValueError(f"hidden weights of shape {list(R.shape)} are of no RNN, GRU or LSTM")
+        raise ValueError(
+            f"hidden weights of shape {list(R.shape)} are of no RNN, GRU or LSTM; other cells are not served"
+        )
     return _BY_GATES[rows // columns]
 
 
@@ -172,7 +174,10 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
             for each in (first, one)
         ]
         if kinds[0] != kinds[1]:
-            raise CheckpointError(f"{first.place} and {one.place} are of different kinds and cannot be one stack")
+            raise CheckpointError(
+                f"{first.place} and {one.place} are of different kinds and cannot be one stack; export each "
+                "alone with --prefix, the upper one with --embedding none"
+            )
     try:
         layers = stacked([sides for one in recurrences for sides in one.layers], first.family)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Writes `keras_cell_files.tar.xz`: models of real Keras whose layers are made of cells, and what they compute.
+"""Writes `keras_cell_files.tar.xz`: models of real Keras of cells, or of one layer a direction, and what they compute.
 
 Not run by the tests, which need no Keras:
     pip install keras==3.15.1 torch==2.13.0 h5py && KERAS_BACKEND=torch python make_keras_cell_files.py
@@ -17,6 +17,7 @@ from keras import layers
 
 ARCHIVE = Path(__file__).parent / "keras_cell_files.tar.xz"
 FEATURES, HIDDEN, STEPS = 3, 2, 5
+TOKENS = [0, 3, 1, 2, 3]
 RANDOM = {
     "kernel_initializer": keras.initializers.RandomNormal(stddev=0.7),
     "recurrent_initializer": keras.initializers.RandomNormal(stddev=0.7),
@@ -39,14 +40,14 @@ def main() -> None:
 
 
 def write(folder: Path) -> None:
-    """Write every model, and what it computes of one sequence: its outputs [T, 2H]."""
+    """Write every model, and what it computes of one sequence: its outputs [T, 2H], or the last ones [2H] of ids."""
     keras.utils.set_random_seed(5)
     sequence = np.random.default_rng(0).standard_normal((1, STEPS, FEATURES)).astype(np.float32)
-    expected = {"sequence": sequence[0]}
+    expected = {"sequence": sequence[0], "ids": np.array(TOKENS, dtype=np.int32)}
 
-    def save(file: str, read: keras.KerasTensor, made: keras.KerasTensor) -> None:
+    def save(file: str, read: keras.KerasTensor, made: keras.KerasTensor, inputs: np.ndarray = sequence) -> None:
         model = keras.Model(read, made)
-        expected[file] = np.asarray(model(sequence).cpu().detach())[0]
+        expected[file] = np.asarray(model(inputs).cpu().detach())[0]
         if file.endswith("weights.h5"):
             model.save_weights(folder / file)
         else:
@@ -66,6 +67,12 @@ def write(folder: Path) -> None:
         read = keras.Input((None, FEATURES))
         save(file, read, layers.Bidirectional(layers.RNN(made, return_sequences=True))(read))
 
+    for file, backwards in (("directions.keras", True), ("both_forward.keras", False)):
+        read = keras.Input((None,), dtype="int32")
+        embedded = layers.Embedding(len(TOKENS), FEATURES, embeddings_initializer="random_normal")(read)
+        ahead = layers.GRU(HIDDEN, name="ahead", **RANDOM)(embedded)
+        back = layers.GRU(HIDDEN, name="back", go_backwards=backwards, **RANDOM)(embedded)
+        save(file, read, layers.Concatenate()([ahead, back]), np.array([TOKENS]))
     np.savez(folder / "expected.npz", allow_pickle=False, **expected)
 
 
