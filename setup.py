@@ -1,20 +1,27 @@
-"""Builds the native kernels, where there is a C++17 compiler; without one everything else is installed all the same.
+"""Builds the native kernels, and makes the links of README.md absolute; all else stands in pyproject.toml.
 
 Each instruction set is compiled from the same sources with flags of its own, and chosen when the library runs. One that
-the compiler does not know is left out. Everything else about the distribution stands in pyproject.toml.
+the compiler does not know is left out. The variable BIRNN_KERNELS says whether there are kernels at all:
+
+    auto  where there is a C++17 compiler; without one everything else is installed all the same (default)
+    0     none: one wheel for every platform, enough for clients
+    1     always: without a working compiler the build fails
 """
 
 import os
 import platform
+import re
+import tomllib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCES = "native/src"
+SOURCES, INCLUDES = "native/src", "native/include"
 # Additions and multiplications are fused only where the sources ask for it: results must not depend on the optimizer.
 # GCC 12 takes the undefined registers of its own intrinsics for mistakes of their callers.
 FLAGS = [
@@ -58,19 +65,42 @@ class BuildKernels(build_ext):
 
     def _compile(self, name: str, flags: Iterable[str], macros: list[tuple[str, str | None]]) -> list[str]:
         return self.compiler.compile(
-            [f"{SOURCES}/{name}.cpp"], output_dir=self.build_temp, macros=macros, extra_postargs=[*FLAGS, *flags]
+            [f"{SOURCES}/{name}.cpp"],
+            output_dir=self.build_temp,
+            macros=macros,
+            include_dirs=[INCLUDES],
+            extra_postargs=[*FLAGS, *flags],
         )
 
 
 class AnyPythonWheel(bdist_wheel):
-    """A wheel with a compiled library that no version of Python is tied to."""
+    """A wheel that no version of Python is tied to, with a compiled library or without."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """Any Python 3, this platform."""
+        """Any Python 3, and this platform where there are kernels."""
         return "py3", "none", super().get_tag()[2]
 
 
+def kernels() -> list[Extension]:
+    """The library of kernels, or nothing; by BIRNN_KERNELS."""
+    wanted = os.environ.get("BIRNN_KERNELS", "auto")
+    if wanted not in ("auto", "0", "1"):
+        raise SystemExit(f"BIRNN_KERNELS is {wanted!r}; it can be auto, 0 or 1")
+    if wanted == "0":
+        return []
+    return [Extension("birnn_native._kernels", [f"{SOURCES}/library.cpp"], optional=wanted == "auto")]
+
+
+def readme() -> str:
+    """README.md with links that also work on a package index: to this version's files in the repository."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    files = f"{project['urls']['Repository']}/blob/v{project['version']}/"
+    return re.sub(r"\]\((?!https?://|#|mailto:)", f"]({files}", Path("README.md").read_text(encoding="utf-8"))
+
+
 setup(
-    ext_modules=[Extension("birnn_native._kernels", [f"{SOURCES}/library.cpp"], optional=True)],
+    ext_modules=kernels(),
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPythonWheel},
+    long_description=readme(),
+    long_description_content_type="text/markdown",
 )

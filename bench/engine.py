@@ -9,13 +9,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
 from bench.encoders import random_encoder
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Engine, EngineName, Output, Precision
 from birnn_service.engine.loading import load_engine
@@ -26,7 +26,6 @@ WINDOW = 1024
 # Tokens of the sequences of a batch of equal lengths, and of a lone one: about the mean of SMILES.
 STEPS = 48
 BARE = "session.run, equal lengths"
-GATES = {"bigru": 3, "bilstm": 4, "birnn": 1, "birnn-scratch": 1}
 ENGINES: list[tuple[EngineName, Precision]] = [("onnxruntime", "fp32"), ("native", "fp32"), ("native", "bf16")]
 
 
@@ -187,9 +186,10 @@ def flops_per_token(manifest: Manifest) -> float:
 
     What an engine saves by folding the embedding into a table counts as done, so that rates compare.
     """
-    hidden = manifest.hidden_size
-    inputs = [manifest.embedding_size] + [2 * hidden] * (manifest.layers - 1)
-    return float(sum(2 * 2 * GATES[manifest.architecture] * hidden * (size + hidden) for size in inputs))
+    sizes = manifest.layer_sizes
+    inputs = (manifest.embedding_size, *(2 * size for size in sizes[:-1]))
+    gates = len(manifest.cell.gates)
+    return float(sum(2 * 2 * gates * hidden * (size + hidden) for size, hidden in zip(inputs, sizes, strict=True)))
 
 
 def group_by_length(lengths: NDArray[np.int64], window: int) -> NDArray[np.intp]:

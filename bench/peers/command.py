@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -27,6 +27,7 @@ from bench.peers.server import Server
 from bench.peers.triton import Triton
 from bench.sequences import OPTION, read_sequences
 from birnn_bundle.atomic_file import replace_text
+from birnn_bundle.cells import Architecture
 from birnn_bundle.smiles import SmilesTokenizer
 
 PEERS: dict[str, Callable[[], Server]] = {"triton": Triton, "mlserver": MLServer, "ray": RayServe}
@@ -64,7 +65,7 @@ STEPS = ["search", "rounds", "sweep", "report"]
     "--window", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds of a third of a run."
 )
 @click.option("--quick", is_flag=True, help="A short look: one round, short windows, every third candidate, no sweep.")
-@click.option("--architecture", type=click.Choice(["bigru", "bilstm", "birnn"]), default="bigru", show_default=True)
+@click.option("--architecture", type=click.Choice(get_args(Architecture)), default="bigru", show_default=True)
 @click.option("--layers", type=click.IntRange(1, 8), default=1, show_default=True)
 @click.option("--server-cores", help="Cores of the servers, as 0,1; all by default.")
 @click.option("--client-cores", help="Cores of the load generators; all by default.")
@@ -163,9 +164,10 @@ def _facts(comparison: Comparison, file: Path, mean_length: float, servers: Sequ
     versions = {server.name: server.versions() for server in servers}
     if comparison.perf_analyzer is not None:
         versions["perf_analyzer"] = [comparison.perf_analyzer.version]
+    sizes = ", ".join(map(str, manifest.hidden_sizes or [manifest.hidden_size]))
     return {
         "machine": known.get("machine") or describe_machine(),
-        "model": f"{manifest.architecture}, E = {manifest.embedding_size}, H = {manifest.hidden_size}, "
+        "model": f"{manifest.architecture}, E = {manifest.embedding_size}, H = {sizes}, "
         f"{manifest.layers} layer(s), {manifest.pooling} pooling, {manifest.dimension} floats, random weights",
         "file": file.name,
         "sequences": len(comparison.sequences),

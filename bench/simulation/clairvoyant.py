@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from bench.simulation.device import Batch, Device, Launch, Row
 from bench.simulation.load import Request
 from bench.simulation.policies import Ours
-from birnn_service.queueing.lane import Lane, Waiting
-from birnn_service.queueing.plan import cheapest
+from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.planner import cheapest
+from birnn_service.queueing.queue import Waiting
 from birnn_service.queueing.scheduler import Scheduler
 
 # Shares of the overhead that divisions are tried with, and rows of packed batches.
@@ -43,10 +44,10 @@ class Clairvoyant(Ours):
         self.seen = 0
         self._tie = itertools.count()
 
-    def add(self, work: int, request: Request, now: float) -> bool:
+    def add(self, number: int, request: Request, now: float) -> bool:
         """Queue a request."""
-        self.seen = work + 1
-        return super().add(work, request, now)
+        self.seen = number + 1
+        return super().add(number, request, now)
 
     def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
         """The batches after which everybody is done soonest, as far as was tried."""
@@ -60,16 +61,18 @@ class Clairvoyant(Ours):
             slots, positions = chosen
             (rows,) = lane.take([positions])
             self._start(self.running, rows, slots, now)
-            launches.append(Launch(list(zip(rows.work.tolist(), rows.row.tolist(), strict=True)), slots))
+            launches.append(Launch(list(zip(rows.submission.tolist(), rows.row.tolist(), strict=True)), slots))
             idle -= slots
         return launches, []
 
     def ended(self, batch: Batch) -> None:
         """Count what is done."""
         gone: set[Row] = set(batch.rows)
-        self.running = [entry for entry in self.running if (int(entry[2].work[0]), int(entry[2].row[0])) not in gone]
-        for work, _ in batch.rows:
-            self.missing[work] -= 1
+        self.running = [
+            entry for entry in self.running if (int(entry[2].submission[0]), int(entry[2].row[0])) not in gone
+        ]
+        for number, _ in batch.rows:
+            self.missing[number] -= 1
 
     def _options(self, lengths: NDArray[np.int64], idle: int) -> list[tuple[int, NDArray[np.intp]] | None]:
         """First batches to try: slots and positions, and none; those that hold urgent rows first."""
@@ -121,8 +124,8 @@ class Clairvoyant(Ours):
             elif running:
                 now, tie, rows = heapq.heappop(running)
                 idle += 1 + tie % 2
-                for work in rows.work.tolist():
-                    missing[work] -= 1
-                    total += now if missing[work] == 0 else 0.0
+                for number in rows.submission.tolist():
+                    missing[number] -= 1
+                    total += now if missing[number] == 0 else 0.0
             else:
                 return total if not len(lane.waiting) else float("inf")

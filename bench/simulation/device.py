@@ -112,7 +112,7 @@ class Launch:
 class Policy(Protocol):
     """What decides which rows run next."""
 
-    def add(self, work: int, request: Request, now: float) -> bool:
+    def add(self, number: int, request: Request, now: float) -> bool:
         """A request arrives; false where it is refused."""
 
     def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
@@ -132,7 +132,7 @@ def simulate(policy: Policy, requests: Sequence[Request], device: Device) -> Out
     tie = itertools.count()
     # What happens: a request arrives (its number), a batch ends, or a policy wants to be asked (neither).
     events: list[tuple[float, int, int | Batch | None]] = [
-        (request.arrival, next(tie), work) for work, request in enumerate(requests)
+        (request.arrival, next(tie), number) for number, request in enumerate(requests)
     ]
     heapq.heapify(events)
     idle = device.slots
@@ -147,7 +147,7 @@ def simulate(policy: Policy, requests: Sequence[Request], device: Device) -> Out
         launches, late = policy.fill(idle, now)
         outcome.late |= set(late)
         for launch in launches:
-            lengths = np.array([requests[work].lengths[row] for work, row in launch.rows])
+            lengths = np.array([requests[number].lengths[row] for number, row in launch.rows])
             end = now + device.seconds(lengths, launch.slots)
             batch = Batch(launch.rows, lengths, now, end, launch.slots)
             outcome.batches.append(batch)
@@ -160,7 +160,7 @@ def simulate(policy: Policy, requests: Sequence[Request], device: Device) -> Out
 
 
 def _finish(outcome: Outcome, missing: list[int], batch: Batch) -> None:
-    for work, _ in batch.rows:
-        missing[work] -= 1
-        if missing[work] == 0 and work not in outcome.late:
-            outcome.finished[work] = batch.end
+    for number, _ in batch.rows:
+        missing[number] -= 1
+        if missing[number] == 0 and number not in outcome.late:
+            outcome.finished[number] = batch.end

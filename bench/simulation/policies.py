@@ -45,14 +45,14 @@ class Ours:
         ]
         self.scheduler = Scheduler(self.lanes, device.slots, max_backlog_seconds)
 
-    def lane_of(self, work: int) -> Lane:
+    def lane_of(self, number: int) -> Lane:
         """The lane that a request is for."""
-        return self.lanes[work % len(self.lanes)]
+        return self.lanes[number % len(self.lanes)]
 
-    def add(self, work: int, request: Request, now: float) -> bool:
+    def add(self, number: int, request: Request, now: float) -> bool:
         """Queue a request, unless the scheduler refuses it."""
         try:
-            self.scheduler.add(self.lane_of(work), work, request.lengths, request.deadline, now)
+            self.scheduler.add(self.lane_of(number), number, request.lengths, request.deadline, now)
         except (DeadlineError, OverloadedError):
             return False
         return True
@@ -61,11 +61,11 @@ class Ours:
         """What the scheduler chooses."""
         selections = self.scheduler.fill(idle, now)
         launches = [
-            Launch(list(zip(chosen.rows.work.tolist(), chosen.rows.row.tolist(), strict=True)), chosen.slots)
+            Launch(list(zip(chosen.rows.submission.tolist(), chosen.rows.row.tolist(), strict=True)), chosen.slots)
             for chosen in selections
             if len(chosen.rows)
         ]
-        return launches, [work for chosen in selections for work in chosen.late]
+        return launches, [number for chosen in selections for number in chosen.late]
 
     def wake(self, now: float) -> float | None:
         """Never: it waits for nothing."""
@@ -87,9 +87,9 @@ class Fifo:
         self.max_tokens = max_tokens
         self.queue: deque[tuple[int, int, int]] = deque()
 
-    def add(self, work: int, request: Request, now: float) -> bool:
+    def add(self, number: int, request: Request, now: float) -> bool:
         """Queue the rows of a request."""
-        self.queue.extend((work, row, length) for row, length in enumerate(request.lengths.tolist()))
+        self.queue.extend((number, row, length) for row, length in enumerate(request.lengths.tolist()))
         return True
 
     def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
@@ -99,11 +99,11 @@ class Fifo:
             rows: list[Row] = []
             longest = 0
             while self.queue and len(rows) < self.max_rows:
-                work, row, length = self.queue[0]
+                number, row, length = self.queue[0]
                 longest = max(longest, length)
                 if rows and longest * (len(rows) + 1) > self.max_tokens:
                     break
-                rows.append((work, row))
+                rows.append((number, row))
                 self.queue.popleft()
             launches.append(Launch(rows))
         return launches, []
@@ -130,9 +130,9 @@ class Triton:
         self.delay = delay
         self.queue: deque[tuple[float, list[Row]]] = deque()
 
-    def add(self, work: int, request: Request, now: float) -> bool:
+    def add(self, number: int, request: Request, now: float) -> bool:
         """Queue a request."""
-        rows = [(work, row) for row in range(len(request.lengths))]
+        rows = [(number, row) for row in range(len(request.lengths))]
         self.queue.extend((now, rows[at : at + self.max_batch]) for at in range(0, len(rows), self.max_batch))
         return True
 

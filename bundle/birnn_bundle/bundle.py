@@ -1,54 +1,73 @@
 """A bundle: the folder `models/<name>/<version>/` that holds one version of one encoder."""
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from birnn_bundle.errors import BundleError
+from birnn_bundle.errors import BundleError, is_refusal
+from birnn_bundle.files import check_listed, read_file, read_files, sha256
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import MANIFEST_FILE, Manifest
 from birnn_bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
 
+MOST_MANIFEST_BYTES = 1 << 20
+# Of all files of a bundle together, unless the caller says otherwise.
+MOST_BUNDLE_BYTES = 2 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One version of one encoder, its files checked against their digests."""
+    """One version of one encoder, read once.
+
+    Attributes:
+        path: Its folder, which is not read again.
+        manifest: What it says of itself.
+        tokenizer: What reads its sequences.
+        golden: What every engine must reproduce.
+        digest: SHA-256 of the manifest, which holds those of all other files.
+        files: Contents of the graphs and of the weights, by name: the bytes that were hashed.
+    """
 
     path: Path
     manifest: Manifest
     tokenizer: Tokenizer
     golden: Golden
+    digest: str
+    files: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
-    def load(cls, path: Path) -> "Bundle":
+    def load(cls, path: Path, *, max_bytes: int = MOST_BUNDLE_BYTES) -> "Bundle":
         """Read and check a bundle; nothing in it is ever unpickled.
 
+        Args:
+            path: Its folder.
+            max_bytes: Most bytes of all its files together.
+
         Raises:
-            BundleError: A file is missing, was changed, is not listed or lies outside the folder; the manifest is of an
-                unknown schema; or its parts contradict each other.
+            BundleError: A file is missing, was changed, is not listed, is too large or lies outside the folder; the
+                manifest is of an unknown schema; or its parts contradict each other.
         """
-        manifest = read_manifest(path)
-        check_files(path, manifest)
-        golden = Golden.load(path / manifest.golden)
-        problems = {
-            "width of the golden pooled vectors": (golden.pooled.shape[1], manifest.dimension),
-            "width of the golden token vectors": (golden.tokens.shape[1], manifest.token_dimension),
-            "number of the golden inputs' features": (golden.batch.features, manifest.features),
-        }
-        for what, (found, declared) in problems.items():
-            if found != declared:
-                raise BundleError(f"{path}: {what} is {found}, the manifest declares {declared}")
+        try:
+            return cls._load(path, max_bytes)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from error
+        except BaseException as error:
+            if not is_refusal(error):
+                raise
+            raise BundleError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _load(cls, path: Path, max_bytes: int) -> "Bundle":
+        raw = read_file(path, MANIFEST_FILE, MOST_MANIFEST_BYTES)
+        manifest = Manifest.from_json(raw)
+        contents = read_files(path, manifest.files, max_bytes)
+        check_listed(path, {*manifest.files, MANIFEST_FILE})
+        golden = Golden.from_bytes(contents.pop(manifest.golden))
         tokenizer: Tokenizer = NoTokenizer()
         if manifest.tokenizer is not None:
-            tokenizer = load_tokenizer(manifest.tokenizer.kind, _read_text(path / manifest.tokenizer.file))
-            if tokenizer.vocab_size > manifest.vocab_size:
-                raise BundleError(
-                    f"{path}: tokenizer vocabulary is {tokenizer.vocab_size}, the manifest declares "
-                    f"{manifest.vocab_size}"
-                )
-            if golden.batch.ids.min() < 0 or golden.batch.ids.max() >= manifest.vocab_size:
-                raise BundleError(f"{path}: a golden id lies outside the vocabulary of {manifest.vocab_size}")
-        return cls(path, manifest, tokenizer, golden)
+            tokenizer = load_tokenizer(manifest.tokenizer.kind, _text(contents.pop(manifest.tokenizer.file)))
+        _check_parts(manifest, tokenizer, golden)
+        return cls(path, manifest, tokenizer, golden, sha256(raw), contents)
 
     @property
     def label(self) -> str:
@@ -56,61 +75,30 @@ class Bundle:
         return f"{self.manifest.name}/{self.manifest.version}"
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read the manifest of the bundle at `path`, nothing else.
+def _check_parts(manifest: Manifest, tokenizer: Tokenizer, golden: Golden) -> None:
+    """Raises BundleError where the parts of a bundle contradict each other."""
+    batch = golden.batch
+    expected = {
+        "width of the golden pooled vectors": (golden.pooled.shape[1], manifest.dimension),
+        "width of the golden token vectors": (golden.tokens.shape[1], manifest.token_dimension),
+        "number of the golden inputs' features": (batch.features, manifest.features),
+    }
+    for what, (found, declared) in expected.items():
+        if found != declared:
+            raise BundleError(f"{what} is {found}, the manifest declares {declared}")
+    limits = {
+        "tokenizer vocabulary": (tokenizer.vocab_size, manifest.vocab_size),
+        "length of the longest golden sequence": (int(batch.lengths.max()), manifest.max_length),
+    }
+    for what, (found, most) in limits.items():
+        if found > most:
+            raise BundleError(f"{what} is {found}, the manifest declares {most}")
+    if not batch.features and (batch.ids.min() < 0 or batch.ids.max() >= manifest.vocab_size):
+        raise BundleError(f"a golden id lies outside the vocabulary of {manifest.vocab_size}")
 
-    Raises:
-        BundleError: There is none, or it is not valid.
-    """
+
+def _text(content: bytes) -> str:
     try:
-        return Manifest.from_json(_read_text(path / MANIFEST_FILE))
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from error
-
-
-def check_files(path: Path, manifest: Manifest) -> None:
-    """Compare every file of the folder with the manifest's digests.
-
-    Raises:
-        BundleError: Names the first file that is missing, changed, not listed, or a link out of the folder.
-    """
-    root = path.resolve()
-    for file, digest in manifest.files.items():
-        target = path / file
-        if not target.resolve().is_relative_to(root):
-            raise BundleError(f"{path}: {file} is a link to a place outside the bundle")
-        if not target.is_file():
-            raise BundleError(f"{path}: {file} is missing; copy the bundle again or export it anew")
-        found = sha256(target)
-        if found != digest:
-            raise BundleError(
-                f"{path}: {file} was changed or cut short after the bundle was written (sha256 {found[:12]}..., "
-                f"manifest {digest[:12]}...); copy the bundle again or export it anew"
-            )
-    listed = {*manifest.files, MANIFEST_FILE}
-    for target in sorted(path.rglob("*")):
-        name = target.relative_to(path).as_posix()
-        if not target.is_dir() and name not in listed:
-            raise BundleError(f"{path}: {name} is not listed in the manifest; remove it or export the bundle anew")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex.
-
-    Raises:
-        BundleError: It cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BundleError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"cannot read {path}: {error}") from error
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BundleError(f"tokenizer.json is not UTF-8: {error}") from error

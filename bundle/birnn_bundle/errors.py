@@ -8,6 +8,14 @@ class BundleError(Exception):
     """A bundle on disk is missing, damaged, tampered with, or of a schema this version does not know."""
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether an exception means that what was read is no good, rather than that this process is to end.
+
+    Libraries written in Rust raise a panic as `PanicException`, which is no `Exception` and has no importable name.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 class ItemErrorCode(enum.IntEnum):
     """Why a sequence has no encoding; the numbers are those of birnn.v1 `ItemError.Code`."""
 

@@ -1,12 +1,14 @@
 """Golden vectors: inputs, and the encodings that every engine must reproduce before it may serve."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from birnn_bundle.errors import BundleError
 from birnn_bundle.ragged import RaggedBatch
@@ -35,6 +37,8 @@ class Golden:
             raise BundleError(f"golden pooled vectors have shape {self.pooled.shape} for {len(self.batch)} sequences")
         if len(self.tokens) != self.batch.tokens:
             raise BundleError(f"golden token vectors have shape {self.tokens.shape} for {self.batch.tokens} tokens")
+        if not all(np.isfinite(values).all() for values in (self.batch.values, self.pooled, self.tokens)):
+            raise BundleError("golden inputs and vectors must be finite numbers")
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
@@ -50,16 +54,27 @@ class Golden:
         path.write_bytes(content)
 
     @classmethod
-    def load(cls, path: Path) -> "Golden":
+    def from_bytes(cls, content: bytes) -> "Golden":
         """Read what `save` wrote.
 
         Raises:
-            BundleError: The file is damaged, or its arrays do not belong together.
+            BundleError: The content is damaged, or its arrays are of other types or do not belong together.
         """
         try:
-            arrays = load_file(path)
-            values = arrays["features"].astype(np.float32) if "features" in arrays else arrays["ids"].astype(np.int32)
-            batch = RaggedBatch(values, arrays["offsets"].astype(np.int64))
-            return cls(batch, arrays["pooled"].astype(np.float64), arrays["tokens"].astype(np.float64))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise BundleError(f"{path.name} holds no golden vectors: {error}") from error
+            arrays = load(content)
+            values = _array(arrays, "features", np.float32) if "features" in arrays else _array(arrays, "ids", np.int32)
+            return cls(
+                RaggedBatch(values, _array(arrays, "offsets", np.int64)),
+                _array(arrays, "pooled", np.float64),
+                _array(arrays, "tokens", np.float32).astype(np.float64),
+            )
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise BundleError(f"there are no golden vectors in their file: {error}") from error
+
+
+def _array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """Raises ValueError where it is of another type: a conversion could wrap around."""
+    array = arrays[name]
+    if array.dtype != dtype:
+        raise ValueError(f"{name!r} is {array.dtype}, {np.dtype(dtype)} expected")
+    return array

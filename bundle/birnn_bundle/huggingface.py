@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from tokenizers import Tokenizer as Backend
 
 from birnn_bundle.errors import BundleError, ItemErrorCode
+from birnn_bundle.quoting import shown
 from birnn_bundle.tokenizer import SequenceError, Tokenized, assemble, decode_sequence
 
 
@@ -50,9 +51,8 @@ class HuggingFaceTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """One more than the highest id."""
-        highest: int = max(self._backend.get_vocab(with_added_tokens=True).values())
-        return highest + 1
+        """One more than the highest id, those of the tokens around every sequence included."""
+        return highest_id(self._backend) + 1
 
     def tokenize(self, sequences: Sequence[bytes | str], max_length: int, truncate: bool = False) -> Tokenized:
         """Tokenize a request; see `birnn_bundle.tokenizer.Tokenizer`."""
@@ -65,7 +65,9 @@ class HuggingFaceTokenizer:
         except SequenceError:
             raise
         except Exception as error:  # the library raises plain Exception, as for a word where it has no unknown token
-            raise SequenceError(ItemErrorCode.UNKNOWN_CHARACTERS, f"the tokenizer cannot read it: {error}") from error
+            raise SequenceError(
+                ItemErrorCode.UNKNOWN_CHARACTERS, f"the tokenizer cannot read it: {shown(str(error), 200)}"
+            ) from error
         if len(ids) <= self._specials:
             raise SequenceError(ItemErrorCode.EMPTY, "the tokenizer finds no token in this sequence; leave it out")
         return ids
@@ -92,6 +94,14 @@ class HuggingFaceTokenizer:
         except Exception as error:  # the library raises plain Exception
             raise BundleError(f"tokenizer.json is not a tokenizer of the tokenizers library: {error}") from error
         return cls(backend)
+
+
+def highest_id(backend: Backend) -> int:
+    """The highest id that a tokenizer can give.
+
+    A file may put ids around a sequence that are not in its vocabulary.
+    """
+    return max([*backend.get_vocab(with_added_tokens=True).values(), *backend.encode("").ids], default=-1)
 
 
 def _unknown_id(backend: Backend, model: Mapping[str, Any]) -> int | None:

@@ -5,14 +5,18 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
+from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
+from birnn_bundle.numerals import MOST_VERSION
+from birnn_bundle.quoting import shown
 
 MANIFEST_FILE = "manifest.json"
+# Of so many problems of a manifest a message tells.
+LISTED_PROBLEMS = 5
 
 Pooling = Literal["final", "mean", "max", "mean+max"]
-Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
-Nonlinearity = Literal["tanh", "relu"]
 Inputs = Literal["ids", "features"]
 
 
@@ -20,24 +24,34 @@ def inside(file: str) -> str:
     """Check that a file name stays inside its folder."""
     path = PurePosixPath(file)
     if not file or path.is_absolute() or ".." in path.parts or "\\" in file or "\0" in file:
-        raise ValueError(f"{file!r} is not a path inside the bundle")
+        raise ValueError(f"{shown(file)} is not a path inside the bundle")
     return file
 
 
-FileName = Annotated[str, AfterValidator(inside)]
-Size = Annotated[int, Field(ge=1)]
+FileName = Annotated[str, Field(max_length=255), AfterValidator(inside)]
+Text = Annotated[str, Field(max_length=10_000)]
+# Far beyond any encoder, and small enough that nothing computed from them overflows or takes all memory.
+VocabSize = Annotated[int, Field(ge=0, le=1 << 24)]
+Width = Annotated[int, Field(ge=1, le=1 << 18)]
+Layers = Annotated[int, Field(ge=1, le=256)]
+Length = Annotated[int, Field(ge=1, le=1 << 20)]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Measured = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
-    """Unknown keys are errors: a manifest from a newer version must not be half understood."""
+    """Unknown keys are errors, and so is text where a number belongs.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A manifest from a newer version must not be half understood, and "1_0" must not be taken for 10.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class TokenizerEntry(_Model):
     """Which tokenizer reads the sequences."""
 
-    kind: str
+    kind: Annotated[str, Field(max_length=100)]
     file: FileName = "tokenizer.json"
 
 
@@ -51,15 +65,19 @@ class Graphs(_Model):
 class Verification(_Model):
     """How the graphs were compared with PyTorch float64 when the bundle was written.
 
-    `max_error_*` are the largest absolute differences over `cases` runs.
+    `max_error_pooled` and `max_error_tokens` are the largest absolute differences of onnxruntime over `cases` runs.
+    `max_error_float32` is the largest one of PyTorch itself in float32 on the same sequences, `max_error_native` that
+    of the native kernels where they were built; older bundles say neither.
     """
 
-    max_error_pooled: float
-    max_error_tokens: float
-    cases: Size
-    torch: str
-    onnxruntime: str
-    provider: str
+    max_error_pooled: Measured
+    max_error_tokens: Measured
+    cases: Count
+    torch: Text
+    onnxruntime: Text
+    provider: Text
+    max_error_float32: Measured | None = None
+    max_error_native: Measured | None = None
 
 
 class ReducedPrecision(_Model):
@@ -72,18 +90,18 @@ class ReducedPrecision(_Model):
 
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
     min_cosine: Annotated[float, Field(ge=0.99, lt=1)] = 0.9999
-    error_fp16: float | None = None
-    error_bf16: float | None = None
+    error_fp16: Measured | None = None
+    error_bf16: Measured | None = None
 
 
 class Training(_Model):
     """Where the weights come from: data, the command, the objective, how many sequences, what came out."""
 
-    data: list[str]
-    recipe: str
-    objective: str
-    sequences: int
-    metrics: dict[str, float]
+    data: Annotated[list[Text], Field(max_length=1000)]
+    recipe: Text
+    objective: Text
+    sequences: Count
+    metrics: Annotated[dict[Text, float], Field(max_length=1000)]
 
 
 class Manifest(_Model):
@@ -93,29 +111,31 @@ class Manifest(_Model):
     absolute error against the float64 reference with which an engine may serve the bundle in float32;
     `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
     `inputs` is what the graphs read: ids of a tokenizer, or float features, `embedding_size` of them a token; then
-    there is no tokenizer and `vocab_size` is 0. `linear_before_reset` is true for all but a GRU that resets its hidden
-    state before the product, which onnxruntime runs on the CPU only.
+    there is no tokenizer and `vocab_size` is 0. `hidden_size` is that of the last layer; `hidden_sizes`, those of all,
+    is there only where they differ. `linear_before_reset` is true for all but a GRU that resets its hidden state before
+    the product, which onnxruntime runs on the CPU only.
     """
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
-    version: Size
-    description: str
+    version: Annotated[int, Field(ge=1, le=MOST_VERSION)]
+    description: Text
     architecture: Architecture
     nonlinearity: Nonlinearity | None
     linear_before_reset: bool = True
     inputs: Inputs = "ids"
-    vocab_size: Annotated[int, Field(ge=0)]
-    embedding_size: Size
-    hidden_size: Size
-    layers: Size
+    vocab_size: VocabSize
+    embedding_size: Width
+    hidden_size: Width
+    hidden_sizes: list[Width] | None = None
+    layers: Layers
     bias: bool
     pooling: Pooling
-    dimension: Size
-    token_dimension: Size
+    dimension: Annotated[int, Field(ge=1, le=1 << 20)]
+    token_dimension: Annotated[int, Field(ge=1, le=1 << 19)]
     dtype: Literal["float32"]
-    opset: Size
-    max_length: Size
+    opset: Annotated[int, Field(ge=1, le=1000)]
+    max_length: Length
     tokenizer: TokenizerEntry | None
     graphs: Graphs = Graphs()
     golden: FileName = "golden.safetensors"
@@ -123,14 +143,25 @@ class Manifest(_Model):
     reduced_precision: ReducedPrecision | None = None
     verification: Verification
     training: Training
-    files: dict[FileName, Annotated[str, Field(pattern=re.compile(r"^[0-9a-f]{64}$"))]]
+    files: Annotated[
+        dict[FileName, Annotated[str, Field(pattern=re.compile(r"^[0-9a-f]{64}$"))]], Field(max_length=1000)
+    ]
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         if (self.inputs == "ids") != (self.vocab_size > 0) or (self.inputs == "ids") != (self.tokenizer is not None):
             raise ValueError(
                 f"inputs are {self.inputs!r}, vocab_size is {self.vocab_size} and the tokenizer "
-                f"{self.tokenizer and self.tokenizer.kind!r}: ids need both, features neither"
+                f"{self.tokenizer and shown(self.tokenizer.kind)}: ids need both, features neither"
+            )
+        if self.hidden_sizes is not None and (
+            len(self.hidden_sizes) != self.layers
+            or self.hidden_sizes[-1] != self.hidden_size
+            or len(set(self.hidden_sizes)) == 1
+        ):
+            raise ValueError(
+                f"hidden_sizes are {self.hidden_sizes}: one for each of {self.layers} layers expected, the last one "
+                f"{self.hidden_size}, and not all of them the same"
             )
         if self.token_dimension != 2 * self.hidden_size:
             raise ValueError(
@@ -142,8 +173,18 @@ class Manifest(_Model):
         if self.tokenizer is not None:
             needed.add(self.tokenizer.file)
         if missing := sorted(needed - self.files.keys()):
-            raise ValueError(f"no digest for {', '.join(missing)}")
+            raise ValueError(f"no digest for {', '.join(map(shown, missing))}")
         return self
+
+    @property
+    def cell(self) -> Cell:
+        """The recurrence."""
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Hidden size of each layer."""
+        return tuple(self.hidden_sizes or [self.hidden_size] * self.layers)
 
     @property
     def features(self) -> int:
@@ -152,7 +193,9 @@ class Manifest(_Model):
 
     def to_json(self) -> str:
         """Content of manifest.json."""
-        return self.model_dump_json(indent=2) + "\n"
+        # As it was before layers could differ, where they do not: earlier versions read that, too.
+        unused = {"hidden_sizes"} if self.hidden_sizes is None else None
+        return self.model_dump_json(indent=2, exclude=unused) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
@@ -164,10 +207,16 @@ class Manifest(_Model):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            places = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}" for problem in error.errors()
-            )
-            raise BundleError(f"{MANIFEST_FILE} is not valid: {places}") from error
+            problems = [_told(problem) for problem in error.errors()[:LISTED_PROBLEMS]]
+            if error.error_count() > LISTED_PROBLEMS:
+                problems.append(f"and {error.error_count() - LISTED_PROBLEMS} more problems")
+            raise BundleError(f"{MANIFEST_FILE} is not valid: {'; '.join(problems)}") from error
+
+
+def _told(problem: ErrorDetails) -> str:
+    """One problem of a manifest: where, and what. Keys of a broken manifest can be any text of any length."""
+    place = ".".join(map(str, problem["loc"])) or "manifest"
+    return f"{place if len(place) <= 100 and place.isprintable() else shown(place)}: {problem['msg']}"
 
 
 def pooled_dimension(pooling: Pooling, hidden_size: int) -> int:

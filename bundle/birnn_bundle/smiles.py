@@ -130,7 +130,7 @@ class SmilesTokenizer:
             vocabulary = content["vocabulary"]
             if content["kind"] != cls.kind or not all(isinstance(token, str) for token in vocabulary):
                 raise ValueError("not a SMILES vocabulary")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"tokenizer.json is not a SMILES tokenizer: {error}") from error
         return cls(vocabulary)
 

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from birnn_bundle.errors import BundleError
+from birnn_bundle.huggingface import highest_id
 from birnn_bundle.tokenizer import SPECIAL_TOKENS, Tokenized, assemble, decode_sequence
 
 
@@ -45,9 +46,8 @@ class TextTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, the special ones included."""
-        size: int = self._backend.get_vocab_size()
-        return size
+        """One more than the highest id, the special ones included."""
+        return highest_id(self._backend) + 1
 
     def tokenize(self, sequences: Sequence[bytes | str], max_length: int, truncate: bool = False) -> Tokenized:
         """Tokenize a request; see `birnn_bundle.tokenizer.Tokenizer`."""
@@ -74,12 +74,15 @@ class TextTokenizer:
         """Read what `to_json` wrote.
 
         Raises:
-            BundleError: It is not a tokenizer of the `tokenizers` library with our special ids first.
+            BundleError: It is not a tokenizer of the `tokenizers` library with our special ids first, or one that adds
+                to or cuts what it reads.
         """
         try:
             backend = Backend.from_str(text)
         except Exception as error:  # the library raises plain Exception
             raise BundleError(f"tokenizer.json is not a text tokenizer: {error}") from error
+        if backend.padding or backend.truncation or backend.post_processor:
+            raise BundleError("tokenizer.json pads, cuts or adds tokens, which a text tokenizer does not")
         for number, token in enumerate(SPECIAL_TOKENS):
             if backend.id_to_token(number) != token:
                 raise BundleError(f"tokenizer.json has no {token!r} at id {number}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 from birnn_bundle.errors import BundleError, ItemErrorCode
+from birnn_bundle.quoting import shown
 from birnn_bundle.smiles import split as split_smiles
 from birnn_bundle.tokenizer import SequenceError, Tokenized, assemble, decode_sequence
 
@@ -61,7 +62,7 @@ class VocabularyTokenizer:
             BundleError: The table is empty or an id below 0 or given twice, or a special token is not in the table.
         """
         if split not in SPLITS:
-            raise BundleError(f"a vocabulary can be split into {', '.join(get_args(Split))}, not {split!r}")
+            raise BundleError(f"a vocabulary can be split into {', '.join(get_args(Split))}, not {shown(str(split))}")
         if not ids or min(ids.values()) < 0:
             raise BundleError("a vocabulary needs at least one token, and ids of at least 0")
         self._tokens = {number: token for token, number in ids.items()}
@@ -69,7 +70,7 @@ class VocabularyTokenizer:
             raise BundleError("an id stands for more than one token of the vocabulary")
         for what, token in (("unknown", unknown), ("begin", begin), ("end", end)):
             if token is not None and token not in ids:
-                raise BundleError(f"the {what} token {token!r} is not in the vocabulary")
+                raise BundleError(f"the {what} token {shown(token)} is not in the vocabulary")
         self._ids = dict(ids)
         self._names: dict[str, Any] = {"split": split, "unknown": unknown, "begin": begin, "end": end}
         self._split, self._joint = SPLITS[split]
@@ -105,7 +106,7 @@ class VocabularyTokenizer:
         if self._unknown is None and (strangers := [token for token in tokens if token not in self._words]):
             raise SequenceError(
                 ItemErrorCode.UNKNOWN_CHARACTERS,
-                f"token {strangers[0]!r} is not in the vocabulary, and this encoder has none for unknown ones",
+                f"token {shown(strangers[0])} is not in the vocabulary, and this encoder has none for unknown ones",
             )
         if not tokens:
             raise SequenceError(ItemErrorCode.EMPTY, "the sequence holds no token; leave it out")
@@ -136,5 +137,5 @@ class VocabularyTokenizer:
             if not all(name is None or isinstance(name, str) for name in names.values()):
                 raise ValueError("a special token is no text")
             return cls(ids, content["split"], **names)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"tokenizer.json is not a vocabulary: {error}") from error

@@ -249,7 +249,7 @@ def checked_rows(sequences: Any) -> Any:
     kind = type(sequences).__name__
     if isinstance(sequences, Mapping):
         advice = "its keys; pass list(x.values()), or one column of it"
-    elif hasattr(sequences, "__dataframe__") or hasattr(sequences, "iterrows"):
+    elif hasattr(type(sequences), "columns"):  # of pandas, polars, pyarrow and others
         advice = "its columns; pass one column, for example x['smiles']"
     elif isinstance(sequences, Set):
         advice = "its items in no order, which results cannot be aligned with; pass a list"

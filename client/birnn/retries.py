@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from birnn.errors import call_error, is_no_connection, is_too_large, retry_after
+from birnn.errors import call_error, is_final, is_no_connection, is_too_large, retry_after
 
 RETRY_FOR = 30.0
 """Seconds for which a call is repeated while its server is away, by default; a restart takes less."""
@@ -84,6 +84,8 @@ class Retries:
         """Seconds to wait before the next attempt; None where there is to be none."""
         now = time.monotonic()
         code = error.code()
+        if is_final(error):
+            return None
         if code in _AWAY:
             if not is_no_connection(error):
                 self._outage.reached = True

@@ -11,16 +11,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from birnn_bundle.atomic_file import flush_folder, removed_on_signals
-from birnn_bundle.bundle import Bundle, sha256
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.files import sha256
 from birnn_bundle.golden import Golden
-from birnn_bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training, Verification
+from birnn_bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training
+from birnn_bundle.numerals import MOST_VERSION, read_version
 from birnn_export.golden_sequences import golden_lengths, golden_sequences
 from birnn_export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
 from birnn_export.half_precision import reduced_precision
 from birnn_export.id_source import FeatureSource, IdSource
 from birnn_export.model_card import model_card
 from birnn_export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint
-from birnn_export.verification import TOLERANCE, reference, verify_graphs
+from birnn_export.verification import MOST_TOLERANCE, Proof, reference, verify_graphs
 
 TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.safetensors"
@@ -29,7 +31,6 @@ CARD_FILE = "README.md"
 SEED = 0
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class ExportError(Exception):
@@ -47,7 +48,7 @@ def write_bundle(
     metrics: Mapping[str, float] | None = None,
     sequences: Sequence[str] = (),
     max_length: int | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     force: bool = False,
 ) -> Bundle:
     """Export an encoder into a new bundle folder, and return the bundle.
@@ -67,20 +68,21 @@ def write_bundle(
             tokenizer cannot read are passed over, those that are too long are cut.
         max_length: Longest sequence that will be accepted, in tokens; by default that of the training. The recurrence
             itself knows no limit.
-        tolerance: Largest absolute error against PyTorch in float64, of this export and of every engine later.
+        tolerance: Largest absolute error against PyTorch in float64, of this export and of every engine later; by
+            default what float32 can do (see `birnn_export.verification`).
         force: Replace a bundle that stands at `destination`.
 
     Raises:
         ExportError: Name, version or destination cannot be used.
         CheckpointError: The facts of the training are none.
         WeightsError: A weight is not what the graphs need.
-        VerificationError: The graphs disagree with PyTorch.
+        VerificationError: The graphs, or the native kernels, disagree with PyTorch.
         BundleError: What was written cannot be loaded again.
         OSError: The folder cannot be written.
     """
     name, version = _identity(destination, name, version)
-    if not 0 < tolerance <= 0.1:
-        raise ExportError(f"the tolerance must be above 0 and at most 0.1, not {tolerance:g}")
+    if tolerance is not None and not 0 < tolerance <= MOST_TOLERANCE:
+        raise ExportError(f"the tolerance must be above 0 and at most {MOST_TOLERANCE:g}, not {tolerance:g}")
     _check_destination(destination, force)
     if max_length is not None:
         loaded = replace(loaded, max_length=max_length)
@@ -89,8 +91,8 @@ def write_bundle(
         kind = "feature" if loaded.config.inputs == "features" else loaded.tokenizer.kind
         description = f"{loaded.config.architecture} encoder of {kind} sequences"
     with _new_folder(destination, force) as folder:
-        verification, golden = _write_proven(folder, name, version, loaded, sequences, tolerance)
-        manifest = _manifest(loaded, name, version, description, tolerance, verification, training, _digests(folder))
+        proof, golden = _write_proven(folder, name, version, loaded, sequences, tolerance)
+        manifest = _manifest(loaded, name, version, description, proof, training, _digests(folder))
         manifest = manifest.model_copy(update={"reduced_precision": reduced_precision(loaded.encoder, golden)})
         parameters = sum(parameter.numel() for parameter in loaded.encoder.parameters())
         (folder / CARD_FILE).write_text(model_card(manifest, parameters, card), encoding="utf-8")
@@ -107,8 +109,8 @@ def _write_proven(
     version: int,
     loaded: LoadedCheckpoint,
     sequences: Sequence[str],
-    tolerance: float,
-) -> tuple[Verification, Golden]:
+    tolerance: float | None,
+) -> tuple[Proof, Golden]:
     """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch."""
     config, encoder = loaded.config, loaded.encoder
     weights = {key: tensor.numpy() for key, tensor in encoder.state_dict().items()}
@@ -123,7 +125,7 @@ def _write_proven(
         source = IdSource(config.vocab_size, SEED, real)
         golden = reference(encoder, golden_sequences(source, lengths, real))
     golden.save(folder / GOLDEN_FILE)
-    verification = verify_graphs(
+    proof = verify_graphs(
         encoder,
         folder / POOLED_FILE,
         folder / TOKENS_FILE,
@@ -132,7 +134,7 @@ def _write_proven(
         golden=golden,
         tolerance=tolerance,
     )
-    return verification, golden
+    return proof, golden
 
 
 def _manifest(
@@ -140,8 +142,7 @@ def _manifest(
     name: str,
     version: int,
     description: str,
-    tolerance: float,
-    verification: Verification,
+    proof: Proof,
     training: Training,
     files: dict[str, str],
 ) -> Manifest:
@@ -157,6 +158,7 @@ def _manifest(
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,
+        hidden_sizes=list(config.hidden_sizes) or None,
         layers=config.layers,
         bias=config.bias,
         pooling=config.pooling,
@@ -168,8 +170,8 @@ def _manifest(
         tokenizer=TokenizerEntry(kind=loaded.tokenizer.kind, file=TOKENIZER_FILE) if config.inputs == "ids" else None,
         graphs=Graphs(pooled=POOLED_FILE, tokens=TOKENS_FILE),
         golden=GOLDEN_FILE,
-        tolerance=tolerance,
-        verification=verification,
+        tolerance=proof.tolerance,
+        verification=proof.verification,
         training=training,
         files=files,
     )
@@ -186,7 +188,7 @@ def _training(loaded: LoadedCheckpoint, metrics: Mapping[str, float]) -> Trainin
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    return {file.name: sha256(file.read_bytes()) for file in sorted(folder.iterdir())}
 
 
 def _identity(destination: Path, name: str | None, version: int | None) -> tuple[str, int]:
@@ -201,14 +203,14 @@ def _identity(destination: Path, name: str | None, version: int | None) -> tuple
             "letter or digit. Write to models/NAME/VERSION, or give --name"
         )
     if version is None:
-        if not _VERSION.fullmatch(place.name):
+        version = read_version(place.name)
+        if version is None:
             raise ExportError(
                 f"{place.name!r} cannot be a version: a whole number of at least 1. Write to models/NAME/VERSION, "
                 "or give --version"
             )
-        version = int(place.name)
-    if version < 1:
-        raise ExportError(f"the version must be at least 1, not {version}")
+    if not 1 <= version <= MOST_VERSION:
+        raise ExportError(f"the version must be from 1 to {MOST_VERSION}, not {version}")
     return name, version
 
 

@@ -9,6 +9,7 @@ sequence's own last token, so neither padding nor a neighbor in the batch change
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, get_args
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from birnn_bundle.manifest import Architecture, Inputs, Nonlinearity, Pooling, pooled_dimension
+from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
+from birnn_bundle.manifest import Inputs, Pooling, pooled_dimension
 from birnn_export.directions import read_both_ways, token_mask
+from birnn_export.equations import Direction, read
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class EncoderConfig:
     """Everything needed to build a `SequenceEncoder`.
 
     A `vocab_size` of 0 stands for float features: there is no embedding, and `embedding_size` is their number.
+
+    `hidden_size` is that of the last layer; `hidden_sizes` are those of all, where they differ, and empty where they do
+    not.
 
     `linear_before_reset` is ONNX's name for where a GRU applies its reset gate: to the hidden state's product, bias
     included, as PyTorch does (true), or to the hidden state before the product, as the first GRUs did (false).
@@ -43,13 +49,24 @@ class EncoderConfig:
     pooling: Pooling = "final"
     nonlinearity: Nonlinearity = "tanh"
     linear_before_reset: bool = True
+    hidden_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        # JSON has lists.
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
         for name in ("vocab_size", "embedding_size", "hidden_size", "layers"):
             value = getattr(self, name)
             least = 0 if name == "vocab_size" else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        sizes = self.hidden_sizes
+        if sizes and (len(sizes) != self.layers or sizes[-1] != self.hidden_size or len(set(sizes)) == 1):
+            raise ValueError(
+                f"hidden_sizes must be one for each of {self.layers} layers, the last one {self.hidden_size}, and not "
+                f"all the same, not {sizes}"
+            )
+        if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(f"hidden_sizes must be whole numbers of at least 1, not {sizes}")
         for name in ("bias", "linear_before_reset"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
@@ -65,6 +82,21 @@ class EncoderConfig:
             )
         if not self.linear_before_reset and self.architecture != "bigru":
             raise ValueError(f"linear_before_reset false exists for bigru only, not for {self.architecture}")
+
+    @property
+    def cell(self) -> Cell:
+        """The recurrence."""
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Hidden size of each layer."""
+        return self.hidden_sizes or (self.hidden_size,) * self.layers
+
+    @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Width of what each layer reads."""
+        return (self.embedding_size, *(2 * size for size in self.layer_sizes[:-1]))
 
     @property
     def inputs(self) -> Inputs:
@@ -208,23 +240,18 @@ class BiGRU(_Concise):
         super().__init__(nn.GRU(input_size, hidden_size, layers, **_options(layers, bias, dropout)))
 
 
-class BiGRUResetBefore(nn.Module):
-    """Bidirectional GRU whose reset gate acts on the hidden state before the product (linear_before_reset = 0).
+class BiFromEquations(nn.Module):
+    """A bidirectional cell that torch.nn cannot compute, written out from its equations (see `birnn_bundle.cells`).
 
-    With x the input, h the state and * the product by elements:
-        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
-        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
-        n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
-        h' = (1 - z) * n + z * h
-    (Cho et al., https://arxiv.org/abs/1406.1078; https://onnx.ai/onnx/operators/onnx__GRU.html). torch.nn.GRU cannot
-    compute it, so it is written out; `rnn` is one all the same, but only keeps the parameters, by the same names.
+    `rnn` is a module of torch.nn all the same, but only keeps the parameters, by the same names and gates.
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, layers: int = 1, bias: bool = True, dropout: float = 0.0
+        self, cell: Cell, input_size: int, hidden_size: int, layers: int = 1, bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.rnn = nn.GRU(input_size, hidden_size, layers, **_options(layers, bias, dropout))
+        self.cell = cell
+        self.rnn = getattr(nn, cell.operator)(input_size, hidden_size, layers, **_options(layers, bias, dropout))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,27 +261,19 @@ class BiGRUResetBefore(nn.Module):
         for layer in range(self.rnn.num_layers):
             if layer > 0:
                 outputs = self.dropout(outputs)
-            readers = (partial(self._read, f"l{layer}"), partial(self._read, f"l{layer}_reverse"))
+            directions = (self._weights(f"l{layer}"), self._weights(f"l{layer}_reverse"))
+            readers = (partial(read, self.cell, weights) for weights in directions)
             outputs, final = read_both_ways(outputs, lengths, *readers)
         return outputs, final
 
-    def _read(self, suffix: str, x: Tensor) -> Tensor:
-        """States h_1..h_T, [B, T, H], of one direction of one layer after reading x [B, T, E] from its first step."""
-        W, R = (getattr(self.rnn, f"weight_{kind}_{suffix}") for kind in ("ih", "hh"))
-        W_x = x @ W.T
+    def _weights(self, suffix: str) -> Direction:
+        parameters = [getattr(self.rnn, f"weight_{kind}_{suffix}") for kind in ("ih", "hh")]
         if self.rnn.bias:
-            W_x = W_x + getattr(self.rnn, f"bias_ih_{suffix}") + getattr(self.rnn, f"bias_hh_{suffix}")
-        R_rz, R_n = R.split([2 * self.rnn.hidden_size, self.rnn.hidden_size])
-        h = x.new_zeros(x.shape[0], self.rnn.hidden_size)
-        states = []
-        for W_x_t in W_x.unbind(1):
-            W_r, W_z, W_n = W_x_t.chunk(3, dim=1)
-            R_r, R_z = (h @ R_rz.T).chunk(2, dim=1)
-            r, z = torch.sigmoid(W_r + R_r), torch.sigmoid(W_z + R_z)
-            n = torch.tanh(W_n + (r * h) @ R_n.T)
-            h = (1 - z) * n + z * h
-            states.append(h)
-        return torch.stack(states, dim=1)
+            parameters += [getattr(self.rnn, f"bias_{kind}_{suffix}") for kind in ("ih", "hh")]
+        else:
+            parameters += [parameters[0].new_zeros(len(parameters[0]))] * 2
+        order = self.cell.onnx_from_torch
+        return Direction(*(torch.cat([one.chunk(len(order))[gate] for gate in order]) for one in parameters))
 
 
 class BiLSTM(_Concise):
@@ -281,6 +300,22 @@ class BiRNN(_Concise):
         super().__init__(
             nn.RNN(input_size, hidden_size, layers, nonlinearity=nonlinearity, **_options(layers, bias, dropout))
         )
+
+
+class BiStack(nn.Module):
+    """Cores of one layer each, of hidden sizes of their own, on top of each other."""
+
+    def __init__(self, layers: Sequence[nn.Module], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs [B, T, 2H] and final states [B, 2H] of x [B, T, E], with the last layer's H."""
+        outputs, final = self.layers[0](x, lengths)
+        for layer in self.layers[1:]:
+            outputs, final = layer(self.dropout(outputs), lengths)
+        return outputs, final
 
 
 def _options(layers: int, bias: bool, dropout: float) -> dict[str, Any]:
@@ -335,11 +370,22 @@ class SequenceEncoder(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-def _core(config: EncoderConfig) -> BiRNNScratch | BiGRU | BiGRUResetBefore | BiLSTM | BiRNN:
-    sizes = (config.embedding_size, config.hidden_size, config.layers, config.bias, config.dropout)
+def _core(config: EncoderConfig) -> nn.Module:
+    if not config.hidden_sizes:
+        return _uniform_core(config, config.embedding_size, config.hidden_size, config.layers)
+    sizes = zip(config.input_sizes, config.layer_sizes, strict=True)
+    return BiStack([_uniform_core(config, inputs, hidden, layers=1) for inputs, hidden in sizes], config.dropout)
+
+
+def _uniform_core(
+    config: EncoderConfig, input_size: int, hidden_size: int, layers: int
+) -> BiRNNScratch | BiGRU | BiFromEquations | BiLSTM | BiRNN:
+    sizes = (input_size, hidden_size, layers, config.bias, config.dropout)
+    if not config.cell.torch:
+        return BiFromEquations(config.cell, *sizes)
     match config.architecture:
         case "bigru":
-            return BiGRU(*sizes) if config.linear_before_reset else BiGRUResetBefore(*sizes)
+            return BiGRU(*sizes)
         case "bilstm":
             return BiLSTM(*sizes)
         case "birnn":

@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 import click
 
+from birnn_bundle.cells import Nonlinearity
 from birnn_bundle.errors import BundleError
-from birnn_bundle.manifest import Manifest, Nonlinearity, Pooling
+from birnn_bundle.manifest import Manifest, Pooling, Verification
 from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.vocabulary import Split
 from birnn_export.bundle_writer import ExportError, write_bundle
@@ -17,11 +18,12 @@ from birnn_export.checkpoints.selection import Choices, Reset
 from birnn_export.checkpoints.stored_weights import read_weights
 from birnn_export.checkpoints.tokenizer_file import read_tokenizer
 from birnn_export.corpus import read_entry
+from birnn_export.engine_errors import VerificationError
 from birnn_export.expected_vectors import TOLERANCE as EXPECTED_TOLERANCE
 from birnn_export.expected_vectors import ExpectationError, compare_with_expected, read_expected
 from birnn_export.recurrent_weights import WeightsError
 from birnn_export.training.checkpoint import CheckpointError, LoadedCheckpoint, load_encoder
-from birnn_export.verification import TOLERANCE, VerificationError
+from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TOLERANCE, TOLERANCE
 
 
 @click.command()
@@ -57,10 +59,9 @@ from birnn_export.verification import TOLERANCE, VerificationError
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0, max=0.1, min_open=True),
-    default=TOLERANCE,
-    show_default=True,
-    help="Largest allowed absolute error against PyTorch in float64.",
+    type=click.FloatRange(min=0, max=MOST_TOLERANCE, min_open=True),
+    help="Largest allowed absolute error against PyTorch in float64. [default: "
+    f"{FLOAT32_MARGIN} times that of PyTorch in float32, but from {TOLERANCE:g} to {LARGEST_TOLERANCE:g}]",
 )
 @click.option(
     "--expect",
@@ -97,6 +98,14 @@ from birnn_export.verification import TOLERANCE, VerificationError
     help="WEIGHTS: which recurrence, where there are several; repeated for layers of one stack, in their order.",
 )
 @click.option(
+    "--forward",
+    multiple=True,
+    metavar="NAME",
+    help="WEIGHTS: module of the forward direction, where each direction is a module of its own and their names do not "
+    "say so; repeated for layers of one stack.",
+)
+@click.option("--backward", multiple=True, metavar="NAME", help="WEIGHTS: module of the backward direction, likewise.")
+@click.option(
     "--embedding",
     metavar="NAME",
     help="WEIGHTS: tensor of the embedding, where there are several; one-hot for one-hot tokens; none for "
@@ -118,7 +127,7 @@ def export(
     metrics: tuple[str, ...],
     sequences: tuple[str, ...],
     max_length: int | None,
-    tolerance: float,
+    tolerance: float | None,
     expect: Path | None,
     force: bool,
     **foreign: Any,
@@ -130,8 +139,8 @@ def export(
     (.keras, .weights.h5, .h5). Sizes are inferred from weights; what they do not say is given by the options marked
     WEIGHTS, and an error says which are missing.
 
-    The graphs are run by onnxruntime and compared with PyTorch in float64 first. Where they disagree, the command says
-    where, and writes nothing.
+    The graphs are run by onnxruntime, and by the native kernels where they are built, and compared with PyTorch in
+    float64 first. Where they disagree, the command says where, and writes nothing.
     """
     begun = time.monotonic()
     further_metrics = _parse_metrics(metrics)
@@ -190,11 +199,17 @@ def _load(checkpoint: Path, max_length: int | None, foreign: dict[str, Any]) -> 
             )
     else:
         tokenizer = read_tokenizer(foreign["tokenizer"], **vocabulary, first_id=foreign["first_id"] or 0)
+    if len(foreign["forward"]) != len(foreign["backward"]) or (foreign["forward"] and foreign["prefix"]):
+        raise click.UsageError(
+            "--forward and --backward name the two directions of a layer: give as many of one as of the other, and no "
+            "--prefix"
+        )
     choices = Choices(
         pooling=foreign["pooling"],
         nonlinearity=foreign["nonlinearity"],
         reset=foreign["reset"],
         prefixes=foreign["prefix"],
+        pairs=tuple(zip(foreign["forward"], foreign["backward"], strict=True)),
         embedding=foreign["embedding"],
     )
     adopted = adopt(read_weights(checkpoint), tokenizer, choices, max_length or MAX_LENGTH)
@@ -240,6 +255,13 @@ def _report(manifest: Manifest, output: Path, seconds: float) -> str:
             f"{found.onnxruntime} ({found.provider}), lengths 1 to {manifest.max_length}, batched and alone",
             f"largest error: {found.max_error_pooled:.2e} pooled, {found.max_error_tokens:.2e} per token (tolerance "
             f"{manifest.tolerance:g})",
+            _errors(found),
             f"{output} written in {seconds:.1f} s",
         ]
     )
+
+
+def _errors(verification: Verification) -> str:
+    native, float32 = verification.max_error_native, verification.max_error_float32
+    kernels = "not run: they are not built here, or do not know this encoder" if native is None else f"{native:.2e}"
+    return f"native kernels: {kernels}; PyTorch itself in float32: {float32:.2e}"

@@ -3,20 +3,7 @@
     ids [T, B] -> Gather -> GRU | LSTM | RNN, bidirectional, one a layer -> pooled [B, D] or tokens [T, B, 2H]
 
 PyTorch's exporter is not used: it cannot follow packed sequences, and it freezes the time axis. The operators used here
-compute the same functions as torch.nn's, with the gates stored in another order. With x the input, h and c the state,
-* the product by elements, and the names of PyTorch's gates:
-
-GRU (https://onnx.ai/onnx/operators/onnx__GRU.html, linear_before_reset = 1; torch.nn.GRU), PyTorch r,z,n, ONNX z,r,h:
-    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
-    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
-    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))          b_hn is reset too: it cannot join b_in
-    h' = (1 - z) * n + z * h
-    or, with linear_before_reset = 0:                      n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
-LSTM (https://onnx.ai/onnx/operators/onnx__LSTM.html; torch.nn.LSTM), PyTorch i,f,g,o, ONNX i,o,f,c:
-    i, f, o = sigmoid(W_i. x + b_i. + W_h. h + b_h.)        g = tanh(W_ig x + b_ig + W_hg h + b_hg)
-    c' = f * c + i * g                                      h' = o * tanh(c')
-RNN (https://onnx.ai/onnx/operators/onnx__RNN.html; torch.nn.RNN):
-    h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu in place of tanh
+compute the same functions as torch.nn's, with the gates stored in another order: see `birnn_bundle.cells`.
 
 ONNX keeps the parameters of both directions in one tensor each, forward first: W [2, G H, I], R [2, G H, H] and
 B [2, 2 G H] = [input biases; hidden biases], with G gates. `sequence_lens` starts the backward direction at each row's
@@ -37,6 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from birnn_bundle.cells import first_of
 from birnn_export.encoders import EncoderConfig
 from birnn_export.recurrent_weights import Weights, recurrent_layers, weight, without_embedding
 from birnn_export.tensor_file import TensorFile
@@ -47,8 +35,6 @@ IR_VERSION = 10
 POOLED_FILE = "pooled.onnx"
 TOKENS_FILE = "tokens.onnx"
 WEIGHTS_FILE = "weights.bin"
-
-OPERATORS = {"bigru": "GRU", "bilstm": "LSTM", "birnn": "RNN", "birnn-scratch": "RNN"}
 
 
 def write_graphs(config: EncoderConfig, weights: Weights, folder: Path, name: str, version: int) -> None:
@@ -125,7 +111,7 @@ class EncoderGraph:
 
     def add_tokens(self) -> None:
         """Add everything from `ids` to `tokens` [T, B, 2H]."""
-        self._join_steps(self._recurrence(last_output="Y"), "tokens")
+        self._join_steps(self._recurrence(last_output="Y"), "tokens", self.config.token_dimension)
 
     def model(
         self, output: str, initializers: Mapping[str, onnx.TensorProto], name: str, version: int
@@ -163,11 +149,12 @@ class EncoderGraph:
     def _recurrence(self, last_output: str) -> str:
         """Add the embedding and all layers; of the last one, name and return only `last_output`, "Y" or "Y_h"."""
         config = self.config
-        attributes: dict[str, Any] = {"direction": "bidirectional", "hidden_size": config.hidden_size}
-        if config.architecture == "bigru":
-            attributes["linear_before_reset"] = int(config.linear_before_reset)
-        if config.nonlinearity == "relu":
-            attributes["activations"] = ["Relu", "Relu"]
+        attributes: dict[str, Any] = {"direction": "bidirectional"}
+        cell = config.cell
+        if cell.family == "gru":
+            attributes["linear_before_reset"] = int(cell.linear_before_reset)
+        if cell.onnx_activations != first_of(cell.family).onnx_activations:
+            attributes["activations"] = cell.onnx_activations * 2
         x: str = config.inputs
         if config.inputs == "ids":
             x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)
@@ -177,27 +164,28 @@ class EncoderGraph:
             outputs = ["", "Y_h"] if last and last_output == "Y_h" else [f"Y{layer}"]
             self.nodes.append(
                 helper.make_node(
-                    OPERATORS[config.architecture],
+                    config.cell.operator,
                     [x, f"W{layer}", f"R{layer}", biases, "lengths"],
                     outputs,
                     name=f"layer{layer}",
+                    hidden_size=config.layer_sizes[layer],
                     **attributes,
                 )
             )
             x = outputs[-1]
             if not last:
-                x = self._join_steps(x, f"outputs{layer}")
+                x = self._join_steps(x, f"outputs{layer}", 2 * config.layer_sizes[layer])
         return x
 
-    def _join_steps(self, Y: str, output: str) -> str:
+    def _join_steps(self, Y: str, output: str, width: int) -> str:
         """[T, 2, B, H] -> [T, B, 2H]: both directions of a step side by side."""
         by_row = self._node("Transpose", [Y], f"{output}_by_row", perm=[0, 2, 1, 3])
-        return self._node("Reshape", [by_row, self._shape("step_shape", [0, 0])], output)
+        return self._node("Reshape", [by_row, self._shape("step_shape", [0, 0], width)], output)
 
     def _join_directions(self, states: str, output: str) -> str:
         """[2, B, H] -> [B, 2H]: both directions of a row side by side."""
         by_row = self._node("Transpose", [states], f"{output}_by_row", perm=[1, 0, 2])
-        return self._node("Reshape", [by_row, self._shape("row_shape", [0])], output)
+        return self._node("Reshape", [by_row, self._shape("row_shape", [0], self.config.token_dimension)], output)
 
     def _mean(self, Y: str) -> str:
         """Mean of Y [T, 2, B, H] over each row's own steps, [2, B, H]: Y is zero beyond them, so the sum is theirs."""
@@ -230,9 +218,9 @@ class EncoderGraph:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
-    def _shape(self, name: str, kept: list[int]) -> str:
+    def _shape(self, name: str, kept: list[int], width: int) -> str:
         # 0 keeps an axis as it is.
-        return self._constant(name, [*kept, self.config.token_dimension])
+        return self._constant(name if width == self.config.token_dimension else f"{name}_{width}", [*kept, width])
 
     def _constant(self, name: str, values: list[int]) -> str:
         return self._tensor(name, np.array(values, dtype=np.int64))

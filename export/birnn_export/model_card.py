@@ -2,12 +2,6 @@
 
 from birnn_bundle.manifest import Manifest
 
-ARCHITECTURES = {
-    "bigru": "bidirectional GRU",
-    "bilstm": "bidirectional LSTM",
-    "birnn": "bidirectional RNN",
-    "birnn-scratch": "bidirectional RNN, trained as two RNNs written from scratch",
-}
 BAR = r"\|"
 POOLINGS = {
     "final": "the last state of each direction: [h_forward(T); h_backward(1)]",
@@ -43,6 +37,11 @@ def model_card(manifest: Manifest, parameters: int, text: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def shown_sizes(manifest: Manifest) -> str:
+    """The hidden size, or those of all layers where they differ."""
+    return " and ".join(map(str, manifest.hidden_sizes or [manifest.hidden_size]))
+
+
 def _call(manifest: Manifest) -> str:
     return "encode(sequences" if manifest.tokenizer else f"encode_features(arrays_of_width_{manifest.features}"
 
@@ -56,11 +55,12 @@ def _facts(manifest: Manifest, parameters: int) -> list[tuple[str, str]]:
             ("embedding size", f"{manifest.embedding_size}"),
             ("tokens", f"{manifest.tokenizer.kind}, vocabulary of {manifest.vocab_size:,}"),
         ]
+    scratch = ", trained as two RNNs written from scratch" if manifest.architecture == "birnn-scratch" else ""
     activation = f", {manifest.nonlinearity}" if manifest.nonlinearity else ""
     return [
-        ("architecture", f"{ARCHITECTURES[manifest.architecture]}{activation}, {layers}"),
+        ("architecture", f"bidirectional {manifest.cell.operator}{scratch}{activation}, {layers}"),
         *inputs[:1],
-        ("hidden size", f"{manifest.hidden_size} in each direction{'' if manifest.bias else ', no biases'}"),
+        ("hidden size", f"{shown_sizes(manifest)} in each direction{'' if manifest.bias else ', no biases'}"),
         ("parameters", f"{parameters:,}"),
         *inputs[1:],
         ("longest sequence", f"{manifest.max_length:,} tokens"),
@@ -88,11 +88,14 @@ def _training(manifest: Manifest) -> list[str]:
 
 def _verification(manifest: Manifest) -> str:
     found = manifest.verification
+    native, float32 = found.max_error_native, found.max_error_float32
+    engine = "" if native is None else f", the native kernels by at most {native:.1e}"
+    own = "" if float32 is None else f" PyTorch itself differs by up to {float32:.1e} in float32."
     return (
         f"In {found.cases} runs of mixed lengths, alone and in batches, the ONNX graphs (float32, onnxruntime "
         f"{found.onnxruntime}, {found.provider}) and the PyTorch {found.torch} encoder in float64 differ by at most "
-        f"{found.max_error_pooled:.1e} (pooled) and {found.max_error_tokens:.1e} (per token). An engine that differs "
-        f"by more than {manifest.tolerance:g} on the golden sequences does not serve this bundle."
+        f"{found.max_error_pooled:.1e} (pooled) and {found.max_error_tokens:.1e} (per token){engine}.{own} An engine "
+        f"that differs by more than {manifest.tolerance:g} on the golden sequences does not serve this bundle."
     )
 
 

@@ -1,10 +1,10 @@
 """Recurrent weights in the layout of the ONNX operators, from a state_dict of a `SequenceEncoder`.
 
-The equations, and the order of the gates on both sides, stand at the head of `birnn_export.graph`.
+The equations, and the order of the gates on both sides, stand in `birnn_bundle.cells`.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,6 @@ from birnn_export.encoders import EncoderConfig
 Weights = Mapping[str, NDArray[np.float32]]
 Layer = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]
 
-# For each gate of the ONNX operator, in its order, the position of the same gate in PyTorch.
-GATES = {
-    "bigru": (1, 0, 2),  # z,r,h from r,z,n
-    "bilstm": (0, 3, 1, 2),  # i,o,f,c from i,f,g,o
-    "birnn": (0,),
-    "birnn-scratch": (0,),
-}
-
 
 class WeightsError(Exception):
     """A weight is missing, of the wrong shape or type, or not finite; says which and how."""
@@ -30,7 +22,7 @@ class WeightsError(Exception):
 def recurrent_layers(config: EncoderConfig, weights: Weights) -> Iterator[Layer]:
     """W [2, G H, I], R [2, G H, H] and B [2, 2 G H] (None without bias) of each layer, forward direction first.
 
-    G is the number of gates; I is the embedding size in the first layer and 2H in the others.
+    G is the number of gates; I is the embedding size in the first layer and 2H of the layer below in the others.
 
     Raises:
         WeightsError: A weight is missing, of the wrong shape or not finite.
@@ -90,37 +82,44 @@ def refuse_non_finite(name: str, values: NDArray[np.floating[Any]]) -> None:
         )
 
 
-def _names(config: EncoderConfig, layer: int, backward: bool) -> tuple[str, str, str, str]:
-    """Names of W, R, the input bias and the hidden bias of one direction; "" for a bias that does not exist."""
+class Names(NamedTuple):
+    """Names of the parameters of one direction of one layer; "" for a bias that does not exist."""
+
+    W: str
+    R: str
+    input_bias: str
+    hidden_bias: str
+
+
+def parameter_names(config: EncoderConfig, layer: int, backward: bool) -> Names:
+    """How the `state_dict` of a `SequenceEncoder` names the parameters of one direction of one layer."""
+    # Layers of different sizes are cores of their own.
+    core, number = (f"core.layers.{layer}", 0) if config.hidden_sizes else ("core", layer)
     if config.architecture == "birnn-scratch":
-        prefix = f"core.{'backward' if backward else 'forward'}_rnns.{layer}"
-        return f"{prefix}.W_xh", f"{prefix}.W_hh", f"{prefix}.b_h" if config.bias else "", ""
-    suffix = f"_l{layer}{'_reverse' if backward else ''}"
-    biases = (f"core.rnn.bias_ih{suffix}", f"core.rnn.bias_hh{suffix}") if config.bias else ("", "")
-    return f"core.rnn.weight_ih{suffix}", f"core.rnn.weight_hh{suffix}", *biases
+        prefix = f"{core}.{'backward' if backward else 'forward'}_rnns.{number}"
+        return Names(f"{prefix}.W_xh", f"{prefix}.W_hh", f"{prefix}.b_h" if config.bias else "", "")
+    suffix = f"_l{number}{'_reverse' if backward else ''}"
+    biases = (f"{core}.rnn.bias_ih{suffix}", f"{core}.rnn.bias_hh{suffix}") if config.bias else ("", "")
+    return Names(f"{core}.rnn.weight_ih{suffix}", f"{core}.rnn.weight_hh{suffix}", *biases)
 
 
 def _direction(
     config: EncoderConfig, weights: Weights, layer: int, backward: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """W [G H, I], R [G H, H] and B [2 G H] (zeros where there is no bias) of one direction of one layer."""
-    H = config.hidden_size
-    inputs = config.embedding_size if layer == 0 else 2 * H
-    W_name, R_name, input_bias, hidden_bias = _names(config, layer, backward)
+    H, inputs = config.layer_sizes[layer], config.input_sizes[layer]
+    W_name, R_name, input_bias, hidden_bias = parameter_names(config, layer, backward)
+    gates = config.cell.onnx_from_torch
+    rows = len(gates) * H
     if config.architecture == "birnn-scratch":
         # x W_xh there, W x here.
         W = weight(weights, W_name, (inputs, H)).T
         R = weight(weights, R_name, (H, H)).T
-        rows = H
     else:
-        gates = GATES[config.architecture]
-        rows = len(gates) * H
         W = reorder_gates(weight(weights, W_name, (rows, inputs)), gates)
         R = reorder_gates(weight(weights, R_name, (rows, H)), gates)
     biases = [
-        reorder_gates(weight(weights, name, (rows,)), GATES[config.architecture])
-        if name
-        else np.zeros(rows, dtype=np.float32)
+        reorder_gates(weight(weights, name, (rows,)), gates) if name else np.zeros(rows, dtype=np.float32)
         for name in (input_bias, hidden_bias)
     ]
     return W, R, np.concatenate(biases)

@@ -22,7 +22,7 @@ from birnn.errors import call_error
 from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn_bundle.atomic_file import replace_text
-from birnn_bundle.printable import printable
+from birnn_bundle.printable import counted, printable
 from birnn_bundle.sequences import KINDS, SequenceFileError
 from birnn_loadtest.generator import Generator, Workload
 from birnn_loadtest.recording import Recording
@@ -224,10 +224,14 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _read(path: Path, reading: Reading) -> list[bytes]:
     try:
         with reading.open(path) as file:
-            filled = (line.sequence for line in file if line.sequence)
-            sequences = list(islice(filled, LARGEST_POPULATION))
+            lines = list(islice((line for line in file if line.sequence or line.problem), LARGEST_POPULATION))
     except SequenceFileError as error:
         raise click.ClickException(str(error)) from error
+    malformed = [line for line in lines if line.problem is not None]
+    if malformed:
+        first = f"line {malformed[0].number}: {malformed[0].problem}"
+        click.echo(printable(f"{path}: left out {counted(len(malformed), 'malformed record')}: {first}"), err=True)
+    sequences = [line.sequence for line in lines if line.problem is None]
     if not sequences:
         raise click.ClickException(f"{path}: holds no sequence")
     return sequences

@@ -3,8 +3,28 @@
 import ctypes
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-POINTER = ctypes.c_void_p
+_TEXT, _POINTER, _SIZE = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t
+_INT32, _INT64 = ctypes.c_int32, ctypes.c_int64
+PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
+    "birnn_instruction_sets": (None, [_TEXT, _SIZE]),
+    "birnn_gates": (_INT32, [_INT32]),
+    "birnn_create": (
+        _POINTER,
+        [
+            *(_TEXT, _INT32, _INT32, _INT32, _POINTER, _INT64, _INT64),
+            *(_POINTER, _POINTER, _POINTER, _POINTER, _INT64, _TEXT, _SIZE),
+        ],
+    ),
+    "birnn_destroy": (None, [_POINTER]),
+    "birnn_bytes": (_INT64, [_POINTER]),
+    "birnn_run": (
+        _INT32,
+        [_POINTER, _POINTER, _POINTER, _INT64, _POINTER, _INT64, _INT32, _INT32, _POINTER, _INT64, _TEXT, _SIZE],
+    ),
+}
+"""Result and arguments of each function of `include/birnn.h`."""
 
 
 class NativeUnavailableError(Exception):
@@ -27,22 +47,13 @@ def load_library() -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailableError(f"the native kernels cannot be loaded: {error}") from error
-    library.birnn_instruction_sets.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-    library.birnn_instruction_sets.restype = None
-    library.birnn_create.argtypes = [
-        ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64,
-        POINTER, POINTER, POINTER, POINTER, ctypes.c_int64, ctypes.c_char_p, ctypes.c_size_t,
-    ]  # fmt: skip
-    library.birnn_create.restype = POINTER
-    library.birnn_destroy.argtypes = [POINTER]
-    library.birnn_destroy.restype = None
-    library.birnn_bytes.argtypes = [POINTER]
-    library.birnn_bytes.restype = ctypes.c_int64
-    library.birnn_run.argtypes = [
-        POINTER, POINTER, POINTER, ctypes.c_int64, POINTER, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32,
-        POINTER, ctypes.c_int64, ctypes.c_char_p, ctypes.c_size_t,
-    ]  # fmt: skip
-    library.birnn_run.restype = ctypes.c_int32
+    for name, (result, arguments) in PROTOTYPES.items():
+        function = getattr(library, name, None)
+        if function is None:
+            raise NativeUnavailableError(
+                f"the native kernels are of another version ({name} is missing): install again"
+            )
+        function.restype, function.argtypes = result, arguments
     return library
 
 

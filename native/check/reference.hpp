@@ -7,11 +7,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "birnn.h"
+
 namespace reference {
 
 using Sequence = std::vector<std::vector<double>>;  // [steps][values]
-
-enum Cell { gru, gru_reset_first, lstm, rnn_tanh, rnn_relu };
 
 // Weights of one direction of one layer in the layout of the ONNX operators, gates in their order; without biases `B` is null.
 struct Direction {
@@ -36,23 +36,26 @@ inline std::vector<double> step(const Direction& direction, const std::vector<do
                                 std::vector<double>& c) {
     const int64_t H = direction.hidden;
     auto input = [&](int64_t row) { return dot(direction.W + row * direction.inputs, x) + direction.input_bias(row); };
-    auto state = [&](int64_t row, const std::vector<double>& of) { return dot(direction.R + row * H, of) + direction.state_bias(row); };
+    auto state = [&](int64_t row, const std::vector<double>& of) {
+        return dot(direction.R + row * H, of) + direction.state_bias(row);
+    };
     auto both = [&](int64_t gate, int64_t j) { return input(gate * H + j) + state(gate * H + j, h); };
     std::vector<double> reset(h), next(h);
-    if (direction.cell == gru_reset_first) {
+    if (direction.cell == BIRNN_GRU_RESET_FIRST) {
         for (int64_t j = 0; j < H; j++) reset[static_cast<size_t>(j)] *= sigmoid(both(1, j));
     }
     for (int64_t j = 0; j < H; j++) {
         const size_t at = static_cast<size_t>(j);
-        if (direction.cell == gru || direction.cell == gru_reset_first) {
+        if (direction.cell == BIRNN_GRU || direction.cell == BIRNN_GRU_RESET_FIRST) {
             const double z = sigmoid(both(0, j));
-            const double recurrent = direction.cell == gru ? sigmoid(both(1, j)) * state(2 * H + j, h) : state(2 * H + j, reset);
+            const double recurrent =
+                direction.cell == BIRNN_GRU ? sigmoid(both(1, j)) * state(2 * H + j, h) : state(2 * H + j, reset);
             next[at] = (1 - z) * std::tanh(input(2 * H + j) + recurrent) + z * h[at];
-        } else if (direction.cell == lstm) {
+        } else if (direction.cell == BIRNN_LSTM) {
             c[at] = sigmoid(both(2, j)) * c[at] + sigmoid(both(0, j)) * std::tanh(both(3, j));
             next[at] = sigmoid(both(1, j)) * std::tanh(c[at]);
         } else {
-            next[at] = direction.cell == rnn_tanh ? std::tanh(both(0, j)) : std::max(both(0, j), 0.0);
+            next[at] = direction.cell == BIRNN_RNN_TANH ? std::tanh(both(0, j)) : std::max(both(0, j), 0.0);
         }
     }
     return next;
@@ -77,8 +80,8 @@ inline Sequence layer(const Direction& forward, const Direction& backward, const
     return states;
 }
 
-// What the library makes of the states of the last layer; `output` as in birnn::Output.
-inline std::vector<double> pooled(const Sequence& states, int output) {
+// What the library makes of the states of the last layer; `pooling` is one of birnn_pooling.
+inline std::vector<double> pooled(const Sequence& states, int pooling) {
     const size_t width = states[0].size();
     std::vector<double> mean(width), maximum(states[0]), result;
     for (const std::vector<double>& state : states) {
@@ -86,14 +89,15 @@ inline std::vector<double> pooled(const Sequence& states, int output) {
             mean[j] += state[j] / static_cast<double>(states.size());
             maximum[j] = std::max(maximum[j], state[j]);
         }
-        if (output == 4) result.insert(result.end(), state.begin(), state.end());
+        if (pooling == BIRNN_TOKENS) result.insert(result.end(), state.begin(), state.end());
     }
-    if (output == 0) {
+    if (pooling == BIRNN_FINAL) {
         result = states.back();
-        std::copy(states[0].begin() + static_cast<int64_t>(width / 2), states[0].end(), result.begin() + static_cast<int64_t>(width / 2));
+        std::copy(states[0].begin() + static_cast<int64_t>(width / 2), states[0].end(),
+                  result.begin() + static_cast<int64_t>(width / 2));
     }
-    if (output == 1 || output == 3) result = mean;
-    if (output == 2 || output == 3) result.insert(result.end(), maximum.begin(), maximum.end());
+    if (pooling == BIRNN_MEAN || pooling == BIRNN_MEAN_MAX) result = mean;
+    if (pooling == BIRNN_MAX || pooling == BIRNN_MEAN_MAX) result.insert(result.end(), maximum.begin(), maximum.end());
     return result;
 }
 

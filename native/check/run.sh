@@ -9,7 +9,7 @@ cases=${1:-20000}
 cxx=${CXX:-g++}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized)
+flags=(-std=c++17 -Iinclude -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized)
 macros=()
 declare -A sets=()
 if [ "$(uname -m)" = x86_64 ]; then

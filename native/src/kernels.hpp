@@ -7,12 +7,20 @@
 
 #include <stdint.h>
 
+#include "birnn.h"
+
 namespace birnn {
 
-enum class Cell : int32_t { gru = 0, gru_reset_first = 1, lstm = 2, rnn_tanh = 3, rnn_relu = 4 };
-
-constexpr int gates_of(Cell cell) {
-    return cell == Cell::lstm ? 4 : cell == Cell::gru || cell == Cell::gru_reset_first ? 3 : 1;
+// 0 where there is no such cell.
+constexpr int gates_of(int32_t cell) {
+    switch (cell) {
+        case BIRNN_GRU:
+        case BIRNN_GRU_RESET_FIRST: return 3;
+        case BIRNN_LSTM: return 4;
+        case BIRNN_RNN_TANH:
+        case BIRNN_RNN_RELU: return 1;
+        default: return 0;
+    }
 }
 
 // out[token] = bias + W input[token], for all tokens; inputs are fp32 or bf16 like the weights.
@@ -29,7 +37,7 @@ struct Product {
 
 // One direction of one layer over all steps of a batch whose rows are sorted, the longest first.
 struct Walk {
-    Cell cell;
+    birnn_cell cell;
     bool backward;
     int hidden;  // H as in the model
     int panels;  // padded H / lanes
@@ -44,23 +52,23 @@ struct Walk {
     const float* products;   // W x + b by `index`, [.][panels][G][lanes]
     const int32_t* index;    // [tokens]: product of each token; null for its own number
 
-    float* state[2];       // h before and after a step [rows][padded H]
-    void* operand[2];      // the same as the kernel multiplies it; the states themselves in fp32
-    float* cell_state;     // c of lstm [rows][padded H]
-    float* update;         // z of gru_reset_first, likewise
-    float* reset_state;    // r * h of gru_reset_first, likewise
-    void* reset_operand;   // the same as it is multiplied
+    float* state[2];      // h before and after a step [rows][padded H]
+    void* operand[2];     // the same as the kernel multiplies it; the states themselves in fp32
+    float* cell_state;    // c of lstm [rows][padded H]
+    float* update;        // z of gru_reset_first, likewise
+    float* reset_state;   // r * h of gru_reset_first, likewise
+    void* reset_operand;  // the same as it is multiplied
 
     // What is wanted, null where it is not. `places` are numbers of rows in the caller's order.
-    const int64_t* places;          // [rows]
-    float* last;                    // last state of each row, at place * pooled_stride
-    float* mean;                    // mean over its steps, likewise
-    float* maximum;                 // maximum over its steps, likewise
+    const int64_t* places;  // [rows]
+    float* last;            // last state of each row, at place * pooled_stride
+    float* mean;            // mean over its steps, likewise
+    float* maximum;         // maximum over its steps, likewise
     int64_t pooled_stride;
-    float* steps;                   // every state, by token, at (token_places[row] + step) * steps_stride
-    const int64_t* token_places;    // [rows]
+    float* steps;                 // every state, by token, at (token_places[row] + step) * steps_stride
+    const int64_t* token_places;  // [rows]
     int64_t steps_stride;
-    void* next;                     // every state as the next layer multiplies it, by token, bases[row] + step
+    void* next;  // every state as the next layer multiplies it, by token, bases[row] + step
     int64_t next_stride;
 };
 

@@ -1,4 +1,4 @@
-// The face to Python, in plain C: no exception leaves it, and whoever gives a pointer answers for what it points to.
+// What include/birnn.h declares.
 
 #include <cstdio>
 #include <cstring>
@@ -7,16 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "birnn.h"
 #include "encoder.hpp"
-
-#define BIRNN_PUBLIC extern "C" __attribute__((visibility("default")))
 
 namespace {
 
 using namespace birnn;
-
-// Beyond it sizes in bytes would not fit in 64 bits.
-constexpr int64_t MOST_TOKENS = int64_t{1} << 36;
 
 bool runs_here(const Kernels& kernels) {
 #if defined(__x86_64__)
@@ -70,7 +66,9 @@ Kernels kernels_named(const std::string& name) {
     throw std::invalid_argument("no kernels named " + name + " run here");
 }
 
-void copy_text(const std::string& text, char* to, size_t size) { std::snprintf(to, size, "%s", text.c_str()); }
+void copy_text(const std::string& text, char* to, size_t size) {
+    if (to && size) std::snprintf(to, size, "%s", text.c_str());
+}
 
 // Runs `body`; true where it threw nothing, else `error` says what.
 template <class Body>
@@ -88,9 +86,11 @@ bool guarded(char* error, size_t error_size, Body body) {
 
 }  // namespace
 
-// Instruction sets that were built and run on this processor, the best first, with a comma between; where bf16 can be
-// multiplied, the name is followed by "+bf16".
-BIRNN_PUBLIC void birnn_instruction_sets(char* names, size_t size) {
+struct birnn_encoder {
+    birnn::Encoder encoder;
+};
+
+void birnn_instruction_sets(char* names, size_t size) {
     std::string all;
     for (const Kernels& kernels : usable_kernels()) {
         all += (all.empty() ? "" : ",") + std::string(kernels.name) + (kernels.walk_bf16 ? "+bf16" : "");
@@ -98,39 +98,44 @@ BIRNN_PUBLIC void birnn_instruction_sets(char* names, size_t size) {
     copy_text(all, names, size);
 }
 
-// An encoder, or null and the reason in `error`. It copies the weights.
-BIRNN_PUBLIC birnn::Encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, int64_t hidden,
-                                          int64_t input_size, int64_t vocabulary, const float* embedding, const float* const* W,
-                                          const float* const* R, const float* const* B, int64_t most_table_bytes, char* error,
-                                          size_t error_size) {
-    birnn::Encoder* encoder = nullptr;
+int32_t birnn_gates(int32_t cell) { return birnn::gates_of(cell); }
+
+birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, const int64_t* hidden,
+                            int64_t input_size, int64_t vocabulary, const float* embedding, const float* const* W,
+                            const float* const* R, const float* const* B, int64_t most_table_bytes, char* error,
+                            size_t error_size) {
+    birnn_encoder* encoder = nullptr;
     guarded(error, error_size, [&] {
-        const birnn::Model model{static_cast<birnn::Cell>(cell), layers, hidden, input_size, vocabulary, embedding, W, R, B,
-                                 most_table_bytes};
-        encoder = new birnn::Encoder(kernels_named(instruction_set), bf16 != 0, model);
+        if (!instruction_set) throw std::invalid_argument("the name of an instruction set is missing");
+        // Numbers that are none of an enumeration must not become one.
+        if (!birnn_gates(cell)) throw std::invalid_argument("there is no cell " + std::to_string(cell));
+        const birnn::Model model{
+            static_cast<birnn_cell>(cell), layers, hidden, input_size, vocabulary, embedding, W, R, B, most_table_bytes};
+        encoder = new birnn_encoder{{kernels_named(instruction_set), bf16 != 0, model}};
     });
     return encoder;
 }
 
-BIRNN_PUBLIC void birnn_destroy(birnn::Encoder* encoder) { delete encoder; }
+void birnn_destroy(birnn_encoder* encoder) { delete encoder; }
 
-// Bytes of packed weights and tables.
-BIRNN_PUBLIC int64_t birnn_bytes(const birnn::Encoder* encoder) { return static_cast<int64_t>(encoder->bytes()); }
+int64_t birnn_bytes(const birnn_encoder* encoder) { return encoder ? static_cast<int64_t>(encoder->encoder.bytes()) : 0; }
 
-// Encodes a batch of `rows` sequences and so many `tokens` in all, see birnn::Encoder::run; `out_size` is the room in `out`, in
-// floats. False and the reason in `error` where that is not possible; then `out` is undefined.
-BIRNN_PUBLIC int32_t birnn_run(birnn::Encoder* encoder, const int32_t* ids, const float* features, int64_t tokens,
-                               const int64_t* offsets, int64_t rows, int32_t output, int32_t threads, float* out, int64_t out_size, char* error,
-                               size_t error_size) {
+int32_t birnn_run(birnn_encoder* encoder, const int32_t* ids, const float* features, int64_t tokens, const int64_t* offsets,
+                  int64_t rows, int32_t pooling, int32_t threads, float* out, int64_t out_size, char* error, size_t error_size) {
     return guarded(error, error_size, [&] {
+        if (!encoder || !offsets || !out) throw std::invalid_argument("the encoder, the offsets or the output is missing");
         if (rows < 1 || tokens < rows) throw std::invalid_argument("a batch has at least one row, and each row a token");
         if (tokens > MOST_TOKENS || offsets[rows] != tokens) throw std::invalid_argument("offsets must end at the tokens");
-        const birnn::Output wanted = static_cast<birnn::Output>(output);
-        const int64_t wanted_rows = wanted == birnn::Output::tokens ? tokens : rows;
-        if (out_size != wanted_rows * encoder->width(wanted)) {
-            throw std::invalid_argument("the output has room for " + std::to_string(out_size) + " floats, " +
-                                        std::to_string(wanted_rows) + " x " + std::to_string(encoder->width(wanted)) + " expected");
+        if (pooling < BIRNN_FINAL || pooling > BIRNN_TOKENS) {
+            throw std::invalid_argument("there is no pooling " + std::to_string(pooling));
         }
-        encoder->run({ids, features, offsets, rows, tokens}, wanted, threads, out);
+        const birnn_pooling wanted = static_cast<birnn_pooling>(pooling);
+        const int64_t wanted_rows = wanted == BIRNN_TOKENS ? tokens : rows;
+        const int64_t width = encoder->encoder.width(wanted);
+        if (out_size != wanted_rows * width) {
+            throw std::invalid_argument("the output has room for " + std::to_string(out_size) + " floats, " +
+                                        std::to_string(wanted_rows) + " x " + std::to_string(width) + " expected");
+        }
+        encoder->encoder.run({ids, features, offsets, rows, tokens}, wanted, threads, out);
     });
 }

@@ -17,7 +17,9 @@ inline uint16_t to_bf16(float value) {
     return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-inline void convert(const float* from, int64_t count, float* to) { std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float)); }
+inline void convert(const float* from, int64_t count, float* to) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+}
 
 inline void convert(const float* from, int64_t count, uint16_t* to) {
     for (int64_t i = 0; i < count; i++) to[i] = to_bf16(from[i]);

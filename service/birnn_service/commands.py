@@ -1,6 +1,7 @@
 """`birnn serve` and `birnn models`."""
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -12,10 +13,15 @@ from pydantic.fields import FieldInfo
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.errors import BundleError
-from birnn_service.encoders import find_bundles
+from birnn_bundle.quoting import one_line
+from birnn_service.catalog import label_of
+from birnn_service.encoders import load_encoders
 from birnn_service.engine.engine import Device, EngineName, Precision
+from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
+from birnn_service.metrics import Metrics
+from birnn_service.models_folder import choose_models, find_bundles
 from birnn_service.server import Server
 from birnn_service.settings import ENV_PREFIX, Settings, load_settings
 
@@ -56,21 +62,36 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     envvar=ENV_PREFIX + "CONFIG",
     help=f"TOML file of settings [{ENV_PREFIX}CONFIG].",
 )
+@click.option("--check", is_flag=True, help="Load and prove every encoder, say what came of it, and stop.")
 @_with_settings
-def serve(config: Path | None, **flags: Any) -> None:
+def serve(config: Path | None, check: bool, **flags: Any) -> None:
     """Serve the encoders of a models folder over gRPC.
 
     Every option can also be a BIRNN_* variable or a key of the TOML file: flags win over variables, and these over the
     file.
+
+    --check takes no port. It ends with status 0 only where every encoder could be served.
     """
     try:
         settings = load_settings({name: value for name, value in flags.items() if value is not None}, config)
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
         )
-        _run(settings)
+        _check(settings) if check else _run(settings)
     except StartupError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _check(settings: Settings) -> None:
+    """Print one line for each encoder; exits with status 1 where one is broken."""
+    encoders = load_encoders(settings, Metrics())
+    for encoder in encoders:
+        info = encoder.info
+        click.echo(f"{label_of(encoder)}\tgood: {info.engine} in {info.precision} on {info.device}")
+    for (name, version), reason in encoders.broken.items():
+        click.echo(f"{name}/{version}\tbroken: {reason}")
+    if encoders.broken:
+        sys.exit(1)
 
 
 def _run(settings: Settings) -> None:
@@ -85,31 +106,61 @@ def _run(settings: Settings) -> None:
     uvloop.run(main())
 
 
+def _limit(name: str) -> Callable[[Any], Any]:
+    """An option with the name, type, default and help of a float of the settings."""
+    field = Settings.model_fields[name]
+    return click.option(
+        "--" + name.replace("_", "-"), type=float, default=field.default, show_default=True, help=field.description
+    )
+
+
 @click.group()
 def models() -> None:
     """List and verify encoder bundles."""
 
 
 @models.command("list")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path("models"))
-def list_models(folder: Path) -> None:
-    """List the bundles of a models folder; broken ones with what is wrong."""
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON array, an object for each bundle.")
+def list_models(folder: Path | None, as_json: bool) -> None:
+    """List the bundles of a models folder, by default the one that `birnn serve` takes; broken ones with the reason."""
     try:
-        paths = find_bundles(folder)
+        bundles = [_describe(path) for path in find_bundles(choose_models(folder)[0])]
     except StartupError as error:
         raise click.ClickException(str(error)) from error
-    for path in paths:
-        try:
-            bundle = Bundle.load(path)
-        except BundleError as error:
-            click.echo(f"{path.parent.name}/{path.name}\tbroken: {error}")
+    if as_json:
+        click.echo(json.dumps(bundles, indent=2))
+        return
+    for bundle in bundles:
+        label = f"{bundle['name']}/{bundle['version']}"
+        if bundle["error"] is not None:
+            click.echo(f"{one_line(label)}\tbroken: {one_line(bundle['error'])}")
             continue
-        manifest = bundle.manifest
-        kind = manifest.tokenizer.kind if manifest.tokenizer else f"{manifest.features}-feature"
         click.echo(
-            f"{bundle.label}\t{manifest.architecture}, {manifest.pooling} pooling, {manifest.dimension} floats, "
-            f"{kind} tokens, up to {manifest.max_length}\t{manifest.description}"
+            f"{label}\t{bundle['architecture']}, {bundle['pooling']} pooling, {bundle['dimension']} floats, "
+            f"{bundle['tokenizer'] or str(bundle['features']) + '-feature'} tokens, up to {bundle['max_length']}\t"
+            f"{one_line(bundle['description'])}"
         )
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """What there is to know about a bundle before it is loaded; `error` says what is wrong with it, if anything."""
+    found: dict[str, Any] = {"name": path.parent.name, "version": path.name, "path": str(path), "error": None}
+    try:
+        manifest = Bundle.load(path).manifest
+    except BundleError as error:
+        return {**found, "error": str(error)}
+    return {
+        **found,
+        "name": manifest.name,
+        "version": str(manifest.version),
+        "tokenizer": manifest.tokenizer.kind if manifest.tokenizer else None,
+        "features": manifest.features,
+        **manifest.model_dump(
+            mode="json",
+            include={"description", "architecture", "pooling", "dimension", "token_dimension", "layers", "max_length"},
+        ),
+    }
 
 
 @models.command()
@@ -117,11 +168,16 @@ def list_models(folder: Path) -> None:
 @DEVICE
 @ENGINE
 @PRECISION
-def verify(bundle: Path, device: Device, engine: EngineName, precision: Precision) -> None:
+@_limit("max_tolerance")
+@_limit("min_cosine")
+def verify(
+    bundle: Path, device: Device, engine: EngineName, precision: Precision, max_tolerance: float, min_cosine: float
+) -> None:
     """Check a bundle's digests, and its encodings on this machine's engine against the recorded golden ones."""
     try:
         loaded = Bundle.load(bundle)
-        proven = load_engine(loaded, device, engine=engine, precision=precision)
+        ceiling = Ceiling(max_tolerance, min_cosine)
+        proven = load_engine(loaded, device, engine=engine, precision=precision, ceiling=ceiling)
     except (BundleError, StartupError) as error:
         raise click.ClickException(str(error)) from error
     info = proven.engine.info

@@ -1,18 +1,22 @@
 """The encoders that are served: found in the models folder, loaded, proven, and looked up by name and version."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.errors import BundleError
-from birnn_bundle.manifest import MANIFEST_FILE, Manifest
+from birnn_bundle.errors import BundleError, is_refusal
+from birnn_bundle.manifest import Manifest
+from birnn_bundle.quoting import one_line, told, without_paths
 from birnn_bundle.tokenizer import Tokenizer
+from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_service.catalog import Encoders
 from birnn_service.engine.engine import Engine, EngineInfo, Output
+from birnn_service.engine.gate import Ceiling, Limits
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import EngineError, StartupError
 from birnn_service.metrics import Metrics
+from birnn_service.models_folder import choose_models, find_bundles
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.profile_cache import ProfileCache, default_folder
 from birnn_service.settings import Settings
@@ -27,6 +31,7 @@ class ServedEncoder:
     bundle: Bundle
     engine: Engine
     lanes: dict[Output, Lane]
+    limits: Limits
 
     @property
     def manifest(self) -> Manifest:
@@ -45,24 +50,8 @@ class ServedEncoder:
 
     @property
     def last_success(self) -> float:
-        """When a batch last ended well, on the batcher's clock."""
+        """When a batch last ended well, on the dispatcher's clock."""
         return max(lane.last_success for lane in self.lanes.values())
-
-
-def find_bundles(models: Path) -> list[Path]:
-    """Folders NAME/VERSION below `models` that hold a manifest.
-
-    Raises:
-        StartupError: There is none.
-    """
-    if not models.is_dir():
-        raise StartupError(f"the models folder {models} does not exist; give one with --models")
-    paths = sorted(manifest.parent for manifest in models.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"))
-    if not paths:
-        raise StartupError(
-            f"no encoder in {models}: expected {models}/NAME/VERSION/{MANIFEST_FILE}, as `birnn export` writes them"
-        )
-    return paths
 
 
 def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncoder]:
@@ -72,27 +61,49 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
         StartupError: There is no bundle, none could be loaded, or a device was asked for that does not work.
     """
     served: list[ServedEncoder] = []
-    broken: dict[tuple[str, int], str] = {}
-    for path in find_bundles(settings.models):
-        label = f"{path.parent.name}/{path.name}"
+    broken: dict[tuple[str, str], str] = {}
+    models, why = choose_models(settings.models)
+    if settings.models is None:
+        logger.info("serving %s", why)
+    for path in find_bundles(models):
         try:
             encoder = _load(path, settings)
-        except (BundleError, StartupError, EngineError) as error:
-            logger.error("encoder %s is not served: %s", label, error)
-            version = int(path.name) if path.name.isdecimal() else 0
-            broken[path.parent.name, version] = str(error)
-            metrics.encoder_ready.labels(path.parent.name, path.name).set(0)
+        except BaseException as error:  # whatever hostile content makes of the libraries that read it
+            if not is_refusal(error):
+                raise
+            name, version = told(path.parent.name), told(path.name)
+            broken[name, version] = _report(path, f"{name}/{version}", error)
+            metrics.encoder_ready.labels(name, version).set(0)
             continue
         served.append(encoder)
         _publish(encoder, metrics)
     if not served:
         reasons = "; ".join(f"{name}/{version}: {reason}" for (name, version), reason in broken.items())
-        raise StartupError(f"none of the encoders in {settings.models} could be loaded: {reasons}")
+        raise StartupError(f"none of the encoders in {models} could be loaded: {reasons}")
+    if settings.engine == "auto" and any(encoder.info.device == "cpu" for encoder in served):
+        _warn_without_kernels()
     return Encoders(served, broken)
 
 
+def _report(path: Path, label: str, error: BaseException) -> str:
+    """Log why a bundle is not served; returns the same for callers, who learn nothing of this machine's folders."""
+    expected = isinstance(error, BundleError | StartupError | EngineError)
+    reason = str(error) if expected else f"cannot be loaded: {type(error).__name__}: {error}"
+    logger.error("encoder %s is not served: %s", label, one_line(reason), exc_info=None if expected else error)
+    inside = reason.replace(f"{path}: ", "").replace(str(path), label)
+    return one_line(without_paths(inside), most=500)
+
+
+def _warn_without_kernels() -> None:
+    """Say loudly, and once, that CPUs could do more."""
+    try:
+        instruction_sets()
+    except NativeUnavailableError as error:
+        logger.warning("%s; until then onnxruntime runs the encoders, which is slower", error)
+
+
 def _load(path: Path, settings: Settings) -> ServedEncoder:
-    bundle = Bundle.load(path)
+    bundle = Bundle.load(path, max_bytes=settings.max_bundle_mib << 20)
     manifest = bundle.manifest
     if (path.parent.name, path.name) != (manifest.name, str(manifest.version)):
         raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")
@@ -103,6 +114,7 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
         precision=settings.precision,
         slots=settings.slots,
         gpu_memory_mib=settings.gpu_memory_mib,
+        ceiling=Ceiling(settings.max_tolerance, settings.min_cosine),
     )
     engine = proven.engine
     profiles = ProfileCache(settings.cache_dir or default_folder())
@@ -117,11 +129,12 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
         engine.info.engine,
         engine.info.precision,
         engine.info.device,
-        proven.choice,
+        one_line(proven.choice),
         max(proven.report.pooled, proven.report.tokens),
         1000 * cost.seconds(1, 48),
     )
-    return ServedEncoder(bundle, engine, lanes)
+    # The engine has its own copy of the weights.
+    return ServedEncoder(replace(bundle, files={}), engine, lanes, proven.report.limits)
 
 
 def _lane(bundle: Bundle, engine: Engine, output: Output, width: int, profiles: ProfileCache) -> Lane:

@@ -1,4 +1,4 @@
-"""Computing in this process: the response cache, and the batcher behind it."""
+"""Computing in this process: the response cache, and the dispatcher behind it."""
 
 from collections.abc import Iterable
 
@@ -9,20 +9,20 @@ from birnn_service.catalog import Encoder, label_of
 from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.metrics import Metrics
-from birnn_service.queueing.batcher import Batcher
+from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
-from birnn_service.queueing.work import Computed
+from birnn_service.queueing.request import Computed
 from birnn_service.response_cache import ResponseCache
 
 
 class LocalCompute:
-    """Takes from the response cache what is there, and has the batcher of this process compute the rest."""
+    """Takes from the response cache what is there, and has the dispatcher of this process compute the rest."""
 
     def __init__(
-        self, encoders: Iterable[ServedEncoder], batcher: Batcher, cache: ResponseCache, metrics: Metrics
+        self, encoders: Iterable[ServedEncoder], dispatcher: Dispatcher, cache: ResponseCache, metrics: Metrics
     ) -> None:
         self._lanes: dict[Encoder, dict[Output, Lane]] = {encoder: encoder.lanes for encoder in encoders}
-        self._batcher = batcher
+        self._dispatcher = dispatcher
         self._cache = cache
         self._metrics = metrics
         metrics.cache_bytes.set_function(lambda: cache.bytes)
@@ -34,7 +34,7 @@ class LocalCompute:
         lane = self._lanes[encoder][output]
         if output is Output.POOLED and self._cache.enabled:
             return await self._look_up(label_of(encoder), lane, batch, deadline)
-        return await self._batcher.encode(lane, batch, deadline)
+        return await self._dispatcher.encode(lane, batch, deadline)
 
     async def _look_up(self, label: str, lane: Lane, batch: RaggedBatch, deadline: float | None) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
@@ -45,9 +45,9 @@ class LocalCompute:
         metrics.cache_hits.inc(len(keys) - len(missing))
         metrics.cache_misses.inc(len(missing))
         if len(missing) == len(keys):
-            computed = await self._batcher.encode(lane, batch, deadline)
+            computed = await self._dispatcher.encode(lane, batch, deadline)
         elif len(missing):
-            computed = await self._batcher.encode(lane, batch.take(missing), deadline)
+            computed = await self._dispatcher.encode(lane, batch.take(missing), deadline)
         else:
             computed = Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
         for row, encoding in zip(missing.tolist(), computed.values, strict=True):

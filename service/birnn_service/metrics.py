@@ -43,6 +43,7 @@ class Metrics:
             return ArrayHistogram(f"birnn_{name}", text, ("encoder", *labels), buckets, self.registry)
 
         self.requests = counter("requests", "Calls by method and gRPC status code.", "method", "code")
+        self.unexpected_errors = counter("unexpected_errors", "Calls that failed by a fault of the server.", "method")
         self.sequences = counter("sequences", "Sequences encoded.")
         self.tokens = counter("tokens", "Tokens encoded.")
         self.padded_tokens = counter("padded_tokens", "Cells of batches computed in vain, as padding.")

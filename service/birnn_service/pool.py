@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 
 from birnn_bundle.errors import ItemError
 from birnn_bundle.ragged import RaggedBatch
-from birnn_bundle.tokenizer import Tokenized
+from birnn_bundle.tokenizer import Tokenized, within_vocabulary
 from birnn_service.catalog import Encoder, Encoders, label_of, width_of
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, UnavailableError
 from birnn_service.features import check_width, read_features
+from birnn_service.memory_budget import Hold
 from birnn_service.metrics import EncoderMetrics, Metrics
-from birnn_service.queueing.work import Computed
+from birnn_service.queueing.request import Computed
 from birnn_service.settings import Settings
 from birnn_service.tokenize import tokenize
 from birnn_service.tokenizing import Tokenizing
 
-# Protobuf cannot write messages of 2 GiB.
-MAX_REPLY_BYTES = (1 << 31) - (1 << 20)
+# Memory that a reply takes for each of its bytes: as batches give it, as it is put together, as gRPC sends it.
+REPLY_COST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class EncoderPool:
         sequences: Sequence[bytes] | RaggedBatch,
         output: Output,
         *,
+        memory: Hold,
         truncate: bool = False,
         deadline: float | None = None,
         found: Callable[[Encoder], None] = lambda encoder: None,
@@ -134,6 +136,7 @@ class EncoderPool:
             version: Its version; empty for the highest.
             sequences: UTF-8; or a batch of features, for an encoder that reads those.
             output: One vector a sequence or one a token.
+            memory: What the call holds; what its reply takes is added.
             truncate: Cut long sequences instead of failing them.
             deadline: When the caller gives up, on `time.monotonic`.
             found: Told which encoder answers, before anything else can fail.
@@ -152,9 +155,11 @@ class EncoderPool:
             self._check_count(len(sequences))
             start = time.perf_counter()
             tokenized = await self._read(encoder, sequences, truncate, deadline)
+            tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
-            computed = await self._encode(encoder, tokenized, output, deadline, len(sequences))
+            self._reserve(encoder, tokenized, output, len(sequences), memory)
+            computed = await self._encode(encoder, tokenized, output, deadline)
             return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
         finally:
             self._under_way -= 1
@@ -205,19 +210,20 @@ class EncoderPool:
                 f"the request holds {count} sequences and this server accepts {limit} in a call; split it"
             )
 
-    async def _encode(
-        self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, count: int
-    ) -> Computed:
-        width = width_of(encoder, output)
+    def _reserve(self, encoder: Encoder, tokenized: Tokenized, output: Output, count: int, memory: Hold) -> None:
+        """Set aside the memory that the reply to `count` sequences will take; refuse replies that are too large."""
         rows = count if output is Output.POOLED else tokenized.batch.tokens
-        size = rows * width * 4
-        if size > MAX_REPLY_BYTES:
+        size, limit = rows * width_of(encoder, output) * 4, self._settings.max_reply_bytes
+        if size > limit:
             raise InvalidRequestError(
-                f"the reply would hold {size >> 20} MiB and a message holds at most {MAX_REPLY_BYTES >> 20}; "
-                "split the request"
+                f"the reply would hold {size / (1 << 20):.4g} MiB and this server sends at most "
+                f"{limit / (1 << 20):.4g} (--max-reply-mib); split the request"
             )
+        memory.take(REPLY_COST * size)
+
+    async def _encode(self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None) -> Computed:
         if len(tokenized.batch) == 0:
-            return Computed(np.empty((0, width), dtype=np.float32), 0.0, 0.0)
+            return Computed(np.empty((0, width_of(encoder, output)), dtype=np.float32), 0.0, 0.0)
         return await self._compute.encode(encoder, output, tokenized.batch, deadline)
 
     def _count(self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, seconds: float) -> None:

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
-import onnxruntime
-
+from birnn_bundle.onnxruntime import ort
 from birnn_service.catalog import Encoders, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
 from birnn_service.encoders import ServedEncoder, load_encoders
@@ -21,9 +20,10 @@ from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
 from birnn_service.metrics import Metrics
 from birnn_service.pool import EncoderPool
-from birnn_service.queueing.batcher import Batcher
+from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.response_cache import ResponseCache
-from birnn_service.rpc.server import RpcServer
+from birnn_service.rpc.server import RpcServer, check_port
 from birnn_service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        self._metrics.describe_server(onnxruntime.__version__)
+        self._metrics.describe_server(ort.__version__)
         self._merged = MergedMetrics(self._metrics.registry)
         self._front: Front | None = None
         self._monitor: HealthMonitor | None = None
@@ -79,8 +79,9 @@ class Server:
         )
         http.start()
         try:
+            check_port(settings)
             encoders = await self._load()
-            async with self._batching(encoders) as batcher, self._taking_calls(encoders, batcher) as front:
+            async with self._dispatching(encoders) as dispatcher, self._taking_calls(encoders, dispatcher) as front:
                 port = await front.listen()
                 await front.set_healthy(self._healthy)
                 self._front = front
@@ -127,18 +128,19 @@ class Server:
         return self._front is not None and self._front.ready
 
     @asynccontextmanager
-    async def _batching(self, encoders: Encoders[ServedEncoder]) -> AsyncIterator[Batcher]:
-        """Run the batcher and the watch over its health."""
+    async def _dispatching(self, encoders: Encoders[ServedEncoder]) -> AsyncIterator[Dispatcher]:
+        """Run the dispatcher and the watch over its health."""
         settings = self._settings
-        batcher = Batcher(
-            [lane for encoder in encoders for lane in encoder.lanes.values()],
+        lanes = [lane for encoder in encoders for lane in encoder.lanes.values()]
+        dispatcher = Dispatcher(
+            lanes,
             max(encoder.info.slots for encoder in encoders),
-            self._metrics,
+            observers=[QueueMetrics(self._metrics, lanes)],
             max_backlog_seconds=settings.max_backlog_seconds,
         )
         self._monitor = HealthMonitor(
             encoders,
-            batcher,
+            dispatcher,
             self._metrics,
             interval=settings.health_seconds,
             patience=settings.max_backlog_seconds + settings.health_seconds,
@@ -146,19 +148,19 @@ class Server:
         )
         watch = asyncio.create_task(self._monitor.run())
         try:
-            yield batcher
+            yield dispatcher
         finally:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
             self._monitor = None
-            batcher.close()
+            dispatcher.close()
 
     @asynccontextmanager
-    async def _taking_calls(self, encoders: Encoders[ServedEncoder], batcher: Batcher) -> AsyncIterator[Front]:
+    async def _taking_calls(self, encoders: Encoders[ServedEncoder], dispatcher: Dispatcher) -> AsyncIterator[Front]:
         """Where calls come in, by the settings."""
         settings = self._settings
-        compute = LocalCompute(encoders, batcher, ResponseCache(settings.cache_mib << 20), self._metrics)
+        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), self._metrics)
         if settings.frontends:
             async with FrontEnds(encoders, compute, settings, self._metrics, self._merged) as front_ends:
                 yield front_ends

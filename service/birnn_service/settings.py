@@ -1,20 +1,22 @@
 """The server's settings: one typed model, each field a flag, a BIRNN_* variable or a TOML key."""
 
+import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
+from birnn_service.memory import available_memory
 
 ENV_PREFIX = "BIRNN_"
-# Variables that other parts of the `birnn` command read.
-FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS"}
+# Variables that other parts of birnn read: the `birnn` command and setup.py.
+FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_KERNELS"}
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -26,7 +28,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
-    models: Path = Field(Path("models"), description="Folder of encoders: NAME/VERSION/manifest.json.")
+    models: Path | None = Field(
+        None,
+        description="Folder of encoders: NAME/VERSION/manifest.json. By default ./models where it exists, else the "
+        "encoders of the installed package birnn-encoders.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 takes a free one.")
     metrics_port: Port = Field(8002, description="HTTP port of /metrics, /healthz and /readyz; 0 takes a free one.")
@@ -65,9 +71,32 @@ class Settings(BaseSettings):
     )
     max_sequences: Count = Field(16_384, description="Most sequences in one call.")
     max_sequence_bytes: Count = Field(65_536, description="Longest sequence, in bytes; longer ones fail alone.")
-    max_message_mib: Annotated[int, Field(ge=1, le=2047)] = Field(64, description="Largest request message, in MiB.")
+    max_message_mib: Annotated[int, Field(ge=1, le=2047)] = Field(
+        16,
+        description="Largest request message, in MiB. Reading one takes the event loop about a millisecond for each "
+        "of these, and others wait.",
+    )
+    max_reply_mib: Annotated[int, Field(ge=1, le=2047)] | None = Field(
+        None,
+        description="Largest reply, in MiB; calls for more are told to split the request. By default a sixteenth of "
+        "the memory that the server may take, at most 1024.",
+    )
+    memory_mib: Annotated[int, Field(ge=256)] | None = Field(
+        None,
+        description="Memory that the server may take, in MiB; by default what its container or machine grants. Half of "
+        "it is for calls under way: those that would need more get RESOURCE_EXHAUSTED.",
+    )
+    max_calls: Count = Field(
+        8192, description="Most calls under way; beyond that they get RESOURCE_EXHAUSTED, before they are read."
+    )
     max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
         30.0, description="Most work that may wait, in predicted seconds; beyond that calls get RESOURCE_EXHAUSTED."
+    )
+    max_request_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="How long a request may take to arrive, from its first byte to its last."
+    )
+    max_reply_seconds: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="How long a caller may take to read a reply; then its connection is ended."
     )
     max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
         600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
@@ -81,7 +110,25 @@ class Settings(BaseSettings):
     health_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="An encoder that has been idle this long proves itself with a real forward pass."
     )
+    max_tolerance: Annotated[float, Field(gt=0, le=0.1)] = Field(
+        1e-3,
+        description="Largest absolute error against the float64 reference with which any bundle is served in float32, "
+        "whatever its manifest allows.",
+    )
+    min_cosine: Annotated[float, Field(ge=0.9, lt=1)] = Field(
+        0.9999,
+        description="Least cosine of an encoding to its reference with which any bundle is served, in any precision.",
+    )
+    max_bundle_mib: Count = Field(
+        2048, description="Most memory that the files of one bundle may take while it is loaded, in MiB."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.grpc_port == self.metrics_port != 0:
+            raise ValueError(f"--grpc-port and --metrics-port are both {self.grpc_port}; each needs a port of its own")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -95,6 +142,21 @@ class Settings(BaseSettings):
         """Read variables only; flags and the TOML file are merged by `load_settings`."""
         return (init_settings, env_settings)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the server may take, front-ends included."""
+        return self.memory_mib << 20 if self.memory_mib else available_memory()
+
+    @property
+    def call_memory_bytes(self) -> int:
+        """Memory for the calls under way in each process that takes calls."""
+        return self.memory_bytes // 2 // max(1, self.frontends)
+
+    @property
+    def max_reply_bytes(self) -> int:
+        """Largest reply."""
+        return self.max_reply_mib << 20 if self.max_reply_mib else min(self.memory_bytes // 16, 1 << 30)
+
 
 def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     """Merge flags, BIRNN_* variables and a TOML file, in this order of precedence.
@@ -102,12 +164,7 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
     Raises:
         StartupError: A value is out of range, or a key or variable is unknown; every problem is listed.
     """
-    known = {ENV_PREFIX + field.upper() for field in Settings.model_fields}
-    strangers = sorted(
-        name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known | FOREIGN_VARIABLES
-    )
-    if strangers:
-        raise StartupError(f"unknown variable {', '.join(strangers)}; known are {', '.join(sorted(known))}")
+    _refuse_unknown_variables()
     from_file = _read_toml(config) if config else {}
     # What a variable sets must win over the file, and pydantic-settings ranks arguments above variables.
     from_file = {key: value for key, value in from_file.items() if ENV_PREFIX + key.upper() not in os.environ}
@@ -117,14 +174,36 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
         raise StartupError("; ".join(_explain(problem) for problem in error.errors())) from None
 
 
+def _refuse_unknown_variables() -> None:
+    fields = [field.upper() for field in Settings.model_fields]
+    ours = {name for name in os.environ if name.startswith(ENV_PREFIX)} - FOREIGN_VARIABLES
+    names = [name.removeprefix(ENV_PREFIX) for name in sorted(ours)]
+    if unknown := [_with_suggestion(name, fields, ENV_PREFIX) for name in names if name not in fields]:
+        known = ", ".join(ENV_PREFIX + field for field in sorted(fields))
+        raise StartupError(f"unknown variable {', '.join(unknown)}; known are {known}")
+
+
+def _with_suggestion(name: str, known: Collection[str], prefix: str = "") -> str:
+    """The name, with its prefix, and the known one that was probably meant."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"{prefix}{name} (did you mean {prefix}{close[0]}?)" if close else prefix + name
+
+
 def _explain(problem: Any) -> str:
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not problem["loc"]:
+        return str(message)
     field = ".".join(map(str, problem["loc"]))
     flag = "--" + field.replace("_", "-")
-    return f"{flag} ({ENV_PREFIX}{field.upper()}, TOML `{field}`): {problem['msg']}, got {problem['input']!r}"
+    return f"{flag} ({ENV_PREFIX}{field.upper()}, TOML `{field}`): {problem['input']!r} {message}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StartupError(f"cannot read the configuration file {path}: {error}") from error
+    known = Settings.model_fields
+    if unknown := [_with_suggestion(key, known) for key in content if key not in known]:
+        raise StartupError(f"unknown key {', '.join(unknown)} in {path}; known are {', '.join(sorted(known))}")
+    return content

@@ -20,7 +20,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def test_an_inference_request_holds_the_strings_as_the_server_reads_them() -> None:
-    assert read_strings(infer_request("smiles", ["CCO", "", "c1ccccc1"])) == [b"CCO", b"", b"c1ccccc1"]
+    assert read_strings(infer_request("smiles", ["CCO", "", "c1ccccc1"]), 3) == [b"CCO", b"", b"c1ccccc1"]
 
 
 def test_no_two_callers_are_dealt_the_same_sequence() -> None:

@@ -68,3 +68,12 @@ def test_the_dashboard_is_where_grafana_is_told_to_look() -> None:
     home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert str(home.parent) == folder
     assert (mounts[folder] / home.name).is_file()
+
+
+def test_grafana_calls_nobody_that_was_not_asked_for() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    switched_off = {"REPORTING_ENABLED", "CHECK_FOR_UPDATES", "CHECK_FOR_PLUGIN_UPDATES"}
+    assert {environment[f"GF_ANALYTICS_{name}"] for name in switched_off} == {"false"}
+    assert environment["GF_NEWS_NEWS_FEED_ENABLED"] == environment["GF_SNAPSHOTS_EXTERNAL_ENABLED"] == "false"
+    switched_on = {"PLUGINS_PREINSTALL_DISABLED", "PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED", "SECURITY_DISABLE_GRAVATAR"}
+    assert {environment[f"GF_{name}"] for name in switched_on} == {"true"}

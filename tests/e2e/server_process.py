@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,22 +87,27 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def start(
-    models: Path, *arguments: str, env: Mapping[str, str] | None = None, files: int | None = None
+    models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
-    """Start `birnn serve` on free ports, allowed to open so many `files`."""
-    command = [sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
+    """Start `birnn serve` on free ports; `prefix` is put before the command."""
+    command = [*prefix, sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
     command += ["--grpc-port", "0", "--metrics-port", "0", *arguments]
-    if files is not None:
-        command = ["prlimit", f"--nofile={files}:{files}", *command]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
 
 
 @contextmanager
 def running(
-    models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None, files: int | None = None
+    models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> Iterator[ServerProcess]:
     """A server that serves; killed at the end if it still runs."""
-    server = ServerProcess(start(models, *arguments, env=env, files=files))
+    with serving(start(models, *arguments, env=env, prefix=prefix)) as server:
+        yield server
+
+
+@contextmanager
+def serving(process: subprocess.Popen[str]) -> Iterator[ServerProcess]:
+    """The server that a process has become, once it serves; killed at the end if it still runs."""
+    server = ServerProcess(process)
     reader = threading.Thread(target=server.read_log)
     reader.start()
     try:
@@ -115,9 +120,9 @@ def running(
         reader.join()
 
 
-def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None, files: int | None = None) -> str:
+def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> str:
     """What a server that must not start says, once it has stopped with an error."""
-    process = start(models, *arguments, env=env, files=files)
+    process = start(models, *arguments, env=env, prefix=prefix)
     try:
         _, log = process.communicate(timeout=PATIENCE_SECONDS)
     finally:

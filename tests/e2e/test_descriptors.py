@@ -18,8 +18,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is of L
 REQUEST = pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])
 
 
+def open_files(count: int) -> list[str]:
+    """The start of a command line whose command may open so many files."""
+    return ["prlimit", f"--nofile={count}:{count}"]
+
+
 def test_too_few_files_stop_the_start() -> None:
-    log = failure(MODELS, files=24)
+    log = failure(MODELS, prefix=open_files(24))
     assert "may open 24 files (ulimit -n)" in log
     assert str(NEEDED) in log
 
@@ -44,7 +49,10 @@ def encodes(server: ServerProcess) -> bool:
 @pytest.mark.parametrize("front_ends", [0, 1])
 def test_a_server_without_descriptors_left_is_not_ready_until_some_are_free_again(front_ends: int) -> None:
     arguments = ["--frontends", str(front_ends)] if front_ends else []
-    with running(MODELS, *arguments, files=NEEDED) as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        running(MODELS, *arguments, prefix=open_files(NEEDED)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         stub = EncoderServiceStub(channel)
         stub.Encode(REQUEST)
         with connections(server.address, NEEDED):

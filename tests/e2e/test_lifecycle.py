@@ -248,6 +248,7 @@ def test_a_busy_port_is_an_error_that_names_the_flag(flag: str) -> None:
         log = failure(MODELS, flag, str(taken.getsockname()[1]))
     assert "cannot listen" in log
     assert flag in log
+    assert "encoder" not in log, "it was found only after encoders were loaded"
 
 
 def test_two_servers_never_share_a_port(server: ServerProcess) -> None:
@@ -258,17 +259,20 @@ def test_two_servers_never_share_a_port(server: ServerProcess) -> None:
 def test_what_is_missing_or_misspelt_stops_the_start(tmp_path: Path) -> None:
     assert "does not exist" in failure(tmp_path / "nowhere")
     assert "no encoder in" in failure(tmp_path)
-    assert "BIRNN_GRPCPORT" in failure(MODELS, env={"BIRNN_GRPCPORT": "1"})
-    assert "--grpc-port (BIRNN_GRPC_PORT" in failure(MODELS, "--grpc-port", "70000")
+    assert "it is the folder of one encoder's versions" in failure(MODELS / "smiles")
+    assert "BIRNN_GRPCPORT (did you mean BIRNN_GRPC_PORT?)" in failure(MODELS, env={"BIRNN_GRPCPORT": "1"})
+    assert failure(MODELS, "--grpc-port", "99999") == (
+        "Error: --grpc-port (BIRNN_GRPC_PORT, TOML `grpc_port`): '99999' should be less than or equal to 65535\n"
+    )
     config = tmp_path / "birnn.toml"
     config.write_text("modles = 'x'\n")
-    assert "modles" in failure(MODELS, "--config", str(config))
+    assert "modles (did you mean models?)" in failure(MODELS, "--config", str(config))
 
 
 def test_cuda_that_does_not_work_is_an_error_and_never_a_silent_cpu() -> None:
-    import onnxruntime
+    from birnn_bundle.onnxruntime import ort
 
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("this machine's onnxruntime has CUDA")
     log = failure(MODELS, "--device", "cuda")
     assert "no CUDA in this onnxruntime" in log

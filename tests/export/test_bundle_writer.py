@@ -13,10 +13,20 @@ from birnn_bundle.errors import BundleError
 from birnn_bundle.manifest import MANIFEST_FILE
 from birnn_export.bundle_writer import ExportError, write_bundle
 from birnn_export.encoders import SequenceEncoder
+from birnn_export.engine_errors import VerificationError
 from birnn_export.recurrent_weights import WeightsError
-from birnn_export.training.checkpoint import CheckpointError, load_encoder
-from birnn_export.verification import VerificationError
-from tests.export.small_encoders import CORES, FACTS, MOLECULES, POOLINGS, run_graph, session_of, write_checkpoint
+from birnn_export.training.checkpoint import CheckpointError, load_encoder, write_weights
+from birnn_service.engine.loading import load_engine
+from tests.export.small_encoders import (
+    CORES,
+    FACTS,
+    MOLECULES,
+    POOLINGS,
+    make_stiff,
+    run_graph,
+    session_of,
+    write_checkpoint,
+)
 
 FILES = ["README.md", "golden.safetensors", "pooled.onnx", "tokenizer.json", "tokens.onnx", "weights.bin"]
 
@@ -116,6 +126,23 @@ def test_the_card_tells_facts_metrics_the_author_s_text_and_the_error(checkpoint
         assert part in card
 
 
+def test_an_encoder_that_is_hard_on_float32_is_exported_with_its_errors_and_served(
+    tmp_path: Path, destination: Path
+) -> None:
+    encoder = write_checkpoint(tmp_path / "run", architecture="bilstm", layers=2, hidden_size=32)
+    write_weights(tmp_path / "run", make_stiff(encoder))
+    bundle = write_bundle(load_encoder(tmp_path / "run"), destination)
+    own = bundle.manifest.verification.max_error_float32
+    assert own is not None
+    assert 1e-5 < own < bundle.manifest.tolerance <= 1e-3
+    card = (destination / "README.md").read_text(encoding="utf-8")
+    assert f"PyTorch itself differs by up to {own:.1e} in float32" in card
+    assert load_engine(bundle, "cpu").report.pooled <= bundle.manifest.tolerance
+    assert load_engine(bundle, "cpu", engine="onnxruntime").report.pooled <= bundle.manifest.tolerance
+    with pytest.raises(VerificationError, match=r"tolerance 1e-05; .* lets rounding errors grow"):
+        write_bundle(load_encoder(tmp_path / "run"), destination, tolerance=1e-5, force=True)
+
+
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_bundle(load_encoder(checkpoint), tmp_path / folder / "small" / "1", sequences=MOLECULES)
@@ -149,7 +176,7 @@ def test_name_and_version_come_from_the_path_unless_given(checkpoint: Path, tmp_
         ("small/v1", {}, "'v1' cannot be a version"),
         ("small/0", {}, "'0' cannot be a version"),
         ("small/01", {}, "'01' cannot be a version"),
-        ("small/1", {"version": 0}, "the version must be at least 1, not 0"),
+        ("small/1", {"version": 0}, "the version must be from 1 to 999999999, not 0"),
         ("small/1", {"tolerance": 0.0}, "the tolerance must be above 0"),
         ("small/1", {"tolerance": float("nan")}, "the tolerance must be above 0"),
     ],

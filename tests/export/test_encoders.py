@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from birnn_bundle.manifest import Architecture, Pooling
+from birnn_bundle.cells import GRU_RESET_FIRST, Architecture
+from birnn_bundle.manifest import Pooling
 from birnn_export.directions import reversed_steps
 from birnn_export.encoders import (
+    BiFromEquations,
     BiGRU,
-    BiGRUResetBefore,
     BiRNN,
     BiRNNScratch,
+    BiStack,
     EncoderConfig,
     RNNScratch,
     SequenceEncoder,
@@ -226,7 +228,7 @@ def gru_step(rnn: torch.nn.GRU, suffix: str, x: Tensor, h: Tensor) -> Tensor:
 
 def test_a_gru_that_resets_before_the_product_follows_its_equations_in_both_directions() -> None:
     torch.manual_seed(2)
-    core = BiGRUResetBefore(3, 4, layers=2).double()
+    core = BiFromEquations(GRU_RESET_FIRST, 3, 4, layers=2).double()
     x = torch.randn(1, 5, 3, dtype=torch.float64)
     outputs, final = core(x, torch.tensor([5]))
 
@@ -247,7 +249,7 @@ def test_a_gru_that_resets_before_the_product_follows_its_equations_in_both_dire
 
 def test_the_two_places_of_a_reset_gate_give_different_encodings_and_share_parameter_names() -> None:
     torch.manual_seed(3)
-    after, before = BiGRU(3, 4).double(), BiGRUResetBefore(3, 4).double()
+    after, before = BiGRU(3, 4).double(), BiFromEquations(GRU_RESET_FIRST, 3, 4).double()
     before.load_state_dict(after.state_dict())
     x, lengths = torch.randn(2, 6, 3, dtype=torch.float64), torch.tensor([6, 4])
     assert (after(x, lengths)[1] - before(x, lengths)[1]).abs().max() > 1e-3
@@ -264,3 +266,25 @@ def test_a_gru_that_resets_before_the_product_reads_exact_lengths() -> None:
 def test_only_a_gru_can_reset_before_the_product() -> None:
     with pytest.raises(ValueError, match="linear_before_reset false exists for bigru only, not for bilstm"):
         EncoderConfig("bilstm", 5, 4, 3, linear_before_reset=False)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_layers_of_different_sizes_stand_on_each_other(architecture: Architecture) -> None:
+    torch.manual_seed(1)
+    config = EncoderConfig(architecture, 5, 4, 3, layers=2, pooling="mean", hidden_sizes=(6, 3))
+    whole = SequenceEncoder(config).eval().double()
+    assert isinstance(whole.core, BiStack)
+    lower, upper = whole.core.layers
+    ids, lengths = torch.tensor([[1, 2, 3, 4], [3, 2, 0, 0]]), torch.tensor([4, 2])
+    outputs, final = upper(lower(whole.embedding(ids), lengths)[0], lengths)
+    assert outputs.shape == (2, 4, 6)
+    assert torch.equal(whole.tokens(ids, lengths), outputs)
+    assert torch.equal(whole.run(ids, lengths)[1], final)
+    assert config.layer_sizes == (6, 3)
+    assert config.input_sizes == (4, 12)
+
+
+@pytest.mark.parametrize("sizes", [(6,), (6, 4), (3, 3), (6, 6, 3), (0, 3), (2.5, 3)])
+def test_hidden_sizes_that_contradict_the_others_are_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="hidden_sizes must be"):
+        EncoderConfig("bigru", 5, 4, 3, layers=2, hidden_sizes=sizes)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from birnn.cli.main import main
 from birnn_bundle.bundle import Bundle
@@ -171,3 +172,18 @@ def test_options_for_weights_are_refused_where_they_say_nothing(checkpoint: Path
     message = refused(export(checkpoint, "-o", output, "--pooling", "mean", "--first-id", "1"), output)
     assert "--pooling, --first-id: for files of weights" in message
     assert "give it with --tokenizer" in refused(export(weights, "-o", output, "--split", "smiles"), output)
+
+
+def test_two_modules_of_one_direction_are_named_or_tell_it_by_their_names(output: Path, tmp_path: Path) -> None:
+    for file, names in (("told.pt", ("fwd", "bwd")), ("asked.pt", ("one", "two"))):
+        torch.save(nn.ModuleDict({name: nn.GRU(4, 3) for name in names}).state_dict(), tmp_path / file)
+    features = ["-o", output, "--pooling", "mean", "--max-length", 20]
+    assert export(tmp_path / "told.pt", *features).exit_code == 0
+    message = export(tmp_path / "asked.pt", *features, "--force").stderr
+    assert "say which is which with --forward NAME --backward NAME" in message
+    result = export(tmp_path / "asked.pt", *features, "--force", "--forward", "two", "--backward", "one")
+    assert "two and one: bidirectional GRU, 1 layer, 4 -> 2 x 3" in result.stderr
+    assert result.exit_code == 0
+    for words in (["--forward", "two"], ["--forward", "two", "--backward", "one", "--prefix", "one"]):
+        result = export(tmp_path / "asked.pt", *features, "--force", *words)
+        assert "give as many of one as of the other, and no --prefix" in result.stderr.replace("\n", " ")

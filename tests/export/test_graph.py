@@ -64,7 +64,7 @@ def test_a_vocabulary_smaller_than_the_embedding_takes_its_place_and_the_answer_
     (tmp_path / "before").mkdir()
     (tmp_path / "after").mkdir()
     after = graphs_of(encoder, tmp_path / "after")
-    monkeypatch.setattr("export.graph.without_embedding", lambda embedding, W: (embedding, W))
+    monkeypatch.setattr("birnn_export.graph.without_embedding", lambda embedding, W: (embedding, W))
     before = graphs_of(encoder, tmp_path / "before")
     batch = random_batch([3, 1, 9, 12, 5])
     for one, other in zip(before, after, strict=True):

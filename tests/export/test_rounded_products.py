@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from birnn_export.rounded_products import with_rounded_products
 from birnn_export.verification import reference
 from birnn_native.kernel import Kernel, Pooling
 from birnn_native.library import NativeUnavailableError, instruction_sets
-from birnn_service.engine.recurrent_graph import read_graph
+from birnn_native.recurrent_graph import read_graph
 from tests.export.small_encoders import CORES, graphs_of, random_batch, small_encoder
 
 EVERY_CORE = [(*core, True) for core in CORES] + [("bigru", "tanh", False)]
@@ -29,6 +30,13 @@ def test_without_rounding_it_is_the_encoder(
     expected = reference(encoder, random_batch([1, 9, 4]))
     found = with_rounded_products(encoder, expected.batch, torch.float32, table=False)
     np.testing.assert_allclose(found.pooled, expected.pooled, atol=1e-6)
+    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-6)
+
+
+def test_layers_may_have_different_sizes() -> None:
+    encoder = small_encoder("bilstm", "mean", layers=3, hidden_size=4, hidden_sizes=(7, 2, 4))
+    expected = reference(encoder, random_batch([1, 9, 4]))
+    found = with_rounded_products(encoder, expected.batch, torch.float32, table=False)
     np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-6)
 
 
@@ -72,7 +80,7 @@ def test_the_native_engine_is_as_far_off_in_bf16(
     more = {"nonlinearity": nonlinearity, "linear_before_reset": linear_before_reset}
     encoder = small_encoder(architecture, "mean", **sizes, **more)
     expected = reference(encoder, random_batch([1, 50, 20]))
-    graph = read_graph(graphs_of(encoder, tmp_path)[0])
+    graph = read_graph(onnx.load(graphs_of(encoder, tmp_path)[0]))
     kernel = Kernel(graph.cell, graph.layers, graph.embedding, bf16=True, most_table_bytes=table * 10**9)
     native = kernel.run(expected.batch.values, expected.batch.offsets, Pooling.TOKENS) - expected.tokens
     emulated = with_rounded_products(encoder, expected.batch, torch.bfloat16, table).tokens - expected.tokens

@@ -1,8 +1,10 @@
 """Graphs that are wrong in the ways that exporters have been wrong before must be caught, and the place named."""
 
+import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,23 +15,34 @@ from onnx import numpy_helper
 
 from birnn_bundle.manifest import Verification
 from birnn_export.encoders import SequenceEncoder
+from birnn_export.engine_errors import VerificationError
 from birnn_export.id_source import IdSource
 from birnn_export.recurrent_weights import WeightsError, reorder_gates
-from birnn_export.verification import VerificationError, grid, reference, verify_graphs
-from tests.export.small_encoders import CORES, POOLINGS, VOCABULARY, graphs_of, random_batch, small_encoder
+from birnn_export.verification import Proof, allowed_error, grid, reference, verify_graphs
+from tests.export.small_encoders import CORES, POOLINGS, VOCABULARY, graphs_of, make_stiff, random_batch, small_encoder
 
 MAX_LENGTH = 20
+STIFF: dict[str, Any] = {"architecture": "bilstm", "layers": 2, "hidden_size": 32}
+needs_kernels = pytest.mark.skipif(
+    importlib.util.find_spec("birnn_native._kernels") is None, reason="the native kernels were not built"
+)
 PLACE = re.compile(
     r"(?P<graph>pooled|tokens)\.onnx: disagrees with PyTorch in float64: B=\d+, T=\d+, "
     r"(in one batch|in one batch with random ids as padding|each row alone): row \d+ of length \d+, "
     r"(step \d+( \(padding\))?, )?dimension \d+: expected \S+, got \S+, off by \S+ \(tolerance 1e-05; "
-    r"PyTorch in float32 is off by \S+ there and by up to (?P<rounding>\S+) in this run\)"
+    r"PyTorch in float32 is off by \S+ there and by up to (?P<rounding>\S+) in this run\)\. (?P<advice>.+)"
 )
 
 
-def verify(encoder: SequenceEncoder, pooled: Path, tokens: Path, tolerance: float = 1e-5) -> Verification:
+def verify(encoder: SequenceEncoder, pooled: Path, tokens: Path, tolerance: float | None = None) -> Verification:
+    return prove(encoder, pooled, tokens, tolerance=tolerance).verification
+
+
+def prove(
+    encoder: SequenceEncoder, pooled: Path, tokens: Path, max_length: int = MAX_LENGTH, tolerance: float | None = None
+) -> Proof:
     return verify_graphs(
-        encoder, pooled, tokens, max_length=MAX_LENGTH, source=IdSource(VOCABULARY, seed=0), tolerance=tolerance
+        encoder, pooled, tokens, max_length=max_length, source=IdSource(VOCABULARY, seed=0), tolerance=tolerance
     )
 
 
@@ -127,6 +140,7 @@ def test_a_wrong_pooled_graph_is_refused_and_the_place_named(tmp_path: Path, mis
     assert place, str(raised.value)
     assert place["graph"] == "pooled"
     assert float(place["rounding"]) < 1e-6
+    assert "more than rounding" in place["advice"]
 
 
 @pytest.mark.parametrize("mistake", [name for name, (_, pooling, _) in MISTAKES.items() if pooling == "final"])
@@ -265,4 +279,69 @@ def test_a_gru_that_resets_before_the_product_is_proven_against_its_own_equation
 
     change(pooled, reset_after_product)
     with pytest.raises(VerificationError, match=r"pooled\.onnx: disagrees"):
+        verify(encoder, pooled, tokens)
+
+
+def test_an_encoder_is_judged_by_what_float32_can_do(tmp_path: Path) -> None:
+    encoder = make_stiff(small_encoder(**STIFF))
+    proof = prove(encoder, *graphs_of(encoder, tmp_path), max_length=60)
+    found = proof.verification
+    assert found.max_error_float32 is not None
+    assert found.max_error_float32 > 1e-5
+    assert 1e-5 < max(found.max_error_pooled, found.max_error_tokens) <= proof.tolerance <= 1e-3
+    assert proof.tolerance == allowed_error(found.max_error_float32)
+
+
+@needs_kernels
+def test_the_native_kernels_are_measured_too(tmp_path: Path) -> None:
+    encoder = small_encoder("bilstm", "mean+max", layers=2)
+    found = verify(encoder, *graphs_of(encoder, tmp_path)).max_error_native
+    assert found is not None
+    assert 0 < found < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("own", "allowed"), [(0.0, 1e-5), (2.4e-6, 1e-5), (3e-6, 1.2e-5), (1.234e-5, 5e-5), (2.5e-4, 1e-3), (0.3, 1e-3)]
+)
+def test_what_is_allowed_is_four_times_what_float32_is_off_within_bounds(own: float, allowed: float) -> None:
+    assert allowed_error(own) == allowed
+
+
+def test_the_options_that_decide_are_named_and_do(tmp_path: Path) -> None:
+    encoder = make_stiff(small_encoder(**STIFF))
+    paths = graphs_of(encoder, tmp_path)
+    with pytest.raises(VerificationError) as raised:
+        prove(encoder, *paths, max_length=60, tolerance=1e-5)
+    advice = re.search(
+        r"lets rounding errors grow.*Up to (\d+) tokens all agree: .*add --max-length \1 or less\. "
+        r"--sequences FILE verifies with real.*--tolerance (\S+) accepts errors of that size",
+        str(raised.value),
+    )
+    assert advice, str(raised.value)
+    assert prove(encoder, *paths, max_length=int(advice[1]) // 2, tolerance=1e-5).tolerance == 1e-5
+    assert prove(encoder, *paths, max_length=60, tolerance=float(advice[2])).tolerance == float(advice[2])
+
+
+def test_sequences_on_which_float32_itself_is_lost_are_refused(tmp_path: Path) -> None:
+    encoder = make_stiff(small_encoder(**STIFF), largest=2.8)
+    with pytest.raises(VerificationError, match=r"tolerance 0\.001; .*add --max-length \d+ or less"):
+        prove(encoder, *graphs_of(encoder, tmp_path), max_length=500)
+
+
+@needs_kernels
+def test_native_kernels_that_compute_something_else_are_refused_by_name(tmp_path: Path) -> None:
+    encoder = small_encoder(layers=2)
+    pooled, tokens = graphs_of(encoder, tmp_path)
+
+    def double_and_halve(graph: onnx.GraphProto) -> None:
+        """The same for onnxruntime; the kernels read weights, and know nothing of what stands between layers."""
+        _, upper = [one for one in graph.node if one.op_type == "GRU"]
+        graph.initializer.append(numpy_helper.from_array(np.float32(2), "two"))
+        double = onnx.helper.make_node("Mul", [upper.input[0], "two"], ["doubled"])
+        graph.node.insert(list(graph.node).index(upper), double)
+        upper.input[0] = "doubled"
+        change_tensor(graph, upper.input[1], lambda values: values / np.float32(2))
+
+    change(pooled, double_and_halve)
+    with pytest.raises(VerificationError, match=r"^the native kernels \(\w+\): disagrees with PyTorch"):
         verify(encoder, pooled, tokens)

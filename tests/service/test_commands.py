@@ -1,10 +1,12 @@
+import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from birnn_service.commands import models
+from birnn_service.commands import models, serve
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -53,7 +55,7 @@ def test_a_manifest_that_points_out_of_the_bundle_is_refused(copy: Path) -> None
 def test_verify_without_a_manifest_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(models, ["verify", str(tmp_path)])
     assert result.exit_code == 1
-    assert "manifest.json does not exist" in result.output
+    assert "manifest.json is missing" in result.output
 
 
 def test_list_shows_good_and_broken_bundles(copy: Path) -> None:
@@ -63,6 +65,47 @@ def test_list_shows_good_and_broken_bundles(copy: Path) -> None:
     assert "smiles/1\tbigru" in result.output
     assert "text/1\tbroken: " in result.output
     assert "tokenizer.json is missing" in result.output
+
+
+def test_list_as_json_says_the_same_to_programs(copy: Path) -> None:
+    (copy / "text" / "1" / "tokenizer.json").unlink()
+    result = CliRunner().invoke(models, ["list", str(copy), "--json"])
+    assert result.exit_code == 0
+    bundles = {(bundle["name"], bundle["version"]): bundle for bundle in json.loads(result.output)}
+    assert len(bundles) == 5
+    small = bundles["smiles-small", "1"]
+    assert small["error"] is None
+    assert (small["dimension"], small["tokenizer"], small["pooling"]) == (512, "smiles", "mean+max")
+    assert small["path"] == str(copy / "smiles-small" / "1")
+    broken = bundles["text", "1"]
+    assert "tokenizer.json is missing" in broken["error"]
+    assert "dimension" not in broken
+
+
+def test_list_without_a_folder_lists_what_would_be_served(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.parent)
+    assert "smiles/1\tbigru" in CliRunner().invoke(models, ["list"]).output
+
+
+def test_check_proves_every_encoder_and_takes_no_port(copy: Path) -> None:
+    shutil.rmtree(copy / "text")
+    shutil.rmtree(copy / "smiles")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = ["--check", "--models", str(copy), "--device", "cpu", "--grpc-port", port]
+        result = CliRunner().invoke(serve, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("smiles-small/1\tgood: ")
+
+
+def test_check_fails_where_one_encoder_is_broken(copy: Path) -> None:
+    shutil.rmtree(copy / "smiles")
+    (copy / "text" / "1" / "weights.bin").write_bytes(b"")
+    shutil.rmtree(copy / "text" / "2")
+    result = CliRunner().invoke(serve, ["--check", "--models", str(copy), "--device", "cpu"])
+    assert result.exit_code == 1
+    assert "smiles-small/1\tgood: " in result.stdout
+    assert "text/1\tbroken: " in result.stdout
 
 
 def test_list_of_a_folder_without_bundles_says_what_was_expected(tmp_path: Path) -> None:

@@ -27,14 +27,20 @@ def test_defaults_listen_on_loopback_only() -> None:
 def test_every_problem_is_listed_with_its_flag_variable_and_key() -> None:
     with pytest.raises(StartupError) as caught:
         load_settings({"grpc_port": "70000", "drain_seconds": "-1"})
-    assert "--grpc-port (BIRNN_GRPC_PORT, TOML `grpc_port`)" in str(caught.value)
-    assert "got '70000'" in str(caught.value)
+    expected = "--grpc-port (BIRNN_GRPC_PORT, TOML `grpc_port`): '70000' should be less than or equal to 65535"
+    assert expected in str(caught.value)
     assert "--drain-seconds" in str(caught.value)
 
 
 def test_an_unknown_variable_is_an_error_that_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BIRNN_PORT", "1")
-    with pytest.raises(StartupError, match=r"BIRNN_PORT; known are .*BIRNN_GRPC_PORT"):
+    monkeypatch.setenv("BIRNN_XYZ", "1")
+    with pytest.raises(StartupError, match=r"BIRNN_XYZ; known are .*BIRNN_GRPC_PORT"):
+        load_settings({})
+
+
+def test_a_misspelt_variable_is_an_error_that_names_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIRNN_MAX_SEQUENCE", "1")
+    with pytest.raises(StartupError, match=r"BIRNN_MAX_SEQUENCE \(did you mean BIRNN_MAX_SEQUENCES\?\)"):
         load_settings({})
 
 
@@ -44,8 +50,14 @@ def test_variables_of_the_client_are_not_unknown(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="modles"):
+    with pytest.raises(StartupError, match=r"modles \(did you mean models\?\) in .*birnn\.toml; known are .*grpc_port"):
         load_settings({}, write(tmp_path, 'modles = "x"\n'))
+
+
+def test_one_port_for_both_is_an_error_but_a_free_one_each_is_not() -> None:
+    with pytest.raises(StartupError, match=r"^--grpc-port and --metrics-port are both 8001; each needs"):
+        load_settings({"metrics_port": "8001"})
+    load_settings({"grpc_port": "0", "metrics_port": "0"})
 
 
 @pytest.mark.parametrize("text", ["models = ", "\x00"])

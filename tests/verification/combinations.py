@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.cells import CELLS, architecture_of
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import Graphs, Manifest, Pooling, TokenizerEntry, Training, Verification, pooled_dimension
 from birnn_bundle.ragged import RaggedBatch
@@ -37,11 +38,14 @@ ENGINES = ("onnxruntime", "native")
 
 CORES: dict[str, dict[str, Any]] = {
     "RNN from scratch": {"architecture": "birnn-scratch"},
-    "RNN, tanh": {"architecture": "birnn"},
-    "RNN, relu": {"architecture": "birnn", "nonlinearity": "relu"},
-    "GRU": {"architecture": "bigru"},
-    "GRU, reset before the product": {"architecture": "bigru", "linear_before_reset": False},
-    "LSTM": {"architecture": "bilstm"},
+    **{
+        cell.name: {
+            "architecture": architecture_of(cell.family),
+            "nonlinearity": cell.nonlinearity,
+            "linear_before_reset": cell.linear_before_reset,
+        }
+        for cell in CELLS
+    },
 }
 
 
@@ -50,16 +54,20 @@ class Combination:
     """One row of the table."""
 
     core: str
-    layers: int
+    sizes: tuple[int, ...]
     bias: bool
 
     @property
     def cells(self) -> tuple[str, ...]:
         """How the table names it."""
-        return self.core, str(self.layers), "yes" if self.bias else "no"
+        count = str(len(self.sizes))
+        layers = count if len(set(self.sizes)) == 1 else f"{count}: {', '.join(map(str, self.sizes))}"
+        return self.core, layers, "yes" if self.bias else "no"
 
 
-COMBINATIONS = [Combination(*each) for each in product(CORES, (1, 2, 3), (True, False))]
+# Hidden sizes of the layers.
+SIZES = ((HIDDEN,), (HIDDEN,) * 2, (HIDDEN,) * 3, (28, HIDDEN), (7, 33, HIDDEN))
+COMBINATIONS = [Combination(*each) for each in product(CORES, SIZES, (True, False))]
 
 
 # Largest absolute errors by engine and column.
@@ -115,7 +123,8 @@ def _encoder(combination: Combination) -> SequenceEncoder:
         vocab_size=VOCABULARY,
         embedding_size=EMBEDDING,
         hidden_size=HIDDEN,
-        layers=combination.layers,
+        layers=len(combination.sizes),
+        hidden_sizes=combination.sizes if len(set(combination.sizes)) > 1 else (),
         bias=combination.bias,
         **CORES[combination.core],
     )
@@ -134,7 +143,8 @@ def _engines(encoder: SequenceEncoder, engines: Sequence[str], folder: Path) -> 
     weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
     write_graphs(encoder.config, weights, folder, "combination", 1)
     golden = Golden(RaggedBatch.from_lists([[1]]), np.zeros((1, 1)), np.zeros((1, 1)))
-    bundle = Bundle(folder, _manifest(encoder.config), SmilesTokenizer(["C"]), golden)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    bundle = Bundle(folder, _manifest(encoder.config), SmilesTokenizer(["C"]), golden, "", files)
     for engine in engines:
         yield engine, OnnxEngine(bundle, slots=1) if engine == "onnxruntime" else NativeEngine(bundle, slots=1)
 
@@ -151,6 +161,7 @@ def _manifest(config: EncoderConfig) -> Manifest:
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,
+        hidden_sizes=list(config.hidden_sizes) or None,
         layers=config.layers,
         bias=config.bias,
         pooling=config.pooling,
@@ -178,7 +189,7 @@ def rendered(table: dict[Combination, Errors]) -> str:
         "Largest absolute difference between what the service's engines compute in float32 on a CPU and what PyTorch "
         f"computes\nin float64, over {len(LENGTHS)} sequences of {min(LENGTHS)} to {max(LENGTHS)} tokens, all in one "
         f"batch and each alone: {EMBEDDING} features a token, {HIDDEN} hidden "
-        "units\nin each direction, random weights; "
+        "units\nin each direction, where no sizes of layers are given, and random weights; "
         f"`tokens` are per-token encodings. The largest of all is {largest:.1e}. Tolerated is {TOLERANCE:g},\nhere and "
         "in the gate that an encoder passes before it is served.",
         "The RNN from scratch, and the GRU that resets before the product, are written out from their equations in "
@@ -200,7 +211,7 @@ def entries(text: str) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
         if line.startswith("## "):
             engine = line.removeprefix("## ")
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if engine and len(cells) == 3 + len(COLUMNS) and cells[1].isdecimal():
+        if engine and len(cells) == 3 + len(COLUMNS) and cells[1][:1].isdecimal():
             yield (engine, *cells[:3]), dict(zip(COLUMNS, map(float, cells[3:]), strict=True))
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.smiles import SmilesTokenizer
 
 # Longer than any sequence of a benchmark; none is to fail.

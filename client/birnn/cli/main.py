@@ -5,6 +5,7 @@ to install where something is missing.
 """
 
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -103,6 +104,8 @@ def _printable_errors() -> Iterator[None]:
 @click.version_option(package_name="birnn-serving", prog_name="birnn")
 def main() -> None:
     """Serve and use bidirectional recurrent sequence encoders."""
+    # gRPC writes a line of its own for each connection that a server closes; what matters is told by us.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 if __name__ == "__main__":

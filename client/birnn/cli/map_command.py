@@ -18,8 +18,18 @@ from birnn.maps.projection import Method, project
 FORMATS = (".html", ".png")
 
 
+def check_format(context: click.Context, parameter: click.Parameter, vectors: Path) -> Path:
+    """Refuse a file whose name says that it holds no sequences beside its vectors."""
+    if vectors.suffix.lower() in (".npy", ".npz", ".csv"):
+        raise click.BadParameter(
+            f"{vectors} is no .parquet file, which holds the sequences beside their vectors: write one with "
+            f"birnn encode --file FILE --out {vectors.with_suffix('.parquet')}"
+        )
+    return vectors
+
+
 @click.command("map")
-@click.argument("vectors", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("vectors", type=click.Path(path_type=Path, exists=True, dir_okay=False), callback=check_format)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Write a .html page or a .png picture."
 )

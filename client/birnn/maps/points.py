@@ -60,8 +60,7 @@ def read_points(path: Path, color: str, table: Path | None, limit: int, seed: in
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        other = "" if path.suffix == ".parquet" else "; a map needs the sequences too: birnn encode --out FILE.parquet"
-        raise MapError(f"{path}: cannot be read as .parquet ({error}){other}") from error
+        raise MapError(f"{path}: cannot be read as .parquet ({error})") from error
     names = file.schema_arrow.names
     if EMBEDDING not in names:
         raise MapError(f"{path}: has no column {EMBEDDING!r}; `birnn encode --out {path}` writes one")

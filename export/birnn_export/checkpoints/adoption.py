@@ -14,6 +14,7 @@ from birnn_export.checkpoints.recurrence import Direction, Recurrence
 from birnn_export.checkpoints.selection import Choices, Selection, select
 from birnn_export.checkpoints.stored_weights import StoredWeights, shortened
 from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.recurrent_weights import parameter_names
 from birnn_export.training.checkpoint import CheckpointError, LoadedCheckpoint
 
 # How tokens are spelled that stand for no text: <pad>, [MASK], _GO, __start__, and that of Keras' padding.
@@ -133,18 +134,20 @@ def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
     recurrence, embedding = selection.recurrence, selection.embedding
     assert recurrence.nonlinearity is not None
     assert recurrence.linear_before_reset is not None
+    sizes = recurrence.hidden_sizes
     config = EncoderConfig(
         architecture=recurrence.architecture,
         vocab_size=0 if embedding is None else len(embedding),
         embedding_size=recurrence.input_size,
-        hidden_size=recurrence.hidden_size,
+        hidden_size=sizes[-1],
+        hidden_sizes=sizes if len(set(sizes)) > 1 else (),
         layers=len(recurrence.layers),
         bias=recurrence.bias,
         pooling=pooling,
         nonlinearity=recurrence.nonlinearity,
         linear_before_reset=recurrence.linear_before_reset,
     )
-    state = _state(recurrence)
+    state = _state(config, recurrence)
     if embedding is not None:
         state["embedding.weight"] = torch.from_numpy(embedding)
     encoder = SequenceEncoder(config)
@@ -152,24 +155,18 @@ def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
     return encoder.eval()
 
 
-def _state(recurrence: Recurrence) -> dict[str, Tensor]:
+def _state(config: EncoderConfig, recurrence: Recurrence) -> dict[str, Tensor]:
     """The recurrent part of a `SequenceEncoder`'s state_dict."""
     state: dict[str, Tensor] = {}
     for layer, sides in enumerate(recurrence.layers):
-        for side, scratch, suffix in zip(sides, ("forward", "backward"), ("", "_reverse"), strict=True):
+        for side, backward in zip(sides, (False, True), strict=True):
             W, R, input_bias, hidden_bias = _tensors(side)
             if recurrence.scratch:
-                module = f"core.{scratch}_rnns.{layer}"
-                state |= {f"{module}.W_xh": W.T, f"{module}.W_hh": R.T}
-                biases = {f"{module}.b_h": input_bias}
-            else:
-                state |= {f"core.rnn.weight_ih_l{layer}{suffix}": W, f"core.rnn.weight_hh_l{layer}{suffix}": R}
-                biases = {
-                    f"core.rnn.bias_ih_l{layer}{suffix}": input_bias,
-                    f"core.rnn.bias_hh_l{layer}{suffix}": hidden_bias,
-                }
-            if recurrence.bias:
-                state |= biases
+                W, R = W.T, R.T
+            names = parameter_names(config, layer, backward)
+            state |= dict(zip(names, (W, R, input_bias, hidden_bias), strict=True))
+    # Those that do not exist have no name.
+    state.pop("", None)
     return state
 
 

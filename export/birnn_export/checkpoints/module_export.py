@@ -1,8 +1,10 @@
 """Export from Python: a torch module that holds a bidirectional recurrence, as it stands in memory."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,7 +17,6 @@ from birnn_export.checkpoints.adoption import MAX_LENGTH, adopt
 from birnn_export.checkpoints.selection import Choices, select
 from birnn_export.checkpoints.stored_weights import StoredWeights, from_state_dict
 from birnn_export.training.checkpoint import CheckpointError
-from birnn_export.verification import TOLERANCE
 
 
 def export_encoder(
@@ -25,13 +26,14 @@ def export_encoder(
     *,
     pooling: Pooling,
     prefix: str | Sequence[str] = (),
+    pairs: Sequence[tuple[str, str]] = (),
     embedding: str | None = None,
     max_length: int = MAX_LENGTH,
     description: str | None = None,
     card: str = "",
     metrics: Mapping[str, float] | None = None,
     sequences: Sequence[str] = (),
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     force: bool = False,
 ) -> Bundle:
     """Export the bidirectional recurrence inside `module`, with its embedding, as a bundle that a server can load.
@@ -41,12 +43,15 @@ def export_encoder(
     afterwards.
 
     Args:
-        module: Holds a bidirectional nn.GRU, nn.LSTM or nn.RNN, or RNNs from scratch, at any depth. Not changed.
+        module: Holds a bidirectional nn.GRU, nn.LSTM or nn.RNN, two of one direction each, two nn.GRUCell or the like,
+            or RNNs from scratch, at any depth. Not changed.
         tokenizer: Its ids are the rows of the embedding: a `birnn_bundle.vocabulary.VocabularyTokenizer`, or whatever
             `birnn_export.checkpoints.tokenizer_file.read_tokenizer` reads. None for float features.
         path: Bundle folder to create, `models/NAME/VERSION`.
         pooling: How one vector is made of a sequence.
         prefix: Name of the recurrent module, where there are several; several names are the layers of one stack.
+        pairs: Names of the forward and the backward module, where each direction is a module of its own and their names
+            do not say so; several pairs are the layers of one stack. Not together with `prefix`.
         embedding: Name of the embedding's tensor, where there are several; "one-hot" for one-hot tokens, "none" for
             float features.
         max_length: Longest sequence that will be accepted, in tokens.
@@ -59,7 +64,10 @@ def export_encoder(
     source = type(module).__name__
     stored = StoredWeights(source, from_state_dict(module.state_dict(), source))
     choices = Choices(
-        pooling=pooling, prefixes=(prefix,) if isinstance(prefix, str) else tuple(prefix), embedding=embedding
+        pooling=pooling,
+        prefixes=(prefix,) if isinstance(prefix, str) else tuple(prefix),
+        pairs=tuple(pairs),
+        embedding=embedding,
     )
     adopted = adopt(stored, tokenizer, _with_nonlinearity(module, stored, choices), max_length)
     return write_bundle(
@@ -85,8 +93,9 @@ def _with_nonlinearity(module: nn.Module, stored: StoredWeights, choices: Choice
             f"{stored.source}: {selection.embedding_name} is looked up with max_norm={table.max_norm:g}; look all rows "
             "up once, which shortens them for good: embedding(torch.arange(embedding.num_embeddings))"
         )
-    rnns = [_submodule(module, place) for place in selection.recurrence.place.split(", ")]
-    names = {rnn.nonlinearity for rnn in rnns if isinstance(rnn, nn.RNN)}
+    places = [_submodule(module, place) for place in re.split(", | and ", selection.recurrence.place)]
+    parts = [part for place in places if place is not None for part in place.modules()]
+    names: set[Any] = {part.nonlinearity for part in parts if isinstance(part, nn.RNN | nn.RNNCell)}
     if len(names) > 1:
         raise CheckpointError(f"{stored.source}: {selection.recurrence.place}: one is of tanh, another of relu")
     return replace(choices, nonlinearity=names.pop()) if names else choices

@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_bundle.manifest import Architecture, Nonlinearity
+from birnn_bundle.cells import CELLS, Architecture, Family, Nonlinearity, architecture_of, first_of
 from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.training.checkpoint import CheckpointError
 
-Family = Literal["rnn", "gru", "lstm"]
 Array = NDArray[np.float32]
 
-GATES: dict[Family, int] = {"rnn": 1, "gru": 3, "lstm": 4}
-FAMILIES: dict[int, Family] = {gates: family for family, gates in GATES.items()}
+# By number of gates.
+_BY_GATES: dict[int, Family] = {len(cell.gates): cell.family for cell in CELLS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +50,7 @@ class Flawed:
 
 @dataclass(frozen=True, eq=False)
 class Recurrence:
-    """A stack of bidirectional recurrent layers of one kind and hidden size.
+    """A stack of bidirectional recurrent layers of one kind.
 
     Attributes:
         place: Where it stands in the checkpoint: what `--prefix` takes.
@@ -84,9 +82,9 @@ class Recurrence:
         return int(self.layers[0][0].W.shape[1])
 
     @property
-    def hidden_size(self) -> int:
-        """Of each direction."""
-        return int(self.layers[0][0].R.shape[1])
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Of each layer, in each direction."""
+        return tuple(int(forward.R.shape[1]) for forward, _ in self.layers)
 
     @property
     def bias(self) -> bool:
@@ -100,14 +98,15 @@ class Recurrence:
         """The name of the same in a manifest."""
         if self.scratch:
             return "birnn-scratch"
-        names: dict[Family, Architecture] = {"rnn": "birnn", "gru": "bigru", "lstm": "bilstm"}
-        return names[self.family]
+        return architecture_of(self.family)
 
     def __str__(self) -> str:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         name = f" ({self.name})" if self.name else ""
         kind = "RNN from scratch" if self.scratch else self.family.upper()
-        sizes = f"{self.input_size} -> 2 x {self.hidden_size}"
+        same = len(set(self.hidden_sizes)) == 1
+        hidden = [f"2 x {size}" for size in (self.hidden_sizes[:1] if same else self.hidden_sizes)]
+        sizes = " -> ".join([str(self.input_size), *hidden])
         return f"{self.place or 'the top level'}{name}: bidirectional {kind}, {layers}, {sizes}"
 
 
@@ -123,9 +122,9 @@ def family_of(R: Array, gates_last: bool = False) -> Family:
     if R.ndim != 2:
         raise ValueError(f"hidden weights of shape {list(R.shape)} are no matrix")
     rows, columns = R.shape[::-1] if gates_last else R.shape
-    if not columns or rows % columns or rows // columns not in FAMILIES:
+    if not columns or rows % columns or rows // columns not in _BY_GATES:
         raise ValueError(f"hidden weights of shape {list(R.shape)} are of no RNN, GRU or LSTM")
-    return FAMILIES[rows // columns]
+    return _BY_GATES[rows // columns]
 
 
 def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tuple[tuple[Direction, Direction], ...]:
@@ -134,10 +133,10 @@ def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tu
     Raises:
         ValueError: A shape does not fit; says which.
     """
-    H = layers[0][0].R.shape[1]
-    rows = GATES[family] * H
+    inputs = layers[0][0].W.shape[-1]
     for number, sides in enumerate(layers):
-        inputs = sides[0].W.shape[-1] if number == 0 else 2 * H
+        H = sides[0].R.shape[-1]
+        rows = len(first_of(family).gates) * H
         for side, way in zip(sides, ("forward", "backward"), strict=True):
             expected: dict[str, tuple[Array, tuple[int, ...]]] = {
                 "input weights": (side.W, (rows, inputs)),
@@ -150,8 +149,9 @@ def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tu
                 if found.shape != shape:
                     raise ValueError(
                         f"the {what} of layer {number}, {way}, come to {list(found.shape)}, and {list(shape)} fits a "
-                        f"bidirectional {family.upper()} with {H} hidden units in every layer and direction"
+                        f"bidirectional {family.upper()} with {H} hidden units in each direction"
                     )
+        inputs = 2 * H
     return tuple(layers)
 
 

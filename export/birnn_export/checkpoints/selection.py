@@ -7,11 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from birnn_bundle.manifest import Nonlinearity, Pooling
+from birnn_bundle.cells import Nonlinearity
+from birnn_bundle.manifest import Pooling
 from birnn_export.checkpoints.embedding import NONE, ONE_HOT, choose_embedding
 from birnn_export.checkpoints.keras_graph import INPUT, KerasGraph, Layer
 from birnn_export.checkpoints.keras_layers import find_keras_layers
 from birnn_export.checkpoints.keras_wiring import check_inputs, check_stack, in_order, masks_zero, pooling_of
+from birnn_export.checkpoints.pairing import OneWay, pair_at, with_pairs
 from birnn_export.checkpoints.recurrence import Array, Flawed, Found, Recurrence, joined
 from birnn_export.checkpoints.scratch_modules import find_scratch_modules
 from birnn_export.checkpoints.stored_weights import StoredWeights
@@ -30,6 +32,8 @@ class Choices:
         nonlinearity: Of a plain RNN.
         reset: Whether a Keras GRU resets after or before the product; shows in its biases.
         prefixes: Which recurrence; several are the layers of one stack, in this order.
+        pairs: Forward and backward module of one recurrence where each is a module of its own; several are the layers
+            of one stack, in this order. Not together with `prefixes`.
         embedding: Name of the embedding's tensor, `none` for float features, `one-hot` for tokens that are fed to the
             recurrence as unit vectors; None for the only one there is.
     """
@@ -38,6 +42,7 @@ class Choices:
     nonlinearity: Nonlinearity | None = None
     reset: Reset | None = None
     prefixes: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
     embedding: str | None = None
 
 
@@ -69,8 +74,12 @@ def select(stored: StoredWeights, choices: Choices) -> Selection:
     contradicts the weights; the message lists what was found.
     """
     graph = KerasGraph(stored.keras_config)
-    found = find_recurrences(stored, graph)
-    stack = _choose(found, choices.prefixes, stored)
+    parts = find_recurrences(stored, graph)
+    found = with_pairs(parts)
+    if choices.pairs:
+        stack = [pair_at(parts, forward, backward, stored.source) for forward, backward in choices.pairs]
+    else:
+        stack = _choose(found, choices.prefixes, stored)
     check_stack(stored.source, graph, stack)
     recurrence = _complete(joined(stack), choices, stored.source)
     notes = [*recurrence.notes, *_other_inputs(stored, graph, stack[0], choices.embedding)]
@@ -128,7 +137,7 @@ def _other_pooling(graph: KerasGraph, recurrence: Recurrence, choices: Choices) 
     return [f"the model itself makes its vectors as --pooling {own} does, not {choices.pooling}"]
 
 
-def find_recurrences(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
+def find_recurrences(stored: StoredWeights, graph: KerasGraph) -> list[Found | OneWay]:
     """All recurrent weights of a file, whoever named them."""
     tensors = stored.tensors
     return [*find_torch_modules(tensors), *find_scratch_modules(tensors), *find_keras_layers(stored, graph)]
@@ -159,7 +168,7 @@ def _choose(found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeigh
 def _at(found: Sequence[Found], prefix: str, source: str) -> Recurrence:
     wanted = prefix.rstrip("./")
     ways = (
-        lambda one: wanted in (one.place, getattr(one, "name", None)),
+        lambda one: wanted in (one.place, getattr(one, "name", None), *one.place.split(" and ")),
         lambda one: one.place.endswith(f"/{wanted}"),
         lambda one: one.place.startswith((f"{wanted}.", f"{wanted}/")),
     )

@@ -1,15 +1,19 @@
-"""Weights as they lie in a file: names and float32 arrays, whatever wrote them. Nothing is ever unpickled.
+"""Weights as they lie in a file: names and float32 arrays, whatever wrote them.
 
-| suffix | what | read by |
+| kind | what | read by |
 |---|---|---|
-| .pt .pth .ckpt .bin | a state_dict of PyTorch, alone or inside dictionaries | torch.load with weights_only=True |
-| .safetensors | the same | safetensors |
-| .keras | a Keras 3 model: configuration and weights | zipfile, h5py |
-| .h5 .hdf5 | weights of Keras 3 (.weights.h5), weights or a whole model of Keras 2 | h5py |
+| torch.save | a state_dict of PyTorch, alone or inside dictionaries | torch.load with weights_only=True |
+| safetensors | the same | safetensors |
+| ZIP of Keras 3 (.keras) | a model: configuration and weights | zipfile, h5py |
+| HDF5 (.h5; a .keras of Keras 2) | weights of Keras 3, weights or a whole model of Keras 2 | h5py |
+
+No code of a file is run: of what a pickle names, only tensors and plain data are made (see `PLAIN_DATA`).
 """
 
+import argparse
 import io
 import json
+import pathlib
 import pickle
 import re
 import zipfile
@@ -26,13 +30,23 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from birnn_export.checkpoints.file_kind import KERAS_CONFIG, KERAS_WEIGHTS, FileKind, kind_of
 from birnn_export.training.checkpoint import CheckpointError
 
-TORCH = (".pt", ".pth", ".ckpt", ".bin")
-SAFETENSORS = (".safetensors",)
-KERAS = (".keras",)
-HDF5 = (".h5", ".hdf5")
-SUFFIXES = TORCH + SAFETENSORS + KERAS + HDF5
+# What torch.load may make beside tensors and Python's own collections: things that checkpoints hold beside weights,
+# as settings and the best score so far, and that do nothing when they are made.
+PLAIN_DATA: list[Any] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    np.ndarray,
+    *(
+        (made, f"{module}.multiarray.{name}")
+        for name, made in (("scalar", np.float64().__reduce__()[0]), ("_reconstruct", np.empty(0).__reduce__()[0]))
+        for module in ("numpy.core", "numpy._core")
+    ),
+    *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type) and issubclass(kind, np.dtype)),
+]
 
 KERAS_OPTIMIZERS = frozenset({"optimizer", "optimizer_weights"})
 """Groups in which Keras keeps the state of an optimizer."""
@@ -44,8 +58,6 @@ OPTIMIZER_STATE = re.compile(
 
 LISTED = 12
 """Tensors that a message names."""
-
-KERAS_CONFIG, KERAS_WEIGHTS = "config.json", "model.weights.h5"
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -80,23 +92,21 @@ def shortened(names: Sequence[str], limit: int) -> str:
 
 
 def read_weights(path: Path) -> StoredWeights:
-    """Read a file of weights, by its suffix.
+    """Read a file of weights, of whichever kind its first bytes show.
 
     Raises CheckpointError for a file that is missing, cut off, of an unknown kind, or that would have to be unpickled.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
-    match path.suffix.lower():
-        case suffix if suffix in TORCH:
+    match kind_of(path):
+        case FileKind.TORCH:
             return StoredWeights(path.name, from_state_dict(_read_torch(path), path.name))
-        case suffix if suffix in SAFETENSORS:
+        case FileKind.SAFETENSORS:
             return StoredWeights(path.name, from_state_dict(_read_safetensors(path), path.name))
-        case suffix if suffix in KERAS:
+        case FileKind.KERAS:
             return _read_keras(path)
-        case suffix if suffix in HDF5:
+        case FileKind.HDF5:
             return _read_hdf5(path, path.name, None)
-        case suffix:
-            raise CheckpointError(f"{path}: {suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}")
 
 
 def from_state_dict(content: Mapping[Any, Any], source: str = "state_dict") -> dict[str, NDArray[np.float32]]:
@@ -140,7 +150,9 @@ def _is_optimizer(content: Mapping[Any, Any] | Sequence[Any]) -> bool:
 
 def _read_torch(path: Path) -> Mapping[Any, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here, for torch.load goes by the name of a file, too.
+        with path.open("rb") as file, torch.serialization.safe_globals(PLAIN_DATA):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             if found[1].endswith("ScriptObject"):
@@ -151,7 +163,14 @@ def _read_torch(path: Path) -> Mapping[Any, Any]:
                 f"{path}: holds pickled Python objects ({found[1]}), and unpickling runs whatever code they name; it "
                 "is never done here. Save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from error
-        raise _damaged(path, error) from error
+        # The first lines advise to load it unsafely.
+        reason = str(error).partition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+        if "Unsupported operand" in reason:
+            raise CheckpointError(
+                f"{path}: was pickled by another protocol than torch.save takes by itself, or is damaged; save it "
+                "again with torch.save(model.state_dict(), FILE) and no pickle_protocol"
+            ) from error
+        raise _damaged(path, reason or error) from error
     except Exception as error:  # torch raises whatever it stumbles over in a damaged file
         if "TorchScript" in str(error):
             raise CheckpointError(
@@ -211,9 +230,9 @@ def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | N
     return StoredWeights(source, tensors, names, config)
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path}: is damaged, cut off or of another kind than its name says ({_first_line(error)})")
+def _damaged(path: Path, error: Exception | str) -> CheckpointError:
+    return CheckpointError(f"{path}: is damaged or cut off; copy or download it again ({_first_line(error)})")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | str) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

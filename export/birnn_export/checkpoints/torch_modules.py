@@ -1,13 +1,15 @@
-"""nn.GRU, nn.LSTM and nn.RNN in a state_dict, under any prefix.
+"""nn.GRU, nn.LSTM and nn.RNN, and their cells (nn.GRUCell ...), in a state_dict, under any prefix.
 
-Names: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html#torch.nn.GRU (Variables).
+Names: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html#torch.nn.GRU (Variables), and the same without
+_l0 in a cell.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Collection
 
-from birnn_bundle.manifest import Nonlinearity
+from birnn_bundle.cells import Nonlinearity
+from birnn_export.checkpoints.pairing import OneWay
 from birnn_export.checkpoints.recurrence import Direction, Flawed, Found, Recurrence, family_of, stacked
 from birnn_export.checkpoints.stored_weights import Tensors
 
@@ -16,15 +18,21 @@ DERIVED = re.compile(r"(?:(?P<place>.*)\.)?(?:weight|bias)_(?:ih|hh|hr)_l\d+(?:_
 # Initial states that are learned, and further weights of a subclass.
 OWN = re.compile(r"(?:weight|bias)_\w+|[hc]_?0|(?:init|learned|hidden|h|c)_?(?:state|hidden|init|[hc]_?0)\w*")
 PARAMETRIZED = re.compile(r"(?:(?P<place>.*)\.)?parametrizations\.(?:weight|bias)_(?:ih|hh|hr)_l\d+(?:_reverse)?\..*")
+CELL = re.compile(r"(?:(?P<place>.*)\.)?(?P<parameter>(?:weight|bias)_(?:ih|hh))")
 PARAMETER = re.compile(r"(?:(?P<place>.*)\.)?(?P<parameter>(?:weight|bias)_(?:ih|hh|hr)_l(?P<layer>\d+)(?:_reverse)?)")
 
 
-def find_torch_modules(tensors: Tensors) -> list[Found]:
+def find_torch_modules(tensors: Tensors) -> list[Found | OneWay]:
     """Every recurrent module of torch.nn among `tensors`, whether it can be exported or not."""
     modules: dict[str, dict[str, str]] = defaultdict(dict)
+    cells: dict[str, dict[str, str]] = defaultdict(dict)
     for name in tensors:
         if match := PARAMETER.fullmatch(name):
             modules[match["place"] or ""][match["parameter"]] = name
+        elif match := CELL.fullmatch(name):
+            cells[match["place"] or ""][f"{match['parameter']}_l0"] = name
+    # Anything may have a weight_ih; a cell has both.
+    modules |= {place: names for place, names in cells.items() if {"weight_ih_l0", "weight_hh_l0"} <= names.keys()}
     return [_module(place, names, tensors) for place, names in modules.items()]
 
 
@@ -41,47 +49,43 @@ def _foreign(place: str, names: Collection[str], tensors: Tensors) -> list[str]:
     return found
 
 
-def _module(place: str, names: dict[str, str], tensors: Tensors) -> Found:
-    found = _checked(place, names, tensors)
-    return found if isinstance(found, Recurrence) else Flawed(place, found, frozenset(names.values()))
+def _module(place: str, names: dict[str, str], tensors: Tensors) -> Found | OneWay:
+    try:
+        return _checked(place, names, tensors)
+    except ValueError as error:
+        return Flawed(place, str(error), frozenset(names.values()))
 
 
-def _checked(place: str, names: dict[str, str], tensors: Tensors) -> Recurrence | str:
-    """The recurrence of a module's parameters, or what is wrong with it."""
+def _checked(place: str, names: dict[str, str], tensors: Tensors) -> Recurrence | OneWay:
+    """The recurrence of a module's parameters. Raises ValueError that says what is wrong with it and what to do."""
     layers = 1 + max(int(match["layer"]) for match in map(PARAMETER.fullmatch, names) if match)
     if any("_hr_" in parameter for parameter in names):
-        return "is an LSTM with proj_size, which ONNX does not know; train without"
-    if not any(parameter.endswith("_reverse") for parameter in names):
-        return (
-            "runs in one direction only (no weight_ih_l0_reverse), and only bidirectional encoders are served; "
-            "train with bidirectional=True"
+        raise ValueError(
+            "is an LSTM with proj_size, which ONNX does not know; train with proj_size=0 and a smaller hidden_size"
         )
     if foreign := _foreign(place, names.values(), tensors):
-        return (
+        raise ValueError(
             f"holds {', '.join(foreign[:4])} beside what torch.nn knows, and computes something else with it; what a "
             "parametrization or a hook put there, torch.nn.utils.parametrize.remove_parametrizations or "
             "remove_weight_norm takes away"
         )
+    ways = ("", "_reverse") if any(parameter.endswith("_reverse") for parameter in names) else ("",)
     bias = any(parameter.startswith("bias") for parameter in names)
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if bias else ("weight_ih", "weight_hh")
-    sides = [[f"_l{layer}", f"_l{layer}_reverse"] for layer in range(layers)]
-    needed = [kind + suffix for suffixes in sides for suffix in suffixes for kind in kinds]
+    needed = [f"{kind}_l{layer}{way}" for layer in range(layers) for way in ways for kind in kinds]
     if missing := [parameter for parameter in needed if parameter not in names]:
-        return f"lacks {', '.join(missing)}; has {', '.join(sorted(names))}"
-    try:
-        family = family_of(tensors[names["weight_hh_l0"]])
-        stack = stacked(
-            [
-                (
-                    Direction(*(tensors[names[kind + forward]] for kind in kinds)),
-                    Direction(*(tensors[names[kind + backward]] for kind in kinds)),
-                )
-                for forward, backward in sides
-            ],
-            family,
-        )
-    except ValueError as error:
-        return str(error)
+        raise ValueError(f"lacks {', '.join(missing)}; has {', '.join(sorted(names))}. Save the whole state_dict again")
+    family = family_of(tensors[names["weight_hh_l0"]])
     # Whether an nn.RNN is one of tanh or relu does not show in its weights.
     nonlinearity: Nonlinearity | None = None if family == "rnn" else "tanh"
-    return Recurrence(place, family, stack, frozenset(names.values()), nonlinearity=nonlinearity)
+
+    def direction(layer: int, way: str) -> Direction:
+        return Direction(*(tensors[names[f"{kind}_l{layer}{way}"]] for kind in kinds))
+
+    own = frozenset(names.values())
+    if len(ways) == 1:
+        return OneWay(
+            place, family, tuple(direction(layer, "") for layer in range(layers)), own, nonlinearity=nonlinearity
+        )
+    stack = stacked([(direction(layer, ""), direction(layer, "_reverse")) for layer in range(layers)], family)
+    return Recurrence(place, family, stack, own, nonlinearity=nonlinearity)

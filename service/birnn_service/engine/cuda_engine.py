@@ -10,18 +10,20 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
 from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.graph_edits import in_half_precision
 from birnn_service.engine.grid import Grid
 from birnn_service.engine.onnx_engine import real_tokens
-from birnn_service.engine.onnx_session import CUDA, graph_paths, input_name, open_session, recurrent_placement
+from birnn_service.engine.onnx_session import CUDA, input_name, open_session, recurrent_placement
 from birnn_service.engine.pinned import pinned_bytes
+from birnn_service.engine.stored_graph import stored_graphs
 from birnn_service.errors import EngineError
 
 # A step costs the same for one row as for hundreds.
@@ -31,7 +33,6 @@ MAX_CELLS = {Output.POOLED: 65_536, Output.TOKENS: 32_768}
 # One batch is copied and prepared while another one is computed.
 SLOTS = 2
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}
-GATES = {"bigru": 3, "bilstm": 4, "birnn": 1, "birnn-scratch": 1}
 
 Allocate = Callable[[int], NDArray[np.uint8]]
 
@@ -85,10 +86,14 @@ class CudaEngine:
         memory = (gpu_memory_mib << 20) // len(Output)
         options = provider_options(memory) if provider == CUDA else {}
         self._sessions: dict[Output, ort.InferenceSession] = {}
-        for output, path in graph_paths(bundle).items():
-            profile = Path(self._profiles.name) / path.stem
-            graph = _in_half_precision(path) if precision == "fp16" else path
-            self._sessions[output] = open_session(graph, str(path), provider, options, profile)
+        for output, graph in stored_graphs(bundle).items():
+            profile = Path(self._profiles.name) / output.value
+            if precision == "fp16":
+                half = in_half_precision(graph.complete())
+                self._sessions[output] = open_session(half, graph.label, provider, options, profile)
+            else:
+                whole = graph.model.SerializeToString()
+                self._sessions[output] = open_session(whole, graph.label, provider, options, profile, graph.weights)
         fitting = memory // (slots * cell_bytes(manifest))
         self._grids = {
             output: Grid(MAX_ROWS, manifest.max_length, min(MAX_CELLS[output], fitting)) for output in Output
@@ -244,16 +249,9 @@ def cell_bytes(manifest: Manifest) -> int:
 
     The outputs count as the kernel's, reordered, masked for a maximum, and joined.
     """
-    gates = 2 * GATES[manifest.architecture] * manifest.hidden_size
-    inputs = max(manifest.embedding_size, manifest.token_dimension if manifest.layers > 1 else 0)
-    return 4 * (inputs + gates + 4 * manifest.token_dimension)
-
-
-def _in_half_precision(path: Path) -> bytes:
-    # onnx is needed for this alone, and takes memory.
-    from birnn_service.engine.graph_edits import in_half_precision, load_model
-
-    return in_half_precision(load_model(path))
+    widest = 2 * max(manifest.layer_sizes)
+    inputs = max(manifest.embedding_size, widest if manifest.layers > 1 else 0)
+    return 4 * (inputs + len(manifest.cell.gates) * widest + 4 * widest)
 
 
 def _rows(batch: RaggedBatch, first: int, end: int) -> RaggedBatch:

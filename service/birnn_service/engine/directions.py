@@ -1,15 +1,15 @@
 """Both directions of an encoder at the same time, on two cores."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+import onnx
 from numpy.typing import NDArray
 
+from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.companion import companion
-from birnn_service.engine.graph_edits import DIRECTIONS, join_directions, load_model, split_directions
+from birnn_service.engine.graph_edits import DIRECTIONS, join_directions, split_directions
 from birnn_service.engine.onnx_session import CPU, open_session
 
 Feeds = dict[str, NDArray[Any]]
@@ -22,17 +22,16 @@ class Directions:
     the result, to the bit.
     """
 
-    def __init__(self, path: Path, hidden_size: int) -> None:
-        """Load the graph at `path` as two graphs a layer.
+    def __init__(self, model: onnx.ModelProto, label: str) -> None:
+        """Load a graph with all its weights as two graphs a layer.
 
         Raises:
-            StartupError: It cannot be read or loaded.
+            StartupError: One of them cannot be loaded.
         """
-        self._hidden_size = hidden_size
         self._layers = []
-        for number, stage in enumerate(split_directions(load_model(path))):
+        for number, stage in enumerate(split_directions(model)):
             forward, reverse = (
-                open_session(graph, f"layer {number} of {path.name}, {direction}", CPU)
+                open_session(graph, f"layer {number} of {label}, {direction}", CPU)
                 for graph, direction in zip(stage.graphs, DIRECTIONS, strict=True)
             )
             self._layers.append((stage, forward, reverse))
@@ -46,7 +45,7 @@ class Directions:
             halves = companion().both(
                 partial(_run, forward, stage.output, feeds), partial(_run, reverse, stage.output, feeds)
             )
-            values = join_directions(*halves, self._hidden_size)
+            values = join_directions(*halves, stage.hidden)
         return values
 
 

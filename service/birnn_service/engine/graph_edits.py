@@ -6,16 +6,14 @@ weights, and bundles that were written earlier have them too.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from birnn_service.errors import StartupError
+from birnn_bundle.cells import OPERATORS
 
-RECURRENT_OPS = {"GRU", "LSTM", "RNN"}
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 DIRECTIONS = ("forward", "reverse")
 
@@ -26,25 +24,15 @@ class Stage:
 
     Attributes:
         graphs: Serialized models of both directions, forward first. Their inputs are those of the whole graph.
-        further_input: Name of one more input, float [T, B, 2H]: what the layer below gave; None for the first layer.
+        further_input: Name of one more input: what the layer below gave, [T, B, 2H] of its H; None for the first one.
+        hidden: Hidden size H of the layer.
         output: Name of their output: Y [T, 1, B, H], or of the last layer their half of the encoder's output.
     """
 
     graphs: tuple[bytes, bytes]
     further_input: str | None
+    hidden: int
     output: str
-
-
-def load_model(path: Path) -> onnx.ModelProto:
-    """Read a graph with its weights.
-
-    Raises:
-        StartupError: It cannot be read.
-    """
-    try:
-        return onnx.load(path)
-    except Exception as error:  # onnx and protobuf raise a dozen types of their own
-        raise StartupError(f"cannot read the graph {path}: {error}") from error
 
 
 def split_directions(model: onnx.ModelProto) -> list[Stage]:
@@ -54,9 +42,9 @@ def split_directions(model: onnx.ModelProto) -> list[Stage]:
     treats each hidden unit by itself, so that half of the units give half of the output.
     """
     nodes = list(model.graph.node)
-    layers = [place for place, node in enumerate(nodes) if node.op_type in RECURRENT_OPS]
+    layers = [place for place, node in enumerate(nodes) if node.op_type in OPERATORS]
     sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    stages = []
+    stages: list[Stage] = []
     for layer, place in enumerate(layers):
         last = place == layers[-1]
         own = nodes[place if layer else 0 : None if last else place + 1]
@@ -64,12 +52,14 @@ def split_directions(model: onnx.ModelProto) -> list[Stage]:
         hidden = sizes[nodes[place].input[2]][2]
         inputs = list(model.graph.input)
         if layer:
-            inputs.append(helper.make_tensor_value_info(nodes[place].input[0], FLOAT, ["T", "B", 2 * hidden]))
+            inputs.append(
+                helper.make_tensor_value_info(nodes[place].input[0], FLOAT, ["T", "B", 2 * stages[-1].hidden])
+            )
         output = _half_of(model.graph.output[0])
         if not last:
             output = helper.make_tensor_value_info(nodes[place].output[0], FLOAT, ["T", 1, "B", hidden])
         forward, reverse = (_one_direction(model, own, inputs, output, direction) for direction in (0, 1))
-        stages.append(Stage((forward, reverse), inputs[-1].name if layer else None, output.name))
+        stages.append(Stage((forward, reverse), inputs[-1].name if layer else None, hidden, output.name))
     return stages
 
 
@@ -92,14 +82,14 @@ def in_half_precision(model: onnx.ModelProto) -> bytes:
         half = numpy_helper.to_array(initializers[name]).astype(np.float16)
         initializers[name] = numpy_helper.from_array(half, name)
     nodes = [_copy(node) for node in model.graph.node]
-    last = max(place for place, node in enumerate(nodes) if node.op_type in RECURRENT_OPS)
+    last = max(place for place, node in enumerate(nodes) if node.op_type in OPERATORS)
     casts = []
     for place, name in enumerate(nodes[last].output):
         if name:
             nodes[last].output[place] = f"{name}_half"
             casts.append(helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_cast", to=FLOAT))
     nodes[last + 1 : last + 1] = casts
-    first = next(node for node in nodes if node.op_type in RECURRENT_OPS)
+    first = next(node for node in nodes if node.op_type in OPERATORS)
     if first.input[0] in {one.name for one in model.graph.input}:
         # No embedding, whose rows would be in float16 already.
         nodes.insert(0, helper.make_node("Cast", [first.input[0]], ["inputs_half"], name="inputs_half", to=FLOAT16))
@@ -126,7 +116,7 @@ def _one_direction(
     initializers = _initializers(model)
     nodes = [_copy(node) for node in own]
     for node in nodes:
-        if node.op_type in RECURRENT_OPS:
+        if node.op_type in OPERATORS:
             for name in filter(None, node.input[1:4]):
                 both = numpy_helper.to_array(initializers[name])
                 initializers[name] = numpy_helper.from_array(np.ascontiguousarray(both[direction, None]), name)
@@ -174,7 +164,7 @@ def _initializers(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 def _weights(model: onnx.ModelProto) -> set[str]:
     """Names of the parameters of the embedding and of the recurrent nodes."""
     nodes = model.graph.node
-    recurrent = {name for node in nodes if node.op_type in RECURRENT_OPS for name in node.input[1:4] if name}
+    recurrent = {name for node in nodes if node.op_type in OPERATORS for name in node.input[1:4] if name}
     return recurrent | {node.input[0] for node in nodes if node.op_type == "Gather" and node.input[1] == "ids"}
 
 

@@ -7,26 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.manifest import Pooling as PoolingName
 from birnn_bundle.ragged import RaggedBatch
-from birnn_native.kernel import Kernel, Pooling
+from birnn_native.kernel import POOLINGS, Pooling
 from birnn_native.library import NativeUnavailableError, instruction_sets
+from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import EngineInfo, Output
-from birnn_service.engine.recurrent_graph import UnsupportedGraphError, read_graph
+from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
 
-POOLINGS: dict[PoolingName, Pooling] = {
-    "final": Pooling.FINAL,
-    "mean": Pooling.MEAN,
-    "max": Pooling.MAX,
-    "mean+max": Pooling.MEAN_MAX,
-}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 # Beyond 32 rows a row costs 2 % less for each doubling, and its neighbors wait twice as long.
 MAX_ROWS = 32
-# So many times the size of the weights the input products of all ids may take.
-TABLE_SHARE = 2
 
 
 def is_fast() -> bool:
@@ -67,15 +59,8 @@ class NativeEngine:
             chosen = instruction_set or next(iter(sets))
             if precision == "bf16" and not sets.get(chosen):
                 raise StartupError(f"{label}: bf16 needs a processor with AVX-512 BF16; this one has {', '.join(sets)}")
-            graph = read_graph(bundle.path / bundle.manifest.graphs.pooled)
-            self._kernel = Kernel(
-                graph.cell,
-                graph.layers,
-                graph.embedding,
-                bf16=precision == "bf16",
-                instruction_set=chosen,
-                most_table_bytes=TABLE_SHARE * graph.bytes,
-            )
+            graph = read_graph(stored_graph(bundle, Output.POOLED).complete())
+            self._kernel = graph.kernel(bf16=precision == "bf16", instruction_set=chosen)
         except (NativeUnavailableError, UnsupportedGraphError, ValueError) as error:
             raise StartupError(f"{label}: the native engine cannot run it: {error}") from error
         self._poolings = {Output.POOLED: POOLINGS[bundle.manifest.pooling], Output.TOKENS: Pooling.TOKENS}

@@ -1,24 +1,20 @@
 """The onnxruntime engine on a CPU: one run a core, and a lone one on two."""
 
 import tempfile
-from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.cores import available_cores
+from birnn_service.engine.directions import Directions
 from birnn_service.engine.engine import EngineInfo, Output
-from birnn_service.engine.onnx_session import CPU, graph_paths, input_name, open_session, recurrent_placement
+from birnn_service.engine.onnx_session import CPU, input_name, open_session, recurrent_placement
+from birnn_service.engine.stored_graph import stored_graphs
 from birnn_service.errors import EngineError
-
-if TYPE_CHECKING:
-    from birnn_service.engine.directions import Directions
 
 # Padding is paid in full and the weights of a step stay in cache: beyond 32 rows nothing is gained.
 MAX_ROWS = 32
@@ -40,8 +36,7 @@ class OnnxEngine:
             StartupError: onnxruntime cannot load a graph.
         """
         slots = slots or available_cores()
-        # Graphs of single directions are made with onnx, without which both take their turns.
-        run_slots = min(2, slots, available_cores()) if find_spec("onnx") else 1
+        run_slots = min(2, slots, available_cores())
         self.info = EngineInfo(
             engine=f"onnxruntime {ort.__version__}",
             device="cpu",
@@ -53,12 +48,20 @@ class OnnxEngine:
             features=bundle.manifest.features,
         )
         self._profiles = tempfile.TemporaryDirectory(prefix="birnn-")
-        paths = graph_paths(bundle)
+        graphs = stored_graphs(bundle)
         self._sessions = {
-            output: open_session(path, str(path), CPU, profile=Path(self._profiles.name) / path.stem)
-            for output, path in paths.items()
+            output: open_session(
+                graph.model.SerializeToString(),
+                graph.label,
+                CPU,
+                profile=Path(self._profiles.name) / output.value,
+                weights=graph.weights,
+            )
+            for output, graph in graphs.items()
         }
-        self._directions = _directions(paths, bundle.manifest.hidden_size) if run_slots > 1 else {}
+        self._directions = {
+            output: Directions(graph.complete(), graph.label) for output, graph in graphs.items() if run_slots > 1
+        }
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch; see `Engine.run`."""
@@ -87,12 +90,6 @@ class OnnxEngine:
         }
         self._profiles.cleanup()
         return placed
-
-
-def _directions(paths: Mapping[Output, Path], hidden_size: int) -> "dict[Output, Directions]":
-    from birnn_service.engine.directions import Directions
-
-    return {output: Directions(path, hidden_size) for output, path in paths.items()}
 
 
 def real_tokens(values: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -3,38 +3,35 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import onnxruntime as ort
+from numpy.typing import NDArray
 
-from birnn_bundle.bundle import Bundle
-from birnn_service.engine.engine import Output
+from birnn_bundle.cells import OPERATORS
+from birnn_bundle.onnxruntime import ort
 from birnn_service.errors import StartupError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-RECURRENT_OPS = {"GRU", "LSTM", "RNN"}
-
-
-def graph_paths(bundle: Bundle) -> dict[Output, Path]:
-    """The graph of each output of a bundle."""
-    graphs = bundle.manifest.graphs
-    return {Output.POOLED: bundle.path / graphs.pooled, Output.TOKENS: bundle.path / graphs.tokens}
 
 
 def open_session(
-    graph: Path | bytes,
+    graph: bytes,
     label: str,
     provider: str,
     provider_options: Mapping[str, str] | None = None,
     profile: Path | None = None,
+    weights: Mapping[str, NDArray[Any]] | None = None,
 ) -> ort.InferenceSession:
     """Load a graph.
 
     Args:
-        graph: A file, or a serialized model.
+        graph: A serialized model.
         label: What to call it in messages.
         provider: Execution provider that has to run it.
         provider_options: Options of that provider.
         profile: Where to record its runs until `recurrent_placement` is asked for; by default they are not recorded.
+        weights: What the model stores elsewhere, by name; onnxruntime copies it. A file it would map into memory, and
+            compute with whatever is written there later.
 
     Raises:
         StartupError: onnxruntime cannot load the graph, or did not take the provider.
@@ -48,6 +45,10 @@ def open_session(
     options.enable_mem_pattern = False
     # The arena keeps what the largest batch ever took, twice what is needed, and saves 1 % of the time at most.
     options.enable_cpu_mem_arena = provider != CPU
+    if weights:
+        options.add_external_initializers(
+            list(weights), [ort.OrtValue.ortvalue_from_numpy(values) for values in weights.values()]
+        )
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
@@ -75,7 +76,7 @@ def recurrent_placement(session: ort.InferenceSession, label: str) -> dict[str, 
         StartupError: The graph has not been run yet, or has no recurrent node.
     """
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = [event["args"] for event in events if event.get("args", {}).get("op_name") in RECURRENT_OPS]
+    nodes = [event["args"] for event in events if event.get("args", {}).get("op_name") in OPERATORS]
     found = {f"{label}:{node['node_index']}": str(node["provider"]) for node in nodes}
     if not found:
         raise StartupError(f"no recurrent node of the {label} graph was seen to run")

@@ -5,8 +5,9 @@ import logging
 import weakref
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+from birnn_bundle.onnxruntime import ort
 
 logger = logging.getLogger(__name__)
 

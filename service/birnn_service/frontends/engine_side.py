@@ -1,4 +1,4 @@
-"""The engine process's side of one front-end: its requests, from the arena to the batcher and back."""
+"""The engine process's side of one front-end: its requests, from the arena to the dispatcher and back."""
 
 import asyncio
 import logging

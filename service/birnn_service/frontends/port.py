@@ -1,6 +1,5 @@
 """The gRPC port that the front-ends of one server share, and nobody else's."""
 
-import errno
 import socket
 from types import TracebackType
 
@@ -36,8 +35,7 @@ class SharedPort:
                 probe.listen()
         except OSError as error:
             self.close()
-            reason = "" if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL) else f" ({error})"
-            raise StartupError(cannot_listen(settings) + reason) from error
+            raise StartupError(cannot_listen(settings, str(error.strerror))) from error
 
     def close(self) -> None:
         """Give the port back."""

@@ -1,6 +1,6 @@
 """The front-end process: takes calls, tokenizes, has the engine process compute, and writes replies.
 
-Usage: python -m service.frontends.process NUMBER SOCKET MEMORY, the last two being descriptors that it inherits.
+Usage: python -m birnn_service.frontends.process NUMBER SOCKET MEMORY, the last two being descriptors that it inherits.
 """
 
 import asyncio

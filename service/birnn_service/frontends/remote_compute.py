@@ -12,7 +12,7 @@ from birnn_service.frontends.arena import Arena, Blocks
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Withdrawn, to_wire
 from birnn_service.frontends.setup import lanes_of
-from birnn_service.queueing.work import Computed
+from birnn_service.queueing.request import Computed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

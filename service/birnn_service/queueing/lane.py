@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.queueing.cost import CostModel
+from birnn_service.queueing.queue import Waiting
 
 # Rows the planner looks at. Among so many, lengths can be matched almost perfectly (97 % full batches among 1,024).
 WINDOW = 2048
@@ -20,40 +20,6 @@ PATIENCE = 2.0
 # Weight of one batch in the running mean of how far batches drift from their profile, and the most that one may count.
 SMOOTHING = 0.05
 LARGEST_DRIFT = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """Waiting rows as parallel arrays [n], the most urgent first.
-
-    `rank` orders rows, `deadline` is infinite for none, `work` and `row` say which row of which request each is, and
-    `length` is in tokens.
-    """
-
-    rank: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    deadline: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    work: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    length: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-
-    def select(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Waiting":
-        """The rows at the given positions."""
-        return Waiting(*(column[which] for column in self._columns()))
-
-    def joined(self, other: "Waiting") -> "Waiting":
-        """Both, in order of rank; among equals those of `self` first."""
-        if len(self) == 0:
-            return other
-        merged = Waiting(*map(np.concatenate, zip(self._columns(), other._columns(), strict=True)))
-        if self.rank[-1] <= other.rank[0]:
-            return merged
-        return merged.select(np.argsort(merged.rank, kind="stable"))
-
-    def __len__(self) -> int:
-        return len(self.rank)
-
-    def _columns(self) -> tuple[NDArray[Any], ...]:
-        return (self.rank, self.deadline, self.work, self.row, self.length)
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +64,7 @@ class Lane:
         self.wide_cost = self.wide_profile and self.wide_profile.scaled(self.drift)
         return predicted
 
-    def arrange(self, work: int, lengths: NDArray[np.int64], deadline: float, now: float) -> Waiting:
+    def arrange(self, submission: int, lengths: NDArray[np.int64], deadline: float, now: float) -> Waiting:
         """The rows of a request, ready to be added.
 
         They come in blocks of a batch's worth, and those of a block share their rank: when it would be done if it took
@@ -120,7 +86,7 @@ class Lane:
         return Waiting(
             rank=ranks,
             deadline=np.full(len(lengths), deadline),
-            work=np.full(len(lengths), work, dtype=np.int64),
+            submission=np.full(len(lengths), submission, dtype=np.int64),
             row=np.arange(len(lengths)),
             length=lengths,
         )
@@ -149,9 +115,9 @@ class Lane:
         """Queue rows."""
         self.waiting = self.waiting.joined(rows)
 
-    def remove(self, works: NDArray[np.int64]) -> None:
-        """Forget the waiting rows of some requests."""
-        self.waiting = self.waiting.select(~np.isin(self.waiting.work, works))
+    def remove(self, submissions: NDArray[np.int64]) -> None:
+        """Forget the waiting rows of some submissions."""
+        self.waiting = self.waiting.select(~np.isin(self.waiting.submission, submissions))
 
     def take(self, batches: list[NDArray[np.intp]]) -> list[Waiting]:
         """Take the rows at the positions of each batch out of the lane."""

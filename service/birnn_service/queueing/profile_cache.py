@@ -18,8 +18,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from birnn_bundle.atomic_file import replace_text
-from birnn_bundle.bundle import Bundle, sha256
-from birnn_bundle.manifest import MANIFEST_FILE
+from birnn_bundle.bundle import Bundle
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.queueing.cost import CostModel, measure, profile, profile_shapes
 
@@ -141,8 +140,9 @@ def profile_key(bundle: Bundle, engine: Engine, output: Output, slots: int) -> P
     hardware = _processor() if info.device == "cpu" else _gpus()
     if hardware is None:
         return None
-    digest = sha256(bundle.path / MANIFEST_FILE)
-    return ProfileKey(digest, output.value, info.engine, hardware, info.precision, info.max_rows, slots, info.packed)
+    return ProfileKey(
+        bundle.digest, output.value, info.engine, hardware, info.precision, info.max_rows, slots, info.packed
+    )
 
 
 def _holds(cost: CostModel, engine: Engine, output: Output, longest: int, slots: int) -> bool:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_service.errors import DeadlineError, OverloadedError
-from birnn_service.queueing.lane import WINDOW, Lane, Waiting
-from birnn_service.queueing.plan import plan_batch, plan_side_by_side
+from birnn_service.queueing.lane import WINDOW, Lane
+from birnn_service.queueing.planner import plan_batch, plan_side_by_side
+from birnn_service.queueing.queue import Waiting
 
 # A request is taken on if it would be done in time even if everything took so many times longer than predicted.
 CAUTION = 1.3
@@ -29,7 +30,7 @@ class Selection:
     Attributes:
         lane: Whose rows they are.
         rows: The rows of the next batch; none where all that were chosen turned out to be too late.
-        late: Numbers of the works whose deadline cannot be met any more; their rows have left the queue.
+        late: Numbers of the submissions whose deadline cannot be met any more; their rows have left the queue.
         slots: How many slots the batch runs on.
     """
 
@@ -57,12 +58,12 @@ class Scheduler:
         """Predicted seconds until everything that waits now has been computed."""
         return sum(lane.backlog for lane in self.lanes) / self.slots
 
-    def add(self, lane: Lane, work: int, lengths: NDArray[np.int64], deadline: float | None, now: float) -> None:
+    def add(self, lane: Lane, submission: int, lengths: NDArray[np.int64], deadline: float | None, now: float) -> None:
         """Queue the rows of a request.
 
         Args:
             lane: Which output of which encoder.
-            work: Number of the request.
+            submission: Number of its rows; no other in the queue has it.
             lengths: Tokens of its sequences [n], each at least 1.
             deadline: When its caller gives up, None for never.
             now: The time.
@@ -79,7 +80,7 @@ class Scheduler:
                 "retry later, or add a replica",
                 retry_after=max(LEAST_RETRY, backlog - self._max_backlog_seconds / 2),
             )
-        rows = lane.arrange(work, lengths, math.inf if deadline is None else deadline, now)
+        rows = lane.arrange(submission, lengths, math.inf if deadline is None else deadline, now)
         if deadline is not None:
             self._check_deadline(lane, rows, deadline - now)
         lane.add(rows)
@@ -103,9 +104,9 @@ class Scheduler:
                 retry_after=max(LEAST_RETRY, needed - left),
             )
 
-    def remove(self, lane: Lane, works: list[int]) -> None:
-        """Forget the waiting rows of some requests."""
-        lane.remove(np.array(works, dtype=np.int64))
+    def remove(self, lane: Lane, submissions: list[int]) -> None:
+        """Forget the waiting rows of some submissions."""
+        lane.remove(np.array(submissions, dtype=np.int64))
 
     def fill(self, idle: int, now: float) -> list[Selection]:
         """Take the rows that run next out of the queue, for as long as slots are idle and something waits.
@@ -138,9 +139,9 @@ class Scheduler:
         if len(lane.waiting) == 1:
             return [_FIRST], self._slots_alone(lane, idle)
         candidates = self._candidates(lane, now)
-        lengths, works = lane.waiting.length[:candidates], lane.waiting.work[:candidates]
+        lengths, submissions = lane.waiting.length[:candidates], lane.waiting.submission[:candidates]
         if idle == 1 or not info.parallel_slots:
-            return [plan_batch(lengths, works, lane.cost, info.max_rows)], 1
+            return [plan_batch(lengths, submissions, lane.cost, info.max_rows)], 1
         plan, slots = plan_side_by_side(lengths, lane.cost, info.max_rows, idle), 1
         if lane.wide_cost is not None and info.run_slots <= idle:
             wide = plan_side_by_side(lengths, lane.wide_cost, info.max_rows, idle // info.run_slots)
@@ -174,13 +175,13 @@ class Scheduler:
 
 
 def _without_late(lane: Lane, rows: Waiting, slots: int, now: float) -> Selection:
-    """A batch without the works whose deadline it would miss."""
+    """A batch without the submissions whose deadline it would miss."""
     first = rows.deadline.min()
     if first == math.inf:
         return Selection(lane, rows, [], slots)
     end = now + lane.cost_on(slots).batch_seconds(rows.length)
     if first >= end:
         return Selection(lane, rows, [], slots)
-    late = np.unique(rows.work[rows.deadline < end])
+    late = np.unique(rows.submission[rows.deadline < end])
     lane.remove(late)
-    return Selection(lane, rows.select(~np.isin(rows.work, late)), late.tolist(), slots)
+    return Selection(lane, rows.select(~np.isin(rows.submission, late)), late.tolist(), slots)

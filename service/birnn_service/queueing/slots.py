@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from birnn_service.queueing.work import Values
+from birnn_service.queueing.request import Values
 
 # How long running jobs may take to end; a thread that hangs does not keep the process from ending.
 CLOSE_SECONDS = 5.0

@@ -1,5 +1,6 @@
 """birnn.v1.EncoderService over the encoder pool."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.features import batch_of
 from birnn_service.metrics import Metrics
 from birnn_service.pool import Encoded, EncoderPool
+from birnn_service.rpc.call import Call
 from birnn_service.rpc.half import halved
+from birnn_service.rpc.reply import INLINE_BYTES, with_numbers
 from birnn_service.rpc.status import CallRecord, deadline_of
 
 OUTPUTS = {
@@ -29,6 +32,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
     pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
     pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
 }
+# Up to so many errors and notices a reply is written on the event loop: a thread's hop would cost more.
+INLINE_ITEMS = 512
 
 
 class EncoderService(EncoderServiceServicer):
@@ -38,8 +43,8 @@ class EncoderService(EncoderServiceServicer):
         self._pool = pool
         self._metrics = metrics
 
-    async def Encode(self, request: pb.EncodeRequest, context: grpc.aio.ServicerContext) -> pb.EncodeResponse:  # noqa: N802
-        """Encode the sequences of one request."""
+    async def Encode(self, request: pb.EncodeRequest, call: Call) -> bytes:  # type: ignore[override]  # noqa: N802
+        """Encode the sequences of one request; the reply comes serialized."""
         with CallRecord(self._metrics, "Encode") as record:
             try:
                 output = OUTPUTS.get(request.output)
@@ -56,19 +61,23 @@ class EncoderService(EncoderServiceServicer):
                     _sequences(request),
                     output,
                     truncate=request.truncate,
-                    deadline=deadline_of(context),
+                    deadline=deadline_of(call.context),
+                    memory=call.memory,
                     found=record.name,
                 )
             except ServiceError as error:
-                await record.fail(context, error)
+                await record.fail(call.context, error)
             if dtype.itemsize == 2:
-                encoded = self._halved(encoded, output)
-            response = _response(encoded, dtype, record.seconds)
+                encoded = await self._halved(encoded, output)
+            reply = await _reply(encoded, dtype, record.seconds)
             record.code = grpc.StatusCode.OK
-            return response
+            return reply
 
-    def _halved(self, encoded: Encoded, output: Output) -> Encoded:
-        rounded = halved(encoded, output)
+    async def _halved(self, encoded: Encoded, output: Output) -> Encoded:
+        if encoded.values.nbytes <= INLINE_BYTES:
+            rounded = halved(encoded, output)
+        else:
+            rounded = await asyncio.to_thread(halved, encoded, output)
         if lost := len(rounded.errors) - len(encoded.errors):
             name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
             self._metrics.sequence_errors.labels(name, code).inc(lost)
@@ -97,12 +106,22 @@ def _sequences(request: pb.EncodeRequest) -> Sequence[bytes] | RaggedBatch:
     return batch_of(request.features, list(request.lengths))
 
 
-def _response(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.EncodeResponse:
+async def _reply(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> bytes:
+    if len(encoded.errors) + len(encoded.notices) <= INLINE_ITEMS:
+        others = _others(encoded, dtype, seconds)
+    else:
+        others = await asyncio.to_thread(_others, encoded, dtype, seconds)
+    return await with_numbers(
+        pb.EncodeResponse.EMBEDDINGS_FIELD_NUMBER, encoded.values.astype(dtype, copy=False), others
+    )
+
+
+def _others(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.EncodeResponse:
+    """All of a reply but the numbers."""
     manifest = encoded.encoder.manifest
     return pb.EncodeResponse(
         encoder=manifest.name,
         version=str(manifest.version),
-        embeddings=encoded.values.astype(dtype, copy=False).tobytes(),
         shape=encoded.values.shape,
         lengths=encoded.lengths.tolist(),
         errors=[

@@ -6,22 +6,26 @@ protocol knows no errors by item, so a request with a sequence that cannot be en
 ones.
 """
 
+import asyncio
 import struct
-from collections.abc import Sequence
-from math import prod
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import grpc
-import numpy as np
 
 from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
 from birnn_bundle.errors import ItemError
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
-from birnn_service.errors import InvalidRequestError, ServiceError
+from birnn_service.errors import DeadlineError, InvalidRequestError, ServiceError
 from birnn_service.metrics import Metrics, server_version
 from birnn_service.pool import EncoderPool
+from birnn_service.rpc.call import Call
 from birnn_service.rpc.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
+from birnn_service.rpc.parameters import read_parameters
+from birnn_service.rpc.reply import with_numbers
 from birnn_service.rpc.status import CallRecord, deadline_of, fail
 from birnn_service.settings import Settings
 
@@ -107,26 +111,31 @@ class InferenceService(GRPCInferenceServiceServicer):
             )
         )
 
-    async def ModelInfer(  # noqa: N802
-        self, request: pb.ModelInferRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ModelInferResponse:
-        """Encode the strings of input `text`, or the features of its counterparts."""
+    async def ModelInfer(  # type: ignore[override]  # noqa: N802
+        self, request: pb.ModelInferRequest, call: Call
+    ) -> bytes:
+        """Encode the strings of input `text`, or the features of its counterparts; the reply comes serialized."""
         with CallRecord(self._metrics, "ModelInfer") as record:
             try:
                 features = self._pool.encoders.find(request.model_name, request.model_version).manifest.features
+                read = read_feature_tensors if features else read_strings
                 _check_outputs(request)
-                encoded = await self._pool.encode(
-                    request.model_name,
-                    request.model_version,
-                    read_feature_tensors(request) if features else read_strings(request),
-                    Output.POOLED,
-                    deadline=deadline_of(context),
-                    found=record.name,
-                )
+                options = read_parameters(request)
+                async with _within(options.timeout):
+                    encoded = await self._pool.encode(
+                        request.model_name,
+                        request.model_version,
+                        read(request, self._settings.max_sequences),
+                        Output.POOLED,
+                        truncate=options.truncate,
+                        deadline=_sooner(deadline_of(call.context), options.timeout),
+                        memory=call.memory,
+                        found=record.name,
+                    )
                 if encoded.errors:
                     raise InvalidRequestError(_list_errors(encoded.errors))
             except ServiceError as error:
-                await record.fail(context, error)
+                await record.fail(call.context, error)
             manifest = encoded.encoder.manifest
             output = pb.ModelInferResponse.InferOutputTensor(name=OUTPUT, datatype="FP32", shape=encoded.values.shape)
             response = pb.ModelInferResponse(
@@ -134,11 +143,12 @@ class InferenceService(GRPCInferenceServiceServicer):
                 model_version=str(manifest.version),
                 id=request.id,
                 outputs=[output],
-                raw_output_contents=[np.ascontiguousarray(encoded.values, dtype="<f4").tobytes()],
             )
             response.parameters[ENGINE].string_param = encoded.encoder.info.label
+            values = encoded.values.astype("<f4", copy=False)
+            reply = await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, values, response)
             record.code = grpc.StatusCode.OK
-            return response
+            return reply
 
     async def _find(self, name: str, version: str, context: grpc.aio.ServicerContext) -> Encoder:
         try:
@@ -154,28 +164,52 @@ def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
     return [(INPUT, "BYTES", [-1, 1])]
 
 
-def _check_outputs(request: pb.ModelInferRequest) -> None:
-    if strangers := [output.name for output in request.outputs if output.name != OUTPUT]:
-        raise InvalidRequestError(f"unknown output {strangers[0]!r}; the only one is {OUTPUT!r}")
-
-
-def read_strings(request: pb.ModelInferRequest) -> Sequence[bytes]:
-    """The strings of a request's only input.
+@asynccontextmanager
+async def _within(seconds: float | None) -> AsyncIterator[None]:
+    """Give up what takes longer than a request's time-out.
 
     Raises:
-        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings.
+        DeadlineError: It did.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineError(f"the request's parameter 'timeout' was {seconds:g} s, and they have passed") from error
+
+
+def _sooner(deadline: float | None, timeout: float | None) -> float | None:
+    """The sooner of a deadline on `time.monotonic` and a time from now; None for never."""
+    if timeout is None:
+        return deadline
+    end = time.monotonic() + timeout
+    return end if deadline is None else min(deadline, end)
+
+
+def _check_outputs(request: pb.ModelInferRequest) -> None:
+    for output in request.outputs:
+        if output.name != OUTPUT:
+            raise InvalidRequestError(f"unknown output {output.name!r}; the only one is {OUTPUT!r}")
+
+
+def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
+    """The strings of a request's only input, at most so many.
+
+    Raises:
+        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings, or they are
+            too many.
     """
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = [tensor.name for tensor in request.inputs]
         raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
     tensor = request.inputs[0]
-    shape = list(tensor.shape)
-    if tensor.datatype != "BYTES" or not shape or min(shape) < 0 or prod(shape[1:]) != 1:
+    shape = tensor.shape[:3]
+    if tensor.datatype != "BYTES" or len(shape) not in (1, 2) or shape[0] < 0 or shape[1:] not in ([], [1]):
         raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {tensor.datatype} {shape}")
     if len(request.raw_input_contents) > 1:
         raise InvalidRequestError(f"one input, but {len(request.raw_input_contents)} raw contents")
     if request.raw_input_contents:
-        strings: Sequence[bytes] = unpack_bytes(request.raw_input_contents[0])
+        strings: Sequence[bytes] = unpack_bytes(request.raw_input_contents[0], most)
     else:
         strings = tensor.contents.bytes_contents
     if len(strings) != shape[0]:
@@ -183,15 +217,19 @@ def read_strings(request: pb.ModelInferRequest) -> Sequence[bytes]:
     return strings
 
 
-def unpack_bytes(raw: bytes) -> list[bytes]:
+def unpack_bytes(raw: bytes, most: int) -> list[bytes]:
     """Elements of a raw BYTES tensor: each a little-endian uint32 length and that many bytes.
 
     Raises:
-        InvalidRequestError: The content ends within an element.
+        InvalidRequestError: The content ends within an element, or holds more than `most`.
     """
-    strings = []
+    strings: list[bytes] = []
     position = 0
     while position < len(raw):
+        if len(strings) == most:
+            raise InvalidRequestError(
+                f"raw contents of {INPUT!r} hold more than {most} strings (--max-sequences); split it"
+            )
         if position + 4 > len(raw):
             raise InvalidRequestError(f"raw contents of {INPUT!r} end within a length, at byte {position}")
         (size,) = struct.unpack_from("<I", raw, position)

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import os
+import socket
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -17,8 +20,8 @@ from birnn_service.errors import StartupError
 from birnn_service.metrics import Metrics
 from birnn_service.pool import EncoderPool
 from birnn_service.rpc.encoder_service import EncoderService
+from birnn_service.rpc.guard import GuardedServer
 from birnn_service.rpc.inference_service import InferenceService
-from birnn_service.rpc.malformed import ParsingServer
 from birnn_service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,9 @@ INFERENCE_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceServ
 # Health of the process, for liveness probes; readiness is the health of "" and of the services by name.
 LIVENESS = "liveness"
 READINESS = ("", ENCODER_SERVICE, INFERENCE_SERVICE)
+# Calls that may wait to be looked at, beside those that may be under way. Each takes some 10 KiB, and is answered or
+# refused within a fraction of a millisecond.
+PENDING = 20_000
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # How long late calls are kept waiting before and after connections begin to close.
@@ -62,15 +68,20 @@ class RpcServer:
                 ("grpc.keepalive_permit_without_calls", 1),
                 # One connection is one server: only those who reconnect see new replicas.
                 ("grpc.max_connection_age_ms", round(settings.max_connection_seconds * 1000)),
+                # Calls that have not ended by as long again are not going to.
+                ("grpc.max_connection_age_grace_ms", round(settings.max_connection_seconds * 1000)),
+                # Beyond so many calls that have not been looked at yet, gRPC drops them as CANCELLED. What is refused
+                # here gets a reason and a time to retry.
+                ("grpc.server.max_pending_requests", settings.max_calls + PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", settings.max_calls + PENDING),
             ],
         )
-        parsing = ParsingServer(self._server, metrics)
-        add_EncoderServiceServicer_to_server(EncoderService(pool, metrics), parsing)
-        add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, metrics), parsing)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, parsing)
-        reflection.enable_server_reflection(
-            (ENCODER_SERVICE, INFERENCE_SERVICE, SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        guarded = GuardedServer(self._server, settings, metrics)
+        add_EncoderServiceServicer_to_server(EncoderService(pool, metrics), guarded)
+        add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, metrics), guarded)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
+        reflected = (ENCODER_SERVICE, INFERENCE_SERVICE, SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(reflected), guarded)
 
     @property
     def ready(self) -> bool:
@@ -90,7 +101,7 @@ class RpcServer:
         try:
             port: int = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise StartupError(cannot_listen(self._settings)) from error
+            raise StartupError(cannot_listen(self._settings, "the port is taken or not allowed")) from error
         await self._server.start()
         await self._publish_health()
         return port
@@ -139,9 +150,28 @@ class RpcServer:
             await self._health.set(service, SERVING if self._pool.ready else NOT_SERVING)
 
 
-def cannot_listen(settings: Settings) -> str:
+def check_port(settings: Settings) -> None:
+    """Fail before encoders are loaded where the gRPC port, which opens only after that, cannot be had.
+
+    Raises:
+        StartupError: It is taken, not allowed, or the address is not this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.grpc_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if os.name == "posix":
+                # Connections of a server that has just ended linger, and are no reason not to start.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StartupError(cannot_listen(settings, str(error.strerror))) from error
+
+
+def cannot_listen(settings: Settings, reason: str) -> str:
     """What to say where the gRPC port cannot be had."""
     return (
-        f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: the port is taken or the address is not this "
-        "machine's; choose another with --grpc-port or --host"
+        f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {reason}; "
+        "choose another with --grpc-port or --host"
     )

@@ -72,7 +72,7 @@ def test_a_truncated_model_is_refused(files: Path, tmp_path: Path) -> None:
     for file in ("gru_stack.keras", "lstm_of_keras_2.h5"):
         content = (files / file).read_bytes()
         (tmp_path / file).write_bytes(content[: len(content) // 2])
-        with pytest.raises(CheckpointError, match="is damaged, cut off"):
+        with pytest.raises(CheckpointError, match="is damaged or cut off"):
             read_weights(tmp_path / file)
 
 
@@ -105,5 +105,5 @@ def test_a_layer_of_one_direction_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "one.weights.h5", "w") as file:
         for number, shape in enumerate([(3, 6), (2, 6), (2, 6)]):
             file[f"layers/gru/cell/vars/{number}"] = np.zeros(shape, dtype=np.float32)
-    with pytest.raises(CheckpointError, match=r"layers/gru runs in one direction only; wrap it in keras\.layers"):
+    with pytest.raises(CheckpointError, match=r"layers/gru runs in one direction only, .*; wrap it in keras\.layers"):
         adopted(tmp_path / "one.weights.h5")

@@ -1,9 +1,18 @@
 """Files that are damaged, dangerous or of another kind are refused, each with its own reason."""
 
+import argparse
+import gzip
+import io
+import lzma
+import pickle
+import re
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -40,31 +49,96 @@ def test_code_inside_a_pickle_does_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("file", ["model.pt", "old.pth", "model.safetensors"])
-@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
-def test_a_file_that_is_cut_off_is_said_to_be(tmp_path: Path, file: str, kept: float) -> None:
-    weights, path = Model(nn.GRU).state_dict(), tmp_path / file
-    if file.endswith(".safetensors"):
+def write(weights: dict[str, Any], path: Path, kind: str) -> Path:
+    if kind == "safetensors":
         save_file(weights, path)
+    elif kind == "legacy":
+        torch.save(weights, path, _use_new_zipfile_serialization=False)
+    elif kind == "hdf5":
+        with h5py.File(path, "w") as file:
+            for name, values in weights.items():
+                file[name] = values.numpy()
     else:
-        torch.save(weights, path, _use_new_zipfile_serialization=file != "old.pth")
+        torch.save(weights, path)
+    return path
+
+
+KINDS = ["zip", "legacy", "safetensors", "hdf5"]
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a.keras", "a.h5", "a.bin", "weights.th", "weights"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_is_known_by_its_first_bytes_whatever_its_name(tmp_path: Path, kind: str, name: str) -> None:
+    weights = {"w": torch.tensor([1.5, -2.0])}
+    assert read_weights(write(weights, tmp_path / name, kind)).tensors["w"].tolist() == [1.5, -2.0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_a_file_that_is_cut_off_is_said_to_be(tmp_path: Path, kind: str, kept: float) -> None:
+    path = write(Model(nn.GRU).state_dict(), tmp_path / "weights", kind)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    assert f"{path}: is damaged, cut off or of another kind than its name says" in refusal(path)
+    assert re.search("(is|is a ZIP archive that is) damaged or cut off; copy or download it again", refusal(path))
 
 
-@pytest.mark.parametrize("file", ["a.keras", "a.h5", "a.weights.h5", "a.pt", "a.safetensors"])
-def test_a_file_of_another_kind_is_said_to_be(tmp_path: Path, file: str) -> None:
-    (tmp_path / file).write_text("neither here nor there " * 20)
-    assert "is damaged, cut off or of another kind" in refusal(tmp_path / file)
+def archived(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("weights.th"), io.BytesIO(content))
+    return file.getvalue()
 
 
-def test_a_missing_file_an_unknown_suffix_and_a_lone_tensor_are_refused(tmp_path: Path) -> None:
+def zipped(**files: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("_", "."), content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; copy or download the file again"),
+        (gzip.compress(b"weights"), "is compressed by gzip; unpack it first (gunzip"),
+        (lzma.compress(b"weights"), "is compressed by xz; unpack it first (unxz"),
+        (archived(b""), "is a tar archive; unpack it first (tar -xf)"),
+        (zipped(model_pt=b"", readme_md=b""), "is a ZIP archive of model.pt, readme.md; unpack it first"),
+        (zipped(w_npy=b""), "holds NumPy arrays; save them with safetensors.numpy.save_file"),
+        (zipped(config_json=b"{}"), "is no Keras 3 model"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a pointer of Git LFS, not the file itself"),
+        (b"\n<!DOCTYPE html><html>", "is a web page, as a download gives that asks for something first"),
+        (pickle.dumps({"w": [1.5]}), "is a pickle that torch.save did not write"),
+        (b"neither here nor there \x1b[31m", r"begins with b'neither here nor there \x1b[31m', as no file of weights"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
+)
+def test_a_file_of_another_kind_is_told_as_such(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+    assert message in refusal(tmp_path / "model.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_of_another_protocol_is_to_be_saved_again(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt", pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    message = refusal(tmp_path / "w.pt")
+    assert "save it again with torch.save(model.state_dict(), FILE) and no pickle_protocol" in message
+    assert "weights_only" not in message
+
+
+def test_a_missing_file_and_a_lone_tensor_are_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.pt").endswith("no such file")
-    (tmp_path / "model.pkl").touch()
-    assert ".pkl is not one of .pt, .pth" in refusal(tmp_path / "model.pkl")
     torch.save(torch.ones(3), tmp_path / "tensor.pt")
     assert "holds a Tensor, no dictionary of weights" in refusal(tmp_path / "tensor.pt")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_settings_and_scores_beside_weights_are_passed_over(tmp_path: Path, kind: str) -> None:
+    beside = {"opt": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "curve": np.ones(3), "folder": tmp_path}
+    path = write({"w": torch.tensor([1.5]), **beside}, tmp_path / "model.pt", kind)
+    assert {name: values.tolist() for name, values in read_weights(path).tensors.items()} == {"w": [1.5]}
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
@@ -109,7 +183,7 @@ def test_a_damaged_keras_archive_is_said_to_be(tmp_path: Path) -> None:
     start = content.index(b"model.weights.h5") + 20
     content[start : start + 40] = b"x" * 40
     path.write_bytes(content)
-    assert "is damaged, cut off" in refusal(path)
+    assert "is damaged or cut off" in refusal(path)
 
 
 def test_bfloat16_of_keras_is_read(tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import ReducedPrecision
+from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine import cuda_engine, loading
 from birnn_service.engine.cuda_engine import CudaEngine, cell_bytes, provider_options
@@ -46,7 +47,7 @@ def on_cpu(bundle: Bundle, precision: str = "fp32", **more: int) -> CudaEngine:
 
 def allowing(bundle: Bundle, reduced: ReducedPrecision | None) -> Bundle:
     manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced})
-    return Bundle(bundle.path, manifest, bundle.tokenizer, bundle.golden)
+    return replace(bundle, manifest=manifest)
 
 
 def allowing_half(bundle: Bundle) -> Bundle:
@@ -264,7 +265,7 @@ class Runtime:
 
 def test_page_locked_memory_lives_as_long_as_an_array_that_looks_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime()
-    monkeypatch.setattr("service.engine.pinned.ctypes.CDLL", lambda _: runtime)
+    monkeypatch.setattr("birnn_service.engine.pinned.ctypes.CDLL", lambda _: runtime)
     memory = pinned_bytes(4096)
     assert memory.shape == (4096,)
     view = memory.view(np.float32)[10:20]
@@ -283,7 +284,7 @@ def test_without_page_locked_memory_it_is_ordinary_memory_and_the_log_says_so(
     if cdll is None and not WITHOUT_GPU:
         pytest.skip("there is a CUDA runtime here")
     if cdll is not None:
-        monkeypatch.setattr("service.engine.pinned.ctypes.CDLL", cdll)
+        monkeypatch.setattr("birnn_service.engine.pinned.ctypes.CDLL", cdll)
     with caplog.at_level(logging.WARNING):
         memory = pinned_bytes(100)
     memory[:] = 1

@@ -30,7 +30,7 @@ from birnn_service.frontends.link import Link
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Message, Withdrawn
 from birnn_service.frontends.remote_compute import RemoteCompute
 from birnn_service.frontends.setup import RemoteEncoder, lanes_of
-from birnn_service.queueing.work import Computed
+from birnn_service.queueing.request import Computed
 
 # How long a state may take to come about on a busy machine.
 PATIENCE_SECONDS = 60

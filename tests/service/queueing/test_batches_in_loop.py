@@ -13,10 +13,11 @@ from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Output
 from birnn_service.errors import EngineError
 from birnn_service.metrics import Metrics
-from birnn_service.queueing.batcher import Batcher
 from birnn_service.queueing.cost import CostModel
+from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
-from birnn_service.queueing.lone_caller import STREAK, TURNAROUND
+from birnn_service.queueing.placement import STREAK, TURNAROUND
+from birnn_service.queueing.queue_metrics import QueueMetrics
 from tests.service.queueing.sum_engine import COST, SumEngine, batch_of, lane_of
 
 TICKS = itertools.count()
@@ -42,31 +43,31 @@ def ticking() -> float:
     return 5 * TURNAROUND * next(TICKS)
 
 
-async def one_after_another(batcher: Batcher, lane: Lane, count: int) -> None:
+async def one_after_another(dispatcher: Dispatcher, lane: Lane, count: int) -> None:
     for number in range(count):
-        assert (await batcher.encode(lane, batch_of([number, 1]))).values.tolist() == [[number + 1, 2]]
+        assert (await dispatcher.encode(lane, batch_of([number, 1]))).values.tolist() == [[number + 1, 2]]
 
 
 async def test_the_event_loop_runs_the_short_batches_of_a_lone_caller_itself() -> None:
     engine = WhereRun()
     lane = lane_of(engine)
     metrics = Metrics()
-    batcher = Batcher([lane], 2, metrics, clock=ticking)
-    await one_after_another(batcher, lane, STREAK + 5)
+    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])], clock=ticking)
+    await one_after_another(dispatcher, lane, STREAK + 5)
     assert engine.in_loop() == [False] * STREAK + [True] * 5
     assert metrics.registry.get_sample_value("birnn_sequences_total", {"encoder": "sum"}) == STREAK + 5
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_batches_side_by_side_of_a_lone_caller_run_on_their_slots() -> None:
     engine = WhereRun()
     lane = lane_of(engine)
-    batcher = Batcher([lane], 2, Metrics(), clock=ticking)
-    await one_after_another(batcher, lane, STREAK + 2)
+    dispatcher = Dispatcher([lane], 2, clock=ticking)
+    await one_after_another(dispatcher, lane, STREAK + 2)
     before = len(engine.threads)
-    await batcher.encode(lane, batch_of(*([number] for number in range(6))))
+    await dispatcher.encode(lane, batch_of(*([number] for number in range(6))))
     assert engine.in_loop()[before:] == [False, False]
-    batcher.close()
+    dispatcher.close()
 
 
 @pytest.mark.parametrize(
@@ -80,36 +81,36 @@ async def test_what_would_keep_the_event_loop_from_others_runs_on_its_slot(
     engine = WhereRun(slots)
     engine.info = replace(engine.info, parallel_slots=on_cores)
     lane = lane_of(engine, cost=cost)
-    batcher = Batcher([lane], slots, Metrics(), clock=ticking)
-    await one_after_another(batcher, lane, STREAK + 3)
+    dispatcher = Dispatcher([lane], slots, clock=ticking)
+    await one_after_another(dispatcher, lane, STREAK + 3)
     assert not any(engine.in_loop())
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_several_callers_leave_the_event_loop_free() -> None:
     engine = WhereRun()
     lane = lane_of(engine)
-    batcher = Batcher([lane], 2, Metrics(), clock=ticking)
-    await one_after_another(batcher, lane, STREAK + 2)
+    dispatcher = Dispatcher([lane], 2, clock=ticking)
+    await one_after_another(dispatcher, lane, STREAK + 2)
     before = len(engine.threads)
 
     async def caller(number: int) -> None:
         for count in range(20):
-            await batcher.encode(lane, batch_of([number, count]))
+            await dispatcher.encode(lane, batch_of([number, count]))
 
     await asyncio.gather(*(caller(number) for number in range(4)))
     assert not any(engine.in_loop()[before:])
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_an_engine_that_fails_in_the_event_loop_fails_its_call_and_no_other() -> None:
     engine = WhereRun()
     lane = lane_of(engine)
-    batcher = Batcher([lane], 2, Metrics(), clock=ticking)
-    await one_after_another(batcher, lane, STREAK + 2)
+    dispatcher = Dispatcher([lane], 2, clock=ticking)
+    await one_after_another(dispatcher, lane, STREAK + 2)
     with pytest.raises(EngineError, match="a broken engine"):
-        await batcher.encode(lane, batch_of([666]))
+        await dispatcher.encode(lane, batch_of([666]))
     assert engine.in_loop()[-1]
-    await one_after_another(batcher, lane, 2)
+    await one_after_another(dispatcher, lane, 2)
     assert len(lane.waiting) == 0
-    batcher.close()
+    dispatcher.close()

@@ -44,12 +44,14 @@ class Watched(Ours):
         if waiting and idle:
             first = min(waiting, key=lambda rows: float(rows.rank[0]))
             chosen = {row for launch in launches for row in launch.rows}
-            assert (int(first.work[0]), int(first.row[0])) in chosen or int(first.work[0]) in late, "passed over"
+            assert (int(first.submission[0]), int(first.row[0])) in chosen or int(first.submission[0]) in late, (
+                "passed over"
+            )
         left = idle - sum(launch.slots for launch in launches)
         assert left == 0 or not any(len(lane.waiting) for lane in self.lanes), "a slot idles while something waits"
         for launch in launches:
             assert len(launch.rows) <= self.scheduler.lanes[0].engine.info.max_rows
-            assert len({work % len(self.lanes) for work, _ in launch.rows}) == 1, "a batch is of one lane"
+            assert len({number % len(self.lanes) for number, _ in launch.rows}) == 1, "a batch is of one lane"
         return launches, late
 
 
@@ -65,19 +67,19 @@ def test_nothing_is_lost_nothing_runs_twice_and_everything_has_an_end(
     outcome = run(requests, device, lanes)
     ran = [row for batch in outcome.batches for row in batch.rows]
     assert len(set(ran)) == len(ran)
-    for work, request in enumerate(requests):
-        done = np.isfinite(outcome.finished[work])
-        assert done != (work in outcome.late)
+    for number, request in enumerate(requests):
+        done = np.isfinite(outcome.finished[number])
+        assert done != (number in outcome.late)
         if done:
-            assert {(work, row) for row in range(len(request.lengths))} <= set(ran)
+            assert {(number, row) for row in range(len(request.lengths))} <= set(ran)
 
 
 @given(REQUESTS, DEVICES, LANES)
 @settings(deadline=None)
 def test_no_deadline_is_missed_knowingly(requests: list[Request], device: Device, lanes: int) -> None:
     for batch in run(requests, device, lanes).batches:
-        for work, _ in batch.rows:
-            deadline = requests[work].deadline
+        for number, _ in batch.rows:
+            deadline = requests[number].deadline
             assert deadline is None or batch.end <= deadline + 1e-9
 
 
@@ -98,12 +100,12 @@ def test_no_request_waits_for_more_batches_than_there_are_rows_before_it(
     patient = [Request(request.arrival, request.lengths) for request in requests]
     outcome = run(patient, device, lanes)
     engine = Watched(device, lanes)
-    for work, request in enumerate(patient):
+    for number, request in enumerate(patient):
         # The rank of its last row, as it comes into an empty lane: what comes after that time is behind it.
-        rank = float(engine.lanes[0].arrange(work, request.lengths, np.inf, request.arrival).rank[-1])
+        rank = float(engine.lanes[0].arrange(number, request.lengths, np.inf, request.arrival).rank[-1])
         before = [other for other, its in enumerate(patient) if its.arrival <= max(rank, request.arrival)]
         rows = sum(len(patient[other].lengths) for other in before)
-        started = [batch for batch in outcome.batches if request.arrival < batch.start < outcome.finished[work]]
+        started = [batch for batch in outcome.batches if request.arrival < batch.start < outcome.finished[number]]
         assert len(started) <= rows + device.slots
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from birnn_service.errors import EngineError, UnavailableError
 from birnn_service.metrics import Metrics
-from birnn_service.queueing.batcher import Batcher
+from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.queue_metrics import QueueMetrics
 from tests.service.queueing.sum_engine import SumEngine, batch_of, lane_of
 
 
@@ -14,13 +15,13 @@ async def test_equal_sequences_in_flight_are_computed_once() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
     metrics = Metrics()
-    batcher = Batcher([lane], 1, metrics)
+    dispatcher = Dispatcher([lane], 1, observers=[QueueMetrics(metrics, [lane])])
     engine.gate.clear()
-    running = asyncio.create_task(batcher.encode(lane, batch_of([7])))
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([7])))
     await asyncio.sleep(0)
-    waiting = asyncio.create_task(batcher.encode(lane, batch_of([1, 2], [7], [1, 2])))
+    waiting = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2], [7], [1, 2])))
     await asyncio.sleep(0)
-    other = asyncio.create_task(batcher.encode(lane, batch_of([1, 2])))
+    other = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2])))
     await asyncio.sleep(0)
     engine.gate.set()
     assert (await running).values.tolist() == [[7, 1]]
@@ -28,21 +29,21 @@ async def test_equal_sequences_in_flight_are_computed_once() -> None:
     assert (await other).values.tolist() == [[3, 2]]
     assert engine.batches == [[[7]], [[1, 2]]]
     assert metrics.registry.get_sample_value("birnn_shared_sequences_total", {"encoder": "sum"}) == 3
-    await batcher.encode(lane, batch_of([7]))
+    await dispatcher.encode(lane, batch_of([7]))
     assert engine.batches[2:] == [[[7]]], "what has been answered is forgotten"
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_a_sequence_is_computed_though_the_request_that_it_followed_is_cancelled() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    running = asyncio.create_task(batcher.encode(lane, batch_of([0])))
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
     await asyncio.sleep(0)
-    leader = asyncio.create_task(batcher.encode(lane, batch_of([5, 5], [6])))
+    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5], [6])))
     await asyncio.sleep(0)
-    followers = [asyncio.create_task(batcher.encode(lane, batch_of([5, 5]))) for _ in range(2)]
+    followers = [asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5]))) for _ in range(2)]
     await asyncio.sleep(0)
     leader.cancel()
     await asyncio.sleep(0)
@@ -50,34 +51,34 @@ async def test_a_sequence_is_computed_though_the_request_that_it_followed_is_can
     await running
     assert [(await follower).values.tolist() for follower in followers] == [[[10, 2]]] * 2
     assert engine.batches == [[[0]], [[5, 5]]]
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_followers_of_a_failed_batch_are_tried_again_by_themselves() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    leader = asyncio.create_task(batcher.encode(lane, batch_of([4], [666])))
+    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([4], [666])))
     await asyncio.sleep(0)
-    follower = asyncio.create_task(batcher.encode(lane, batch_of([4])))
+    follower = asyncio.create_task(dispatcher.encode(lane, batch_of([4])))
     await asyncio.sleep(0)
     engine.gate.set()
     with pytest.raises(EngineError):
         await leader
     assert (await follower).values.tolist() == [[4, 1]]
     assert len(lane.waiting) == 0
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_closing_fails_those_who_follow_others_too() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    tasks = [asyncio.create_task(batcher.encode(lane, batch_of([9]))) for _ in range(3)]
+    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([9]))) for _ in range(3)]
     await asyncio.sleep(0)
-    batcher.close()
+    dispatcher.close()
     engine.gate.set()
     for task in tasks:
         with pytest.raises(UnavailableError):

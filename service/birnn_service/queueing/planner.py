@@ -39,7 +39,7 @@ class Plan:
 
 
 def plan_batch(
-    lengths: NDArray[np.int64], works: NDArray[np.int64], cost: CostModel, max_rows: int
+    lengths: NDArray[np.int64], submissions: NDArray[np.int64], cost: CostModel, max_rows: int
 ) -> NDArray[np.intp]:
     """Choose the rows that run next on a slot that got free while others work.
 
@@ -49,7 +49,7 @@ def plan_batch(
 
     Args:
         lengths: Tokens of the waiting sequences, the most urgent first [n], n >= 1.
-        works: Numbers of the requests that they are of [n].
+        submissions: Numbers of their submissions [n].
         cost: Cost model of the engine.
         max_rows: Most rows in a batch.
 
@@ -60,8 +60,8 @@ def plan_batch(
         return np.zeros(1, dtype=np.intp)
     if cost.packed:
         rows = min(len(lengths), max_rows, prompt_rows(lengths, cost))
-        rows = _to_the_end_of_a_request(works, rows, max_rows)
-        return np.arange(_before_what_delays(lengths, works, rows, cost))
+        rows = _to_the_end_of_a_request(submissions, rows, max_rows)
+        return np.arange(_before_what_delays(lengths, submissions, rows, cost))
     order = np.argsort(lengths, kind="stable")
     place = int(order.argmin())
     ordered = lengths[order]
@@ -87,21 +87,21 @@ def prompt_rows(lengths: NDArray[np.int64], cost: CostModel) -> int:
     return max(1, math.ceil(EXTERNALITY * math.sqrt(len(lengths) * overhead / row))) if row else len(lengths)
 
 
-def _to_the_end_of_a_request(works: NDArray[np.int64], rows: int, max_rows: int) -> int:
+def _to_the_end_of_a_request(submissions: NDArray[np.int64], rows: int, max_rows: int) -> int:
     """About `rows` rows, up to where a request ends if one ends near: a part of it is of no use to its caller."""
-    near = works[: min(max_rows, rows + rows // 2) + 1]
-    ends = np.flatnonzero(np.diff(near, append=near[-1] + (len(near) == len(works)))) + 1
+    near = submissions[: min(max_rows, rows + rows // 2) + 1]
+    ends = np.flatnonzero(np.diff(near, append=near[-1] + (len(near) == len(submissions)))) + 1
     ends = ends[(2 * ends >= rows) & (ends <= max_rows)]
     return int(ends[np.abs(ends - rows).argmin()]) if len(ends) else rows
 
 
-def _before_what_delays(lengths: NDArray[np.int64], works: NDArray[np.int64], rows: int, cost: CostModel) -> int:
+def _before_what_delays(lengths: NDArray[np.int64], submissions: NDArray[np.int64], rows: int, cost: CostModel) -> int:
     """Of the first `rows` rows those up to the request after which the rest would delay those before it too long.
 
     A batch's requests are all answered at its end. To end it after some of them spares each of these the rows that
     follow, and costs everybody else who waits the overhead of one more batch.
     """
-    all_ends = np.flatnonzero(np.diff(works)) + 1
+    all_ends = np.flatnonzero(np.diff(submissions)) + 1
     ends = all_ends[all_ends < rows]
     if not len(ends):
         return rows

@@ -1,4 +1,4 @@
-"""Requests under way, and the sequences that several of them share while they are in flight."""
+"""A request under way: what a caller wants, and what of it is there."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ class Computed:
 
     Attributes:
         values: Pooled: float32 [n, D]. Tokens: float32 [tokens, 2H], sequences back to back.
-        queue: From queued to the start of the last of its batches.
-        compute: The longest run among its batches.
+        queue: From arrival to the start of the last of its runs.
+        compute: The longest of its runs.
     """
 
     values: Values
@@ -29,24 +29,24 @@ class Computed:
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class Request:
     """A request under way.
 
     Attributes:
         lane: Which output of which encoder it wants.
         batch: Its sequences, `n` of them.
-        queued: When it came.
+        queued: When it arrived.
         deadline: When its caller gives up, None for never.
-        future: Told when it is done, or why not.
+        future: Its outcome.
         missing: Rows that are not there yet.
-        is_probe: Whether health asks, and nobody else: metrics tell of calls alone.
-        started: When the last of its batches so far started.
-        compute: The longest run among its batches so far, in seconds.
-        values: Its encodings; there from the first delivery on.
+        is_probe: Whether it is a health probe and not a call.
+        started: When the last of its runs so far started.
+        compute: The longest of its runs so far, in seconds.
+        values: Its encodings, from the first delivery on.
         keys: What makes its rows equal to others' [n]; empty where rows are not shared.
         launched: Which rows have left the queue, bool [n].
-        followers: By row, the rows of other works (or of this one) that wait for it instead of being computed.
-        submissions: Numbers under which its rows wait.
+        followers: By row, the rows of other requests (or of this one) that wait for it instead of being computed.
+        submissions: Numbers under which its rows wait in the queue.
     """
 
     lane: Lane
@@ -61,7 +61,7 @@ class Work:
     values: Values | None = None
     keys: list[bytes] = field(default_factory=list)
     launched: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
-    followers: dict[int, "list[tuple[Work, int]]"] = field(default_factory=dict)
+    followers: dict[int, "list[tuple[Request, int]]"] = field(default_factory=dict)
     submissions: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,6 +97,10 @@ class Work:
         lengths = self.batch.lengths[rows]
         if len(values) != lengths.sum():
             raise ValueError(f"{lengths.sum()} encodings were expected and {len(values)} came")
+        if self.values is None and len(rows) == len(self.batch):
+            self.values = values
+            self.missing = 0
+            return
         if self.values is None:
             self.values = np.empty((self.batch.tokens, self.lane.width), dtype=np.float32)
         position = 0
@@ -105,58 +109,3 @@ class Work:
             self.values[start : start + length] = values[position : position + length]
             position += length
         self.missing -= len(rows)
-
-
-class InFlight:
-    """The distinct sequences of one lane that wait or run, so that an equal one need not be computed again."""
-
-    def __init__(self, max_rows: int) -> None:
-        """Share rows; `max_rows` is the size of a full batch."""
-        self._max_rows = max_rows
-        self._leaders: dict[bytes, tuple[Work, int]] = {}
-
-    def join(self, work: Work) -> list[int]:
-        """Let the rows of `work` follow equal ones where they are done no later; the others become leaders.
-
-        A row further back in its request than this one in its own might have to wait longer (see `Lane.arrange`), and
-        then it is computed twice rather than late.
-
-        Returns:
-            The rows that have to be computed.
-        """
-        leaders = self._leaders
-        computed = []
-        for row, key in enumerate(work.keys):
-            leader = leaders.get(key)
-            if leader is None:
-                leaders[key] = (work, row)
-                computed.append(row)
-                continue
-            other, place = leader
-            if place // self._max_rows <= row // self._max_rows or other.launched[place]:
-                other.followers.setdefault(place, []).append((work, row))
-            else:
-                computed.append(row)
-        return computed
-
-    def leave(self, work: Work, rows: list[int]) -> list[tuple[int, Work, int]]:
-        """Rows of `work` are done, or will never be: nobody else can join them.
-
-        Returns:
-            Who followed them: the row followed, and the work and row that did.
-        """
-        for row in rows:
-            key = work.keys[row]
-            if self._leaders.get(key) == (work, row):
-                del self._leaders[key]
-        if not work.followers:
-            return []
-        return [(row, other, place) for row in rows for other, place in work.followers.pop(row, ())]
-
-    def lead(self, work: Work, row: int) -> bool:
-        """Make a row whose leader is gone the new leader; false where another has taken its place."""
-        leader = self._leaders.setdefault(work.keys[row], (work, row))
-        if leader == (work, row):
-            return True
-        leader[0].followers.setdefault(leader[1], []).append((work, row))
-        return False

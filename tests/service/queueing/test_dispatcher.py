@@ -1,4 +1,4 @@
-"""The batcher: every request gets its own rows, whatever else waits, fails, is cancelled or ends."""
+"""The dispatcher: every request gets its own rows, whatever else waits, fails, is cancelled or ends."""
 
 import asyncio
 from dataclasses import replace
@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Output
 from birnn_service.errors import EngineError, UnavailableError
-from birnn_service.metrics import Metrics
-from birnn_service.queueing.batcher import Batcher
 from birnn_service.queueing.cost import CostModel
+from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
-from birnn_service.queueing.loop_share import LoopShare
 from tests.service.queueing.sum_engine import COST, SumEngine, batch_of, lane_of
 
 REQUESTS = st.lists(
@@ -32,9 +30,9 @@ def test_every_request_gets_its_own_rows_in_its_own_order(
     async def scenario() -> None:
         engine = SumEngine(slots)
         lane = lane_of(engine, output)
-        batcher = Batcher([lane], slots, Metrics())
-        results = await asyncio.gather(*(batcher.encode(lane, batch_of(*rows)) for rows in requests))
-        batcher.close()
+        dispatcher = Dispatcher([lane], slots)
+        results = await asyncio.gather(*(dispatcher.encode(lane, batch_of(*rows)) for rows in requests))
+        dispatcher.close()
         for rows, result in zip(requests, results, strict=True):
             if output is Output.POOLED:
                 assert result.values.tolist() == [[sum(row), len(row)] for row in rows]
@@ -54,99 +52,83 @@ def test_every_request_gets_its_own_rows_in_its_own_order(
 async def test_an_idle_slot_takes_what_is_there_at_once() -> None:
     engine = SumEngine()
     lane = lane_of(engine)
-    batcher = Batcher([lane], 2, Metrics())
-    await batcher.encode(lane, batch_of([1, 2]))
+    dispatcher = Dispatcher([lane], 2)
+    await dispatcher.encode(lane, batch_of([1, 2]))
     assert engine.batches == [[[1, 2]]]
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_requests_that_come_in_one_iteration_of_the_loop_run_together() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
-    results = await asyncio.gather(*(batcher.encode(lane, batch_of([number])) for number in range(5)))
+    dispatcher = Dispatcher([lane], 1)
+    results = await asyncio.gather(*(dispatcher.encode(lane, batch_of([number])) for number in range(5)))
     assert [result.values.tolist() for result in results] == [[[number, 1]] for number in range(5)]
     assert engine.batches == [[[number] for number in range(5)]]
-    batcher.close()
-
-
-@pytest.mark.parametrize(("busy", "cores", "sizes"), [(0.9, 2, [6]), (0.9, 3, [3, 3]), (0.1, 2, [3, 3])])
-async def test_a_busy_event_loop_keeps_a_core_where_there_is_none_to_spare(
-    busy: float, cores: int, sizes: list[int]
-) -> None:
-    share = LoopShare(clock=lambda: busy)
-    for _ in range(200):
-        share.note(0.0, 1.0)
-    engine = SumEngine()
-    lane = lane_of(engine)
-    batcher = Batcher([lane], 2, Metrics(), cores=cores, loop_share=share)
-    result = await batcher.encode(lane, batch_of(*([number] for number in range(6))))
-    assert [value for value, _ in result.values.tolist()] == list(range(6))
-    assert sorted(map(len, engine.batches)) == sizes
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_idle_cores_share_a_request() -> None:
     engine = SumEngine()
     lane = lane_of(engine)
-    batcher = Batcher([lane], 2, Metrics())
-    await batcher.encode(lane, batch_of(*([number] for number in range(6))))
+    dispatcher = Dispatcher([lane], 2)
+    await dispatcher.encode(lane, batch_of(*([number] for number in range(6))))
     assert sorted(map(len, engine.batches)) == [3, 3]
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_waiting_requests_are_batched_together_by_length() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1e-5))
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    first = asyncio.create_task(batcher.encode(lane, batch_of([0])))
+    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
     await asyncio.sleep(0)
     rows = [[1] * 3, [2] * 9, [3] * 3, [4] * 9, [5] * 3]
-    others = [asyncio.create_task(batcher.encode(lane, batch_of(row))) for row in rows]
+    others = [asyncio.create_task(dispatcher.encode(lane, batch_of(row))) for row in rows]
     await asyncio.sleep(0)
     engine.gate.set()
     await asyncio.gather(first, *others)
     assert engine.batches == [[[0]], [rows[0], rows[2], rows[4]], [rows[1], rows[3]]]
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_a_small_request_passes_between_the_rows_of_a_large_one() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    large = asyncio.create_task(batcher.encode(lane, batch_of(*([1, 2, 1000 + number] for number in range(800)))))
+    large = asyncio.create_task(dispatcher.encode(lane, batch_of(*([1, 2, 1000 + number] for number in range(800)))))
     await asyncio.sleep(0)
-    small = asyncio.create_task(batcher.encode(lane, batch_of([4, 5])))
+    small = asyncio.create_task(dispatcher.encode(lane, batch_of([4, 5])))
     await asyncio.sleep(0)
     engine.gate.set()
     await small
     assert not large.done()
     assert len(engine.batches) < 50
     assert len((await large).values) == 800
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     with pytest.raises(EngineError, match="a broken engine"):
-        await batcher.encode(lane, batch_of([666], [1]))
-    assert (await batcher.encode(lane, batch_of([1]))).values.tolist() == [[1, 1]]
+        await dispatcher.encode(lane, batch_of([666], [1]))
+    assert (await dispatcher.encode(lane, batch_of([1]))).values.tolist() == [[1, 1]]
     assert len(lane.waiting) == 0
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_a_cancelled_request_leaves_the_queue_and_is_never_computed() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    first = asyncio.create_task(batcher.encode(lane, batch_of([0])))
+    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
     await asyncio.sleep(0)
-    second = asyncio.create_task(batcher.encode(lane, batch_of([1], [2])))
+    second = asyncio.create_task(dispatcher.encode(lane, batch_of([1], [2])))
     await asyncio.sleep(0)
     assert len(lane.waiting) == 2
     second.cancel()
@@ -156,23 +138,23 @@ async def test_a_cancelled_request_leaves_the_queue_and_is_never_computed() -> N
     engine.gate.set()
     await first
     assert engine.batches == [[[0]]]
-    batcher.close()
+    dispatcher.close()
 
 
 async def test_closing_fails_what_waits_instead_of_leaving_it_hanging() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    tasks = [asyncio.create_task(batcher.encode(lane, batch_of([number]))) for number in range(3)]
+    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([number]))) for number in range(3)]
     await asyncio.sleep(0)
-    batcher.close()
+    dispatcher.close()
     engine.gate.set()
     for task in tasks:
         with pytest.raises(UnavailableError):
             await task
     with pytest.raises(UnavailableError):
-        await batcher.encode(lane, batch_of([1]))
+        await dispatcher.encode(lane, batch_of([1]))
 
 
 async def test_an_engine_that_answers_with_too_few_rows_fails_the_request_and_leaves_nobody_waiting() -> None:
@@ -182,11 +164,11 @@ async def test_an_engine_that_answers_with_too_few_rows_fails_the_request_and_le
 
     engine = Forgetful(slots=1)
     lane = lane_of(engine)
-    batcher = Batcher([lane], 1, Metrics())
+    dispatcher = Dispatcher([lane], 1)
     for _ in range(2):
         with pytest.raises(EngineError, match="unexpectedly"):
-            await batcher.encode(lane, batch_of([1], [2], [3]))
-    batcher.close()
+            await dispatcher.encode(lane, batch_of([1], [2], [3]))
+    dispatcher.close()
 
 
 @pytest.mark.parametrize(("factor", "used"), [(0.6, [2, 2]), (0.95, [2, 1, 1])])
@@ -205,8 +187,8 @@ async def test_slots_that_are_idle_together_run_a_batch_together_where_that_ends
 
     engine = Lending()
     lane = Lane("sum", engine, Output.POOLED, 2, COST, COST.scaled(factor))
-    batcher = Batcher([lane], 2, Metrics())
-    await batcher.encode(lane, batch_of([1]))
-    await batcher.encode(lane, batch_of([1], [2]))
+    dispatcher = Dispatcher([lane], 2)
+    await dispatcher.encode(lane, batch_of([1]))
+    await dispatcher.encode(lane, batch_of([1], [2]))
     assert engine.used == used
-    batcher.close()
+    dispatcher.close()

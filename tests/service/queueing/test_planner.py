@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from birnn_service.queueing.cost import CostModel
-from birnn_service.queueing.plan import SPENT, cheapest, most_even, plan_batch, plan_side_by_side, prompt_rows
+from birnn_service.queueing.planner import SPENT, cheapest, most_even, plan_batch, plan_side_by_side, prompt_rows
 
 CPU = CostModel(fixed=50e-6, per_step=8e-6, per_cell=12e-6)
 PACKED = CostModel(50e-6, 8e-6, 8e-6, packed=True)
@@ -121,10 +121,10 @@ def test_a_packed_batch_ends_with_a_request_where_one_ends_near_and_else_where_i
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(1, 64))
 @settings(deadline=None)
 def test_a_packed_batch_of_requests_of_any_size_is_never_empty_nor_too_large(sizes: list[int], max_rows: int) -> None:
-    works = np.repeat(np.arange(len(sizes)), sizes)
-    plan = plan_batch(np.full(len(works), 48), works, PACKED, max_rows).tolist()
+    submissions = np.repeat(np.arange(len(sizes)), sizes)
+    plan = plan_batch(np.full(len(submissions), 48), submissions, PACKED, max_rows).tolist()
     assert plan == list(range(len(plan)))
-    assert 1 <= len(plan) <= min(max_rows, len(works))
+    assert 1 <= len(plan) <= min(max_rows, len(submissions))
 
 
 def test_packed_batches_grow_with_what_waits_and_with_the_overhead() -> None:
@@ -182,11 +182,11 @@ def test_a_fit_to_noise_never_predicts_negative_times(seconds: list[float]) -> N
 
 def test_a_packed_batch_ends_before_a_large_request_that_would_delay_the_small_ones_before_it() -> None:
     lengths = np.full(103, 48)
-    works = np.array([1, 2, 3] + [4] * 100)
-    assert plan_batch(lengths, works, PACKED, 64).tolist() == [0, 1, 2]
+    submissions = np.array([1, 2, 3] + [4] * 100)
+    assert plan_batch(lengths, submissions, PACKED, 64).tolist() == [0, 1, 2]
 
 
 def test_packed_requests_of_one_sequence_stay_together() -> None:
-    lengths, works = np.full(40, 48), np.arange(40)
+    lengths, submissions = np.full(40, 48), np.arange(40)
     expected = min(40, prompt_rows(lengths, PACKED))
-    assert len(plan_batch(lengths, works, PACKED, 64)) == expected
+    assert len(plan_batch(lengths, submissions, PACKED, 64)) == expected

@@ -1,11 +1,11 @@
 """Who is taken for a lone caller, on a clock that is told."""
 
-from birnn_service.queueing.lone_caller import PAUSE, STREAK, TURNAROUND, LoneCaller
+from birnn_service.queueing.placement import PAUSE, STREAK, TURNAROUND, SequentialCaller
 
 
-def lone(gap: float = 0.01) -> tuple[LoneCaller, float]:
+def lone(gap: float = 0.01) -> tuple[SequentialCaller, float]:
     """A caller who has come often enough, and the time of the last call."""
-    caller, now = LoneCaller(), 100.0
+    caller, now = SequentialCaller(), 100.0
     for _ in range(STREAK + 1):
         now += gap
         caller.arrived(False, now)
@@ -13,7 +13,7 @@ def lone(gap: float = 0.01) -> tuple[LoneCaller, float]:
 
 
 def test_one_call_after_another_is_a_lone_caller_once_there_were_enough() -> None:
-    caller = LoneCaller()
+    caller = SequentialCaller()
     alone = []
     for number in range(STREAK + 1):
         caller.arrived(False, 100 + 0.01 * number)

@@ -2,26 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from birnn_native.kernel import Cell, Layer
+from birnn_bundle.cells import CELLS, OPERATORS, Cell
+from birnn_native.kernel import Kernel, Layer
 
-RECURRENT_OPS = {"GRU", "LSTM", "RNN"}
 # Attributes of the operators that change nothing as long as they have these values.
 NEUTRAL = {"direction": "bidirectional", "layout": 0, "input_forget": 0}
-ACTIVATIONS = {
-    "GRU": ["Sigmoid", "Tanh"],
-    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
-    "RNN": ["Tanh"],
-}
 # X, W, R, B and sequence_lens; initial states and peepholes would come behind them.
 USED_INPUTS = 5
+# So many times the size of the weights the input products of all ids may take.
+TABLE_SHARE = 2
 
 
 class UnsupportedGraphError(Exception):
@@ -44,19 +39,28 @@ class RecurrentGraph:
     embedding: NDArray[np.float32] | None
     bytes: int
 
+    def kernel(self, *, bf16: bool = False, instruction_set: str | None = None) -> Kernel:
+        """The same, packed to run. Raises what `Kernel` does."""
+        table_bytes = TABLE_SHARE * self.bytes
+        return Kernel(
+            self.cell,
+            self.layers,
+            self.embedding,
+            bf16=bf16,
+            instruction_set=instruction_set,
+            most_table_bytes=table_bytes,
+        )
 
-def read_graph(path: Path) -> RecurrentGraph:
-    """Read a graph and its external weights.
+
+def read_graph(model: onnx.ModelProto) -> RecurrentGraph:
+    """Read a graph with all its weights.
 
     Raises:
         UnsupportedGraphError: It is not [Gather ->] recurrent nodes of one kind, bidirectional, in float32.
     """
-    try:
-        graph = onnx.load(str(path)).graph
-    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
-        raise UnsupportedGraphError(f"{path.name} cannot be read: {error}") from error
+    graph = model.graph
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    nodes = [node for node in graph.node if node.op_type in RECURRENT_OPS]
+    nodes = [node for node in graph.node if node.op_type in OPERATORS]
     cells = {_cell(node) for node in nodes}
     if len(cells) != 1:
         raise UnsupportedGraphError(f"its recurrent nodes are of {len(cells)} kinds, one expected")
@@ -71,17 +75,17 @@ def _cell(node: Any) -> Cell:
         if attributes.pop(name, value if name != "direction" else "forward") != value:
             raise UnsupportedGraphError(f"{node.name}: {name} is not {value!r}")
     attributes.pop("hidden_size", None)
-    before_reset = attributes.pop("linear_before_reset", 0)
-    activations = attributes.pop("activations", ACTIVATIONS[node.op_type] * 2)
+    # ONNX's default, and a question to a GRU alone.
+    linear_before_reset = bool(attributes.pop("linear_before_reset", node.op_type != "GRU"))
+    activations = attributes.pop("activations", None)
     if attributes:
         raise UnsupportedGraphError(f"{node.name}: attributes {', '.join(sorted(attributes))}")
-    if node.op_type == "RNN" and activations == ["Relu", "Relu"]:
-        return Cell.RNN_RELU
-    if activations != ACTIVATIONS[node.op_type] * 2:
-        raise UnsupportedGraphError(f"{node.name}: activations {', '.join(activations)}")
-    if node.op_type == "GRU":
-        return Cell.GRU if before_reset else Cell.GRU_RESET_FIRST
-    return Cell.LSTM if node.op_type == "LSTM" else Cell.RNN_TANH
+    cells = [cell for cell in CELLS if cell.operator == node.op_type]
+    wanted = cells[0].onnx_activations * 2 if activations is None else activations
+    for cell in cells:
+        if cell.onnx_activations * 2 == wanted and cell.linear_before_reset == linear_before_reset:
+            return cell
+    raise UnsupportedGraphError(f"{node.name}: activations {', '.join(wanted)}")
 
 
 def _value(attribute: Any) -> Any:

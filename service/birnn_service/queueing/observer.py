@@ -1,0 +1,19 @@
+"""What the dispatcher tells others about its work."""
+
+from typing import Protocol
+
+from birnn_service.queueing.request import Request
+from birnn_service.queueing.run import Run
+
+
+class Observer(Protocol):
+    """Is told what happened, and decides nothing. Called on the event loop, so every method must be short."""
+
+    def shared(self, request: Request, sequences: int) -> None:
+        """So many sequences of a new request equal others in flight, and are not computed again."""
+
+    def answered(self, request: Request, queue: float) -> None:
+        """A request got its encodings; `queue` is the time in seconds from its arrival to the start of its last run."""
+
+    def ran(self, run: Run, seconds: float, predicted: float) -> None:
+        """A run succeeded after `seconds`, where `predicted` were expected."""

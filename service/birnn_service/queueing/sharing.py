@@ -1,0 +1,58 @@
+"""Sharing: equal sequences of one lane that are in flight together are computed once."""
+
+from birnn_service.queueing.request import Request
+
+
+class Sharing:
+    """The distinct sequences of one lane that wait or run. The first request to bring one leads, others follow it."""
+
+    def __init__(self, max_rows: int) -> None:
+        """Share rows; `max_rows` is the size of a full batch."""
+        self._max_rows = max_rows
+        self._leaders: dict[bytes, tuple[Request, int]] = {}
+
+    def join(self, request: Request) -> list[int]:
+        """Let the rows of `request` follow equal ones where these are done no later; the others become leaders.
+
+        A row further back in its request than this one in its own might have to wait longer (see `Lane.arrange`). Such
+        a row is computed twice rather than late.
+
+        Returns:
+            The rows that have to be computed.
+        """
+        leaders = self._leaders
+        computed = []
+        for row, key in enumerate(request.keys):
+            leader = leaders.get(key)
+            if leader is None:
+                leaders[key] = (request, row)
+                computed.append(row)
+                continue
+            other, place = leader
+            if place // self._max_rows <= row // self._max_rows or other.launched[place]:
+                other.followers.setdefault(place, []).append((request, row))
+            else:
+                computed.append(row)
+        return computed
+
+    def leave(self, request: Request, rows: list[int]) -> list[tuple[int, Request, int]]:
+        """Rows of `request` are done, or will never be: nobody else can follow them.
+
+        Returns:
+            Their followers: the row followed, and the request and row that followed it.
+        """
+        for row in rows:
+            key = request.keys[row]
+            if self._leaders.get(key) == (request, row):
+                del self._leaders[key]
+        if not request.followers:
+            return []
+        return [(row, other, place) for row in rows for other, place in request.followers.pop(row, ())]
+
+    def lead(self, request: Request, row: int) -> bool:
+        """Make a row whose leader is gone the new leader; false where another has taken its place."""
+        leader = self._leaders.setdefault(request.keys[row], (request, row))
+        if leader == (request, row):
+            return True
+        leader[0].followers.setdefault(leader[1], []).append((request, row))
+        return False
