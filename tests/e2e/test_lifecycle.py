@@ -1,9 +1,11 @@
 import shutil
+import signal
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -14,7 +16,16 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.e2e.molecules import chains
-from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES, ServerProcess, failure, running, until
+from tests.e2e.server_process import (
+    MODELS,
+    PATIENCE_SECONDS,
+    SMILES,
+    ServerProcess,
+    failure,
+    running,
+    start,
+    until,
+)
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -103,6 +114,40 @@ def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -
         server.terminate()
         assert server.ended() == 0
         assert slow.code() is not grpc.StatusCode.OK
+
+
+@contextmanager
+def started() -> Iterator[ServerProcess]:
+    """A server that has begun to load its encoders, and has several to go."""
+    server = ServerProcess(start(MODELS))
+    reader = threading.Thread(target=server.read_log)
+    reader.start()
+    try:
+        until(lambda: server.logged("encoder smiles/1"))
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        reader.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_encoders_are_loaded_ends_the_server_before_it_serves(number: signal.Signals) -> None:
+    with started() as server:
+        server.process.send_signal(number)
+        assert server.ended() == 0
+        assert not server.logged("serving")
+        assert not server.logged("Traceback")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_drain_that_would_take_long(number: signal.Signals) -> None:
+    with running(MODELS, "--linger-seconds", "3600") as server:
+        server.process.send_signal(number)
+        until(lambda: server.logged("draining"))
+        server.process.send_signal(number)
+        assert server.ended() == -number
+    assert not server.logged("Traceback")
 
 
 def test_an_idle_encoder_keeps_proving_itself() -> None:
