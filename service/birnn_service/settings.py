@@ -154,8 +154,10 @@ class Settings(BaseSettings):
 
     @property
     def max_reply_bytes(self) -> int:
-        """Largest reply."""
-        return self.max_reply_mib << 20 if self.max_reply_mib else min(self.memory_bytes // 16, 1 << 30)
+        """Largest reply; by default one that several callers can have at once."""
+        if self.max_reply_mib:
+            return self.max_reply_mib << 20
+        return min(self.memory_bytes // 16, self.call_memory_bytes // 4, 1 << 30)
 
 
 def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
