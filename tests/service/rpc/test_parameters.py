@@ -42,7 +42,7 @@ def test_what_is_known_is_read(parameters: dict[str, Any], options: Options) -> 
         ({"binary_data_size": Parameter(int64_param=1)}, "'binary_data_size' of the request is not supported"),
         (
             {"x" * 10_000: Parameter()},
-            rf"'{'x' * 60}'\.\.\. \(10000 characters\) of the request; known are truncate, timeout",
+            rf"'{'x' * 60}'\.\.\. \(10000 characters\) of the request; known are truncate",
         ),
     ],
 )
