@@ -14,7 +14,7 @@ def shown(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def told(name: str) -> str:
-    """Name of a file or folder: as it is where that is harmless, else in quotes; it need not even be UTF-8."""
+    """A name: as it is where that is harmless, else in quotes; it need not even be UTF-8."""
     return name if re.fullmatch(r"[A-Za-z0-9._/-]{1,100}", name) else shown(name)
 
 

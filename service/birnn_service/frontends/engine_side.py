@@ -95,4 +95,6 @@ class EngineSide:
             self._send(Failed(number, error))
         else:
             logger.error("a request of a front-end failed unexpectedly", exc_info=error)
-            self._send(Failed(number, EngineError(f"the engine process failed unexpectedly: {error}")))
+            kind = type(error).__name__
+            failure = EngineError(f"the engine process failed unexpectedly ({kind}); its log says more")
+            self._send(Failed(number, failure))

@@ -253,7 +253,9 @@ class Dispatcher:
 
     def _lose(self, run: Run, error: Exception) -> None:
         """Fail the requests of a run that failed; their other rows need not be computed."""
-        failure = error if isinstance(error, ServiceError) else EngineError(f"the engine failed unexpectedly: {error}")
+        # Whatever else it was may speak of files of this machine: the log has it all.
+        unexpected = EngineError(f"the engine failed unexpectedly ({type(error).__name__}); the server's log says more")
+        failure = error if isinstance(error, ServiceError) else unexpected
         logger.error("a batch of %s failed: %s", run.lane.encoder, error, exc_info=error)
         for part in run.parts:
             part.request.fail(failure)

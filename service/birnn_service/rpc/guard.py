@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from birnn_bundle.quoting import shown
 from birnn_service.errors import InvalidRequestError, OverloadedError, ServiceError
 from birnn_service.memory_budget import RETRY_SECONDS, MemoryBudget
 from birnn_service.metrics import Metrics
@@ -143,4 +144,4 @@ class GuardedServer:
         try:
             return handler.request_deserializer(message)
         except DecodeError as error:
-            raise InvalidRequestError(f"the request is no {method} message: {error}") from error
+            raise InvalidRequestError(f"the request is no {method} message: {shown(str(error), 200)}") from error

@@ -17,6 +17,7 @@ import grpc
 from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
 from birnn_bundle.errors import ItemError
+from birnn_bundle.quoting import shown, told
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
 from birnn_service.errors import DeadlineError, InvalidRequestError, ServiceError
@@ -190,7 +191,7 @@ def _sooner(deadline: float | None, timeout: float | None) -> float | None:
 def _check_outputs(request: pb.ModelInferRequest) -> None:
     for output in request.outputs:
         if output.name != OUTPUT:
-            raise InvalidRequestError(f"unknown output {output.name!r}; the only one is {OUTPUT!r}")
+            raise InvalidRequestError(f"unknown output {shown(output.name)}; the only one is {OUTPUT!r}")
 
 
 def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
@@ -201,12 +202,12 @@ def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
             too many.
     """
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
-        names = [tensor.name for tensor in request.inputs]
-        raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
+        names = ", ".join(shown(tensor.name) for tensor in request.inputs[:3]) or "none"
+        raise InvalidRequestError(f"expected one input named {INPUT!r}, got {len(request.inputs)}: {names}")
     tensor = request.inputs[0]
     shape = tensor.shape[:3]
     if tensor.datatype != "BYTES" or len(shape) not in (1, 2) or shape[0] < 0 or shape[1:] not in ([], [1]):
-        raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {tensor.datatype} {shape}")
+        raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {told(tensor.datatype)} {shape}")
     if len(request.raw_input_contents) > 1:
         raise InvalidRequestError(f"one input, but {len(request.raw_input_contents)} raw contents")
     if request.raw_input_contents:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from birnn.openinference import inference_pb2 as pb
+from birnn_bundle.quoting import shown
 from birnn_service.errors import InvalidRequestError
 
 TRUNCATE, TIMEOUT, PRIORITY = "truncate", "timeout", "priority"
@@ -36,9 +37,9 @@ def read_parameters(request: pb.ModelInferRequest) -> Options:
         InvalidRequestError: One is unknown, not supported, or of another type.
     """
     for tensor in request.inputs:
-        _refuse_unknown(tensor.parameters, f"of {tensor.name[:LONGEST_NAME]!r}", ())
+        _refuse_unknown(tensor.parameters, f"of {shown(tensor.name)}", ())
     for output in request.outputs:
-        _refuse_unknown(output.parameters, f"of {output.name[:LONGEST_NAME]!r}", ())
+        _refuse_unknown(output.parameters, f"of {shown(output.name)}", ())
     parameters = request.parameters
     if not parameters:
         return Options()
@@ -61,14 +62,13 @@ def _refuse_unknown(parameters: Mapping[str, pb.InferParameter], where: str, kno
     for name in parameters:
         if name in known or name in HINTS or name.startswith(HINT_PREFIX):
             continue
-        shown = repr(name[:LONGEST_NAME])
         for start, reason in UNSUPPORTED.items():
             if name.startswith(start):
-                raise InvalidRequestError(f"parameter {shown} {where} is not supported: {reason}")
+                raise InvalidRequestError(f"parameter {shown(name)} {where} is not supported: {reason}")
         close = difflib.get_close_matches(name[:LONGEST_NAME], known, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         listed = f"known are {', '.join(known)}" if known else "there are none"
-        raise InvalidRequestError(f"unknown parameter {shown} {where}; {listed}{hint}")
+        raise InvalidRequestError(f"unknown parameter {shown(name)} {where}; {listed}{hint}")
 
 
 def _integer(name: str, parameter: pb.InferParameter) -> int:

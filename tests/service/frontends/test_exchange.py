@@ -181,7 +181,7 @@ async def test_errors_arrive_as_they_were_raised(error: ServiceError) -> None:
 async def test_what_nobody_thought_of_is_an_error_of_the_engine() -> None:
     async with exchanging() as exchange:
         exchange.fake.error = ZeroDivisionError("one over zero")
-        with pytest.raises(EngineError, match="one over zero"):
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
             await exchange.remote.encode(exchange.encoder, Output.POOLED, random_batch(random.Random(2), 5), caller="a")
 
 
