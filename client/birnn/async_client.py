@@ -101,7 +101,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; calls under way are cancelled."""
-        if self._channel is not None:
+        # The connection of an event loop that has ended went with it.
+        if self._channel is not None and self._loop is asyncio.get_running_loop():
             await self._channel.close()
 
     async def encode(

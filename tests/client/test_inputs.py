@@ -102,6 +102,8 @@ def test_an_async_client_connects_anew_in_the_next_event_loop(service: FakeServi
     for text in ("CCO", "C", "CC"):
         np.testing.assert_array_equal(asyncio.run(client.encode([text])), [vector(text)])
 
+    asyncio.run(client.close())
+
     async def beside() -> None:
         await client.encode(["CCO"])
         await asyncio.to_thread(asyncio.run, client.encode(["CCO"]))

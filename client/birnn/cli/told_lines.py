@@ -44,7 +44,8 @@ class ToldLines:
         if self.count <= _SHOWN_LINES:
             shown = sequence if len(sequence) <= _SHOWN_CHARACTERS else sequence[:_SHOWN_CHARACTERS] + "..."
             # Not click.echo: this one spares the progress bar.
-            tqdm.write(printable(f"line {line}: {message}: {shown!r}"), file=sys.stderr)
+            quoted = f": {shown!r}" if sequence else ""
+            tqdm.write(printable(f"line {line}: {message}{quoted}"), file=sys.stderr)
 
     def close(self, listed: Path | None, option: str) -> None:
         """Say how many were not shown, and where all are listed."""
