@@ -40,3 +40,29 @@ def test_the_overview_needs_none_of_the_heavy_packages() -> None:
 
 def test_an_unknown_subcommand_is_a_usage_error() -> None:
     assert birnn("fly").returncode == 2
+
+
+def test_a_mistyped_name_is_told_from_what_was_probably_meant() -> None:
+    for arguments, meant in ((["encod"], "encode"), (["modles"], "models"), (["encode", "--fil", "x"], "--file")):
+        done = birnn(*arguments)
+        assert done.returncode == 2
+        assert f"Did you mean '{meant}'?" in done.stderr
+    assert "No such command 'zzz'" in birnn("zzz").stderr
+
+
+def test_the_package_can_be_run() -> None:
+    done = subprocess.run([sys.executable, "-m", "birnn", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout == birnn("--help").stdout.replace("Usage: -c", "Usage: birnn")
+
+
+def test_errors_cannot_move_a_terminal() -> None:
+    for arguments in (
+        ["\x1b[2J"],
+        ["encode", "--\x1b[2J"],
+        ["train", "\x1b[2J.smi", "-o", "nowhere"],
+        ["map", "\x1b[2J"],
+    ):
+        done = birnn(*arguments)
+        assert done.returncode != 0
+        assert all(letter.isprintable() or letter == "\n" for letter in done.stderr), done.stderr

@@ -66,9 +66,16 @@ def test_packages_import_only_what_their_row_allows(package: str) -> None:
                 assert allowed, f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_serving_and_the_client_load_without_torch() -> None:
-    modules = "birnn_service.server, birnn_service.commands, birnn, birnn_loadtest.command, birnn.cli.encode_command"
-    code = f"import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None; import {modules}"
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ("birnn_service.server, birnn_service.commands", {"torch"}),
+        ("birnn_service.frontends.process", {"torch", "onnx", "onnxruntime"}),
+        ("birnn, birnn_loadtest.command, birnn.cli.encode_command", {"torch", "onnx", "onnxruntime", "pydantic"}),
+    ],
+)
+def test_what_serves_and_what_calls_load_without_heavy_packages(modules: str, without: set[str]) -> None:
+    code = f"import sys; sys.modules.update(dict.fromkeys({without})); import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

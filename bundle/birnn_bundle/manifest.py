@@ -9,8 +9,8 @@ from pydantic_core import ErrorDetails
 
 from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
+from birnn_bundle.numerals import MOST_VERSION
 from birnn_bundle.quoting import shown
-from birnn_bundle.versions import MOST_VERSION
 
 MANIFEST_FILE = "manifest.json"
 # Of so many problems of a manifest a message tells.

@@ -12,3 +12,8 @@ def printable(text: str) -> str:
         letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: 1 line, 1,234 lines."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

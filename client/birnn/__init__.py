@@ -38,4 +38,17 @@ __all__ = [
     "Timings",
     "TokenEncodings",
     "UnknownEncoderError",
+    "__version__",
 ]
+
+
+def __getattr__(name: str) -> str:
+    # Looked up when it is asked for: it takes longer than the rest of the import.
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("birnn-serving")
+        except PackageNotFoundError:
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

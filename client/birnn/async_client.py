@@ -33,7 +33,8 @@ Call: TypeAlias = grpc.aio.UnaryUnaryCall
 class AsyncClient:
     """Encodes sequences with a birnn server; the same as `Client`, for one asyncio event loop.
 
-    It belongs to the event loop in which it is first used. Cancelling a coroutine cancels its calls.
+    It is used in one event loop at a time, and connects anew in the next one, for example of a second `asyncio.run`.
+    Cancelling a coroutine cancels its calls.
 
     Args:
         address: HOST:PORT, or any gRPC target: dns:///host:port for all addresses of a name, ipv4:HOST:PORT,HOST:PORT
@@ -71,6 +72,24 @@ class AsyncClient:
         self._in_flight = in_flight
         self._half = half
         self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
+        """Address and options; the copy has a connection of its own.
+
+        Raises:
+            TypeError: The client has credentials, which cannot be pickled.
+        """
+        if self._credentials is not None:
+            raise TypeError("a client with credentials cannot be pickled; make one where it is needed")
+        return partial(
+            type(self),
+            self.address,
+            batch_size=self._batch_size,
+            in_flight=self._in_flight,
+            half=self._half,
+            retry_for=self._outage.retry_for,
+        ), ()
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +119,7 @@ class AsyncClient:
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(sequences, str | bytes) else vectors
+        return vectors[0] if encode_call.is_single(sequences) else vectors
 
     @overload
     async def encode_tokens(  # type: ignore[overload-overlap]
@@ -141,7 +160,7 @@ class AsyncClient:
         if on_error == "raise":
             answer.raise_errors()
         tokens = answer.token_encodings().tokens
-        return tokens[0] if isinstance(sequences, str | bytes) else tokens
+        return tokens[0] if encode_call.is_single(sequences) else tokens
 
     async def encode_features(
         self,
@@ -158,7 +177,7 @@ class AsyncClient:
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(features, np.ndarray) and features.ndim == 2 else vectors
+        return vectors[0] if encode_call.is_single(features) else vectors
 
     async def encode_feature_tokens(
         self,
@@ -255,6 +274,11 @@ class AsyncClient:
 
     def _stub(self) -> EncoderServiceStub:
         # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("this AsyncClient is used in another event loop that still runs; make one for each")
+            self._loop, self._channel = loop, None
         if self._channel is None:
             options = channel_options(self.address)
             if self._credentials is None:

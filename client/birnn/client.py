@@ -63,6 +63,7 @@ class Client:
             raise ValueError(f"retry_for must be at least 0 seconds, not {retry_for}")
         self.address = checked_address(address)
         self._outage = Outage(address, retry_for)
+        self._credentials = credentials
         self._batch_size = batch_size
         self._in_flight = in_flight
         self._half = half
@@ -73,6 +74,23 @@ class Client:
             self._channel = grpc.secure_channel(address, credentials, options)
         self._stub = EncoderServiceStub(self._channel)
         self._closed = threading.Event()
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
+        """Address and options; the copy has a connection of its own.
+
+        Raises:
+            TypeError: The client has credentials, which cannot be pickled.
+        """
+        if self._credentials is not None:
+            raise TypeError("a client with credentials cannot be pickled; make one where it is needed")
+        return partial(
+            type(self),
+            self.address,
+            batch_size=self._batch_size,
+            in_flight=self._in_flight,
+            half=self._half,
+            retry_for=self._outage.retry_for,
+        ), ()
 
     def __enter__(self) -> Self:
         return self
@@ -114,13 +132,14 @@ class Client:
         Raises:
             SequenceError: Some sequences cannot be encoded, and `on_error` is "raise".
             EncodeError: The call failed; the subclass says how.
-            TypeError: A sequence is neither str nor bytes.
+            TypeError: A sequence is neither str nor bytes, or `sequences` does not iterate its rows, as a dict or a
+                DataFrame.
         """
         answer = self._assemble("pooled", sequences, encoder, version, timeout, truncate)
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(sequences, str | bytes) else vectors
+        return vectors[0] if encode_call.is_single(sequences) else vectors
 
     @overload
     def encode_tokens(  # type: ignore[overload-overlap]
@@ -167,7 +186,7 @@ class Client:
         if on_error == "raise":
             answer.raise_errors()
         tokens = answer.token_encodings().tokens
-        return tokens[0] if isinstance(sequences, str | bytes) else tokens
+        return tokens[0] if encode_call.is_single(sequences) else tokens
 
     def encode_features(
         self,
@@ -199,7 +218,7 @@ class Client:
         if on_error == "raise":
             answer.raise_errors()
         vectors = answer.encodings().vectors
-        return vectors[0] if isinstance(features, np.ndarray) and features.ndim == 2 else vectors
+        return vectors[0] if encode_call.is_single(features) else vectors
 
     def encode_feature_tokens(
         self,

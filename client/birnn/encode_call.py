@@ -1,8 +1,9 @@
 """One use of the client, without any I/O: how sequences become requests, and what a reply says."""
 
+import io
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,7 +103,7 @@ class EncodeCall:
         Raises:
             TypeError: An item is no sequence.
         """
-        for sequence in sequences:
+        for sequence in checked_rows(sequences):
             if (request := self.add(sequence)) is not None:
                 yield request
         if (request := self.flush()) is not None:
@@ -225,10 +226,40 @@ class FeatureCall(EncodeCall):
 Input = Iterable[Item] | Item | Iterable[Features] | Features
 
 
+def is_single(sequences: object) -> bool:
+    """Whether this is one sequence: a str, bytes or matrix, not many characters or steps."""
+    return isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
+
+
 def as_list(sequences: Input) -> list[Any]:
-    """The sequences as a list; a single str, bytes or matrix is one sequence, not many characters or steps."""
-    single = isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
-    return [sequences] if single else list(sequences)
+    """The sequences as a list.
+
+    Raises:
+        TypeError: It is something that does not iterate its rows.
+    """
+    return [sequences] if is_single(sequences) else list(checked_rows(sequences))
+
+
+def checked_rows(sequences: Any) -> Any:
+    """The input as it is.
+
+    Raises:
+        TypeError: It is something that iterates, but not its rows, or not in an order; says what to write instead.
+    """
+    kind = type(sequences).__name__
+    if isinstance(sequences, Mapping):
+        advice = "its keys; pass list(x.values()), or one column of it"
+    elif hasattr(type(sequences), "columns"):  # of pandas, polars, pyarrow and others
+        advice = "its columns; pass one column, for example x['smiles']"
+    elif isinstance(sequences, Set):
+        advice = "its items in no order, which results cannot be aligned with; pass a list"
+    elif isinstance(sequences, bytearray | memoryview):
+        advice = "its bytes as numbers; pass bytes(x)"
+    elif isinstance(sequences, io.IOBase):
+        advice = "its lines with their ends; pass x.read().splitlines()"
+    else:
+        return sequences
+    raise TypeError(f"sequences are given as a {kind}, which iterates {advice}")
 
 
 def checked_timeout(timeout: float | None) -> float | None:
@@ -298,5 +329,7 @@ def _encoded(sequence: Item, index: int) -> bytes:
         # A lone surrogate has no UTF-8: what is sent for it fails alone, as NOT_UTF8.
         return sequence.encode("utf-8", "surrogatepass")
     hint = "; float features go to encode_features" if isinstance(sequence, np.ndarray) else ""
+    if isinstance(sequence, Mapping):
+        hint = "; pass one column: [row['smiles'] for row in rows]"
     kind = type(sequence).__name__
     raise TypeError(f"sequence {index} is {sequence!r:.80}, a {kind}, and not a str or bytes{hint}")

@@ -134,6 +134,14 @@ def is_too_large(error: grpc.RpcError) -> bool:
     return "larger than max" in (error.details() or "")
 
 
+def is_final(error: grpc.RpcError) -> bool:
+    """Whether the server asks not to be called again for this: its grpc-retry-pushback-ms is negative."""
+    return any(
+        key == "grpc-retry-pushback-ms" and not (value.isascii() and value.isdecimal())
+        for key, value in error.trailing_metadata() or ()
+    )
+
+
 def retry_after(error: grpc.RpcError) -> float | None:
     """Seconds after which the server asks to be called again (google.rpc.RetryInfo); None where it does not say."""
     for key, value in error.trailing_metadata() or ():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from birnn.errors import call_error, is_no_connection, is_too_large, retry_after
+from birnn.errors import call_error, is_final, is_no_connection, is_too_large, retry_after
 
 RETRY_FOR = 30.0
 """Seconds for which a call is repeated while its server is away, by default; a restart takes less."""
@@ -84,6 +84,8 @@ class Retries:
         """Seconds to wait before the next attempt; None where there is to be none."""
         now = time.monotonic()
         code = error.code()
+        if is_final(error):
+            return None
         if code in _AWAY:
             if not is_no_connection(error):
                 self._outage.reached = True
@@ -91,8 +93,9 @@ class Retries:
             limit = self._outage.retry_for
             if not self._outage.reached:
                 limit = min(limit, UNREACHABLE_FOR)
+            else:
+                self._outage.goes_on(error)
             end = self._began + limit
-            self._outage.goes_on(error)
         elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and not is_too_large(error):
             if self._overloads == OVERLOAD_RETRIES or self._outage.retry_for == 0:
                 return None

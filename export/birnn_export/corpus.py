@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from birnn_bundle.printable import printable
+from birnn_bundle.numerals import is_number
+from birnn_bundle.printable import counted, printable
 from birnn_bundle.sequences import (
     TABLES,
     Line,
@@ -45,7 +46,7 @@ class Corpus:
             return None
         shown = "; ".join(self.problems[:_SHOWN_PROBLEMS])
         more = f"; and {len(self.problems) - _SHOWN_PROBLEMS:,} more" if len(self.problems) > _SHOWN_PROBLEMS else ""
-        return f"{path}: left out {len(self.problems):,} lines that cannot be read: {shown}{more}"
+        return f"{path}: left out {counted(len(self.problems), 'line')} without a readable sequence: {shown}{more}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read_pairs(entry: str) -> list[ScoredPair]:
 
 def _header(columns: list[str]) -> bool:
     """Whether there is a header: columns that are all given by number need none."""
-    return not all(column.isascii() and column.isdecimal() for column in columns)
+    return not all(map(is_number, columns))
 
 
 def _text(line: Line, problems: list[str]) -> str:

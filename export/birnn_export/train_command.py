@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from birnn_bundle.cells import Architecture, Nonlinearity
 from birnn_bundle.manifest import Pooling
+from birnn_bundle.printable import counted
 from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.tokenizer import SPECIAL_TOKENS
 from birnn_export.corpus import read_entry, read_pairs, split_sentences
@@ -293,7 +294,7 @@ def _report(trainer: Trainer, dataset: Dataset) -> None:
     parameters = sum(parameter.numel() for parameter in trainer.encoder.parameters())
     _tell(
         trainer,
-        f"{len(dataset.train):,} sequences to train on, {len(dataset.validation):,} to validate with"
+        f"{counted(len(dataset.train), 'sequence')} to train on, {len(dataset.validation):,} to validate with"
         + (f" (left out: {left_out})" if left_out else "")
         + f"; {dataset.sequences.tokens:,} tokens, vocabulary of {dataset.tokenizer.vocab_size:,}; "
         f"encoder of {parameters:,} parameters; {trainer.steps_per_epoch:,} steps an epoch on {trainer.device}",

@@ -15,11 +15,15 @@ import grpc.aio
 
 from birnn import AsyncClient, EncodeError
 from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
+from birnn.cli.distinct_files import check_distinct
+from birnn.cli.file_options import Reading, file_options
+from birnn.cli.finite_float_range import FiniteFloatRange
 from birnn.errors import call_error
 from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn_bundle.atomic_file import replace_text
-from birnn_bundle.sequences import KINDS, Kind, SequenceFile, SequenceFileError
+from birnn_bundle.printable import counted, printable
+from birnn_bundle.sequences import KINDS, SequenceFileError
 from birnn_loadtest.generator import Generator, Workload
 from birnn_loadtest.recording import Recording
 from birnn_loadtest.result import Result, Settings
@@ -46,24 +50,23 @@ class Target:
     required=True,
     help=f"Sequences to draw from: {', '.join(KINDS)}, each also .gz or .xz; blank lines are left out.",
 )
-@click.option("--kind", type=click.Choice(KINDS), help="What the file holds, where its name does not tell.")
-@click.option("--column", help="Column of a csv or tsv file.")
+@file_options
 @click.option("--encoder", default="smiles", show_default=True, help="Name of the encoder.")
 @click.option("--version", "encoder_version", help="Version of the encoder; the highest by default.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls per second, on average, in open loop.")
+@click.option("--rate", type=FiniteFloatRange(min=0, min_open=True), help="Calls per second, on average, in open loop.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 100_000), help="Instead of --rate: callers that each wait for their reply."
 )
 @click.option("--batch", type=click.IntRange(1, 16_384), default=1, show_default=True, help="Sequences a call.")
 @click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds measured."
+    "--duration", type=FiniteFloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds measured."
 )
 @click.option(
-    "--warmup", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds of the same load before."
+    "--warmup", type=FiniteFloatRange(min=0), default=1.0, show_default=True, help="Seconds of the same load before."
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Deadline of a call, in seconds.",
@@ -81,8 +84,7 @@ class Target:
 def loadtest(
     address: str,
     file: Path,
-    kind: Kind | None,
-    column: str | None,
+    reading: Reading,
     encoder: str,
     encoder_version: str | None,
     rate: float | None,
@@ -113,7 +115,8 @@ def loadtest(
         )
     if out is not None and not out.parent.is_dir():
         raise click.UsageError(f"the folder of --out does not exist: {out.parent}")
-    sequences = _read(file, kind, column)
+    check_distinct({"--file": file}, {"--out": out})
+    sequences = _read(file, reading)
     settings = Settings(
         address=_checked(address),
         file=str(file),
@@ -133,7 +136,7 @@ def loadtest(
             result = runner.run(_measure(settings, sequences, Target(encoder, encoder_version)))
     except EncodeError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(result.table())
+    click.echo(printable(result.table()))
     if out is not None:
         try:
             replace_text(out, json.dumps(result.to_json(), indent=2) + "\n")
@@ -218,13 +221,17 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _read(path: Path, kind: Kind | None, column: str | None) -> list[bytes]:
+def _read(path: Path, reading: Reading) -> list[bytes]:
     try:
-        with SequenceFile(path, kind, column) as file:
-            filled = (line.sequence for line in file if line.sequence)
-            sequences = list(islice(filled, LARGEST_POPULATION))
+        with reading.open(path) as file:
+            lines = list(islice((line for line in file if line.sequence or line.problem), LARGEST_POPULATION))
     except SequenceFileError as error:
         raise click.ClickException(str(error)) from error
+    malformed = [line for line in lines if line.problem is not None]
+    if malformed:
+        first = f"line {malformed[0].number}: {malformed[0].problem}"
+        click.echo(printable(f"{path}: left out {counted(len(malformed), 'malformed record')}: {first}"), err=True)
+    sequences = [line.sequence for line in lines if line.problem is None]
     if not sequences:
         raise click.ClickException(f"{path}: holds no sequence")
     return sequences

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 
 from birnn import EncoderInfo
+from birnn_bundle.printable import counted
 from birnn_loadtest.recording import HISTOGRAM_EDGES, NOT_SENT, OK, Figures, Spread
 
 SCHEMA_VERSION = 1
@@ -112,8 +113,8 @@ class Result:
         load = f"{settings.rate:g} calls/s" if settings.rate is not None else f"{settings.concurrency} callers in turn"
         yield (
             "load",
-            f"{load} of {settings.batch} sequences for {settings.duration:g} s after {settings.warmup:g} s of warm-up, "
-            f"seed {settings.seed}, {settings.channels} connections, {self.event_loop}",
+            f"{load} of {counted(settings.batch, 'sequence')} for {settings.duration:g} s after {settings.warmup:g} s "
+            f"of warm-up, seed {settings.seed}, {settings.channels} connections, {self.event_loop}",
         )
         yield "offered", _rates(figures.offered_calls, figures.offered_sequences)
         yield "achieved", _rates(figures.achieved_calls, figures.achieved_sequences)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from birnn_bundle.errors import ItemError
 from birnn_bundle.ragged import RaggedBatch
-from birnn_bundle.tokenizer import Tokenized
+from birnn_bundle.tokenizer import Tokenized, within_vocabulary
 from birnn_service.catalog import Encoder, Encoders, label_of, width_of
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, UnavailableError
@@ -151,6 +151,7 @@ class EncoderPool:
             self._check_count(len(sequences))
             start = time.perf_counter()
             tokenized = await self._read(encoder, sequences, truncate, deadline)
+            tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
             self._reserve(encoder, tokenized, output, len(sequences), memory)

@@ -105,6 +105,18 @@ class Settings(BaseSettings):
     health_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="An encoder that has been idle this long proves itself with a real forward pass."
     )
+    max_tolerance: Annotated[float, Field(gt=0, le=0.1)] = Field(
+        1e-3,
+        description="Largest absolute error against the float64 reference with which any bundle is served in float32, "
+        "whatever its manifest allows.",
+    )
+    min_cosine: Annotated[float, Field(ge=0.9, lt=1)] = Field(
+        0.9999,
+        description="Least cosine of an encoding to its reference with which any bundle is served, in any precision.",
+    )
+    max_bundle_mib: Count = Field(
+        2048, description="Most memory that the files of one bundle may take while it is loaded, in MiB."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @model_validator(mode="after")

@@ -69,6 +69,8 @@ WRITER = """
 import signal, sys, time
 from pathlib import Path
 from birnn_bundle.atomic_file import removed_on_signals, replacing
+# A shell starts what runs in its background with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 with replacing(folder / "outer") as outer, replacing(folder / "inner") as inner, removed_on_signals(folder / "made"):
     (folder / "made").mkdir()

@@ -155,6 +155,13 @@ def test_an_overloaded_server_is_not_called_again_where_nothing_is_to_be_repeate
         client.encode(["CCO"])
 
 
+def test_a_server_may_ask_not_to_be_called_again(service: FakeService, client: Client) -> None:
+    service.failures.append(Failure(grpc.StatusCode.UNAVAILABLE, "broken for good", pushback=-0.001))
+    with pytest.raises(birnn.ServerUnavailableError, match="broken for good"):
+        client.encode(["CCO"])
+    assert service.attempts == 1
+
+
 def test_a_server_that_cancels_a_call_is_asked_again(service: FakeService, client: Client) -> None:
     service.failures.append(Failure(grpc.StatusCode.CANCELLED))
     np.testing.assert_array_equal(client.encode(["CCO"]), [vector("CCO")])

@@ -139,9 +139,9 @@ def add_key(models: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (tamper, "'weights.bin' was changed"),
-        (truncate, "'weights.bin' was changed or cut short"),
-        (lose, "'tokens.onnx' is missing"),
+        (tamper, "weights.bin was changed"),
+        (truncate, "weights.bin was changed or cut short"),
+        (lose, "tokens.onnx is missing"),
         (add_key, "nmae: Extra inputs are not permitted"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birnn_bundle.sequences import SequenceFileError
-from birnn_export.corpus import ScoredPair, read_corpus, read_pairs, split_file_and_column, split_sentences
+from birnn_export.corpus import ScoredPair, read_corpus, read_entry, read_pairs, split_file_and_column, split_sentences
 
 
 def test_smi_takes_the_first_white_space_column(tmp_path: Path) -> None:
@@ -58,7 +58,12 @@ def test_cut_off_archives_are_named(tmp_path: Path, suffix: str, compress: Calla
         ("a.sdf", b"CC\n", None, r"cannot tell from the name .* \.smi, \.txt"),
         ("a.csv", b"a,b\nCC,1\n", None, "name the column that holds the sequences; it has a, b"),
         ("a.csv", b"smiles,x\nCC,1\n", "smile", "has no column 'smile'; it has smiles, x"),
-        ("a.csv", b"a,b\n1\n", "b", "left out 1 lines that cannot be read: line 2: the record has 1 of 2 fields"),
+        (
+            "a.csv",
+            b"a,b\n1\n",
+            "b",
+            "left out 1 line .* line 2: the record has 1 of 2 fields",
+        ),
         ("a.csv", b"a\n1\n", "0", "has columns 1 to 1, not 0"),
         ("a.smi", b"CC\n", "x", "has no columns"),
         ("a.smi", b"\n \n", None, "holds no sequence"),
@@ -124,3 +129,15 @@ def test_pairs_that_cannot_be_read_are_explained(
     file.write_text(content)
     with pytest.raises(SequenceFileError, match=message):
         read_pairs(f"{file}:{columns}")
+
+
+def test_lines_that_cannot_be_read_are_left_out_and_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"id,smiles\n1,CCO\n2\n3,CC\n4,C\xff\x1b[2J\n" + b"5\n" * 10)
+    assert read_entry(f"{file}:smiles") == ["CCO", "CC"]
+    told = capsys.readouterr().err
+    assert "left out 12 lines without a readable sequence: line 3: the record has 1 of 2 fields" in told
+    assert "line 5: not UTF-8" in told
+    assert "and 7 more" in told
+    assert read_entry(f"{file}:smiles", limit=1) == ["CCO"]
+    assert capsys.readouterr().err == ""

@@ -160,3 +160,28 @@ def test_a_file_without_sequences_is_named(tmp_path: Path, name: str, message: s
     result = run("--file", tmp_path / name, "--rate", 1)
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+def test_a_result_that_is_the_input_is_refused(service: FakeService, molecules: Path) -> None:
+    result = run("--address", service.address, "--file", molecules, "--rate", 10, "--out", molecules)
+    assert result.exit_code == 2
+    assert "are the same file" in result.output
+    assert molecules.read_text() == MOLECULES
+
+
+@pytest.mark.parametrize("option", ["--rate", "--duration", "--warmup", "--timeout"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_are_finite(molecules: Path, option: str, value: str) -> None:
+    result = run("--file", molecules, "--rate", 10, option, value)
+    assert result.exit_code == 2
+    assert "not a finite number" in result.output
+
+
+def test_tables_are_read_as_birnn_encode_reads_them(service: FakeService, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("1;CCO\n2\n3;CC\n")
+    options = ["--no-header", "--column", 2, "--delimiter", ";", "--rate", 50, "--duration", 0.2, "--warmup", 0]
+    result = run("--address", service.address, "--file", table, *options)
+    assert result.exit_code == 0, result.output
+    assert "left out 1 malformed record: line 2: the record has 1 field" in result.output
+    assert {sequence for request in service.requests for sequence in request.sequences} <= {b"CCO", b"CC"}

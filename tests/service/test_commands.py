@@ -55,7 +55,7 @@ def test_a_manifest_that_points_out_of_the_bundle_is_refused(copy: Path) -> None
 def test_verify_without_a_manifest_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(models, ["verify", str(tmp_path)])
     assert result.exit_code == 1
-    assert "manifest.json does not exist" in result.output
+    assert "manifest.json is missing" in result.output
 
 
 def test_list_shows_good_and_broken_bundles(copy: Path) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from birnn_bundle.numerals import is_number
+from birnn_bundle.printable import counted
 from birnn_bundle.sequences.text_source import LONGEST_LINE, SequenceFileError, TextSource
 
 HEADER_NAMES = frozenset(
@@ -68,9 +70,10 @@ def read_records(source: TextSource, layout: Layout, columns: Sequence[str]) -> 
     else:
         width, places = len(head), _named(source.name, [name.strip() for name in head], columns, layout.header)
         rest = records
+    last = max(places)
     for record in rest:
         if record:
-            problem = _problem(record, width, max(places), delimiter)
+            problem = _problem(record, width, last, layout.quoted)
             fields = ("",) * len(places) if problem else tuple(record[place] for place in places)
             yield Record(records.line, fields, problem)
 
@@ -140,7 +143,7 @@ def _numbered(name: str, first: Sequence[str], columns: Sequence[str]) -> list[i
     if not columns:
         raise SequenceFileError(f"{name}: has {len(first)} columns; give the number of the one with the sequences")
     for column in columns:
-        if not (column.isascii() and column.isdecimal()):
+        if not is_number(column):
             raise SequenceFileError(f"{name}: without a header, columns have numbers: give one, not {column!r}")
         if not 1 <= int(column) <= len(first):
             raise SequenceFileError(f"{name}: has columns 1 to {len(first)}, not {column}")
@@ -163,14 +166,14 @@ def _named(name: str, header: Sequence[str], columns: Sequence[str], certain: bo
         return [0]
     for column in columns:
         if column not in header:
-            number = "; a column's number needs a file without a header (--no-header)" if column.isdecimal() else ""
+            number = "; a column's number needs a file without a header (--no-header)" if is_number(column) else ""
             raise SequenceFileError(f"{name}: has no column {column!r}; {has}{number}")
         if header.count(column) > 1:
             raise SequenceFileError(f"{name}: has {header.count(column)} columns {column!r}; rename all but one")
     return [header.index(column) for column in columns]
 
 
-def _problem(record: Sequence[str], width: int | None, last: int, delimiter: str) -> str | None:
+def _problem(record: Sequence[str], width: int | None, last: int, quoted: bool) -> str | None:
     """Why a record cannot be used: it must have as many fields as the header, or all that are asked for."""
     if width is None:
         return None if last < len(record) else f"the record has {len(record)} fields and no number {last + 1}"
@@ -178,8 +181,6 @@ def _problem(record: Sequence[str], width: int | None, last: int, delimiter: str
         return f"the record has {len(record)} of {width} fields"
     # Empty fields behind the last column are common and harmless.
     if any(record[width:]):
-        return (
-            f"the record has {len(record)} fields and the header {width}; "
-            f"a field that contains {delimiter!r} must stand in quotation marks"
-        )
+        cause = "a field with a delimiter in it must stand in quotation marks" if quoted else "no field can hold a tab"
+        return f"the record has {counted(len(record), 'field')} and the header {width}; {cause}"
     return None

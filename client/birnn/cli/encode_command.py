@@ -1,10 +1,13 @@
 """`birnn encode`: sequences from the command line or a file, encodings to standard output or a file."""
 
+import logging
+import os
+import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +15,21 @@ import click
 from tqdm import tqdm
 
 from birnn.channel import DEFAULT_ADDRESS
-from birnn.cli.failed_lines import FailedLines, failed_lines
+from birnn.cli.distinct_files import STANDARD_INPUT, check_distinct
+from birnn.cli.file_options import Reading, file_options
+from birnn.cli.finite_float_range import FiniteFloatRange
 from birnn.cli.printing import Format, Printer
+from birnn.cli.told_lines import ToldLines, told_lines
 from birnn.client import Client
 from birnn.encodings import EncoderInfo
 from birnn.errors import EncodeError
 from birnn.vector_files import EncodedLines, VectorFile, VectorFileError, check_format, create
-from birnn_bundle.sequences import KINDS, Kind, Line, SequenceFile, SequenceFileError
+from birnn.vector_files.vector_file import readable
+from birnn_bundle.printable import counted, printable
+from birnn_bundle.sequences import Line, SequenceFile, SequenceFileError
 
 SOME_FAILED = 1
 CALL_FAILED = 3
-STANDARD_INPUT = Path("-")
 
 
 class CallError(click.ClickException):
@@ -66,6 +73,45 @@ class Job:
             yield EncodedLines([pending.popleft() for _ in range(len(reply))], reply)
 
 
+class Told:
+    """What single lines were told for: that they have no encoding, or not quite their own.
+
+    Args:
+        failed: Where to tell of the first sort.
+        noticed: Where to tell of the second.
+    """
+
+    def __init__(self, failed: ToldLines, noticed: ToldLines) -> None:
+        self.failed = failed
+        self.noticed = noticed
+        self._unknown = self._truncated = 0
+
+    def add(self, part: EncodedLines) -> None:
+        """Take the next lines."""
+        for failure in part.failures():
+            line = part.lines[failure.index]
+            self.failed.tell(line.number, readable(line.sequence), failure.reason, [failure.code, failure.reason])
+        for notice in part.reply.notices:
+            line = part.lines[notice.index]
+            counts = [notice.unknown_tokens, notice.truncated_tokens]
+            words = [counted(notice.unknown_tokens, "unknown token")] if counts[0] else []
+            words += [counted(notice.truncated_tokens, "token") + " cut off"] if counts[1] else []
+            self.noticed.tell(line.number, readable(line.sequence), ", ".join(words), counts)
+            self._unknown += counts[0] > 0
+            self._truncated += counts[1] > 0
+
+    def summarize(self) -> None:
+        """Say what was noticed, and what it means."""
+        if self._unknown:
+            click.echo(
+                f"warning: {counted(self._unknown, 'sequence')} with tokens that the encoder does not know: "
+                "sequences that differ only in those have the same encoding",
+                err=True,
+            )
+        if self._truncated:
+            click.echo(f"warning: {counted(self._truncated, 'sequence')} too long and cut (--truncate)", err=True)
+
+
 @click.command()
 @click.argument("sequences", nargs=-1)
 @click.option(
@@ -73,14 +119,9 @@ class Job:
     "path",
     type=click.Path(path_type=Path),
     help="Encode a file: .smi (first column), .txt (lines), .csv or .tsv (--column), each also .gz or .xz; "
-    "- reads standard input.",
+    "- reads standard input, as .smi for SMILES encoders and else .txt.",
 )
-@click.option("--column", help="Column of a .csv or .tsv file that holds the sequences.")
-@click.option(
-    "--kind",
-    type=click.Choice(KINDS),
-    help="What the file holds; by default its name tells, and standard input is smi for SMILES encoders, else txt.",
-)
+@file_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -89,6 +130,12 @@ class Job:
 @click.option(
     "--errors", type=click.Path(path_type=Path), help="List the lines that have no encoding in this .tsv file."
 )
+@click.option(
+    "--notices",
+    type=click.Path(path_type=Path),
+    help="List the lines with tokens that are unknown to the encoder, or were cut off, in this .tsv file.",
+)
+@click.option("--strict", is_flag=True, help="End with status 1 where there is any such line.")
 @click.option(
     "--format",
     "form",
@@ -119,14 +166,26 @@ class Job:
     show_default=True,
     help="Most sequences in one call (with --tokens an eighth of it); a few calls are under way at a time.",
 )
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for the reply to a call.")
+@click.option(
+    "--timeout",
+    type=FiniteFloatRange(min=0, min_open=True),
+    help="Seconds to wait for the reply to a call; by default as long as it takes.",
+)
+@click.option(
+    "--retry-for",
+    type=FiniteFloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    help="Seconds to go on trying while a server that has answered before is away, for example restarts.",
+)
 def encode(
     sequences: tuple[str, ...],
     path: Path | None,
-    column: str | None,
-    kind: Kind | None,
+    reading: Reading,
     out: Path | None,
     errors: Path | None,
+    notices: Path | None,
+    strict: bool,
     form: Format,
     address: str,
     encoder: str,
@@ -136,6 +195,7 @@ def encode(
     half: bool,
     batch_size: int,
     timeout: float | None,
+    retry_for: float,
 ) -> None:
     """Encode SEQUENCES, or a file of them, with a birnn server.
 
@@ -146,59 +206,75 @@ def encode(
 
     Rows of the output are aligned with the lines of the input. A sequence that cannot be encoded does not stop the
     others: its row is NaN in .npy and .npz (with --tokens it has no rows), null in .parquet, empty in .csv; the line
-    and the reason go to standard error. The output appears under its name once it is complete.
+    and the reason go to standard error, as do lines with tokens that the encoder does not know: those are encoded,
+    but not as what they are. The output appears under its name once it is complete.
 
-    Exit status: 0 all were encoded, 1 some were not, 2 wrong usage, 3 the server could not be reached or failed, or a
-    file could not be read or written.
+    Exit status: 0 all were encoded, 1 some were not (with --strict: not quite as they are), 2 wrong usage, 3 the server
+    could not be reached or failed, or a file could not be read or written.
     """
-    _check_usage(sequences, path, column, kind, out, errors, form, tokens)
+    _check_usage(sequences, path, reading, out, form, tokens)
+    _check_files(path, {"--out": out, "--errors": errors, "--notices": notices})
     try:
-        client = Client(address, batch_size=batch_size, half=half)
+        client = Client(address, batch_size=batch_size, half=half, retry_for=retry_for)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--address") from error
     started = time.perf_counter()
     try:
         with ExitStack() as stack:
+            stack.enter_context(_dying_of_interrupts())
+            stack.enter_context(_waiting_told())
             stack.enter_context(client)
             info = client.encoder(encoder, version)
-            file = None if path is None else stack.enter_context(_open(path, kind, column, info))
+            file = None if path is None else stack.enter_context(_open(path, reading, info))
             lines = _arguments(sequences) if file is None else iter(file)
             sink = Printer(sys.stdout, form) if out is None else stack.enter_context(create(out, info, tokens))
-            failed = stack.enter_context(failed_lines(errors))
-            count = _run(Job(lines, file, info, tokens, truncate, timeout), client, sink, failed)
+            told = Told(
+                stack.enter_context(told_lines("failed line", errors, "--errors", ["code", "reason"])),
+                stack.enter_context(
+                    told_lines("noticed line", notices, "--notices", ["unknown_tokens", "truncated_tokens"])
+                ),
+            )
+            count = _run(Job(lines, file, info, tokens, truncate, timeout), client, sink, told)
     except (EncodeError, SequenceFileError, VectorFileError) as error:
         raise CallError(str(error)) from error
     except BrokenPipeError:
-        raise
+        # Whoever read the output has enough. What Python still holds of it goes nowhere.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CALL_FAILED)
     except OSError as error:
-        raise CallError(f"{error.filename or out or 'output'}: {error.strerror or error}") from error
+        where = error.filename or out or "standard output"
+        raise CallError(f"{where}: cannot be written ({error.strerror or error})") from error
+    told.summarize()
     if path is not None:
-        _summarize(count, failed.count, time.perf_counter() - started, info, out)
-    if failed.count:
+        _summarize(count, told.failed.count, time.perf_counter() - started, info, out)
+    if told.failed.count or (strict and told.noticed.count):
         sys.exit(SOME_FAILED)
 
 
 def _check_usage(
     sequences: tuple[str, ...],
     path: Path | None,
-    column: str | None,
-    kind: Kind | None,
+    reading: Reading,
     out: Path | None,
-    errors: Path | None,
     form: Format,
     tokens: bool,
 ) -> None:
     if bool(sequences) == (path is not None):
         raise click.UsageError("give either SEQUENCES or --file FILE (- for standard input)")
-    if path is None and (column is not None or kind is not None):
-        raise click.UsageError("--column and --kind go with --file")
+    if path is None and reading.said:
+        raise click.UsageError("--column, --header, --delimiter and --kind go with --file")
     if tokens and out is None and form == "csv":
         raise click.UsageError("--tokens does not fit into csv; use --format json, or --out FILE.npz or FILE.parquet")
-    for target in (out, errors):
-        if target is not None and not target.parent.is_dir():
-            raise click.UsageError(f"the folder {target.parent} does not exist")
     if out is not None:
         _check_format(out, tokens)
+
+
+def _check_files(path: Path | None, outputs: dict[str, Path | None]) -> None:
+    for target in outputs.values():
+        if target is not None and not target.parent.is_dir():
+            raise click.UsageError(f"the folder {target.parent} does not exist")
+    check_distinct({"--file": path}, outputs)
 
 
 def _check_format(out: Path, tokens: bool) -> None:
@@ -214,13 +290,45 @@ def _arguments(sequences: tuple[str, ...]) -> Iterator[Line]:
         yield Line(number, sequence.encode("utf-8", "surrogateescape"))
 
 
-def _open(path: Path, kind: Kind | None, column: str | None, info: EncoderInfo) -> SequenceFile:
+def _open(path: Path, reading: Reading, info: EncoderInfo) -> SequenceFile:
     if path != STANDARD_INPUT:
-        return SequenceFile(path, kind, column)
-    return SequenceFile(None, kind or ("smi" if info.tokenizer == "smiles" else "txt"), column)
+        return reading.open(path)
+    return reading.open(None, "smi" if info.tokenizer == "smiles" else "txt")
 
 
-def _run(job: Job, client: Client, sink: Printer | VectorFile, failed: FailedLines) -> int:
+@contextmanager
+def _dying_of_interrupts() -> Iterator[None]:
+    """End at once when interrupted, as programs in C do; an exception in the midst of a call of gRPC may hang."""
+    before = signal.getsignal(signal.SIGINT)
+    # A job in the background ignores them.
+    if before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _waiting_told() -> Iterator[None]:
+    """Show on standard error that the client waits for a server, and that it has come back."""
+
+    class Teller(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # Not click.echo: this one spares the progress bar.
+            tqdm.write(printable(record.getMessage()), file=sys.stderr)
+
+    logger, teller = logging.getLogger("birnn"), Teller()
+    logger.addHandler(teller)
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
+
+
+def _run(job: Job, client: Client, sink: Printer | VectorFile, told: Told) -> int:
     """Encode all lines and write them; returns their number."""
     count = 0
     # A bar only where it is seen and does not run through printed results.
@@ -228,7 +336,7 @@ def _run(job: Job, client: Client, sink: Printer | VectorFile, failed: FailedLin
     with tqdm(unit=" sequences", unit_scale=True, disable=hidden, file=sys.stderr) as bar:
         for part in job.parts(client):
             sink.write(part)
-            failed.add(part)
+            told.add(part)
             count += len(part.lines)
             fraction = job.file.fraction() if job.file is not None else None
             if fraction:
@@ -241,7 +349,9 @@ def _summarize(count: int, failed: int, seconds: float, info: EncoderInfo, out: 
     rate = count / seconds if seconds else 0.0
     where = "" if out is None else f" -> {out}"
     click.echo(
-        f"{count:,} sequences, {failed:,} failed, {seconds:.1f} s, {rate:,.0f} sequences/s, "
-        f"{info.name} version {info.version}{where}",
+        printable(
+            f"{counted(count, 'sequence')}, {failed:,} failed, {seconds:.1f} s, {rate:,.0f} sequences/s, "
+            f"{info.name} version {info.version}{where}"
+        ),
         err=True,
     )

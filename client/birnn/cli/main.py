@@ -5,9 +5,15 @@ to install where something is missing.
 """
 
 import importlib
-from typing import NamedTuple
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, NamedTuple
 
 import click
+
+from birnn_bundle.printable import printable
 
 
 class Target(NamedTuple):
@@ -34,6 +40,25 @@ TARGETS = {
 
 class LazyGroup(click.Group):
     """A click group that imports a subcommand's module when it is asked for."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the command line; see `_printable_errors`."""
+        with _printable_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; see `_printable_errors`."""
+        with _printable_errors():
+            return super().invoke(ctx)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand, and say which was probably meant where there is none."""
+        similar = get_close_matches(args[0], TARGETS)
+        if args[0] not in TARGETS and similar:
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {similar[0]!r}?", ctx)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all subcommands, without importing any."""
@@ -64,10 +89,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, target.summary) for name, target in TARGETS.items()])
 
 
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Keep what errors quote, of files and of servers, from reaching a terminal as anything but text."""
+    try:
+        yield
+    except click.ClickException as error:
+        # Final for type checkers only; a new exception would lose what its kind shows around the message.
+        error.message = printable(error.message)  # type: ignore[misc]
+        raise
+
+
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="birnn-serving", prog_name="birnn")
 def main() -> None:
     """Serve and use bidirectional recurrent sequence encoders."""
+    # gRPC writes a line of its own for each connection that a server closes; what matters is told by us.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import click
 import matplotlib as _matplotlib  # noqa: F401
 import pyarrow as _pyarrow  # noqa: F401
 
+from birnn.cli.distinct_files import check_distinct
 from birnn.maps.colors import colors
 from birnn.maps.page import draw_page
 from birnn.maps.picture import draw_picture
@@ -17,8 +18,18 @@ from birnn.maps.projection import Method, project
 FORMATS = (".html", ".png")
 
 
+def check_format(context: click.Context, parameter: click.Parameter, vectors: Path) -> Path:
+    """Refuse a file whose name says that it holds no sequences beside its vectors."""
+    if vectors.suffix.lower() in (".npy", ".npz", ".csv"):
+        raise click.BadParameter(
+            f"{vectors} is no .parquet file, which holds the sequences beside their vectors: write one with "
+            f"birnn encode --file FILE --out {vectors.with_suffix('.parquet')}"
+        )
+    return vectors
+
+
 @click.command("map")
-@click.argument("vectors", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("vectors", type=click.Path(path_type=Path, exists=True, dir_okay=False), callback=check_format)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Write a .html page or a .png picture."
 )
@@ -54,6 +65,7 @@ def map_vectors(
         raise click.UsageError(f"--out must end in {' or '.join(FORMATS)}, not {out.name!r}")
     if not out.parent.is_dir():
         raise click.UsageError(f"the folder {out.parent} does not exist")
+    check_distinct({"VECTORS": vectors, "--table": table}, {"--out": out})
     if table is not None and not color:
         raise click.UsageError("--table goes with --color-by, which names one of its columns")
     try:

@@ -1,6 +1,7 @@
 """Encodings on standard output: abridged for people, complete as JSON lines or csv for programs."""
 
 import csv
+import io
 import json
 from typing import Literal, TextIO
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from birnn.encodings import Encodings
 from birnn.vector_files.csv_file import digits, header, records
 from birnn.vector_files.vector_file import EncodedLines, readable
+from birnn_bundle.printable import printable
 
 Format = Literal["text", "json", "csv"]
 _SHOWN_FLOATS = 4
@@ -48,24 +50,29 @@ class Printer:
                 first = array.ravel()
                 shown = " ".join(f"{value:.4f}" for value in first[:_SHOWN_FLOATS])
                 more = " ..." if len(first) > _SHOWN_FLOATS else ""
-                click.echo(f"{readable(line.sequence)}\t[{shape}]\t{shown}{more}", self._stream)
+                click.echo(f"{printable(readable(line.sequence))}\t[{shape}]\t{shown}{more}", self._stream)
 
     def _write_json(self, part: EncodedLines) -> None:
-        for line, array, error in zip(part.lines, _arrays(part), _errors(part), strict=True):
-            start = {"line": line.number, "sequence": readable(line.sequence)}
+        counts = np.stack(part.noticed_tokens(), axis=1).tolist()
+        for line, array, error, noticed in zip(part.lines, _arrays(part), _errors(part), counts, strict=True):
+            start: dict[str, object] = {"line": line.number, "sequence": readable(line.sequence)}
             if error is not None:
                 click.echo(json.dumps({**start, "error": error}), self._stream)
                 continue
+            start["unknown_tokens"], start["truncated_tokens"] = noticed
             # json would write each float32 with the digits of a float64, most of them noise.
             opening = json.dumps(start)[:-1]
             click.echo(f'{opening}, "embedding": {_json_array(array)}}}', self._stream)
 
     def _write_csv(self, part: EncodedLines) -> None:
-        writer = csv.writer(self._stream, lineterminator="\n")
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
         if not self._begun:
             writer.writerow(header(part.vectors.shape[1]))
             self._begun = True
         writer.writerows(records(part))
+        # A program gets the bytes as they are, a terminal must not obey them.
+        self._stream.write(printable(text.getvalue()) if self._stream.isatty() else text.getvalue())
 
 
 def _arrays(part: EncodedLines) -> list[NDArray[np.float32]]:
@@ -74,8 +81,8 @@ def _arrays(part: EncodedLines) -> list[NDArray[np.float32]]:
 
 def _errors(part: EncodedLines) -> list[dict[str, str] | None]:
     errors: list[dict[str, str] | None] = [None] * len(part.lines)
-    for error in part.reply.errors:
-        errors[error.index] = {"code": error.code.name, "reason": error.reason}
+    for failure in part.failures():
+        errors[failure.index] = {"code": failure.code, "reason": failure.reason}
     return errors
 
 

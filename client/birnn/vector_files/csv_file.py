@@ -1,4 +1,8 @@
-"""Text: columns `line`, `sequence`, `error` and `e0`, `e1`, ..., which are empty where the line failed."""
+"""Text: a table with one record a line.
+
+Columns are `line`, `sequence`, `error`, `unknown_tokens`, `truncated_tokens` and `e0`, `e1`, ..., which are empty where
+the line failed.
+"""
 
 import csv
 import io
@@ -16,13 +20,14 @@ from birnn.vector_files.vector_file import EncodedLines, VectorFile, readable
 
 def header(width: int) -> list[str]:
     """Names of the columns for vectors of `width` floats."""
-    return ["line", "sequence", "error", *(f"e{index}" for index in range(width))]
+    return ["line", "sequence", "error", "unknown_tokens", "truncated_tokens", *(f"e{index}" for index in range(width))]
 
 
 def records(part: EncodedLines) -> Iterator[list[str]]:
     """The fields of each line."""
-    for line, vector, reason in zip(part.lines, part.vectors, part.reasons(), strict=True):
-        start = [str(line.number), readable(line.sequence), reason or ""]
+    counts = np.stack(part.noticed_tokens(), axis=1).tolist()
+    for line, vector, reason, noticed in zip(part.lines, part.vectors, part.reasons(), counts, strict=True):
+        start = [str(line.number), readable(line.sequence), reason or "", *map(str, noticed)]
         yield start + (digits(vector) if reason is None else [""] * len(vector))
 
 

@@ -2,7 +2,8 @@
 
 Pooled: `embeddings` float32 [n, dimension], NaN where failed. Per token: `tokens` float32 [all tokens, token_dimension]
 and `offsets` int64 [n + 1], so that line i has tokens[offsets[i]:offsets[i + 1]]. Both: `line` int64 [n], `failed`
-int64 [k] (positions of failed lines) with `reason` str [k], and `encoder` and `version`.
+int64 [k] (positions of failed lines) with `reason` str [k], `unknown_tokens` and `truncated_tokens` int64 [n], and
+`encoder` and `version`.
 """
 
 import shutil
@@ -35,6 +36,7 @@ class NpzFile(VectorFile):
         self._count = 0
         self._lines: list[NDArray[np.int64]] = []
         self._lengths: list[NDArray[np.int64]] = []
+        self._noticed: list[NDArray[np.int64]] = []
         self._failed: list[int] = []
         self._reasons: list[str] = []
 
@@ -51,8 +53,10 @@ class NpzFile(VectorFile):
             self._array.append(rows)
         self._lines.append(np.array([line.number for line in part.lines], np.int64))
         self._lengths.append(part.reply.lengths)
-        self._failed += [self._count + error.index for error in part.reply.errors]
-        self._reasons += [error.reason for error in part.reply.errors]
+        failures = part.failures()
+        self._failed += [self._count + failure.index for failure in failures]
+        self._reasons += [failure.reason for failure in failures]
+        self._noticed.append(np.stack(part.noticed_tokens()))
         self._count += len(part.lines)
 
     def _complete(self) -> None:
@@ -62,7 +66,10 @@ class NpzFile(VectorFile):
         self._array.complete()
         self._member.seek(0)
         nothing = np.empty(0, np.int64)
+        unknown, truncated = np.concatenate([np.empty((2, 0), np.int64), *self._noticed], axis=1)
         arrays = {
+            "unknown_tokens": unknown,
+            "truncated_tokens": truncated,
             "line": np.concatenate([nothing, *self._lines]),
             "failed": np.array(self._failed, np.int64),
             "reason": np.array(self._reasons, np.str_),

@@ -1,4 +1,5 @@
-"""A table: `line` int64, `sequence` string, `embedding` (null where failed), `error` string (null where not).
+"""A table: `line` int64, `sequence` string, `embedding` (null where failed), `error` string (null where not),
+`unknown_tokens` and `truncated_tokens` int64.
 
 An embedding is a fixed-size list of float32 [dimension]; per token a list of such lists [token_dimension].
 """
@@ -43,6 +44,8 @@ class ParquetFile(VectorFile):
                 ("sequence", arrow.string()),
                 ("embedding", arrow.list_(vector) if self._of_tokens else vector),
                 ("error", arrow.string()),
+                ("unknown_tokens", arrow.int64()),
+                ("truncated_tokens", arrow.int64()),
             ],
             metadata={"encoder": self._info.name, "version": self._info.version},
         )
@@ -56,6 +59,7 @@ class ParquetFile(VectorFile):
             arrow.array([readable(line.sequence) for line in part.lines], arrow.string()),
             self._embeddings(part, np.array([reason is not None for reason in reasons], np.bool_)),
             arrow.array(reasons, arrow.string()),
+            *map(arrow.array, part.noticed_tokens()),
         ]
         batch = arrow.RecordBatch.from_arrays(columns, schema=self._schema)
         self._batches.append(batch)

@@ -15,9 +15,27 @@ from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
 from birnn_bundle.atomic_file import replacing
 from birnn_bundle.sequences import Line
 
+MALFORMED = "MALFORMED"
+"""Code of a line that the reader of the file could not take a sequence from."""
+
 
 class VectorFileError(Exception):
     """A file cannot be written; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A line that has no encoding.
+
+    Attributes:
+        index: Its position among those lines.
+        code: What kind of error it is: the name of an `ItemErrorCode`, or `MALFORMED`.
+        reason: What is wrong.
+    """
+
+    index: int
+    code: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +62,28 @@ class EncodedLines:
         assert isinstance(self.reply, TokenEncodings)
         return self.reply.tokens
 
+    def failures(self) -> list[Failure]:
+        """The lines that have no encoding, by ascending position."""
+        # A malformed record is sent as an empty sequence, which keeps rows and lines aligned; the server refuses it.
+        failures = {error.index: Failure(error.index, error.code.name, error.reason) for error in self.reply.errors}
+        for index, line in enumerate(self.lines):
+            if line.problem is not None:
+                failures[index] = Failure(index, MALFORMED, line.problem)
+        return [failures[index] for index in sorted(failures)]
+
     def reasons(self) -> list[str | None]:
         """Why each line has no encoding; None for those that have one."""
         reasons: list[str | None] = [None] * len(self.lines)
-        for error in self.reply.errors:
-            reasons[error.index] = error.reason
+        for failure in self.failures():
+            reasons[failure.index] = failure.reason
         return reasons
+
+    def noticed_tokens(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many tokens of each line were unknown, and how many were cut from its end: int64 [n] each."""
+        unknown, truncated = np.zeros((2, len(self.lines)), np.int64)
+        for notice in self.reply.notices:
+            unknown[notice.index], truncated[notice.index] = notice.unknown_tokens, notice.truncated_tokens
+        return unknown, truncated
 
 
 def readable(sequence: bytes) -> str:

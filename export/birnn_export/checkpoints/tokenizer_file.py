@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from birnn_bundle.errors import BundleError
 from birnn_bundle.huggingface import HuggingFaceTokenizer
+from birnn_bundle.numerals import is_number
 from birnn_bundle.text import TextTokenizer
 from birnn_bundle.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer
 from birnn_bundle.vocabulary import Split, VocabularyTokenizer
@@ -25,7 +26,7 @@ from birnn_export.training.checkpoint import CheckpointError
 NONE = "none"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 # A token, then its id or how often it occurs, but no tab between.
-_NUMBERED = re.compile(r"[^\t]+[ ,;]\s*\d+")
+_NUMBERED = re.compile(r"[^\t]+[ ,;]\s*[0-9]+")
 # How others call the token that stands for all unknown ones, and those around a sequence; compared in lower case.
 UNKNOWN = ("<unk>", "[unk]", "<oov>", "[oov]", "unk", "oov", "<unknown>", "[unknown]", SPECIAL_TOKENS[1])
 BEGIN = (
@@ -152,7 +153,7 @@ def _ids(path: Path, content: Any, first_id: int) -> dict[str, int]:
         content = content[1:] if first_id and content[:1] == [""] else content
         if content and all(isinstance(line, str) and "\t" in line for line in content):
             lines = [line.rsplit("\t", 1) for line in content]
-            pairs = [(token, int(number) if number.isdecimal() else number) for token, number in lines]
+            pairs = [(token, int(number) if is_number(number) else number) for token, number in lines]
             return _table(path, _unique(path, pairs))
         if not content or not all(isinstance(token, str) for token in content) or len(set(content)) != len(content):
             raise CheckpointError(f"{path}: a vocabulary is a list of tokens, each of them once")
@@ -166,7 +167,7 @@ def _table(path: Path, content: Any) -> dict[str, int]:
     if isinstance(content, dict) and content:
         if all(type(number) is int for number in content.values()):
             return content
-        if all(isinstance(token, str) and key.isdecimal() for key, token in content.items()):
+        if all(isinstance(token, str) and is_number(key) for key, token in content.items()):
             swapped = {token: int(key) for key, token in content.items()}
             if len(swapped) == len(content):
                 return swapped

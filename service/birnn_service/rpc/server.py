@@ -31,8 +31,9 @@ INFERENCE_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceServ
 # Health of the process, for liveness probes; readiness is the health of "" and of the services by name.
 LIVENESS = "liveness"
 READINESS = ("", ENCODER_SERVICE, INFERENCE_SERVICE)
-# Calls that may wait to be looked at, in most calls under way.
-PENDING = 4
+# Calls that may wait to be looked at, beside those that may be under way. Each takes some 10 KiB, and is answered or
+# refused within a fraction of a millisecond.
+PENDING = 20_000
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -67,8 +68,8 @@ class RpcServer:
                 ("grpc.max_connection_age_grace_ms", round(settings.max_connection_seconds * 1000)),
                 # Beyond so many calls that have not been looked at yet, gRPC drops them as CANCELLED. What is refused
                 # here gets a reason and a time to retry.
-                ("grpc.server.max_pending_requests", PENDING * settings.max_calls),
-                ("grpc.server.max_pending_requests_hard_limit", PENDING * settings.max_calls),
+                ("grpc.server.max_pending_requests", settings.max_calls + PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", settings.max_calls + PENDING),
             ],
         )
         guarded = GuardedServer(self._server, settings, metrics)

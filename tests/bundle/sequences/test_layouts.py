@@ -121,7 +121,9 @@ def test_a_malformed_record_costs_one_row(tmp_path: Path) -> None:
         Line(3, b"", "the record has 1 of 2 fields"),
         Line(4, b"CCC"),
         Line(
-            5, b"", "the record has 3 fields and the header 2; a field that contains ',' must stand in quotation marks"
+            5,
+            b"",
+            "the record has 3 fields and the header 2; a field with a delimiter in it must stand in quotation marks",
         ),
         Line(6, b"CN"),
     ]

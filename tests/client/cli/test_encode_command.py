@@ -64,9 +64,10 @@ def test_csv_is_complete(folder: Path) -> None:
     done = encode("C,O", "", "--format", "csv")
     assert done.exit_code == 1
     header, first, second = csv.reader(io.StringIO(done.stdout))
-    assert header == ["line", "sequence", "error", *(f"e{index}" for index in range(DIMENSION))]
-    np.testing.assert_array_equal(np.array(first[3:], np.float32), vector("C,O"))
-    assert second == ["2", "", "the sequence is empty", *[""] * DIMENSION]
+    columns = ["line", "sequence", "error", "unknown_tokens", "truncated_tokens"]
+    assert header == [*columns, *(f"e{index}" for index in range(DIMENSION))]
+    np.testing.assert_array_equal(np.array(first[5:], np.float32), vector("C,O"))
+    assert second == ["2", "", "the sequence is empty", "0", "0", *[""] * DIMENSION]
 
 
 def test_npy_rows_are_aligned_with_the_lines(folder: Path) -> None:
@@ -111,7 +112,7 @@ def test_parquet_has_null_where_a_line_failed(folder: Path) -> None:
     sequences = molecules(folder, 100, bad=(7, 100))
     assert encode("--file", "molecules.smi", "--out", "v.parquet", "--batch-size", "16").exit_code == 1
     table = pyarrow.parquet.read_table(folder / "v.parquet")
-    assert table.column_names == ["line", "sequence", "embedding", "error"]
+    assert table.column_names == ["line", "sequence", "embedding", "error", "unknown_tokens", "truncated_tokens"]
     assert str(table.schema.field("embedding").type).startswith("fixed_size_list<")
     assert table.schema.metadata[b"encoder"] == b"smiles"
     assert table["line"].to_pylist() == list(range(1, 101))

@@ -171,3 +171,21 @@ def test_usage_is_checked_before_anything_is_read(file: Path, tmp_path: Path) ->
     assert draw(file, "-o", tmp_path / "map.pdf").exit_code == 2
     assert draw(file, "-o", tmp_path / "missing" / "map.png").exit_code == 2
     assert draw(file, "--table", file, "-o", tmp_path / "map.png").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.csv"])
+def test_files_without_sequences_say_what_a_map_needs(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    done = CliRunner().invoke(main, ["map", str(tmp_path / name)])
+    assert done.exit_code == 2
+    assert "is no .parquet file" in done.stderr
+    assert f"birnn encode --file FILE --out {tmp_path / 'x.parquet'}" in " ".join(done.stderr.split())
+
+
+def test_a_map_never_replaces_its_vectors(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.html").hardlink_to(file)
+    content = file.read_bytes()
+    done = CliRunner().invoke(main, ["map", str(file), "--out", str(tmp_path / "map.html")])
+    assert done.exit_code == 2
+    assert "are the same file" in done.stderr
+    assert file.read_bytes() == content

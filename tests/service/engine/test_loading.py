@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import ReducedPrecision
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Device, Engine, EngineInfo, Output
-from birnn_service.engine.gate import pass_gate
+from birnn_service.engine.gate import Ceiling, Limits, fault_of, pass_gate
 from birnn_service.engine.loading import load_engine
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU
@@ -67,6 +68,42 @@ def test_wrong_numbers_are_refused_and_named(bundle: Bundle, engine: Engine, out
 def test_numbers_that_are_wrong_only_in_a_batch_are_refused(bundle: Bundle, engine: Engine) -> None:
     with pytest.raises(StartupError, match="batched"):
         pass_gate(bundle, Skewed(engine, Output.POOLED, 1e-3, batched_only=True))
+
+
+def test_a_bundle_cannot_grant_itself_more_than_the_server_s_ceiling(
+    bundle: Bundle, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    generous = replace(bundle, manifest=bundle.manifest.model_copy(update={"tolerance": 0.05}))
+    wrong = Skewed(engine, Output.POOLED, 5e-3)
+    with pytest.raises(StartupError, match=r"disagree .* \(tolerance 0\.001\)"):
+        pass_gate(generous, wrong)
+    assert "smiles/1 allows itself errors of 0.05; this server allows 0.001 (--max-tolerance)" in caplog.text
+    assert pass_gate(generous, wrong, Ceiling(max_tolerance=0.05)).limits.tolerance == 0.05
+    # A ceiling grants nothing by itself.
+    with pytest.raises(StartupError, match=r"\(tolerance 1e-05\)"):
+        pass_gate(bundle, wrong, Ceiling(max_tolerance=0.05))
+
+
+def test_nor_a_lesser_cosine_in_half_precision(
+    bundle: Bundle, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    reduced = ReducedPrecision(tolerance=0.1, min_cosine=0.99)
+    generous = replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced}))
+    wrong = Skewed(engine, Output.TOKENS, 0.09)
+    wrong.info = replace(wrong.info, precision="bfloat16")
+    assert pass_gate(generous, wrong, Ceiling(min_cosine=0.99)).cosine < 0.9999
+    with pytest.raises(StartupError, match=r"a tokens encoding has a cosine of .*, 0\.9999 at least expected"):
+        pass_gate(generous, wrong)
+    assert "allows itself a cosine of 0.99 in bfloat16; this server allows 0.9999 (--min-cosine)" in caplog.text
+
+
+def test_float32_is_held_to_the_cosine_too_but_for_vectors_that_are_nearly_zero() -> None:
+    limits = Limits(1e-3, 0.9999, least_norm=1e-2)
+    expected = np.full((1, 4), 1e-2)
+    turned = (expected + np.array([5e-4, -5e-4, 5e-4, -5e-4])).astype(np.float32)
+    assert fault_of(limits, turned, expected) == "a cosine of 0.998752, 0.9999 at least allowed"
+    assert fault_of(limits, (expected * 1e-2).astype(np.float32) + np.float32(1e-6), expected * 1e-2) is None
+    assert fault_of(limits, np.full((1, 4), np.nan, np.float32), expected) == "off by nan, 0.001 at most allowed"
 
 
 def test_recurrent_nodes_are_seen_to_run_on_the_provider_asked_for(bundle: Bundle) -> None:

@@ -1,0 +1,40 @@
+"""Inputs and outputs of one command that must not be the same file."""
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import combinations
+from pathlib import Path
+
+import click
+
+STANDARD_INPUT = Path("-")
+
+
+def check_distinct(inputs: Mapping[str, Path | None], outputs: Mapping[str, Path | None]) -> None:
+    """Refuse an output that is also an input or another output, by whatever name or link.
+
+    Args:
+        inputs: By option, the files to be read; None for one not given.
+        outputs: By option, the files to be written.
+
+    Raises:
+        click.UsageError: Names both options.
+    """
+    given = [(option, path, option in outputs) for option, path in [*inputs.items(), *outputs.items()] if path]
+    for (one, first, _), (other, second, written) in combinations(given, 2):
+        if written and _same(first, second):
+            lost = "they would overwrite each other" if one in outputs else "the output would replace the input"
+            raise click.UsageError(f"{one} {first} and {other} {second} are the same file: {lost}; choose another name")
+
+
+def _same(one: Path, other: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return os.path.samestat(_status(one), _status(other))
+    # One that does not exist yet is told by its name alone.
+    return STANDARD_INPUT not in (one, other) and os.path.realpath(one) == os.path.realpath(other)
+
+
+def _status(path: Path) -> os.stat_result:
+    return os.fstat(sys.stdin.fileno()) if path == STANDARD_INPUT else path.stat()

@@ -1,0 +1,74 @@
+"""The options that say how a file of sequences is to be read, the same for every command that takes one."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from birnn_bundle.sequences import KINDS, Kind, SequenceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file is to be read; see `SequenceFile`. None for what was not said."""
+
+    kind: Kind | None = None
+    column: str | None = None
+    header: bool | None = None
+    delimiter: str | None = None
+
+    @property
+    def said(self) -> bool:
+        """Whether anything was said."""
+        return self != Reading()
+
+    def open(self, path: Path | None, kind: Kind | None = None) -> SequenceFile:
+        """Open a file, None for standard input, of `kind` where nothing else was said.
+
+        Raises:
+            SequenceFileError: It cannot be opened, or what it holds cannot be told.
+        """
+        return SequenceFile(path, self.kind or kind, self.column, header=self.header, delimiter=self.delimiter)
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --kind, --column, --header/--no-header and --delimiter, which the command gets as `reading`."""
+
+    @click.option("--column", help="Column of a .csv or .tsv file: its name, or with --no-header its number from 1.")
+    @click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first line of a .csv or .tsv file names its columns; "
+        "by default it does, and a file of one column whose first line may be either is asked about.",
+    )
+    @click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        callback=_check_delimiter,
+        help="What separates the columns of a .csv file; by default a comma, or what the header shows.",
+    )
+    @click.option(
+        "--kind", type=click.Choice(KINDS), help="What the file holds; by default its name tells, without .gz and .xz."
+    )
+    @functools.wraps(command)
+    def reading(
+        *arguments: Any,
+        kind: Kind | None,
+        column: str | None,
+        header: bool | None,
+        delimiter: str | None,
+        **options: Any,
+    ) -> Any:
+        return command(*arguments, reading=Reading(kind, column, header, delimiter), **options)
+
+    return reading
+
+
+def _check_delimiter(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    text = "\t" if text == r"\t" else text
+    if text is not None and (len(text) != 1 or text in '"\r\n'):
+        raise click.BadParameter(f"must be one character, such as ';' or '\\t', not {text!r}")
+    return text
