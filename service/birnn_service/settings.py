@@ -102,6 +102,11 @@ class Settings(BaseSettings):
         600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
     )
     drain_seconds: Seconds = Field(20.0, description="How long calls in flight may take to finish after SIGTERM.")
+    linger_seconds: Seconds = Field(
+        0.5,
+        description="How long the port stays open after SIGTERM at least: callers who have not heard of it get "
+        "UNAVAILABLE, and can turn to another server.",
+    )
     health_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="An encoder that has been idle this long proves itself with a real forward pass."
     )

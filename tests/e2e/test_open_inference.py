@@ -14,14 +14,15 @@ from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
-from tests.e2e.server_process import SMILES, ServerProcess
+from tests.e2e.server_process import PATIENCE_SECONDS, SMILES, ServerProcess
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
 
 
 def ask(server: ServerProcess, encoder: str, *strings: str) -> dict[str, Any]:
     command = [sys.executable, str(CLIENT), server.address, encoder, *strings]
-    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    done = subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+    answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 

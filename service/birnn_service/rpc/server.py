@@ -36,6 +36,10 @@ READINESS = ("", ENCODER_SERVICE, INFERENCE_SERVICE)
 PENDING = 20_000
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# How long late calls are kept waiting before and after connections begin to close.
+HOLD_SECONDS = 0.1
+# How long the last replies may take to be sent.
+GRACE_SECONDS = 1.0
 
 
 class RpcServer:
@@ -116,14 +120,29 @@ class RpcServer:
         """Refuse new calls, let those under way finish, and close."""
         self._pool.draining = True
         await self._publish_health()
+        # What comes while the port closes is lost. Until then callers hear that they must turn to another server.
+        linger = asyncio.create_task(asyncio.sleep(self._settings.linger_seconds))
         logger.info("draining %d calls, for at most %g s", self._pool.under_way, self._settings.drain_seconds)
         try:
             async with asyncio.timeout(self._settings.drain_seconds):
                 await self._pool.drain()
         except TimeoutError:
             logger.warning("%d calls did not finish in time and are cut off", self._pool.under_way)
-        # What is computed by now still has to be sent.
-        await self._server.stop(grace=1.0)
+        await linger
+        await self._close()
+
+    async def _close(self) -> None:
+        """Close the port and all connections, and let what is computed be sent.
+
+        gRPC answers CANCELLED to calls that come between the beginning of `stop` and the moment when a client hears of
+        it. So callers who repeat their calls are kept waiting until then, and hear UNAVAILABLE, too.
+        """
+        self._pool.refuses.clear()
+        await asyncio.sleep(HOLD_SECONDS)
+        stopping = asyncio.create_task(self._server.stop(GRACE_SECONDS))
+        await asyncio.sleep(HOLD_SECONDS)
+        self._pool.refuses.set()
+        await stopping
 
     async def _publish_health(self) -> None:
         await self._health.set(LIVENESS, SERVING if self._pool.healthy else NOT_SERVING)
