@@ -3,7 +3,7 @@
 A cell keeps kernel [I, G H], recurrent_kernel [H, G H] and bias, gates side by side: GRU z,r,h; LSTM i,f,c,o. A GRU
 with reset_after=True has two biases [2, 3 H], input and hidden; with reset_after=False (linear_before_reset = 0) one
 [3 H].
-(keras/src/layers/rnn/gru.py, lstm.py, simple_rnn.py; activations tanh and sigmoid, as everywhere but in Keras 1.)
+(keras/src/layers/rnn/gru.py, lstm.py, simple_rnn.py.) Its hard_sigmoid has changed: see `birnn_bundle.cells`.
 
 | | a parameter's path |
 |---|---|
@@ -202,8 +202,8 @@ def _settings(
         )
     if len(gates) > 1:
         raise ValueError(
-            f"has cells of different recurrent activations, which are not served: {', '.join(sorted(gates))}; train with "
-            "the same in both directions"
+            f"has cells of different recurrent activations, which are not served: {', '.join(sorted(gates))}; train "
+            "with the same in both directions"
         )
     if len(known_resets := {reset for reset in resets if reset is not None}) > 1:
         raise ValueError(

@@ -199,3 +199,8 @@ def test_a_layer_that_reads_itself_is_read() -> None:
 )
 def test_configurations_that_say_nothing_are_no_graph(config: Any) -> None:
     assert KerasGraph(config).layers == {}
+
+
+@pytest.mark.parametrize("file", ["lines.keras", "lines.h5"])
+def test_a_model_that_another_layer_applies_to_each_line_keeps_its_activations(files: Path, file: str) -> None:
+    assert adopted(files / file).checkpoint.config.nonlinearity == "relu"
