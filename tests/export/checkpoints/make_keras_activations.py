@@ -1,7 +1,7 @@
-"""Writes `keras_cells.tar.xz`: files of real Keras with cells and sizes of all kinds, and what Keras makes of them.
+"""Writes `keras_activations.tar.xz`: files of real Keras of several activations and sizes, and what Keras makes of them.
 
 Not run by the tests, which need no Keras:
-    pip install keras==3.15.1 torch==2.13.0 h5py && KERAS_BACKEND=torch python make_keras_cells.py
+    pip install keras==3.15.1 torch==2.13.0 h5py && KERAS_BACKEND=torch python make_keras_activations.py
 """
 
 import os
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import layers
 
-ARCHIVE = Path(__file__).parent / "keras_cells.tar.xz"
+ARCHIVE = Path(__file__).parent / "keras_activations.tar.xz"
 VOCABULARY, EMBEDDING = 9, 3
 SEQUENCES = [[1, 5, 2], [8], [3, 3, 7, 6, 4, 1, 2]]
 # Kind, hidden sizes and options of the layers of each file, the lowest first.
