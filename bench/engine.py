@@ -186,9 +186,10 @@ def flops_per_token(manifest: Manifest) -> float:
 
     What an engine saves by folding the embedding into a table counts as done, so that rates compare.
     """
-    hidden = manifest.hidden_size
-    inputs = [manifest.embedding_size] + [2 * hidden] * (manifest.layers - 1)
-    return float(sum(2 * 2 * len(manifest.cell.gates) * hidden * (size + hidden) for size in inputs))
+    sizes = manifest.layer_sizes
+    inputs = (manifest.embedding_size, *(2 * size for size in sizes[:-1]))
+    gates = len(manifest.cell.gates)
+    return float(sum(2 * 2 * gates * hidden * (size + hidden) for size, hidden in zip(inputs, sizes, strict=True)))
 
 
 def group_by_length(lengths: NDArray[np.int64], window: int) -> NDArray[np.intp]:

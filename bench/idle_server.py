@@ -14,7 +14,7 @@ from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.commands import serve
 from birnn_service.engine.engine import EngineInfo, Output
-from birnn_service.engine.gate import GateReport
+from birnn_service.engine.gate import GateReport, Limits
 from birnn_service.engine.loading import Proven
 
 
@@ -36,7 +36,7 @@ class IdleEngine:
 
 def load_idle_engine(bundle: Bundle, *arguments: Any, **options: Any) -> Proven:
     """In place of `load_engine`."""
-    return Proven(IdleEngine(bundle), GateReport(0.0, 0.0, 1.0), "a benchmark of the front end")
+    return Proven(IdleEngine(bundle), GateReport(0.0, 0.0, 1.0, Limits(1.0, -1.0)), "a benchmark of the front end")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What no module may import on its own."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,13 @@ def test_onnxruntime_comes_through_the_door_that_switches_its_telemetry_off() ->
         )
     ]
     assert not by_itself, f"write `from birnn_bundle.onnxruntime import ort` in {', '.join(by_itself)}"
+
+
+def test_a_server_imports_nothing_that_can_ask_the_web() -> None:
+    """tokenizers brings huggingface_hub along, and that an HTTP client; neither is ever imported."""
+    clients = ("aiohttp", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3")
+    code = f"import sys, birnn_service.commands; print(*sorted(set(sys.modules) & {set(clients)!r}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class BundleEncoder:
     def shape(self) -> str:
         """Architecture and sizes."""
         m = self.bundle.manifest
-        return _shape(m.architecture, m.layers, m.hidden_size, m.pooling)
+        return _shape(m.architecture, m.layer_sizes, m.pooling)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -83,7 +83,7 @@ class TorchEncoder:
     def shape(self) -> str:
         """Architecture and sizes."""
         c = self.encoder.config
-        return _shape(c.architecture, c.layers, c.hidden_size, c.pooling)
+        return _shape(c.architecture, c.layer_sizes, c.pooling)
 
     def run(self, batch: RaggedBatch) -> NDArray[np.float32]:
         """Vectors [n, D] of a batch."""
@@ -117,6 +117,9 @@ def untrained(encoder: BundleEncoder | TorchEncoder, seed: int) -> TorchEncoder:
             bias=m.bias,
             pooling=m.pooling,
             nonlinearity=m.nonlinearity or "tanh",
+            linear_before_reset=m.linear_before_reset,
+            hidden_sizes=tuple(m.hidden_sizes or ()),
+            gate_activation=m.gate_activation,
         )
     torch.manual_seed(seed)
     return TorchEncoder(f"untrained {encoder.name}", SequenceEncoder(config).eval(), encoder.tokenizer)
@@ -133,5 +136,6 @@ def encode(encoder: Encoder, smiles: Sequence[str]) -> NDArray[np.float32]:
     return encoded[np.argsort(order)]
 
 
-def _shape(architecture: str, layers: int, hidden_size: int, pooling: str) -> str:
-    return f"{architecture}, {layers} x {hidden_size}, {pooling}"
+def _shape(architecture: str, sizes: Sequence[int], pooling: str) -> str:
+    uniform = f"{len(sizes)} x {sizes[0]}"
+    return f"{architecture}, {uniform if len(set(sizes)) == 1 else ' + '.join(map(str, sizes))}, {pooling}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birnn_bundle.errors import BundleError
-from birnn_bundle.quoting import shown
+from birnn_bundle.quoting import told
 
 MOST_FOLDERS = 1000
 # A FIFO or a terminal would otherwise make whoever opens it wait. Windows has neither flag, and needs the third.
@@ -29,23 +29,23 @@ def read_file(folder: Path, name: str, limit: int, *, hint: str = "") -> bytes:
     target = folder / name
     try:
         if not target.resolve().is_relative_to(folder.resolve()):
-            raise BundleError(f"{shown(name)} is a link to a place outside the bundle")
+            raise BundleError(f"{told(name)} is a link to a place outside the bundle")
         # Looked at before it is opened: to open a device can do something already.
         _check_regular(target.stat(), name)
         with open(os.open(target, _OPEN), "rb") as file:
             found = os.fstat(file.fileno())
             _check_regular(found, name)
             if found.st_size > limit:
-                raise BundleError(f"{shown(name)} has {found.st_size} bytes, {limit} at most expected{hint}")
+                raise BundleError(f"{told(name)} has {found.st_size} bytes, {limit} at most expected{hint}")
             content = file.read(found.st_size + 1)
     except FileNotFoundError:
-        raise BundleError(f"{shown(name)} is missing; copy the bundle again or export it anew") from None
+        raise BundleError(f"{told(name)} is missing; copy the bundle again or export it anew") from None
     except OSError as error:
-        raise BundleError(f"cannot read {shown(name)}: {error.strerror}") from error
+        raise BundleError(f"cannot read {told(name)}: {error.strerror}") from error
     except (RuntimeError, ValueError) as error:  # a loop of links; a name that no file can have
-        raise BundleError(f"cannot read {shown(name)}: {error}") from error
+        raise BundleError(f"cannot read {told(name)}: {error}") from error
     if len(content) != found.st_size:
-        raise BundleError(f"{shown(name)} changed while it was read; wait until the bundle is complete")
+        raise BundleError(f"{told(name)} changed while it was read; wait until the bundle is complete")
     return content
 
 
@@ -71,7 +71,7 @@ def read_files(folder: Path, digests: Mapping[str, str], limit: int) -> dict[str
         found = sha256(contents[name])
         if found != digest:
             raise BundleError(
-                f"{shown(name)} was changed or cut short after the bundle was written (sha256 {found[:12]}..., "
+                f"{told(name)} was changed or cut short after the bundle was written (sha256 {found[:12]}..., "
                 f"manifest {digest[:12]}...); copy the bundle again or export it anew"
             )
     return contents
@@ -90,7 +90,7 @@ def check_listed(folder: Path, listed: set[str]) -> None:
         for name in sorted(names):
             found = (Path(place) / name).relative_to(folder).as_posix()
             if found not in listed:
-                raise BundleError(f"{shown(found)} is not listed in the manifest; remove it or export the bundle anew")
+                raise BundleError(f"{told(found)} is not listed in the manifest; remove it or export the bundle anew")
 
 
 def sha256(content: bytes) -> str:
@@ -100,4 +100,4 @@ def sha256(content: bytes) -> str:
 
 def _check_regular(found: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise BundleError(f"{shown(name)} is not a regular file; copy the bundle again or export it anew")
+        raise BundleError(f"{told(name)} is not a regular file; copy the bundle again or export it anew")

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
+from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
+from birnn_bundle.numerals import MOST_VERSION
 from birnn_bundle.quoting import shown
-from birnn_bundle.versions import MOST_VERSION
 
 MANIFEST_FILE = "manifest.json"
 # Of so many problems of a manifest a message tells.
@@ -111,8 +111,10 @@ class Manifest(_Model):
     absolute error against the float64 reference with which an engine may serve the bundle in float32;
     `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
     `inputs` is what the graphs read: ids of a tokenizer, or float features, `embedding_size` of them a token; then
-    there is no tokenizer and `vocab_size` is 0. `linear_before_reset` is true for all but a GRU that resets its hidden
-    state before the product, which onnxruntime runs on the CPU only.
+    there is no tokenizer and `vocab_size` is 0. `hidden_size` is that of the last layer; `hidden_sizes`, those of all,
+    is there only where they differ. `nonlinearity` is the activation of the states, tanh where it is null, and
+    `gate_activation` that of the gates (see `birnn_bundle.cells`). `linear_before_reset` is true for all but a GRU that
+    resets its hidden state before the product.
     """
 
     schema_version: Literal[1] = 1
@@ -121,11 +123,13 @@ class Manifest(_Model):
     description: Text
     architecture: Architecture
     nonlinearity: Nonlinearity | None
+    gate_activation: GateActivation = "sigmoid"
     linear_before_reset: bool = True
     inputs: Inputs = "ids"
     vocab_size: VocabSize
     embedding_size: Width
     hidden_size: Width
+    hidden_sizes: list[Width] | None = None
     layers: Layers
     bias: bool
     pooling: Pooling
@@ -152,6 +156,17 @@ class Manifest(_Model):
                 f"inputs are {self.inputs!r}, vocab_size is {self.vocab_size} and the tokenizer "
                 f"{self.tokenizer and shown(self.tokenizer.kind)}: ids need both, features neither"
             )
+        # Raises where there is no such cell.
+        _ = self.cell
+        if self.hidden_sizes is not None and (
+            len(self.hidden_sizes) != self.layers
+            or self.hidden_sizes[-1] != self.hidden_size
+            or len(set(self.hidden_sizes)) == 1
+        ):
+            raise ValueError(
+                f"hidden_sizes are {self.hidden_sizes}: one for each of {self.layers} layers expected, the last one "
+                f"{self.hidden_size}, and not all of them the same"
+            )
         if self.token_dimension != 2 * self.hidden_size:
             raise ValueError(
                 f"token_dimension is {self.token_dimension}, twice the hidden size {self.hidden_size} expected"
@@ -168,7 +183,12 @@ class Manifest(_Model):
     @property
     def cell(self) -> Cell:
         """The recurrence."""
-        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset, self.gate_activation)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Hidden size of each layer."""
+        return tuple(self.hidden_sizes or [self.hidden_size] * self.layers)
 
     @property
     def features(self) -> int:
@@ -177,7 +197,11 @@ class Manifest(_Model):
 
     def to_json(self) -> str:
         """Content of manifest.json."""
-        return self.model_dump_json(indent=2) + "\n"
+        # Without what earlier versions do not know, where it says nothing: so they can read it, too.
+        unused = {"hidden_sizes"} if self.hidden_sizes is None else set()
+        if self.gate_activation == "sigmoid":
+            unused.add("gate_activation")
+        return self.model_dump_json(indent=2, exclude=unused) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":

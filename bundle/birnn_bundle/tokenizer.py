@@ -186,6 +186,29 @@ def assemble(
     )
 
 
+def within_vocabulary(tokenized: Tokenized, vocab_size: int) -> Tokenized:
+    """`tokenized`, with every sequence failed that holds an id of `vocab_size` or more; features have none.
+
+    A tokenizer that fits its encoder gives no such id. An engine would refuse one with the whole batch that it is in.
+    """
+    batch = tokenized.batch
+    if batch.features or batch.tokens == 0 or batch.ids.view(np.uint32).max() < vocab_size:
+        return tokenized
+    outside = np.concatenate([[0], np.cumsum(batch.ids.view(np.uint32) >= vocab_size)])[batch.offsets]
+    good = np.diff(outside) == 0
+    reason = f"the tokenizer gave an id beyond this encoder's vocabulary of {vocab_size}; its bundle is broken"
+    errors = [
+        ItemError(row, ItemErrorCode.UNKNOWN_CHARACTERS, reason) for row in tokenized.rows[~good].tolist()
+    ] + tokenized.errors
+    return Tokenized(
+        batch.take(np.flatnonzero(good)),
+        tokenized.rows[good],
+        tokenized.unknown[good],
+        tokenized.truncated[good],
+        sorted(errors, key=lambda error: error.index),
+    )
+
+
 def load_tokenizer(kind: str, text: str) -> Tokenizer:
     """Build a tokenizer from the content of its tokenizer.json.
 

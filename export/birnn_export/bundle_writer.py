@@ -15,6 +15,7 @@ from birnn_bundle.bundle import Bundle
 from birnn_bundle.files import sha256
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training
+from birnn_bundle.numerals import MOST_VERSION, read_version
 from birnn_export.golden_sequences import golden_lengths, golden_sequences
 from birnn_export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
 from birnn_export.half_precision import reduced_precision
@@ -30,7 +31,6 @@ CARD_FILE = "README.md"
 SEED = 0
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class ExportError(Exception):
@@ -152,12 +152,15 @@ def _manifest(
         version=version,
         description=description,
         architecture=config.architecture,
-        nonlinearity=config.nonlinearity if config.architecture in ("birnn", "birnn-scratch") else None,
+        # Of what has gates null stands for tanh.
+        nonlinearity=config.nonlinearity if config.cell.family == "rnn" or config.nonlinearity != "tanh" else None,
+        gate_activation=config.gate_activation,
         linear_before_reset=config.linear_before_reset,
         inputs=config.inputs,
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,
         hidden_size=config.hidden_size,
+        hidden_sizes=list(config.hidden_sizes) or None,
         layers=config.layers,
         bias=config.bias,
         pooling=config.pooling,
@@ -202,14 +205,14 @@ def _identity(destination: Path, name: str | None, version: int | None) -> tuple
             "letter or digit. Write to models/NAME/VERSION, or give --name"
         )
     if version is None:
-        if not _VERSION.fullmatch(place.name):
+        version = read_version(place.name)
+        if version is None:
             raise ExportError(
                 f"{place.name!r} cannot be a version: a whole number of at least 1. Write to models/NAME/VERSION, "
                 "or give --version"
             )
-        version = int(place.name)
-    if version < 1:
-        raise ExportError(f"the version must be at least 1, not {version}")
+    if not 1 <= version <= MOST_VERSION:
+        raise ExportError(f"the version must be from 1 to {MOST_VERSION}, not {version}")
     return name, version
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from birnn_bundle.numerals import is_number
 from birnn_bundle.printable import counted, printable
 from birnn_bundle.sequences import (
     TABLES,
@@ -106,7 +107,7 @@ def read_pairs(entry: str) -> list[ScoredPair]:
 
 def _header(columns: list[str]) -> bool:
     """Whether there is a header: columns that are all given by number need none."""
-    return not all(column.isascii() and column.isdecimal() for column in columns)
+    return not all(map(is_number, columns))
 
 
 def _text(line: Line, problems: list[str]) -> str:

@@ -9,6 +9,7 @@ sequence's own last token, so neither padding nor a neighbor in the batch change
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, get_args
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
+from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.manifest import Inputs, Pooling, pooled_dimension
 from birnn_export.directions import read_both_ways, token_mask
 from birnn_export.equations import Direction, read
@@ -28,6 +29,9 @@ class EncoderConfig:
     """Everything needed to build a `SequenceEncoder`.
 
     A `vocab_size` of 0 stands for float features: there is no embedding, and `embedding_size` is their number.
+
+    `hidden_size` is that of the last layer; `hidden_sizes` are those of all, where they differ, and empty where they do
+    not.
 
     `linear_before_reset` is ONNX's name for where a GRU applies its reset gate: to the hidden state's product, bias
     included, as PyTorch does (true), or to the hidden state before the product, as the first GRUs did (false).
@@ -45,33 +49,56 @@ class EncoderConfig:
     pooling: Pooling = "final"
     nonlinearity: Nonlinearity = "tanh"
     linear_before_reset: bool = True
+    hidden_sizes: tuple[int, ...] = ()
+    gate_activation: GateActivation = "sigmoid"
 
     def __post_init__(self) -> None:
+        # JSON has lists.
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
         for name in ("vocab_size", "embedding_size", "hidden_size", "layers"):
             value = getattr(self, name)
             least = 0 if name == "vocab_size" else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        sizes = self.hidden_sizes
+        if sizes and (len(sizes) != self.layers or sizes[-1] != self.hidden_size or len(set(sizes)) == 1):
+            raise ValueError(
+                f"hidden_sizes must be one for each of {self.layers} layers, the last one {self.hidden_size}, and not "
+                f"all the same, not {sizes}"
+            )
+        if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(f"hidden_sizes must be whole numbers of at least 1, not {sizes}")
         for name in ("bias", "linear_before_reset"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout!r}")
-        choices = {"architecture": Architecture, "pooling": Pooling, "nonlinearity": Nonlinearity}
+        choices = {
+            "architecture": Architecture,
+            "pooling": Pooling,
+            "nonlinearity": Nonlinearity,
+            "gate_activation": GateActivation,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, not {getattr(self, name)!r}")
-        if self.nonlinearity != "tanh" and self.architecture != "birnn":
-            raise ValueError(
-                f"nonlinearity {self.nonlinearity!r} exists for birnn only; {self.architecture} needs tanh"
-            )
-        if not self.linear_before_reset and self.architecture != "bigru":
-            raise ValueError(f"linear_before_reset false exists for bigru only, not for {self.architecture}")
+        # Raises where there is no such cell.
+        _ = self.cell
 
     @property
     def cell(self) -> Cell:
         """The recurrence."""
-        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset, self.gate_activation)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Hidden size of each layer."""
+        return self.hidden_sizes or (self.hidden_size,) * self.layers
+
+    @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Width of what each layer reads."""
+        return (self.embedding_size, *(2 * size for size in self.layer_sizes[:-1]))
 
     @property
     def inputs(self) -> Inputs:
@@ -277,6 +304,22 @@ class BiRNN(_Concise):
         )
 
 
+class BiStack(nn.Module):
+    """Cores of one layer each, of hidden sizes of their own, on top of each other."""
+
+    def __init__(self, layers: Sequence[nn.Module], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs [B, T, 2H] and final states [B, 2H] of x [B, T, E], with the last layer's H."""
+        outputs, final = self.layers[0](x, lengths)
+        for layer in self.layers[1:]:
+            outputs, final = layer(self.dropout(outputs), lengths)
+        return outputs, final
+
+
 def _options(layers: int, bias: bool, dropout: float) -> dict[str, Any]:
     # torch applies dropout between layers and warns when there is only one.
     return {"bias": bias, "batch_first": True, "bidirectional": True, "dropout": dropout if layers > 1 else 0.0}
@@ -329,8 +372,17 @@ class SequenceEncoder(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-def _core(config: EncoderConfig) -> BiRNNScratch | BiGRU | BiFromEquations | BiLSTM | BiRNN:
-    sizes = (config.embedding_size, config.hidden_size, config.layers, config.bias, config.dropout)
+def _core(config: EncoderConfig) -> nn.Module:
+    if not config.hidden_sizes:
+        return _uniform_core(config, config.embedding_size, config.hidden_size, config.layers)
+    sizes = zip(config.input_sizes, config.layer_sizes, strict=True)
+    return BiStack([_uniform_core(config, inputs, hidden, layers=1) for inputs, hidden in sizes], config.dropout)
+
+
+def _uniform_core(
+    config: EncoderConfig, input_size: int, hidden_size: int, layers: int
+) -> BiRNNScratch | BiGRU | BiFromEquations | BiLSTM | BiRNN:
+    sizes = (input_size, hidden_size, layers, config.bias, config.dropout)
     if not config.cell.torch:
         return BiFromEquations(config.cell, *sizes)
     match config.architecture:

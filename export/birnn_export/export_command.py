@@ -14,6 +14,7 @@ from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.vocabulary import Split
 from birnn_export.bundle_writer import ExportError, write_bundle
 from birnn_export.checkpoints.adoption import MAX_LENGTH, adopt
+from birnn_export.checkpoints.file_kind import refuse_foreign_folder
 from birnn_export.checkpoints.selection import Choices, Reset
 from birnn_export.checkpoints.stored_weights import read_weights
 from birnn_export.checkpoints.tokenizer_file import read_tokenizer
@@ -180,6 +181,7 @@ def _load(checkpoint: Path, max_length: int | None, foreign: dict[str, Any]) -> 
     if not checkpoint.is_file():
         if not checkpoint.exists():
             raise CheckpointError(f"{checkpoint}: no such file or folder")
+        refuse_foreign_folder(checkpoint)
         if given:
             raise click.UsageError(
                 f"{', '.join(given)}: for files of weights; a folder of `birnn train` says it itself"

@@ -9,9 +9,9 @@ ONNX keeps the parameters of both directions in one tensor each, forward first: 
 B [2, 2 G H] = [input biases; hidden biases], with G gates. `sequence_lens` starts the backward direction at each row's
 last token and makes Y zero beyond it.
 
-What onnxruntime's CUDA provider would send to the CPU is left out: clip, activations other than the default (but for
-a relu RNN, which needs them); and layout = 1, which no provider implements. linear_before_reset = 0 is written for
-weights that were trained with it, and such an encoder is served on the CPU only.
+What onnxruntime's CUDA provider would send to the CPU is left out: clip, and layout = 1, which no provider implements.
+linear_before_reset = 0 and activations other than the default are written for weights that were trained with them, and
+such an encoder is served on the CPU only (but for a relu RNN).
 """
 
 from collections.abc import Mapping
@@ -111,7 +111,7 @@ class EncoderGraph:
 
     def add_tokens(self) -> None:
         """Add everything from `ids` to `tokens` [T, B, 2H]."""
-        self._join_steps(self._recurrence(last_output="Y"), "tokens")
+        self._join_steps(self._recurrence(last_output="Y"), "tokens", self.config.token_dimension)
 
     def model(
         self, output: str, initializers: Mapping[str, onnx.TensorProto], name: str, version: int
@@ -149,12 +149,16 @@ class EncoderGraph:
     def _recurrence(self, last_output: str) -> str:
         """Add the embedding and all layers; of the last one, name and return only `last_output`, "Y" or "Y_h"."""
         config = self.config
-        attributes: dict[str, Any] = {"direction": "bidirectional", "hidden_size": config.hidden_size}
+        attributes: dict[str, Any] = {"direction": "bidirectional"}
         cell = config.cell
         if cell.family == "gru":
             attributes["linear_before_reset"] = int(cell.linear_before_reset)
         if cell.onnx_activations != first_of(cell.family).onnx_activations:
-            attributes["activations"] = cell.onnx_activations * 2
+            both = cell.onnx_activations * 2
+            attributes["activations"] = [one.name for one in both]
+            # Of those that have any, in their order.
+            attributes["activation_alpha"] = [one.alpha for one in both if one.alpha is not None] or None
+            attributes["activation_beta"] = [one.beta for one in both if one.beta is not None] or None
         x: str = config.inputs
         if config.inputs == "ids":
             x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)
@@ -168,23 +172,24 @@ class EncoderGraph:
                     [x, f"W{layer}", f"R{layer}", biases, "lengths"],
                     outputs,
                     name=f"layer{layer}",
+                    hidden_size=config.layer_sizes[layer],
                     **attributes,
                 )
             )
             x = outputs[-1]
             if not last:
-                x = self._join_steps(x, f"outputs{layer}")
+                x = self._join_steps(x, f"outputs{layer}", 2 * config.layer_sizes[layer])
         return x
 
-    def _join_steps(self, Y: str, output: str) -> str:
+    def _join_steps(self, Y: str, output: str, width: int) -> str:
         """[T, 2, B, H] -> [T, B, 2H]: both directions of a step side by side."""
         by_row = self._node("Transpose", [Y], f"{output}_by_row", perm=[0, 2, 1, 3])
-        return self._node("Reshape", [by_row, self._shape("step_shape", [0, 0])], output)
+        return self._node("Reshape", [by_row, self._shape("step_shape", [0, 0], width)], output)
 
     def _join_directions(self, states: str, output: str) -> str:
         """[2, B, H] -> [B, 2H]: both directions of a row side by side."""
         by_row = self._node("Transpose", [states], f"{output}_by_row", perm=[1, 0, 2])
-        return self._node("Reshape", [by_row, self._shape("row_shape", [0])], output)
+        return self._node("Reshape", [by_row, self._shape("row_shape", [0], self.config.token_dimension)], output)
 
     def _mean(self, Y: str) -> str:
         """Mean of Y [T, 2, B, H] over each row's own steps, [2, B, H]: Y is zero beyond them, so the sum is theirs."""
@@ -217,9 +222,9 @@ class EncoderGraph:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
-    def _shape(self, name: str, kept: list[int]) -> str:
+    def _shape(self, name: str, kept: list[int], width: int) -> str:
         # 0 keeps an axis as it is.
-        return self._constant(name, [*kept, self.config.token_dimension])
+        return self._constant(name if width == self.config.token_dimension else f"{name}_{width}", [*kept, width])
 
     def _constant(self, name: str, values: list[int]) -> str:
         return self._tensor(name, np.array(values, dtype=np.int64))

@@ -37,6 +37,11 @@ def model_card(manifest: Manifest, parameters: int, text: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def shown_sizes(manifest: Manifest) -> str:
+    """The hidden size, or those of all layers where they differ."""
+    return " and ".join(map(str, manifest.hidden_sizes or [manifest.hidden_size]))
+
+
 def _call(manifest: Manifest) -> str:
     return "encode(sequences" if manifest.tokenizer else f"encode_features(arrays_of_width_{manifest.features}"
 
@@ -52,10 +57,12 @@ def _facts(manifest: Manifest, parameters: int) -> list[tuple[str, str]]:
         ]
     scratch = ", trained as two RNNs written from scratch" if manifest.architecture == "birnn-scratch" else ""
     activation = f", {manifest.nonlinearity}" if manifest.nonlinearity else ""
+    if manifest.gate_activation != "sigmoid":
+        activation += f", {manifest.gate_activation} gates"
     return [
         ("architecture", f"bidirectional {manifest.cell.operator}{scratch}{activation}, {layers}"),
         *inputs[:1],
-        ("hidden size", f"{manifest.hidden_size} in each direction{'' if manifest.bias else ', no biases'}"),
+        ("hidden size", f"{shown_sizes(manifest)} in each direction{'' if manifest.bias else ', no biases'}"),
         ("parameters", f"{parameters:,}"),
         *inputs[1:],
         ("longest sequence", f"{manifest.max_length:,} tokens"),

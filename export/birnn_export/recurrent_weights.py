@@ -4,7 +4,7 @@ The equations, and the order of the gates on both sides, stand in `birnn_bundle.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class WeightsError(Exception):
 def recurrent_layers(config: EncoderConfig, weights: Weights) -> Iterator[Layer]:
     """W [2, G H, I], R [2, G H, H] and B [2, 2 G H] (None without bias) of each layer, forward direction first.
 
-    G is the number of gates; I is the embedding size in the first layer and 2H in the others.
+    G is the number of gates; I is the embedding size in the first layer and 2H of the layer below in the others.
 
     Raises:
         WeightsError: A weight is missing, of the wrong shape or not finite.
@@ -82,23 +82,33 @@ def refuse_non_finite(name: str, values: NDArray[np.floating[Any]]) -> None:
         )
 
 
-def _names(config: EncoderConfig, layer: int, backward: bool) -> tuple[str, str, str, str]:
-    """Names of W, R, the input bias and the hidden bias of one direction; "" for a bias that does not exist."""
+class Names(NamedTuple):
+    """Names of the parameters of one direction of one layer; "" for a bias that does not exist."""
+
+    W: str
+    R: str
+    input_bias: str
+    hidden_bias: str
+
+
+def parameter_names(config: EncoderConfig, layer: int, backward: bool) -> Names:
+    """How the `state_dict` of a `SequenceEncoder` names the parameters of one direction of one layer."""
+    # Layers of different sizes are cores of their own.
+    core, number = (f"core.layers.{layer}", 0) if config.hidden_sizes else ("core", layer)
     if config.architecture == "birnn-scratch":
-        prefix = f"core.{'backward' if backward else 'forward'}_rnns.{layer}"
-        return f"{prefix}.W_xh", f"{prefix}.W_hh", f"{prefix}.b_h" if config.bias else "", ""
-    suffix = f"_l{layer}{'_reverse' if backward else ''}"
-    biases = (f"core.rnn.bias_ih{suffix}", f"core.rnn.bias_hh{suffix}") if config.bias else ("", "")
-    return f"core.rnn.weight_ih{suffix}", f"core.rnn.weight_hh{suffix}", *biases
+        prefix = f"{core}.{'backward' if backward else 'forward'}_rnns.{number}"
+        return Names(f"{prefix}.W_xh", f"{prefix}.W_hh", f"{prefix}.b_h" if config.bias else "", "")
+    suffix = f"_l{number}{'_reverse' if backward else ''}"
+    biases = (f"{core}.rnn.bias_ih{suffix}", f"{core}.rnn.bias_hh{suffix}") if config.bias else ("", "")
+    return Names(f"{core}.rnn.weight_ih{suffix}", f"{core}.rnn.weight_hh{suffix}", *biases)
 
 
 def _direction(
     config: EncoderConfig, weights: Weights, layer: int, backward: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """W [G H, I], R [G H, H] and B [2 G H] (zeros where there is no bias) of one direction of one layer."""
-    H = config.hidden_size
-    inputs = config.embedding_size if layer == 0 else 2 * H
-    W_name, R_name, input_bias, hidden_bias = _names(config, layer, backward)
+    H, inputs = config.layer_sizes[layer], config.input_sizes[layer]
+    W_name, R_name, input_bias, hidden_bias = parameter_names(config, layer, backward)
     gates = config.cell.onnx_from_torch
     rows = len(gates) * H
     if config.architecture == "birnn-scratch":

@@ -60,7 +60,8 @@ class Kernel:
 
         Args:
             cell: The recurrence.
-            layers: Weights of each layer; the first one reads the embedding or features, the others 2H states.
+            layers: Weights of each layer; the first one reads the embedding or features, the others the 2H states
+                of the one below. Layers may have different hidden sizes.
             embedding: Rows of all ids [V, E]; None where the first layer reads features.
             bf16: Multiply in bf16 and add in float32, instead of all in float32.
             instruction_set: One of `instruction_sets()`; the best by default.
@@ -76,14 +77,16 @@ class Kernel:
         sets = instruction_sets()
         name = instruction_set or next(iter(sets))
         self.instruction_set = name
-        self.hidden_size = _checked(cell, layers, embedding)
+        sizes = _checked(cell, layers, embedding)
+        self.hidden_size = sizes[-1]
         self._library = load_library()
         self._features = 0 if embedding is not None else layers[0].W.shape[2]
         arrays = [[_contiguous(array) for array in (layer.W, layer.R, layer.B)] for layer in layers]
         table = _contiguous(embedding)
+        hidden = (ctypes.c_int64 * len(sizes))(*sizes)
         error = ctypes.create_string_buffer(ERROR_SIZE)
         handle = self._library.birnn_create(
-            name.encode(), bf16, cell.kernel, len(layers), self.hidden_size, layers[0].W.shape[2],
+            name.encode(), bf16, cell.kernel, len(layers), hidden, layers[0].W.shape[2],
             0 if embedding is None else len(embedding), _address(table),
             *(_addresses([layer[part] for layer in arrays]) for part in range(3)),
             most_table_bytes, error, len(error),
@@ -116,7 +119,8 @@ class Kernel:
             threads: 2 to walk both directions at the same time.
 
         Returns:
-            Pooled: float32 [n, 2H], [n, 4H] for MEAN_MAX. TOKENS: float32 [tokens, 2H].
+            With the hidden size H of the last layer, pooled: float32 [n, 2H], [n, 4H] for MEAN_MAX. TOKENS: float32
+            [tokens, 2H].
 
         Raises:
             ValueError: The batch is not as described, or an id lies outside the vocabulary.
@@ -124,6 +128,10 @@ class Kernel:
         dtype, axes = (np.float32, 2) if self._features else (np.int32, 1)
         if inputs.ndim != axes or (self._features and inputs.shape[1] != self._features) or offsets.ndim != 1:
             raise ValueError(f"inputs of shape {inputs.shape} and offsets of shape {offsets.shape} are no batch")
+        for array, wanted in ((inputs, dtype), (offsets, np.int64)):
+            # A conversion that can lose something would make other ids of those that are out of range.
+            if not np.can_cast(array.dtype, wanted):
+                raise ValueError(f"a batch holds {array.dtype}, {np.dtype(wanted)} expected")
         values = np.ascontiguousarray(inputs, dtype=dtype)
         offsets = np.ascontiguousarray(offsets, dtype=np.int64)
         tokens, rows = len(values), len(offsets) - 1
@@ -139,23 +147,25 @@ class Kernel:
         return out
 
 
-def _checked(cell: Cell, layers: Sequence[Layer], embedding: Floats | None) -> int:
-    """The hidden size H, where all shapes belong together."""
-    if not layers or layers[0].R.ndim != 3:
+def _checked(cell: Cell, layers: Sequence[Layer], embedding: Floats | None) -> list[int]:
+    """The hidden size H of each layer, where all shapes belong together."""
+    if not layers:
         raise ValueError("an encoder has at least one layer")
-    hidden = int(layers[0].R.shape[2])
     if embedding is not None and embedding.ndim != 2:
         raise ValueError(f"the embedding has shape {embedding.shape}, [V, E] expected")
     inputs = layers[0].W.shape[-1] if embedding is None else embedding.shape[1]
-    rows = len(cell.gates) * hidden
+    sizes = []
     for number, layer in enumerate(layers):
+        hidden = int(layer.R.shape[-1])
+        rows = len(cell.gates) * hidden
         expected = {"W": (2, rows, inputs), "R": (2, rows, hidden), "B": (2, 2 * rows)}
         for name, shape in expected.items():
             values = getattr(layer, name)
             if values is not None and values.shape != shape:
                 raise ValueError(f"{name} of layer {number} has shape {values.shape}, {shape} expected")
         inputs = 2 * hidden
-    return hidden
+        sizes.append(hidden)
+    return sizes
 
 
 def _contiguous(array: Floats | None) -> Floats | None:

@@ -13,7 +13,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "birnn_create": (
         _POINTER,
         [
-            *(_TEXT, _INT32, _INT32, _INT32, _INT64, _INT64, _INT64),
+            *(_TEXT, _INT32, _INT32, _INT32, _POINTER, _INT64, _INT64),
             *(_POINTER, _POINTER, _POINTER, _POINTER, _INT64, _TEXT, _SIZE),
         ],
     ),
@@ -48,7 +48,11 @@ def load_library() -> ctypes.CDLL:
     except OSError as error:
         raise NativeUnavailableError(f"the native kernels cannot be loaded: {error}") from error
     for name, (result, arguments) in PROTOTYPES.items():
-        function = getattr(library, name)
+        function = getattr(library, name, None)
+        if function is None:
+            raise NativeUnavailableError(
+                f"the native kernels are of another version ({name} is missing): install again"
+            )
         function.restype, function.argtypes = result, arguments
     return library
 

@@ -1,7 +1,7 @@
 /* The native kernels' interface, in plain C. No exception leaves it.
  *
- * The caller answers for what pointers point to; sizes, offsets and ids are checked. Where a call can fail, the reason is
- * written to `error`, which has room for `error_size` characters.
+ * Sizes, offsets, ids and whether pointers are null are checked before anything is done with them; the caller answers for
+ * what pointers point to. Where a call can fail, the reason is written to `error`, which has room for `error_size` characters.
  */
 #ifndef BIRNN_H
 #define BIRNN_H
@@ -52,30 +52,33 @@ BIRNN_PUBLIC int32_t birnn_gates(int32_t cell);
  *   instruction_set  one of birnn_instruction_sets
  *   bf16             whether to multiply in bf16 and add in float32
  *   cell             one of birnn_cell
- *   hidden           H
- *   input_size       E: of the embedding, or features
- *   vocabulary       V; 0 where inputs are features
+ *   layers           1 to 64
+ *   hidden           H of each layer, 1 to 65,536
+ *   input_size       E: of the embedding, or features, 1 to 65,536
+ *   vocabulary       V, up to 2^24; 0 where inputs are features
  *   embedding        [V, E]; null where inputs are features
- *   W, R, B          by layer: [2, G H, E or 2 H], [2, G H, H] and [2, 2 G H]; each of B may be null
- *   most_table_bytes memory that the first layer's products of all ids may take */
-BIRNN_PUBLIC birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, int64_t hidden,
-                                         int64_t input_size, int64_t vocabulary, const float* embedding, const float* const* W,
-                                         const float* const* R, const float* const* B, int64_t most_table_bytes, char* error,
-                                         size_t error_size);
+ *   W, R, B          by layer: [2, G H, E or 2 H of the layer below], [2, G H, H] and [2, 2 G H]; each of B may be null
+ *   most_table_bytes memory that the first layer's products of all ids may take, at least 0 */
+BIRNN_PUBLIC birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers,
+                                         const int64_t* hidden, int64_t input_size, int64_t vocabulary, const float* embedding,
+                                         const float* const* W, const float* const* R, const float* const* B,
+                                         int64_t most_table_bytes, char* error, size_t error_size);
 
 /* Null is no encoder, and nothing to destroy. */
 BIRNN_PUBLIC void birnn_destroy(birnn_encoder* encoder);
 
-/* Bytes of packed weights and tables. */
+/* Bytes of packed weights and tables; 0 of null. */
 BIRNN_PUBLIC int64_t birnn_bytes(const birnn_encoder* encoder);
 
 /* Encodes a batch; 1, or 0 and the reason in `error`, and then `out` is undefined. Several threads may call it at once.
  *
  *   ids, features    [tokens] or [tokens, E], sequences back to back; the other one is null
- *   offsets          [rows + 1]: where each sequence begins, and last where the final one ends
+ *   offsets          [rows + 1]: where each sequence begins, and last where the final one ends;
+ *                    at most 2^36 tokens
  *   pooling          one of birnn_pooling
- *   threads          2 to walk both directions at the same time
- *   out              [rows, 2 H], of BIRNN_MEAN_MAX [rows, 4 H], of BIRNN_TOKENS [tokens, 2 H]; `out_size` floats */
+ *   threads          1, or 2 to walk both directions at the same time
+ *   out              [rows, 2 H] with H of the last layer, of BIRNN_MEAN_MAX [rows, 4 H], of BIRNN_TOKENS
+ *                    [tokens, 2 H]; `out_size` floats */
 BIRNN_PUBLIC int32_t birnn_run(birnn_encoder* encoder, const int32_t* ids, const float* features, int64_t tokens,
                                const int64_t* offsets, int64_t rows, int32_t pooling, int32_t threads, float* out,
                                int64_t out_size, char* error, size_t error_size);

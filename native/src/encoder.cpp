@@ -14,14 +14,43 @@ namespace {
 constexpr int64_t TOKENS_TOGETHER = 4096, TOKENS_MULTIPLIED_TOGETHER = 512;
 constexpr int64_t LARGEST_SIZE = 1 << 16;
 constexpr int64_t LARGEST_VOCABULARY = 1 << 24;
-
-int64_t rounded_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+constexpr int64_t MOST_LAYERS = 64;
+// Within these bounds no size in bytes overflows: the largest are those of a table and of the products of all tokens.
+static_assert(MOST_TOKENS <= INT64_MAX / (4 * 2 * LARGEST_SIZE * static_cast<int64_t>(sizeof(float))));
+static_assert(LARGEST_VOCABULARY <= MOST_TOKENS);
 
 void check_between(const char* what, int64_t value, int64_t least, int64_t most) {
     if (value < least || value > most) {
         throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + ", between " + std::to_string(least) +
                                     " and " + std::to_string(most) + " expected");
     }
+}
+
+void check_given(const char* what, const void* pointer) {
+    if (!pointer) throw std::invalid_argument(std::string(what) + " is missing");
+}
+
+// The same model, where all of its sizes and pointers are as they should be: nothing is calculated with others.
+const Model& checked(const Model& model) {
+    check_between("the number of layers", model.layers, 1, MOST_LAYERS);
+    check_between("the input size", model.input_size, 1, LARGEST_SIZE);
+    check_between("the vocabulary", model.vocabulary, 0, LARGEST_VOCABULARY);
+    check_between("the memory of a table", model.most_table_bytes, 0, INT64_MAX);
+    check_given("the list of hidden sizes", model.hidden);
+    check_given("the list W", model.W);
+    check_given("the list R", model.R);
+    check_given("the list B", model.B);
+    for (int layer = 0; layer < model.layers; layer++) {
+        check_between("a hidden size", model.hidden[layer], 1, LARGEST_SIZE);
+        check_given("W of a layer", model.W[layer]);
+        check_given("R of a layer", model.R[layer]);
+    }
+    if (model.vocabulary) {
+        check_given("the embedding", model.embedding);
+    } else if (model.embedding) {
+        throw std::invalid_argument("there is an embedding, and a vocabulary of 0");
+    }
+    return model;
 }
 
 }  // namespace
@@ -54,15 +83,11 @@ struct Workspace {
 };
 
 Encoder::Encoder(const Kernels& kernels, bool bf16, const Model& model)
-    : kernels_(kernels), bf16_(bf16), cell_(model.cell), gates_(gates_of(model.cell)), layers_(model.layers),
-      hidden_(model.hidden), padded_(rounded_up(model.hidden, kernels.lanes)), inputs_(rounded_up(model.input_size, 2)),
-      input_size_(model.input_size), vocabulary_(model.vocabulary), panels_(static_cast<int>(padded_ / kernels.lanes)) {
-    check_between("the number of layers", model.layers, 1, 64);
-    check_between("the hidden size", model.hidden, 1, LARGEST_SIZE);
-    check_between("the input size", model.input_size, 1, LARGEST_SIZE);
-    check_between("the vocabulary", model.vocabulary, 0, LARGEST_VOCABULARY);
+    : kernels_(kernels), bf16_(bf16), cell_(checked(model).cell), gates_(gates_of(model.cell)), layers_(model.layers),
+      inputs_(model.input_size + model.input_size % 2), input_size_(model.input_size), vocabulary_(model.vocabulary) {
+    for (int layer = 0; layer < layers_; layer++) sizes_.emplace_back(model.hidden[layer], kernels.lanes);
     if (bf16 && !kernels.walk_bf16) throw std::invalid_argument(std::string(kernels.name) + " cannot multiply bf16");
-    const int64_t table_bytes = 2 * vocabulary_ * gates_ * padded_ * static_cast<int64_t>(sizeof(float));
+    const int64_t table_bytes = 2 * vocabulary_ * gates_ * sizes_[0].padded * static_cast<int64_t>(sizeof(float));
     table_ = vocabulary_ && table_bytes <= model.most_table_bytes;
     weights_.resize(static_cast<size_t>(2 * layers_));
     if (bf16) {
@@ -76,11 +101,12 @@ Encoder::~Encoder() = default;
 
 template <class Operand>
 void Encoder::pack_layers(const Model& model) {
-    const int64_t G = gates_, H = hidden_;
-    const Columns recurrent{H, H, H, padded_};
-    std::vector<float> bias(static_cast<size_t>(G * H));
+    const int64_t G = gates_;
+    Columns inputs{input_size_, input_size_, 0, inputs_};
     for (int layer = 0; layer < layers_; layer++) {
-        const Columns inputs = layer ? Columns{2 * H, H, padded_, 2 * padded_} : Columns{input_size_, input_size_, 0, inputs_};
+        const auto [H, padded, panels] = sizes_[static_cast<size_t>(layer)];
+        const Columns recurrent{H, H, H, padded};
+        std::vector<float> bias(static_cast<size_t>(G * H));
         for (int direction = 0; direction < 2; direction++) {
             DirectionWeights& weights = weights_[static_cast<size_t>(2 * layer + direction)];
             const float* W = model.W[layer] + direction * G * H * inputs.model;
@@ -112,13 +138,14 @@ void Encoder::pack_layers(const Model& model) {
                 for (int64_t id = 0; id < vocabulary_; id++) {
                     convert(model.embedding + id * input_size_, input_size_, embedding + id * inputs_);
                 }
-                float* table = weights.table.room<float>(static_cast<size_t>(vocabulary_ * gates_ * padded_));
-                kernels_.product_fp32({gates_, panels_, static_cast<int>(inputs_), W_fp32.values<float>(),
+                float* table = weights.table.room<float>(static_cast<size_t>(vocabulary_ * G * padded));
+                kernels_.product_fp32({gates_, panels, static_cast<int>(inputs_), W_fp32.values<float>(),
                                        weights.bias.values<float>(), embedding, vocabulary_, table});
             } else {
                 pack<Operand>(W, 0, gates_, H, inputs, kernels_.lanes, weights.input);
             }
         }
+        inputs = {2 * H, H, padded, 2 * padded};
     }
     if (vocabulary_ && !table_) {
         Operand* embedding = embedding_.room<Operand>(static_cast<size_t>(vocabulary_ * inputs_));
@@ -137,6 +164,7 @@ size_t Encoder::bytes() const {
 
 void Encoder::run(const Batch& batch, birnn_pooling pooling, int threads, float* out) {
     check_between("the number of rows", batch.rows, 1, INT32_MAX);
+    check_between("the number of threads", threads, 1, 2);
     if (batch.offsets[0] != 0) throw std::invalid_argument("offsets must begin with 0");
     for (int64_t row = 0; row < batch.rows; row++) {
         // Compared before they are subtracted: whatever stands there, nothing overflows.
@@ -177,7 +205,9 @@ template <class Operand>
 void Encoder::run_rows(const Batch& batch, const Rows& rows, birnn_pooling pooling, int threads, float* out, Workspace& work) {
     gather<Operand>(batch, rows, work);
     // Reserved here, by one thread and in the type that is multiplied: the walks only use it.
-    const size_t states = static_cast<size_t>(rows.count * padded_);
+    auto wider = [](const LayerSize& a, const LayerSize& b) { return a.padded < b.padded; };
+    const int64_t widest = std::max_element(sizes_.begin(), sizes_.end(), wider)->padded;
+    const size_t states = static_cast<size_t>(rows.count * widest);
     for (Workspace::Direction& direction : work.directions) {
         for (int side = 0; side < 2; side++) {
             direction.state[side].room<float>(states);
@@ -189,11 +219,11 @@ void Encoder::run_rows(const Batch& batch, const Rows& rows, birnn_pooling pooli
             direction.reset_state.room<float>(states);
             if (bf16_) direction.reset_operand.room<Operand>(states);
         }
-        if (layers_ > 1 || !table_) direction.products.room<float>(static_cast<size_t>(rows.tokens * gates_ * padded_));
+        if (layers_ > 1 || !table_) direction.products.room<float>(static_cast<size_t>(rows.tokens * gates_ * widest));
     }
     for (int layer = 0; layer < layers_; layer++) {
         if (layer + 1 < layers_) {
-            work.inputs[(layer + 1) & 1].room<Operand>(static_cast<size_t>(rows.tokens * 2 * padded_));
+            work.inputs[(layer + 1) & 1].room<Operand>(static_cast<size_t>(rows.tokens * inputs(layer + 1)));
         }
         auto forward = [&] { walk(layer, 0, rows, pooling, out, work); };
         auto backward = [&] { walk(layer, 1, rows, pooling, out, work); };
@@ -241,11 +271,12 @@ void Encoder::gather(const Batch& batch, const Rows& rows, Workspace& work) {
 void Encoder::walk(int layer, int direction, const Rows& rows, birnn_pooling pooling, float* out, Workspace& work) {
     const DirectionWeights& weights = weights_[static_cast<size_t>(2 * layer + direction)];
     Workspace::Direction& mine = work.directions[direction];
+    const LayerSize& size = sizes_[static_cast<size_t>(layer)];
     Walk walk{};
     walk.cell = cell_;
     walk.backward = direction == 1;
-    walk.hidden = static_cast<int>(hidden_);
-    walk.panels = panels_;
+    walk.hidden = static_cast<int>(size.hidden);
+    walk.panels = size.panels;
     walk.recurrent = weights.recurrent.values<void>();
     walk.candidate = weights.candidate.values<void>();
     walk.candidate_bias = weights.candidate_bias.values<float>();
@@ -256,11 +287,10 @@ void Encoder::walk(int layer, int direction, const Rows& rows, birnn_pooling poo
         walk.products = weights.table.values<float>();
         walk.index = work.ids.values<int32_t>();
     } else {
-        const int inputs = static_cast<int>(layer ? 2 * padded_ : inputs_);
         float* products = mine.products.room<float>(0);
-        (bf16_ ? kernels_.product_bf16
-               : kernels_.product_fp32)({gates_, panels_, inputs, weights.input.values<void>(), weights.bias.values<float>(),
-                                         work.inputs[layer & 1].values<void>(), rows.tokens, products});
+        (bf16_ ? kernels_.product_bf16 : kernels_.product_fp32)({gates_, size.panels, static_cast<int>(inputs(layer)),
+                                                                 weights.input.values<void>(), weights.bias.values<float>(),
+                                                                 work.inputs[layer & 1].values<void>(), rows.tokens, products});
         walk.products = products;
     }
     for (int side = 0; side < 2; side++) {
@@ -276,17 +306,17 @@ void Encoder::walk(int layer, int direction, const Rows& rows, birnn_pooling poo
     walk.token_places = rows.token_places.data();
     if (layer + 1 < layers_) {
         Buffer& next = work.inputs[(layer + 1) & 1];
-        walk.next =
-            bf16_ ? static_cast<void*>(next.room<uint16_t>(0) + direction * padded_) : next.room<float>(0) + direction * padded_;
-        walk.next_stride = 2 * padded_;
+        walk.next = bf16_ ? static_cast<void*>(next.room<uint16_t>(0) + direction * size.padded)
+                          : next.room<float>(0) + direction * size.padded;
+        walk.next_stride = 2 * size.padded;
     } else {
-        float* mine_of_out = out + direction * hidden_;
+        float* mine_of_out = out + direction * size.hidden;
         walk.pooled_stride = width(pooling);
-        walk.steps_stride = 2 * hidden_;
+        walk.steps_stride = 2 * size.hidden;
         if (pooling == BIRNN_FINAL) walk.last = mine_of_out;
         if (pooling == BIRNN_MEAN || pooling == BIRNN_MEAN_MAX) walk.mean = mine_of_out;
         if (pooling == BIRNN_MAX) walk.maximum = mine_of_out;
-        if (pooling == BIRNN_MEAN_MAX) walk.maximum = mine_of_out + 2 * hidden_;
+        if (pooling == BIRNN_MEAN_MAX) walk.maximum = mine_of_out + 2 * size.hidden;
         if (pooling == BIRNN_TOKENS) walk.steps = mine_of_out;
     }
     (bf16_ ? kernels_.walk_bf16 : kernels_.walk_fp32)(walk);

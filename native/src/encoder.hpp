@@ -10,18 +10,31 @@
 
 namespace birnn {
 
+// The bound of one batch.
+constexpr int64_t MOST_TOKENS = int64_t{1} << 36;
+
 // What `birnn_create` is given.
 struct Model {
     birnn_cell cell;
     int32_t layers;
-    int64_t hidden;            // H
+    const int64_t* hidden;     // H by layer
     int64_t input_size;        // E: of the embedding, or features
     int64_t vocabulary;        // V; 0 where inputs are features
     const float* embedding;    // [V, E]
-    const float* const* W;     // by layer [2, G H, E or 2 H]
+    const float* const* W;     // by layer [2, G H, E or 2 H of the layer below]
     const float* const* R;     // by layer [2, G H, H]
     const float* const* B;     // by layer [2, 2 G H], or null
     int64_t most_table_bytes;  // of memory that the first layer's products of all ids may take
+};
+
+// Of one layer.
+struct LayerSize {
+    int64_t hidden;  // H
+    int64_t padded;  // H up to whole vectors
+    int panels;
+
+    LayerSize(int64_t hidden, int lanes)
+        : hidden(hidden), padded((hidden + lanes - 1) / lanes * lanes), panels(static_cast<int>(padded / lanes)) {}
 };
 
 // Sequences back to back: `offsets` [rows + 1] into `ids` [tokens] or `features` [tokens, E].
@@ -45,11 +58,14 @@ class Encoder {
     // directions are walked at the same time. std::invalid_argument where the batch is not as it should be.
     void run(const Batch& batch, birnn_pooling pooling, int threads, float* out);
 
-    int64_t width(birnn_pooling pooling) const { return (pooling == BIRNN_MEAN_MAX ? 4 : 2) * hidden_; }
+    int64_t width(birnn_pooling pooling) const { return (pooling == BIRNN_MEAN_MAX ? 4 : 2) * sizes_.back().hidden; }
     size_t bytes() const;
 
    private:
     struct Rows;
+
+    // What a layer reads, in values as they are multiplied.
+    int64_t inputs(int layer) const { return layer ? 2 * sizes_[static_cast<size_t>(layer) - 1].padded : inputs_; }
 
     template <class Operand>
     void pack_layers(const Model& model);
@@ -66,8 +82,8 @@ class Encoder {
     const birnn_cell cell_;
     const int gates_;
     const int layers_;
-    const int64_t hidden_, padded_, inputs_, input_size_, vocabulary_;
-    const int panels_;
+    const int64_t inputs_, input_size_, vocabulary_;
+    std::vector<LayerSize> sizes_;
     bool table_ = false;
     Buffer embedding_;                       // [V][inputs], as it is multiplied; empty where there is a table
     std::vector<DirectionWeights> weights_;  // by layer and direction

@@ -14,9 +14,6 @@ namespace {
 
 using namespace birnn;
 
-// Beyond it sizes in bytes would not fit in 64 bits.
-constexpr int64_t MOST_TOKENS = int64_t{1} << 36;
-
 bool runs_here(const Kernels& kernels) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -69,7 +66,9 @@ Kernels kernels_named(const std::string& name) {
     throw std::invalid_argument("no kernels named " + name + " run here");
 }
 
-void copy_text(const std::string& text, char* to, size_t size) { std::snprintf(to, size, "%s", text.c_str()); }
+void copy_text(const std::string& text, char* to, size_t size) {
+    if (to && size) std::snprintf(to, size, "%s", text.c_str());
+}
 
 // Runs `body`; true where it threw nothing, else `error` says what.
 template <class Body>
@@ -101,12 +100,13 @@ void birnn_instruction_sets(char* names, size_t size) {
 
 int32_t birnn_gates(int32_t cell) { return birnn::gates_of(cell); }
 
-birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, int64_t hidden,
+birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, const int64_t* hidden,
                             int64_t input_size, int64_t vocabulary, const float* embedding, const float* const* W,
                             const float* const* R, const float* const* B, int64_t most_table_bytes, char* error,
                             size_t error_size) {
     birnn_encoder* encoder = nullptr;
     guarded(error, error_size, [&] {
+        if (!instruction_set) throw std::invalid_argument("the name of an instruction set is missing");
         // Numbers that are none of an enumeration must not become one.
         if (!birnn_gates(cell)) throw std::invalid_argument("there is no cell " + std::to_string(cell));
         const birnn::Model model{
@@ -118,11 +118,12 @@ birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t c
 
 void birnn_destroy(birnn_encoder* encoder) { delete encoder; }
 
-int64_t birnn_bytes(const birnn_encoder* encoder) { return static_cast<int64_t>(encoder->encoder.bytes()); }
+int64_t birnn_bytes(const birnn_encoder* encoder) { return encoder ? static_cast<int64_t>(encoder->encoder.bytes()) : 0; }
 
 int32_t birnn_run(birnn_encoder* encoder, const int32_t* ids, const float* features, int64_t tokens, const int64_t* offsets,
                   int64_t rows, int32_t pooling, int32_t threads, float* out, int64_t out_size, char* error, size_t error_size) {
     return guarded(error, error_size, [&] {
+        if (!encoder || !offsets || !out) throw std::invalid_argument("the encoder, the offsets or the output is missing");
         if (rows < 1 || tokens < rows) throw std::invalid_argument("a batch has at least one row, and each row a token");
         if (tokens > MOST_TOKENS || offsets[rows] != tokens) throw std::invalid_argument("offsets must end at the tokens");
         if (pooling < BIRNN_FINAL || pooling > BIRNN_TOKENS) {

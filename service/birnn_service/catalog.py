@@ -1,12 +1,17 @@
 """What is served: encoders by name and version, wherever their engines run."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.numerals import read_version
+from birnn_bundle.quoting import shown
 from birnn_bundle.tokenizer import Tokenizer
 from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.errors import UnavailableError, UnknownEncoderError
+
+# A message names so many encoders or versions at most.
+MOST_LISTED = 20
 
 
 class Encoder(Protocol):
@@ -41,12 +46,12 @@ def width_of(encoder: Encoder, output: Output) -> int:
 class Encoders(Generic[E]):
     """All versions of all encoders; the ones that could not be loaded are remembered with the reason."""
 
-    def __init__(self, served: Iterable[E], broken: Mapping[tuple[str, int], str]) -> None:
-        """Serve `served`; `broken` says by name and version why others are not."""
+    def __init__(self, served: Iterable[E], broken: Mapping[tuple[str, str], str]) -> None:
+        """Serve `served`; `broken` says by the names of their folders, NAME and VERSION, why others are not."""
         self._served: dict[str, dict[int, E]] = {}
         for encoder in served:
             self._served.setdefault(encoder.manifest.name, {})[encoder.manifest.version] = encoder
-        self._broken: dict[str, dict[int, str]] = {}
+        self._broken: dict[str, dict[str, str]] = {}
         for (name, version), reason in broken.items():
             self._broken.setdefault(name, {})[version] = reason
 
@@ -55,7 +60,7 @@ class Encoders(Generic[E]):
             yield from (self._served[name][version] for version in sorted(self._served[name]))
 
     @property
-    def broken(self) -> dict[tuple[str, int], str]:
+    def broken(self) -> dict[tuple[str, str], str]:
         """Name and version of everything that is not served, and why."""
         return {
             (name, version): reason
@@ -79,22 +84,26 @@ class Encoders(Generic[E]):
         versions = self._served.get(name, {})
         broken = self._broken.get(name, {})
         if not versions and not broken:
-            raise UnknownEncoderError(f"no encoder {name!r}; served are: {self._names()}")
+            raise UnknownEncoderError(f"no encoder {shown(name)}; served are: {_listed(sorted(self._served))}")
         if not version:
             if not versions:
-                raise UnavailableError(f"encoder {name!r} could not be loaded: {broken[max(broken)]}")
+                latest = max(broken, key=lambda text: (read_version(text) or 0, text))
+                raise UnavailableError(f"encoder {shown(name)} could not be loaded: {broken[latest]}")
             return versions[max(versions)]
-        number = int(version) if version.isdecimal() and len(version) < 10 else -1
+        number = read_version(version)
         if number in versions:
             return versions[number]
-        if number in broken:
-            raise UnavailableError(f"version {version} of encoder {name!r} could not be loaded: {broken[number]}")
-        known = ", ".join(map(str, sorted(versions))) or "none"
-        raise UnknownEncoderError(f"encoder {name!r} has no version {version!r}; served are: {known}")
+        if version in broken:
+            raise UnavailableError(f"version {version} of encoder {shown(name)} could not be loaded: {broken[version]}")
+        known = _listed(sorted(versions))
+        raise UnknownEncoderError(f"encoder {shown(name)} has no version {shown(version)}; served are: {known}")
 
     def versions(self, name: str) -> list[int]:
         """Versions served of one encoder, ascending."""
         return sorted(self._served.get(name, {}))
 
-    def _names(self) -> str:
-        return ", ".join(sorted(self._served)) or "none"
+
+def _listed(known: Sequence[str | int]) -> str:
+    """Names or versions for a message, of bounded length."""
+    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
+    return (", ".join(map(str, known[:MOST_LISTED])) or "none") + more

@@ -13,9 +13,11 @@ from pydantic.fields import FieldInfo
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.errors import BundleError
+from birnn_bundle.quoting import one_line
 from birnn_service.catalog import label_of
 from birnn_service.encoders import load_encoders
 from birnn_service.engine.engine import Device, EngineName, Precision
+from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
 from birnn_service.metrics import Metrics
@@ -104,6 +106,14 @@ def _run(settings: Settings) -> None:
     uvloop.run(main())
 
 
+def _limit(name: str) -> Callable[[Any], Any]:
+    """An option with the name, type, default and help of a float of the settings."""
+    field = Settings.model_fields[name]
+    return click.option(
+        "--" + name.replace("_", "-"), type=float, default=field.default, show_default=True, help=field.description
+    )
+
+
 @click.group()
 def models() -> None:
     """List and verify encoder bundles."""
@@ -124,12 +134,12 @@ def list_models(folder: Path | None, as_json: bool) -> None:
     for bundle in bundles:
         label = f"{bundle['name']}/{bundle['version']}"
         if bundle["error"] is not None:
-            click.echo(f"{label}\tbroken: {bundle['error']}")
+            click.echo(f"{one_line(label)}\tbroken: {one_line(bundle['error'])}")
             continue
         click.echo(
             f"{label}\t{bundle['architecture']}, {bundle['pooling']} pooling, {bundle['dimension']} floats, "
             f"{bundle['tokenizer'] or str(bundle['features']) + '-feature'} tokens, up to {bundle['max_length']}\t"
-            f"{bundle['description']}"
+            f"{one_line(bundle['description'])}"
         )
 
 
@@ -158,11 +168,16 @@ def _describe(path: Path) -> dict[str, Any]:
 @DEVICE
 @ENGINE
 @PRECISION
-def verify(bundle: Path, device: Device, engine: EngineName, precision: Precision) -> None:
+@_limit("max_tolerance")
+@_limit("min_cosine")
+def verify(
+    bundle: Path, device: Device, engine: EngineName, precision: Precision, max_tolerance: float, min_cosine: float
+) -> None:
     """Check a bundle's digests, and its encodings on this machine's engine against the recorded golden ones."""
     try:
         loaded = Bundle.load(bundle)
-        proven = load_engine(loaded, device, engine=engine, precision=precision)
+        ceiling = Ceiling(max_tolerance, min_cosine)
+        proven = load_engine(loaded, device, engine=engine, precision=precision, ceiling=ceiling)
     except (BundleError, StartupError) as error:
         raise click.ClickException(str(error)) from error
     info = proven.engine.info

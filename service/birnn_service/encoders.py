@@ -1,16 +1,18 @@
 """The encoders that are served: found in the models folder, loaded, proven, and looked up by name and version."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.errors import BundleError
+from birnn_bundle.errors import BundleError, is_refusal
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.quoting import one_line, told, without_paths
 from birnn_bundle.tokenizer import Tokenizer
 from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_service.catalog import Encoders
 from birnn_service.engine.engine import Engine, EngineInfo, Output
+from birnn_service.engine.gate import Ceiling, Limits
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import EngineError, StartupError
 from birnn_service.metrics import Metrics
@@ -29,6 +31,7 @@ class ServedEncoder:
     bundle: Bundle
     engine: Engine
     lanes: dict[Output, Lane]
+    limits: Limits
 
     @property
     def manifest(self) -> Manifest:
@@ -58,19 +61,19 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
         StartupError: There is no bundle, none could be loaded, or a device was asked for that does not work.
     """
     served: list[ServedEncoder] = []
-    broken: dict[tuple[str, int], str] = {}
+    broken: dict[tuple[str, str], str] = {}
     models, why = choose_models(settings.models)
     if settings.models is None:
         logger.info("serving %s", why)
     for path in find_bundles(models):
-        label = f"{path.parent.name}/{path.name}"
         try:
             encoder = _load(path, settings)
-        except (BundleError, StartupError, EngineError) as error:
-            logger.error("encoder %s is not served: %s", label, error)
-            version = int(path.name) if path.name.isdecimal() else 0
-            broken[path.parent.name, version] = str(error)
-            metrics.encoder_ready.labels(path.parent.name, path.name).set(0)
+        except BaseException as error:  # whatever hostile content makes of the libraries that read it
+            if not is_refusal(error):
+                raise
+            name, version = told(path.parent.name), told(path.name)
+            broken[name, version] = _report(path, f"{name}/{version}", error)
+            metrics.encoder_ready.labels(name, version).set(0)
             continue
         served.append(encoder)
         _publish(encoder, metrics)
@@ -82,6 +85,15 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
     return Encoders(served, broken)
 
 
+def _report(path: Path, label: str, error: BaseException) -> str:
+    """Log why a bundle is not served; returns the same for callers, who learn nothing of this machine's folders."""
+    expected = isinstance(error, BundleError | StartupError | EngineError)
+    reason = str(error) if expected else f"cannot be loaded: {type(error).__name__}: {error}"
+    logger.error("encoder %s is not served: %s", label, one_line(reason), exc_info=None if expected else error)
+    inside = reason.replace(f"{path}: ", "").replace(str(path), label)
+    return one_line(without_paths(inside), most=500)
+
+
 def _warn_without_kernels() -> None:
     """Say loudly, and once, that CPUs could do more."""
     try:
@@ -91,7 +103,7 @@ def _warn_without_kernels() -> None:
 
 
 def _load(path: Path, settings: Settings) -> ServedEncoder:
-    bundle = Bundle.load(path)
+    bundle = Bundle.load(path, max_bytes=settings.max_bundle_mib << 20)
     manifest = bundle.manifest
     if (path.parent.name, path.name) != (manifest.name, str(manifest.version)):
         raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")
@@ -102,6 +114,7 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
         precision=settings.precision,
         slots=settings.slots,
         gpu_memory_mib=settings.gpu_memory_mib,
+        ceiling=Ceiling(settings.max_tolerance, settings.min_cosine),
     )
     engine = proven.engine
     profiles = ProfileCache(settings.cache_dir or default_folder())
@@ -116,11 +129,12 @@ def _load(path: Path, settings: Settings) -> ServedEncoder:
         engine.info.engine,
         engine.info.precision,
         engine.info.device,
-        proven.choice,
+        one_line(proven.choice),
         max(proven.report.pooled, proven.report.tokens),
         1000 * cost.seconds(1, 48),
     )
-    return ServedEncoder(bundle, engine, lanes)
+    # The engine has its own copy of the weights.
+    return ServedEncoder(replace(bundle, files={}), engine, lanes, proven.report.limits)
 
 
 def _lane(bundle: Bundle, engine: Engine, output: Output, width: int, profiles: ProfileCache) -> Lane:

@@ -31,7 +31,7 @@ class MemoryBudget:
         if already + size > self.size:
             raise InvalidRequestError(
                 f"the call needs {_mib(already + size)} MiB of memory and this server has {_mib(self.size)} MiB for "
-                "all calls (half of --memory-mib); split the request"
+                "all calls (by --memory-mib); split the request"
             )
         # A call that is its caller's only one may take what there is.
         share = self.size if self._by_caller[caller] == already else CALLER_SHARE * self.size
@@ -39,7 +39,7 @@ class MemoryBudget:
             raise OverloadedError(
                 f"this call needs {_mib(size)} MiB of memory; calls under way hold {_mib(self.held)} MiB, those of "
                 f"this caller {_mib(self._by_caller[caller])}, and this server has {_mib(self.size)} MiB for all of "
-                f"them (half of --memory-mib), {_mib(CALLER_SHARE * self.size)} for one caller; take the replies, "
+                f"them (by --memory-mib), {_mib(CALLER_SHARE * self.size)} for one caller; take the replies, "
                 "retry later, or send less in a call",
                 RETRY_SECONDS,
             )

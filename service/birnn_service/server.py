@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -79,7 +80,7 @@ class Server:
         http.start()
         try:
             check_port(settings)
-            encoders = await asyncio.to_thread(load_encoders, settings, self._metrics)
+            encoders = await self._load()
             async with self._dispatching(encoders) as dispatcher, self._taking_calls(encoders, dispatcher) as front:
                 port = await front.listen()
                 await front.set_healthy(self._healthy)
@@ -97,11 +98,26 @@ class Server:
             http.stop()
 
     def stop(self) -> None:
-        """Begin to drain; a second signal then kills the process as usual."""
+        """Begin to drain; a second signal then kills the process."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+            # Python's own way with SIGINT is an exception somewhere within the drain.
+            signal.signal(number, signal.SIG_DFL)
         self._stop.set()
+
+    async def _load(self) -> Encoders[ServedEncoder]:
+        """Load the encoders on a thread; told to stop meanwhile, end at once: there is nothing to drain."""
+        loading = asyncio.create_task(asyncio.to_thread(load_encoders, self._settings, self._metrics))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            stopping.cancel()
+            return loading.result()
+        logger.info("stopped while encoders were loaded")
+        logging.shutdown()
+        # An orderly exit would wait for the thread, which nothing can stop.
+        os._exit(0)
 
     @property
     def _live(self) -> bool:

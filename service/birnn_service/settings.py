@@ -102,8 +102,25 @@ class Settings(BaseSettings):
         600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
     )
     drain_seconds: Seconds = Field(20.0, description="How long calls in flight may take to finish after SIGTERM.")
+    linger_seconds: Seconds = Field(
+        0.5,
+        description="How long the port stays open after SIGTERM at least: callers who have not heard of it get "
+        "UNAVAILABLE, and can turn to another server.",
+    )
     health_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="An encoder that has been idle this long proves itself with a real forward pass."
+    )
+    max_tolerance: Annotated[float, Field(gt=0, le=0.1)] = Field(
+        1e-3,
+        description="Largest absolute error against the float64 reference with which any bundle is served in float32, "
+        "whatever its manifest allows.",
+    )
+    min_cosine: Annotated[float, Field(ge=0.9, lt=1)] = Field(
+        0.9999,
+        description="Least cosine of an encoding to its reference with which any bundle is served, in any precision.",
+    )
+    max_bundle_mib: Count = Field(
+        2048, description="Most memory that the files of one bundle may take while it is loaded, in MiB."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
@@ -137,8 +154,10 @@ class Settings(BaseSettings):
 
     @property
     def max_reply_bytes(self) -> int:
-        """Largest reply."""
-        return self.max_reply_mib << 20 if self.max_reply_mib else min(self.memory_bytes // 16, 1 << 30)
+        """Largest reply; by default one that several callers can have at once."""
+        if self.max_reply_mib:
+            return self.max_reply_mib << 20
+        return min(self.memory_bytes // 16, self.call_memory_bytes // 4, 1 << 30)
 
 
 def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:

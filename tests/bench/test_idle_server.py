@@ -23,7 +23,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_a_server_without_an_engine_answers_zeros_through_the_whole_front_end(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        reply = GRPCInferenceServiceStub(channel).ModelInfer(infer_request("smiles", ["CCO", "c1ccccc1"]), timeout=10)
+        reply = GRPCInferenceServiceStub(channel).ModelInfer(infer_request("smiles", ["CCO", "c1ccccc1"]), timeout=60)
     encodings = np.frombuffer(reply.raw_output_contents[0], dtype="<f4")
     assert encodings.shape == (2 * SMILES.dimension,)
     assert not encodings.any()

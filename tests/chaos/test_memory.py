@@ -1,39 +1,23 @@
 """Calls that take as much memory as a call can: the server stays within what it may take, and others are served."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.chaos.outcomes import Outcomes, attack
 from tests.chaos.probes import probing
+from tests.chaos.unread import ENCODER, connected, leave_unread, per_token, until
 from tests.e2e.server_process import MODELS, ServerProcess, running
 
 MIB = 1 << 20
-OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-ENCODER: dict[str, Any] = {"encoder": "smiles", "version": "1"}
 # What deploy/kubernetes gives a pod.
 SHIPPED = 2048
-PATIENCE = 60
 FRONT_ENDS = pytest.mark.parametrize("front_ends", [(), ("--frontends", "2")], ids=["one process", "front-ends"])
-
-
-def chain(length: int, seed: int) -> bytes:
-    return bytes(np.random.default_rng(seed).choice(np.frombuffer(b"CNO", np.uint8), length))
-
-
-def per_token(sequences: int, length: int) -> pb.EncodeRequest:
-    """A request whose reply holds sequences x length x 512 floats: 2 KiB a token."""
-    chains = [chain(length, seed) for seed in range(sequences)]
-    return pb.EncodeRequest(**ENCODER, sequences=chains, output=pb.OUTPUT_TOKENS)
 
 
 def peak(server: ServerProcess) -> float:
@@ -50,32 +34,6 @@ def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
         call()
     assert isinstance(caught.value, grpc.Call)
     return caught.value.code(), caught.value.details() or ""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a state."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "the state that was waited for did not come"
-        time.sleep(0.05)
-
-
-@contextmanager
-def connected(server: ServerProcess) -> Iterator[tuple[grpc.Channel, EncoderServiceStub]]:
-    # A connection of its own: channels of one process share theirs otherwise.
-    options = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(server.address, options=options) as channel:
-        yield channel, EncoderServiceStub(channel)
-
-
-def leave_unread(channel: grpc.Channel, request: pb.EncodeRequest, count: int) -> list[grpc.Call]:
-    """Calls whose replies nobody reads: gRPC asks for a message when it is asked for one."""
-    call = channel.unary_stream(
-        "/birnn.v1.EncoderService/Encode",
-        request_serializer=pb.EncodeRequest.SerializeToString,
-        response_deserializer=None,
-    )
-    return [call(request) for _ in range(count)]
 
 
 def count_failed(calls: list[grpc.Call], outcomes: Outcomes) -> None:
@@ -112,6 +70,7 @@ def test_callers_who_do_not_read_are_bounded_and_others_served(front_ends: tuple
         with probing(server) as probes:
             calls = leave_unread(channel, request, 40)
             until(lambda: sum(not call.is_active() for call in calls) >= 40 - 16)
+            until(lambda: _replies(server) == sum(call.is_active() for call in calls))
             assert len(other.Encode(pb.EncodeRequest(**ENCODER, sequences=[b"CCO"])).lengths) == 1
         count_failed(calls, outcomes)
         outcomes.note = f"peak {peak(server):.0f} MiB, {peak(server) - before:.0f} for calls"
@@ -150,6 +109,10 @@ def _is_answered(stub: EncoderServiceStub, request: pb.EncodeRequest) -> bool:
     return True
 
 
+def _replies(server: ServerProcess) -> float:
+    return server.metric("birnn_requests_total", method="Encode", code="OK")
+
+
 @pytest.mark.parametrize(
     ("sequences", "length", "fits"), [(16_384, 32, False), (500, 1000, False), (128, 511, True)], ids=str
 )
@@ -184,7 +147,9 @@ def test_forty_callers_who_do_not_read_leave_a_pod_alive(front_ends: tuple[str, 
     ):
         with probing(server) as probes:
             calls = leave_unread(channel, request, 40)
+            # All that can be, is refused; what is left has been computed, and its replies are on their way.
             until(lambda: sum(not call.is_active() for call in calls) >= 40 - 16)
+            until(lambda: _replies(server) == sum(call.is_active() for call in calls))
         count_failed(calls, outcomes)
         outcomes.note = f"peak {peak(server):.0f} of {SHIPPED} MiB, slowest probe {probes.slowest:.2f} s"
         outcomes.assert_unharmed()

@@ -9,6 +9,7 @@ import yaml
 
 from birnn_service.rpc.server import LIVENESS
 from birnn_service.settings import ENV_PREFIX, Settings
+from tests.chaos.test_memory import SHIPPED
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 # The oldest release with `preStop: sleep`, and the newest with known schemas.
@@ -103,6 +104,13 @@ def test_pods_get_only_variables_that_the_server_knows(base: Manifests) -> None:
     assert settings.keys() <= {ENV_PREFIX + field.upper() for field in Settings.model_fields}
     # Kubernetes' own would be BIRNN_SERVICE_HOST and the like, which stop the start-up.
     assert pod(base)["enableServiceLinks"] is False
+
+
+def test_a_pod_has_the_memory_that_the_memory_tests_assume(base: Manifests) -> None:
+    assert container(base)["resources"]["limits"]["memory"] == f"{SHIPPED // 1024}Gi"
+    # It is read from the container's limit, which a setting would override.
+    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    assert f"{ENV_PREFIX}MEMORY_MIB" not in settings
 
 
 @pytest.mark.parametrize("variant", ["base", "overlays/gpu"])

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ from birnn_bundle.bundle import Bundle
 MODELS = Path(__file__).parents[2] / "models"
 # The encoder that a call for `smiles` without a version gets.
 SMILES = Bundle.load(MODELS / "smiles" / "2").manifest
-START_SECONDS = 60
+# How long a state may take to come about. It bounds a test that fails; none is to depend on the machine's speed.
+PATIENCE_SECONDS = 300
 SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\), metrics on (http://[\w.]+:\d+)/metrics")
 
 
@@ -45,7 +47,7 @@ class ServerProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an HTTP request."""
         try:
-            with urllib.request.urlopen(self.http + path, timeout=10) as reply:
+            with urllib.request.urlopen(self.http + path, timeout=PATIENCE_SECONDS) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -63,9 +65,25 @@ class ServerProcess:
         wanted = set(labels.items())
         return sum(value for (found, has), value in self.samples().items() if found == name and wanted <= has)
 
+    def logged(self, words: str) -> int:
+        """How many lines of the log hold these words."""
+        return sum(words in line for line in list(self.log))
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
+
+    def ended(self) -> int:
+        """Exit status, once it has ended."""
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for a state."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def start(
@@ -93,7 +111,7 @@ def serving(process: subprocess.Popen[str]) -> Iterator[ServerProcess]:
     reader = threading.Thread(target=server.read_log)
     reader.start()
     try:
-        assert server.serving.wait(START_SECONDS), "the server did not come up:\n" + "".join(server.log)
+        assert server.serving.wait(PATIENCE_SECONDS), "the server did not come up:\n" + "".join(server.log)
         assert server.address, "the server stopped:\n" + "".join(server.log)
         yield server
     finally:
@@ -106,7 +124,7 @@ def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None,
     """What a server that must not start says, once it has stopped with an error."""
     process = start(models, *arguments, env=env, prefix=prefix)
     try:
-        _, log = process.communicate(timeout=START_SECONDS)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
     assert process.returncode not in (0, None), log

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from birnn import Client
-from tests.e2e.server_process import running
+from tests.e2e.server_process import PATIENCE_SECONDS, running
 from tests.export.checkpoints.conftest import ARCHIVE
 from tests.export.checkpoints.foreign_modules import (
     MOLECULES,
@@ -30,7 +30,7 @@ KERAS_TOKENS = "CNOPSF123"
 def export(checkpoint: Path, destination: Path, *options: object) -> None:
     command = [sys.executable, "-m", "birnn.cli.main", "export", str(checkpoint), "-o", str(destination)]
     command += ["--pooling", "final", "--max-length", "60", *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
 
 

@@ -2,8 +2,7 @@
 
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import grpc
@@ -12,12 +11,11 @@ import pytest
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_service.descriptors import NEEDED
-from tests.e2e.server_process import MODELS, SMILES, ServerProcess, failure, running
+from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES, ServerProcess, failure, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is of Linux")
 
 REQUEST = pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])
-PATIENCE_SECONDS = 60
 
 
 def open_files(count: int) -> list[str]:
@@ -29,13 +27,6 @@ def test_too_few_files_stop_the_start() -> None:
     log = failure(MODELS, prefix=open_files(24))
     assert "may open 24 files (ulimit -n)" in log
     assert str(NEEDED) in log
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -73,4 +64,4 @@ def test_a_server_without_descriptors_left_is_not_ready_until_some_are_free_agai
         until(lambda: server.get("/readyz")[0] == 200)
         assert encodes(server)
         assert server.metric("birnn_descriptors_exhausted_total") == 1
-        assert sum("no file descriptor is left" in line for line in server.log) == 1
+        assert server.logged("no file descriptor is left") == 1

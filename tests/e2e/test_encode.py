@@ -10,13 +10,13 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_bundle.bundle import Bundle
 from tests.e2e.molecules import chains, molecules
-from tests.e2e.server_process import MODELS, SMILES, ServerProcess, running
+from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES, ServerProcess, running
 
 
 def encode(stub: EncoderServiceStub, sequences: list[str] | list[bytes], **options: Any) -> pb.EncodeResponse:
     raw = [sequence.encode() if isinstance(sequence, str) else sequence for sequence in sequences]
     response: pb.EncodeResponse = stub.Encode(
-        pb.EncodeRequest(sequences=raw, **{"encoder": "smiles", **options}), timeout=60
+        pb.EncodeRequest(sequences=raw, **{"encoder": "smiles", **options}), timeout=PATIENCE_SECONDS
     )
     return response
 

@@ -11,12 +11,12 @@ import torch
 
 from birnn_export.training.checkpoint import load_encoder
 from tests.e2e.molecules import molecules
-from tests.e2e.server_process import running
+from tests.e2e.server_process import PATIENCE_SECONDS, running
 
 
 def birnn(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "birnn.cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

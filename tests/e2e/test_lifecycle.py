@@ -1,8 +1,11 @@
 import shutil
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -13,7 +16,16 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.e2e.molecules import chains
-from tests.e2e.server_process import MODELS, SMILES, ServerProcess, failure, running
+from tests.e2e.server_process import (
+    MODELS,
+    PATIENCE_SECONDS,
+    SMILES,
+    ServerProcess,
+    failure,
+    running,
+    start,
+    until,
+)
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -21,6 +33,12 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 def health(server: ServerProcess, service: str) -> int:
     with grpc.insecure_channel(server.address) as channel:
         return int(health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status)
+
+
+def code_of(error: grpc.RpcError) -> grpc.StatusCode:
+    assert isinstance(error, grpc.Call)
+    code: grpc.StatusCode = error.code()
+    return code
 
 
 @pytest.mark.parametrize("service", ["", "liveness", "birnn.v1.EncoderService", "inference.GRPCInferenceService"])
@@ -43,63 +61,117 @@ def test_reflection_lists_both_services(server: ServerProcess) -> None:
 
 
 def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly() -> None:
-    with running() as server, grpc.insecure_channel(server.address) as channel:
+    with running(MODELS, "--drain-seconds", "600") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(800, 200)))
-        while not server.metric("birnn_batch_sequences_count", encoder="smiles"):
-            time.sleep(0.01)
+        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(3_000, 200)))
+        until(lambda: server.metric("birnn_batch_sequences_count", encoder="smiles"))
         server.terminate()
-        while server.get("/readyz")[0] == 200:
-            time.sleep(0.01)
+        until(lambda: server.get("/readyz")[0] == 503)
         with pytest.raises(grpc.RpcError) as caught:
             stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"C"]))
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert len(slow.result(timeout=60).embeddings) == 800 * SMILES.dimension * 4
-        assert server.process.wait(timeout=30) == 0
+        assert len(slow.result(timeout=PATIENCE_SECONDS).embeddings) == 3_000 * SMILES.dimension * 4
+        assert server.ended() == 0
+
+
+@pytest.mark.parametrize("front_ends", [0, 2])
+def test_callers_who_go_on_calling_through_a_shutdown_hear_unavailable_and_nothing_else(front_ends: int) -> None:
+    codes: Counter[grpc.StatusCode] = Counter()
+    answered = threading.Semaphore(0)
+
+    def call_on(address: str) -> None:
+        refusals = 0
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = EncoderServiceStub(channel)
+            while refusals < 12:
+                try:
+                    stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"CCO", b"CC"] * 8))
+                    answered.release()
+                except grpc.RpcError as error:
+                    codes[code_of(error)] += 1
+                    refusals += 1
+                    time.sleep(0.05)
+
+    with running(MODELS, "--frontends", str(front_ends)) as server:
+        callers = [threading.Thread(target=call_on, args=(server.address,)) for _ in range(32)]
+        for caller in callers:
+            caller.start()
+        for _ in range(3 * len(callers)):
+            answered.acquire()
+        server.terminate()
+        assert server.ended() == 0
+        for caller in callers:
+            caller.join()
+    assert codes == {grpc.StatusCode.UNAVAILABLE: 12 * len(callers)}
 
 
 def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -> None:
     with running(MODELS, "--drain-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
         slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(16_000, 250)))
-        while not server.metric("birnn_batch_sequences_count", encoder="smiles"):
-            time.sleep(0.01)
+        until(lambda: server.metric("birnn_batch_sequences_count", encoder="smiles"))
         server.terminate()
-        assert server.process.wait(timeout=30) == 0
+        assert server.ended() == 0
         assert slow.code() is not grpc.StatusCode.OK
+
+
+@contextmanager
+def started() -> Iterator[ServerProcess]:
+    """A server that has begun to load its encoders, and has several to go."""
+    server = ServerProcess(start(MODELS))
+    reader = threading.Thread(target=server.read_log)
+    reader.start()
+    try:
+        until(lambda: server.logged("encoder smiles/1"))
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        reader.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_encoders_are_loaded_ends_the_server_before_it_serves(number: signal.Signals) -> None:
+    with started() as server:
+        server.process.send_signal(number)
+        assert server.ended() == 0
+        assert not server.logged("serving")
+        assert not server.logged("Traceback")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_drain_that_would_take_long(number: signal.Signals) -> None:
+    with running(MODELS, "--linger-seconds", "3600") as server:
+        server.process.send_signal(number)
+        until(lambda: server.logged("draining"))
+        server.process.send_signal(number)
+        assert server.ended() == -number
+    assert not server.logged("Traceback")
 
 
 def test_an_idle_encoder_keeps_proving_itself() -> None:
     with running(MODELS, "--health-seconds", "0.2") as server:
-        deadline = time.monotonic() + 30
-        while server.metric("birnn_health_probes_total", encoder="text", outcome="passed") < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: server.metric("birnn_health_probes_total", encoder="text", outcome="passed") >= 3)
         assert server.metric("birnn_queue_seconds_count", encoder="text") == 0
         assert health(server, "") == SERVING
 
 
 def test_a_cancelled_call_leaves_the_queue(server: ServerProcess, stub: EncoderServiceStub) -> None:
-    call = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(8_000, 200)))
-    while not server.metric("birnn_queue_sequences", encoder="smiles"):
-        time.sleep(0.01)
+    call = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(16_000, 200)))
+    until(lambda: server.metric("birnn_queue_sequences", encoder="smiles"))
     call.cancel()
-    deadline = time.monotonic() + 10
-    while server.metric("birnn_queue_sequences", encoder="smiles"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not server.metric("birnn_queue_sequences", encoder="smiles"))
 
 
 def test_under_overload_calls_are_refused_with_a_time_to_retry() -> None:
     with running(MODELS, "--max-backlog-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        sequences = chains(8_000, 200)
-        accepted = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=sequences[:4_000]))
-        while not server.metric("birnn_queue_sequences", encoder="smiles"):
-            time.sleep(0.01)
+        sequences = chains(16_000, 200)
+        accepted = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=sequences[:12_000]))
+        until(lambda: server.metric("birnn_queue_sequences", encoder="smiles"))
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=sequences[4_000:]))
+            stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=sequences[12_000:]))
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         trailers = {item.key: item.value for item in caught.value.trailing_metadata() or ()}
@@ -139,9 +211,9 @@ def add_key(models: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (tamper, "'weights.bin' was changed"),
-        (truncate, "'weights.bin' was changed or cut short"),
-        (lose, "'tokens.onnx' is missing"),
+        (tamper, "weights.bin was changed"),
+        (truncate, "weights.bin was changed or cut short"),
+        (lose, "tokens.onnx is missing"),
         (add_key, "nmae: Extra inputs are not permitted"),
     ],
 )

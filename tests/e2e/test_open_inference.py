@@ -14,14 +14,15 @@ from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
-from tests.e2e.server_process import SMILES, ServerProcess
+from tests.e2e.server_process import PATIENCE_SECONDS, SMILES, ServerProcess
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
 
 
 def ask(server: ServerProcess, encoder: str, *strings: str) -> dict[str, Any]:
     command = [sys.executable, str(CLIENT), server.address, encoder, *strings]
-    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    done = subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+    answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
@@ -65,6 +66,40 @@ def test_tritonclient_gets_readable_errors(server: ServerProcess) -> None:
     status, message = ask(server, "smiles", "CCO", "what is this?")["error"]
     assert status == "StatusCode.INVALID_ARGUMENT"
     assert "1 sequences cannot be encoded: 1: cannot read character" in message
+
+
+LONG = "C" * (SMILES.max_length + 50)
+HONORED: list[dict[str, Any]] = [
+    {"infer": {"parameters": {"truncate": True}}},
+    {"infer": {"parameters": {"truncate": True}, "timeout": 60_000_000}},
+    {"infer": {"parameters": {"truncate": True}, "timeout": 0}},
+    {"infer": {"parameters": {"truncate": True}, "priority": 0}},
+    {"infer": {"parameters": {"truncate": True}, "sequence_id": 7, "sequence_start": True, "sequence_end": True}},
+]
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "INVALID_ARGUMENT", f"tokens and this encoder accepts {SMILES.max_length}"),
+    ({"infer": {"parameters": {"truncate": False}}}, "INVALID_ARGUMENT", "ask for truncation"),
+    ({"infer": {"parameters": {"truncat": True}}}, "INVALID_ARGUMENT", "unknown parameter 'truncat' of the request"),
+    ({"infer": {"parameters": {"truncat": True}}}, "INVALID_ARGUMENT", "did you mean 'truncate'?"),
+    ({"infer": {"parameters": {"truncate": "yes"}}}, "INVALID_ARGUMENT", "must be bool_param, got string_param"),
+    ({"infer": {"timeout": -1}}, "INVALID_ARGUMENT", "must not be negative, got -1"),
+    ({"infer": {"parameters": {"truncate": True}, "timeout": 1}}, "DEADLINE_EXCEEDED", ""),
+    ({"infer": {"priority": 3}}, "INVALID_ARGUMENT", "'priority' must be 0"),
+    ({"output": {"class_count": 3}}, "INVALID_ARGUMENT", "'classification' of 'embedding' is not supported"),
+    ({"shared": True}, "INVALID_ARGUMENT", "of 'text' is not supported: this server has no shared memory"),
+]
+
+
+def test_tritonclient_s_parameters_are_honored_or_refused(server: ServerProcess) -> None:
+    client = str(CLIENT.with_name("foreign_parameters.py"))
+    cases = json.dumps([*HONORED, *(case for case, _, _ in REFUSED)])
+    command = [sys.executable, client, server.address, "smiles", LONG, cases]
+    answers = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    (expected,) = ask(server, "smiles", LONG[: SMILES.max_length])["embedding"]
+    assert answers[: len(HONORED)] == [pytest.approx(expected[0], abs=1e-5)] * len(HONORED)
+    for (_, status, words), answer in zip(REFUSED, answers[len(HONORED) :], strict=True):
+        assert answer[0] == f"StatusCode.{status}", answer
+        assert words in answer[1], answer
 
 
 def test_strings_may_come_as_typed_contents(inference: GRPCInferenceServiceStub) -> None:

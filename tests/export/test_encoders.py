@@ -16,6 +16,7 @@ from birnn_export.encoders import (
     BiGRU,
     BiRNN,
     BiRNNScratch,
+    BiStack,
     EncoderConfig,
     RNNScratch,
     SequenceEncoder,
@@ -200,7 +201,9 @@ def test_impossible_lengths_are_refused(wrong: list[int]) -> None:
         ({"dropout": 1.0}, "dropout must be"),
         ({"pooling": "sum"}, "pooling must be one of"),
         ({"architecture": "gru"}, "architecture must be one of"),
-        ({"nonlinearity": "relu"}, "exists for birnn only"),
+        ({"architecture": "birnn-scratch", "nonlinearity": "relu"}, "has the nonlinearity tanh only, not relu"),
+        ({"architecture": "birnn", "gate_activation": "hard_sigmoid"}, "birnn has no gates"),
+        ({"gate_activation": "softsign"}, "gate_activation must be one of"),
         ({"bias": 1}, "bias must be true or false"),
     ],
 )
@@ -265,3 +268,25 @@ def test_a_gru_that_resets_before_the_product_reads_exact_lengths() -> None:
 def test_only_a_gru_can_reset_before_the_product() -> None:
     with pytest.raises(ValueError, match="linear_before_reset false exists for bigru only, not for bilstm"):
         EncoderConfig("bilstm", 5, 4, 3, linear_before_reset=False)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_layers_of_different_sizes_stand_on_each_other(architecture: Architecture) -> None:
+    torch.manual_seed(1)
+    config = EncoderConfig(architecture, 5, 4, 3, layers=2, pooling="mean", hidden_sizes=(6, 3))
+    whole = SequenceEncoder(config).eval().double()
+    assert isinstance(whole.core, BiStack)
+    lower, upper = whole.core.layers
+    ids, lengths = torch.tensor([[1, 2, 3, 4], [3, 2, 0, 0]]), torch.tensor([4, 2])
+    outputs, final = upper(lower(whole.embedding(ids), lengths)[0], lengths)
+    assert outputs.shape == (2, 4, 6)
+    assert torch.equal(whole.tokens(ids, lengths), outputs)
+    assert torch.equal(whole.run(ids, lengths)[1], final)
+    assert config.layer_sizes == (6, 3)
+    assert config.input_sizes == (4, 12)
+
+
+@pytest.mark.parametrize("sizes", [(6,), (6, 4), (3, 3), (6, 6, 3), (0, 3), (2.5, 3)])
+def test_hidden_sizes_that_contradict_the_others_are_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="hidden_sizes must be"):
+        EncoderConfig("bigru", 5, 4, 3, layers=2, hidden_sizes=sizes)

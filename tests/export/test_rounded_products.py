@@ -33,6 +33,13 @@ def test_without_rounding_it_is_the_encoder(
     np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-6)
 
 
+def test_layers_may_have_different_sizes() -> None:
+    encoder = small_encoder("bilstm", "mean", layers=3, hidden_size=4, hidden_sizes=(7, 2, 4))
+    expected = reference(encoder, random_batch([1, 9, 4]))
+    found = with_rounded_products(encoder, expected.batch, torch.float32, table=False)
+    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-6)
+
+
 def without_recurrence(**more: Any) -> SequenceEncoder:
     encoder = small_encoder("birnn", "mean", bias=False, **more)
     with torch.no_grad():

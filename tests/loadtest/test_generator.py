@@ -58,7 +58,7 @@ async def test_a_stalling_server_does_not_slow_the_arrivals_and_the_latency_coun
 
     def release_once_all_have_arrived() -> None:
         assert service.hold is not None
-        give_up = time.monotonic() + 8
+        give_up = time.monotonic() + 60
         while service.attempts < len(arrivals) and time.monotonic() < give_up:
             time.sleep(0.005)
         service.hold.set()

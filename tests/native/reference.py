@@ -62,13 +62,14 @@ def _sigmoid(x: Doubles) -> Doubles:
 
 
 def random_layers(
-    random: np.random.Generator, cell: Cell, count: int, input_size: int, hidden: int, bias: bool = True
+    random: np.random.Generator, cell: Cell, sizes: Sequence[int], input_size: int, bias: bool = True
 ) -> list[Layer]:
-    """Layers with weights as PyTorch draws them: uniform within 1 / sqrt(H)."""
+    """Layers of hidden sizes `sizes` with weights as PyTorch draws them: uniform within 1 / sqrt(H)."""
     layers = []
-    for number in range(count):
+    for hidden in sizes:
         rows, bound = len(cell.gates) * hidden, 1 / np.sqrt(hidden)
-        shapes = ((2, rows, 2 * hidden if number else input_size), (2, rows, hidden), (2, 2 * rows))
+        shapes = ((2, rows, input_size), (2, rows, hidden), (2, 2 * rows))
         W, R, B = (random.uniform(-bound, bound, shape).astype(np.float32) for shape in shapes)
         layers.append(Layer(W, R, B if bias else None))
+        input_size = 2 * hidden
     return layers

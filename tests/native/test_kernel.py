@@ -36,17 +36,17 @@ def reference(
     return np.concatenate(encoded) if pooling is Pooling.TOKENS else np.array(encoded)
 
 
-# Sizes that fill no vector, fill some exactly, and leave a rest; an odd number of inputs.
-@pytest.mark.parametrize(("hidden", "inputs"), [(5, 3), (16, 8), (50, 21)])
-@pytest.mark.parametrize("layers", [1, 2, 3])
+# Sizes that fill no vector, fill some exactly, and leave a rest, of all layers or each; an odd number of inputs.
+@pytest.mark.parametrize("inputs", [3, 8])
+@pytest.mark.parametrize("sizes", [[5], [16], [50], [5, 5], [16, 16], [50, 50, 50], [33, 5], [3, 40, 16]], ids=str)
 @pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: cell.name)
 @pytest.mark.parametrize(("name", "bf16"), WAYS)
 def test_every_instruction_set_agrees_with_the_equations_in_float64(
-    name: str, bf16: bool, cell: Cell, layers: int, hidden: int, inputs: int
+    name: str, bf16: bool, cell: Cell, sizes: list[int], inputs: int
 ) -> None:
-    random = np.random.default_rng(hidden)
+    random = np.random.default_rng(sizes[0])
     for bias, source in itertools.product((True, False), ("table", "embedding", "features")):
-        weights = random_layers(random, cell, layers, inputs, hidden, bias)
+        weights = random_layers(random, cell, sizes, inputs, bias)
         offsets = batch_of(random, int(random.integers(1, 20)), 12)
         embedding = random.normal(size=(VOCABULARY, inputs)).astype(np.float32)
         ids = random.integers(0, VOCABULARY, offsets[-1]).astype(np.int32)
@@ -68,7 +68,7 @@ def test_every_instruction_set_agrees_with_the_equations_in_float64(
 def make_kernel(name: str, bf16: bool, cell: Cell = GRU, layers: int = 2, hidden: int = 40) -> Kernel:
     random = np.random.default_rng(7)
     embedding = random.normal(size=(VOCABULARY, 9)).astype(np.float32)
-    return Kernel(cell, random_layers(random, cell, layers, 9, hidden), embedding, bf16=bf16, instruction_set=name)
+    return Kernel(cell, random_layers(random, cell, [hidden] * layers, 9), embedding, bf16=bf16, instruction_set=name)
 
 
 @pytest.mark.parametrize(("name", "bf16"), WAYS)
@@ -110,9 +110,8 @@ def test_batches_larger_than_a_workspace_are_cut_without_a_trace() -> None:
 
 
 def test_values_that_are_no_numbers_stay_none() -> None:
-    layers = random_layers(np.random.default_rng(0), GRU, 1, 4, 16)
     for cell in (GRU, LSTM, RNN_TANH, RNN_RELU):
-        layers = random_layers(np.random.default_rng(0), cell, 1, 4, 16)
+        layers = random_layers(np.random.default_rng(0), cell, [16], 4)
         for name in SETS:
             kernel = Kernel(cell, layers, None, instruction_set=name)
             features = np.full((3, 4), np.nan, dtype=np.float32)
@@ -141,6 +140,19 @@ def test_a_hostile_batch_is_refused(ids: list[int], offsets: list[int], message:
         kernel.run(np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int64), Pooling.FINAL)
 
 
+@pytest.mark.parametrize(
+    ("ids", "offsets"),
+    [
+        # In 32 bits it would be id 1, and the offset 2.
+        (np.array([0, (1 << 32) + 1]), np.array([0, 2])),
+        (np.array([0, 1], dtype=np.int32), np.array([0, 2.9])),
+    ],
+)
+def test_numbers_that_a_conversion_would_change_are_refused(ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> None:
+    with pytest.raises(ValueError, match=r"a batch holds (int64, int32|float64, int64) expected"):
+        make_kernel(next(iter(SETS)), False).run(ids, offsets, Pooling.FINAL)
+
+
 @given(st.lists(st.integers(-3, 40), max_size=40), st.lists(st.integers(-5, 50), max_size=12), st.sampled_from(Pooling))
 @settings(deadline=None, max_examples=500)
 def test_whatever_comes_it_is_encoded_or_refused(ids: list[int], offsets: list[int], pooling: Pooling) -> None:
@@ -164,7 +176,7 @@ def test_whatever_comes_it_is_encoded_or_refused(ids: list[int], offsets: list[i
 
 def test_weights_that_do_not_belong_together_are_refused() -> None:
     random = np.random.default_rng(0)
-    layers = random_layers(random, GRU, 2, 9, 16)
+    layers = random_layers(random, GRU, [16, 16], 9)
     embedding = random.normal(size=(VOCABULARY, 8)).astype(np.float32)
     with pytest.raises(ValueError, match="W of layer 0"):
         Kernel(GRU, layers, embedding)
@@ -179,7 +191,7 @@ def test_weights_that_do_not_belong_together_are_refused() -> None:
 
 def test_tables_and_packed_weights_take_no_more_than_three_times_the_weights() -> None:
     random = np.random.default_rng(0)
-    layers = random_layers(random, GRU, 1, 128, 256)
+    layers = random_layers(random, GRU, [256], 128)
     embedding = random.normal(size=(128, 128)).astype(np.float32)
     size = embedding.nbytes + sum(
         array.nbytes for layer in layers for array in (layer.W, layer.R, layer.B) if array is not None

@@ -1,5 +1,6 @@
 """What is in the distributions."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -97,3 +98,19 @@ def test_a_misspelt_wish_for_kernels_stops_the_build(value: str, distributions: 
     )
     assert done.returncode != 0
     assert f"BIRNN_KERNELS is {value!r}; it can be auto, 0 or 1" in done.stderr
+
+
+def test_the_source_distribution_tests_itself(distributions: Distributions) -> None:
+    roots = ("client", "bundle", "export", "native", "service", "loadtest", ".")
+    tests = ("tests/bundle/test_ragged.py", "tests/service/test_settings.py")
+    path = os.pathsep.join(str(distributions.source / root) for root in roots)
+    run(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+        cwd=distributions.source,
+        env={"PYTHONPATH": path},
+    )

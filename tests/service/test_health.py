@@ -16,11 +16,12 @@ from birnn_bundle.ragged import RaggedBatch
 from birnn_service.catalog import Encoders
 from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Engine, Output
+from birnn_service.engine.gate import Ceiling, limits_of
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import OverloadedError
 from birnn_service.health import HealthMonitor
 from birnn_service.metrics import Metrics
-from birnn_service.queueing.cost import profile
+from birnn_service.queueing.cost import CostModel, profile
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.queue_metrics import QueueMetrics
@@ -30,7 +31,7 @@ INTERVAL, PATIENCE = 0.02, 0.5
 
 
 class Moody:
-    """A real engine with a mood: well, failing, lying or hanging."""
+    """A real engine with a mood: well, failing, lying, hanging, or rounding as half precision does."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -44,6 +45,9 @@ class Moody:
         if self.mood == "hanging":
             self.woken.wait()
         values = self.engine.run(batch, output)
+        if self.mood == "rounding":
+            values = values.copy()
+            values[:, 0] += np.float32(0.01)
         return values + np.float32(0.01) if self.mood == "lying" else values
 
 
@@ -59,13 +63,17 @@ def engine(bundle: Bundle) -> Iterator[Moody]:
     moody.woken.set()
 
 
+def served(bundle: Bundle, engine: Moody, lane: Lane) -> ServedEncoder:
+    return ServedEncoder(bundle, engine, {Output.POOLED: lane}, limits_of(bundle, engine, Ceiling()))
+
+
 @asynccontextmanager
 async def watched(
     bundle: Bundle, engine: Moody, metrics: Metrics | None = None
 ) -> AsyncIterator["asyncio.Queue[bool]"]:
     """Turns of health, as they are told."""
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
-    encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
+    encoders = Encoders([served(bundle, engine, lane)], {})
     metrics = metrics or Metrics()
     dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
     turns: asyncio.Queue[bool] = asyncio.Queue()
@@ -94,7 +102,7 @@ async def test_an_engine_that_no_longer_works_turns_health_off_and_one_that_reco
 async def test_half_precision_is_held_to_its_own_tolerance(bundle: Bundle, engine: Moody) -> None:
     engine.info = replace(engine.info, precision="bfloat16")
     async with watched(bundle, engine) as turns:
-        engine.mood = "lying"
+        engine.mood = "rounding"
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(10 * INTERVAL):
                 await turns.get()
@@ -127,7 +135,7 @@ async def keep_busy(dispatcher: Dispatcher, lane: Lane, batch: RaggedBatch) -> N
     """Call again and again, refused or not, until cancelled."""
     while True:
         with suppress(OverloadedError):
-            await dispatcher.encode(lane, batch)
+            await dispatcher.encode(lane, batch, caller="a")
         await asyncio.sleep(0.001)
 
 
@@ -139,8 +147,7 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
     bundle: Bundle, engine: Moody
 ) -> None:
     busy, idle = lane_of("busy", engine), lane_of("idle", engine)
-    served = [ServedEncoder(bundle, engine, {Output.POOLED: lane}) for lane in (busy, idle)]
-    encoders = Encoders(served, {})
+    encoders = Encoders([served(bundle, engine, lane) for lane in (busy, idle)], {})
     metrics = Metrics()
     # Whatever waits fills it.
     dispatcher = Dispatcher([busy, idle], 1, observers=[QueueMetrics(metrics, [busy, idle])], max_backlog_seconds=1e-9)
@@ -174,7 +181,7 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
 
 async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle: Bundle, engine: Moody) -> None:
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
-    encoders = Encoders([ServedEncoder(bundle, engine, {Output.POOLED: lane})], {})
+    encoders = Encoders([served(bundle, engine, lane)], {})
     metrics = Metrics()
     dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
     turns: asyncio.Queue[bool] = asyncio.Queue()
@@ -191,3 +198,78 @@ async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle
     assert monitor.awake
     watch.cancel()
     dispatcher.close()
+
+
+def passed(metrics: Metrics, name: str) -> float:
+    labels = {"encoder": name, "outcome": "passed"}
+    return metrics.registry.get_sample_value("birnn_health_probes_total", labels) or 0
+
+
+async def test_a_busy_encoder_whose_numbers_go_wrong_is_found_out_and_stays_bad_until_they_are_right(
+    bundle: Bundle, engine: Moody
+) -> None:
+    # As cheap as an encoder of a microsecond, so that probes come soon.
+    lane = Lane("smiles", engine, Output.POOLED, 512, CostModel(1e-7, 0.0, 1e-9))
+    encoder = served(bundle, engine, lane)
+    metrics = Metrics()
+    dispatcher = Dispatcher([lane], 2)
+    turns: asyncio.Queue[bool] = asyncio.Queue()
+    monitor = HealthMonitor(
+        Encoders([encoder], {}), dispatcher, metrics, interval=INTERVAL, patience=30.0, changed=turns.put
+    )
+    row = bundle.golden.batch.take(np.array([3]))
+    callers = [asyncio.create_task(keep_busy(dispatcher, lane, row)) for _ in range(4)]
+    try:
+        async with asyncio.timeout(60):
+            while encoder.last_success < 0:  # noqa: ASYNC110
+                await asyncio.sleep(INTERVAL)
+            watch = asyncio.create_task(monitor.run())
+            callers.append(watch)
+            while passed(metrics, "smiles") < 3:  # noqa: ASYNC110
+                await asyncio.sleep(INTERVAL)
+            assert turns.empty()
+            engine.mood = "lying"
+            assert await turns.get() is False
+            # Batches go on to succeed, and prove nothing.
+            before = encoder.last_success
+            while encoder.last_success < before + 5 * INTERVAL:  # noqa: ASYNC110
+                await asyncio.sleep(INTERVAL)
+            assert turns.empty()
+            engine.mood = "well"
+            assert await turns.get() is True
+    finally:
+        for task in callers:
+            task.cancel()
+        dispatcher.close()
+
+
+async def test_a_busy_encoder_is_probed_only_where_that_costs_a_thousandth_of_its_time(
+    bundle: Bundle, engine: Moody
+) -> None:
+    """Two busy encoders on one engine, one of them said to take minutes a batch: that one may be probed in hours."""
+    manifests = [bundle.manifest.model_copy(update={"name": name}) for name in ("cheap", "dear")]
+    bundles = [replace(bundle, manifest=manifest) for manifest in manifests]
+    lanes = [
+        Lane(name, engine, Output.POOLED, 512, CostModel(cost, 0.0, 1e-9))
+        for name, cost in (("cheap", 1e-7), ("dear", 100.0))
+    ]
+    encoders = [served(*pair) for pair in zip(bundles, [engine] * 2, lanes, strict=True)]
+    metrics = Metrics()
+    dispatcher = Dispatcher(lanes, 2, max_backlog_seconds=1e9)
+    monitor = HealthMonitor(
+        Encoders(encoders, {}), dispatcher, metrics, interval=0.5, patience=30.0, changed=asyncio.Queue[bool]().put
+    )
+    row = bundle.golden.batch.take(np.array([3]))
+    tasks = [asyncio.create_task(keep_busy(dispatcher, lane, row)) for lane in lanes for _ in range(2)]
+    try:
+        async with asyncio.timeout(60):
+            while min(encoder.last_success for encoder in encoders) < 0:  # noqa: ASYNC110
+                await asyncio.sleep(INTERVAL)
+            tasks.append(asyncio.create_task(monitor.run()))
+            while passed(metrics, "cheap") < 3:  # noqa: ASYNC110
+                await asyncio.sleep(INTERVAL)
+            assert passed(metrics, "dear") == 0
+    finally:
+        for task in tasks:
+            task.cancel()
+        dispatcher.close()

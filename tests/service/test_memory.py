@@ -34,5 +34,6 @@ def test_what_calls_may_take_follows_from_what_the_server_may() -> None:
     assert settings.call_memory_bytes == 1024 * MIB
     assert settings.max_reply_bytes == 128 * MIB
     assert load_settings({"memory_mib": 2048, "frontends": 4}).call_memory_bytes == 256 * MIB
+    assert load_settings({"memory_mib": 2048, "frontends": 4}).max_reply_bytes == 64 * MIB
     assert load_settings({"memory_mib": 2048, "max_reply_mib": 7}).max_reply_bytes == 7 * MIB
     assert load_settings({"memory_mib": 1 << 20}).max_reply_bytes == 1024 * MIB

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from birnn_bundle.numerals import is_number
 from birnn_bundle.printable import counted
 from birnn_bundle.sequences.text_source import LONGEST_LINE, SequenceFileError, TextSource
 
@@ -142,7 +143,7 @@ def _numbered(name: str, first: Sequence[str], columns: Sequence[str]) -> list[i
     if not columns:
         raise SequenceFileError(f"{name}: has {len(first)} columns; give the number of the one with the sequences")
     for column in columns:
-        if not (column.isascii() and column.isdecimal()):
+        if not is_number(column):
             raise SequenceFileError(f"{name}: without a header, columns have numbers: give one, not {column!r}")
         if not 1 <= int(column) <= len(first):
             raise SequenceFileError(f"{name}: has columns 1 to {len(first)}, not {column}")
@@ -165,7 +166,7 @@ def _named(name: str, header: Sequence[str], columns: Sequence[str], certain: bo
         return [0]
     for column in columns:
         if column not in header:
-            number = "; a column's number needs a file without a header (--no-header)" if column.isdecimal() else ""
+            number = "; a column's number needs a file without a header (--no-header)" if is_number(column) else ""
             raise SequenceFileError(f"{name}: has no column {column!r}; {has}{number}")
         if header.count(column) > 1:
             raise SequenceFileError(f"{name}: has {header.count(column)} columns {column!r}; rename all but one")

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from birnn_bundle.cells import Cell
 from birnn_bundle.huggingface import HuggingFaceTokenizer
 from birnn_bundle.manifest import Pooling
 from birnn_bundle.tokenizer import NoTokenizer, Tokenizer
 from birnn_bundle.vocabulary import VocabularyTokenizer
+from birnn_export.checkpoints.embedding import NONE
 from birnn_export.checkpoints.recurrence import Direction, Recurrence
 from birnn_export.checkpoints.selection import Choices, Selection, select
 from birnn_export.checkpoints.stored_weights import StoredWeights, shortened
 from birnn_export.encoders import EncoderConfig, SequenceEncoder
+from birnn_export.recurrent_weights import parameter_names
 from birnn_export.training.checkpoint import CheckpointError, LoadedCheckpoint
 
 # How tokens are spelled that stand for no text: <pad>, [MASK], _GO, __start__, and that of Keras' padding.
@@ -59,7 +62,7 @@ def adopt(
             f"{stored.source}: holds {selection.recurrence}; how one vector is made of a sequence does not show in "
             "weights: add --pooling final, mean, max or mean+max"
         )
-    _check_tokenizer(stored.source, selection, tokenizer)
+    _check_tokenizer(stored.source, selection, tokenizer, left_out=choices.embedding == NONE)
     encoder = _encoder(selection, pooling)
     training = {
         "data": [],
@@ -69,18 +72,21 @@ def adopt(
         "metrics": {},
     }
     checkpoint = LoadedCheckpoint(encoder, encoder.config, tokenizer or NoTokenizer(), max_length, training)
-    notes = (*_notes(selection), *_masked_token(selection, tokenizer), *_unusual(stored.source, tokenizer))
+    notes = (
+        *_notes(selection, encoder.config.cell),
+        *_masked_token(selection, tokenizer),
+        *_unusual(stored.source, tokenizer),
+    )
     return Adopted(checkpoint, notes)
 
 
-def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | None) -> None:
-    """Every id of the tokenizer must be a row of the embedding."""
+def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | None, left_out: bool) -> None:
+    """Every id of the tokenizer must be a row of the embedding, unless that was left out on purpose."""
     embedding, name = selection.embedding, selection.embedding_name
     if embedding is None:
         if tokenizer is not None:
             raise CheckpointError(
-                f"{source}: {selection.recurrence} has no embedding that fits, so it reads float features and needs no "
-                "tokenizer; name the embedding with --embedding NAME, or one-hot"
+                f"{source}: {selection.recurrence} {_without_embedding(selection, tokenizer, left_out)}"
             )
         return
     if tokenizer is None:
@@ -91,8 +97,26 @@ def _check_tokenizer(source: str, selection: Selection, tokenizer: Tokenizer | N
     if tokenizer.vocab_size > len(embedding):
         raise CheckpointError(
             f"{source}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, and embedding {name} has rows 0 to "
-            f"{len(embedding) - 1}; they are not of the same model, or ids are to be counted from another first one"
+            f"{len(embedding) - 1}; they are not of the same model, or ids are to be counted from another first one "
+            "(--first-id N, for vocabularies by position)"
         )
+
+
+def _without_embedding(selection: Selection, tokenizer: Tokenizer, left_out: bool) -> str:
+    """Why a tokenizer does not fit a recurrence without an embedding, and what to do."""
+    size = selection.recurrence.input_size
+    if left_out:
+        return "reads float features and needs no tokenizer; leave out --tokenizer, or --embedding none"
+    if tokenizer.vocab_size == size:
+        return (
+            f"reads {size} numbers, as many as the tokenizer has ids, and no embedding is {size} wide; if these are "
+            "one-hot tokens, add --embedding one-hot"
+        )
+    return (
+        f"has no embedding that fits: none is {size} wide. What a model makes of several embeddings, or by a layer "
+        "above one, cannot be exported: leave out --tokenizer, and send what your own code computes as float features. "
+        f"Not used: {shortened(selection.unused, LISTED_UNUSED) or 'nothing'}"
+    )
 
 
 def _masked_token(selection: Selection, tokenizer: Tokenizer | None) -> list[str]:
@@ -124,7 +148,7 @@ def _unusual(source: str, tokenizer: Tokenizer | None) -> list[str]:
     if len(never) > tokenizer.vocab_size / 2:
         raise CheckpointError(
             f"{source}: texts are never cut into most tokens of the vocabulary ({listed}); choose another --split, or "
-            "see whether the file holds more than tokens"
+            "see whether lines of the file hold more than a token each"
         )
     return [f"tokens that no text is cut into: {listed}; is --split the right one?"] if never else []
 
@@ -133,18 +157,21 @@ def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
     recurrence, embedding = selection.recurrence, selection.embedding
     assert recurrence.nonlinearity is not None
     assert recurrence.linear_before_reset is not None
+    sizes = recurrence.hidden_sizes
     config = EncoderConfig(
         architecture=recurrence.architecture,
         vocab_size=0 if embedding is None else len(embedding),
         embedding_size=recurrence.input_size,
-        hidden_size=recurrence.hidden_size,
+        hidden_size=sizes[-1],
+        hidden_sizes=sizes if len(set(sizes)) > 1 else (),
         layers=len(recurrence.layers),
         bias=recurrence.bias,
         pooling=pooling,
         nonlinearity=recurrence.nonlinearity,
         linear_before_reset=recurrence.linear_before_reset,
+        gate_activation=recurrence.gate_activation,
     )
-    state = _state(recurrence)
+    state = _state(config, recurrence)
     if embedding is not None:
         state["embedding.weight"] = torch.from_numpy(embedding)
     encoder = SequenceEncoder(config)
@@ -152,24 +179,18 @@ def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
     return encoder.eval()
 
 
-def _state(recurrence: Recurrence) -> dict[str, Tensor]:
+def _state(config: EncoderConfig, recurrence: Recurrence) -> dict[str, Tensor]:
     """The recurrent part of a `SequenceEncoder`'s state_dict."""
     state: dict[str, Tensor] = {}
     for layer, sides in enumerate(recurrence.layers):
-        for side, scratch, suffix in zip(sides, ("forward", "backward"), ("", "_reverse"), strict=True):
+        for side, backward in zip(sides, (False, True), strict=True):
             W, R, input_bias, hidden_bias = _tensors(side)
             if recurrence.scratch:
-                module = f"core.{scratch}_rnns.{layer}"
-                state |= {f"{module}.W_xh": W.T, f"{module}.W_hh": R.T}
-                biases = {f"{module}.b_h": input_bias}
-            else:
-                state |= {f"core.rnn.weight_ih_l{layer}{suffix}": W, f"core.rnn.weight_hh_l{layer}{suffix}": R}
-                biases = {
-                    f"core.rnn.bias_ih_l{layer}{suffix}": input_bias,
-                    f"core.rnn.bias_hh_l{layer}{suffix}": hidden_bias,
-                }
-            if recurrence.bias:
-                state |= biases
+                W, R = W.T, R.T
+            names = parameter_names(config, layer, backward)
+            state |= dict(zip(names, (W, R, input_bias, hidden_bias), strict=True))
+    # Those that do not exist have no name.
+    state.pop("", None)
     return state
 
 
@@ -181,17 +202,18 @@ def _tensors(side: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return W, R, biases[0], biases[1]
 
 
-def _notes(selection: Selection) -> tuple[str, ...]:
+def _notes(selection: Selection, cell: Cell) -> tuple[str, ...]:
     recurrence, embedding = selection.recurrence, selection.embedding
     notes = [str(recurrence)]
     if embedding is None:
         notes.append(f"no embedding: it reads {recurrence.input_size} float features a step")
     else:
         notes.append(f"embedding {selection.embedding_name}: {len(embedding)} rows of {embedding.shape[1]}")
-    if not recurrence.linear_before_reset:
+    if not cell.cuda:
+        engine = "" if cell.kernel is not None else ", served by onnxruntime, for there is no native kernel of it"
         notes.append(
-            "its GRU resets before the product (linear_before_reset = 0), which runs on a CPU only: onnxruntime's CUDA "
-            "provider has no kernel for it. Train with reset_after=True to serve on a GPU"
+            f"its cell ({cell.name}) runs on a CPU only{engine}: onnxruntime's CUDA provider cannot run it. To serve "
+            "on a GPU, train with tanh, sigmoid and reset_after=True"
         )
     if selection.unused:
         notes.append(f"not used: {shortened(selection.unused, LISTED_UNUSED)}")

@@ -96,6 +96,7 @@ def _named(stored: StoredWeights, name: str, size: int) -> tuple[str, Array]:
     if values.ndim != 2 or values.shape[1] != size:
         raise CheckpointError(
             f"{stored.source}: the embedding {name} has shape {list(values.shape)}, and the recurrence reads "
-            f"vectors of {size}: [vocabulary, {size}] expected"
+            f"vectors of {size}: [vocabulary, {size}] expected. Name another one; or, if a layer stands between them, "
+            "add --embedding none and send what it computes as float features"
         )
     return name, values

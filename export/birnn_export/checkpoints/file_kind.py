@@ -7,11 +7,13 @@ from pathlib import Path
 
 import h5py
 
-from birnn_export.training.checkpoint import CheckpointError
+from birnn_export.training.checkpoint import WEIGHTS, CheckpointError
 
-KERAS_CONFIG, KERAS_WEIGHTS = "config.json", "model.weights.h5"
+KERAS_CONFIG, KERAS_WEIGHTS, KERAS_METADATA = "config.json", "model.weights.h5", "metadata.json"
 
 READ = "a state_dict of PyTorch (torch.save), safetensors, a Keras model (.keras) or HDF5 weights (.h5) can be exported"
+# Of files that people keep in folders; a file itself is known by its first bytes.
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".th", ".safetensors", ".keras", ".h5", ".hdf5")
 FIRST_BYTES = 512
 SHOWN_BYTES = 40
 SHOWN_FILES = 4
@@ -72,6 +74,21 @@ def kind_of(path: Path) -> FileKind:
     if h5py.is_hdf5(path):
         return FileKind.HDF5
     raise CheckpointError(f"{path}: {_what_else(begin)}")
+
+
+def refuse_foreign_folder(path: Path) -> None:
+    """Raise CheckpointError for a folder of weights that `birnn train` did not write, saying what to export of it."""
+    if (path / WEIGHTS).is_file():
+        return
+    if (path / "saved_model.pb").is_file():
+        raise CheckpointError(
+            f"{path}: is a SavedModel of TensorFlow; where it was made, save it as one file: model.save('model.keras')"
+        )
+    files = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)
+    if files:
+        raise CheckpointError(
+            f"{path}: is no folder of `birnn train`; export a file of weights in it: {', '.join(files[:SHOWN_FILES])}"
+        )
 
 
 def _kind_of_zip(path: Path) -> FileKind:

@@ -1,4 +1,4 @@
-"""`Bidirectional` layers of Keras, in files of Keras 3 and of Keras 2.
+"""`Bidirectional` layers of Keras, in files of Keras 3 and of Keras 2: of GRU and the like, or of RNN and cells.
 
 A cell keeps kernel [I, G H], recurrent_kernel [H, G H] and bias, gates side by side: GRU z,r,h; LSTM i,f,c,o. A GRU
 with reset_after=True has two biases [2, 3 H], input and hidden; with reset_after=False (linear_before_reset = 0) one
@@ -7,26 +7,30 @@ with reset_after=True has two biases [2, 3 H], input and hidden; with reset_afte
 
 | | a parameter's path |
 |---|---|
-| Keras 3 | layers/bidirectional/forward_layer/cell/vars/0 |
-| Keras 2 | model_weights/bidirectional/bidirectional/forward_gru/gru_cell_1/kernel:0 |
+| Keras 3 | layers/bidirectional/forward_layer/cell/vars/0, or .../cell/cells/gru_cell_1/vars/0 |
+| Keras 2 | model_weights/bidirectional/bidirectional/forward_gru/gru_cell_1/kernel:0, .../cells/gru_cell_1/kernel:0 |
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import numpy as np
 
-from birnn_bundle.cells import Family, Nonlinearity, first_of
+from birnn_bundle.cells import Family, GateActivation, Nonlinearity, first_of
+from birnn_bundle.numerals import is_number
 from birnn_export.checkpoints.keras_graph import KerasGraph, Layer
+from birnn_export.checkpoints.pairing import OneWay, side_by_side
 from birnn_export.checkpoints.recurrence import Array, Direction, Flawed, Found, Recurrence, family_of, stacked
 from birnn_export.checkpoints.stored_weights import StoredWeights, Tensors
 
 PARAMETERS = ("kernel", "recurrent_kernel", "bias")
-KERAS_3 = re.compile(r"(?P<place>.+?)(?:/(?P<way>forward|backward)_layer)?/cell/vars/(?P<number>[012])")
+KERAS_3 = re.compile(
+    r"(?P<place>.+?)(?:/(?P<way>forward|backward)_layer)?/cell(?:/cells/(?P<cell>[^/]+))?/vars/(?P<number>[012])"
+)
 KERAS_2 = re.compile(
-    r"(?P<place>.+?)/(?:(?P<way>forward|backward)_)?(?P<layer>[^/]+)(?:/[^/]*cell[^/]*)?"
+    r"(?P<place>.+?)/(?:(?P<way>forward|backward)_)?(?P<layer>[^/]+?)(?:/[^/]*cells[^/]*)?(?:/(?P<cell>[^/]*cell[^/]*))?"
     r"/(?P<parameter>kernel|recurrent_kernel|bias)(?::0)?"
 )
 
@@ -35,63 +39,145 @@ ASSUMED = (
     "and directions that are concatenated"
 )
 
-# One direction: "" for a layer that is not bidirectional, "forward" or "backward"; and its parameters by name.
-Sides = dict[str, dict[str, str]]
+# The parameters of a cell: their names in it, and in the file.
+Cell = dict[str, str]
+# Directions, "" for a layer that is not bidirectional, else "forward" and "backward"; and the cells of each by name.
+Sides = dict[str, dict[str, Cell]]
 
 
-def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
+def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found | OneWay]:
     """Every recurrent layer of a Keras file, in the order of its name, whether it can be exported or not."""
-    layers: dict[str, Sides] = defaultdict(lambda: defaultdict(dict))
+    layers: dict[str, Sides] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for name in stored.tensors:
         if match := KERAS_3.fullmatch(name):
-            layers[match["place"]][match["way"] or ""][PARAMETERS[int(match["number"])]] = name
+            cell = layers[match["place"]][match["way"] or ""][match["cell"] or ""]
+            cell[PARAMETERS[int(match["number"])]] = name
         elif match := KERAS_2.fullmatch(name):
             place = match["place"] if match["way"] else f"{match['place']}/{match['layer']}"
-            layers[place][match["way"] or ""][match["parameter"]] = name
+            layers[place][match["way"] or ""][match["cell"] or ""][match["parameter"]] = name
     found = []
     # Dense and Conv layers have kernels too, but no recurrent ones.
     recurrent = {
-        place: sides for place, sides in layers.items() if any("recurrent_kernel" in side for side in sides.values())
+        place: sides
+        for place, sides in layers.items()
+        if any("recurrent_kernel" in cell for cells in sides.values() for cell in cells.values())
     }
     for place, sides in sorted(recurrent.items(), key=lambda item: _natural(item[0])):
         name = stored.keras_names.get(place, place.rpartition("/")[2])
-        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored.tensors))
+        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored))
     return found
 
 
 def _natural(place: str) -> list[tuple[int, str]]:
     """Sorts bidirectional_10 behind bidirectional_9."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
+    return [(int(part), "") if is_number(part) else (-1, part) for part in re.split(r"([0-9]+)", place)]
 
 
-def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Tensors) -> Found:
-    tensor_names = frozenset(tensor for side in sides.values() for tensor in side.values())
-    if "" in sides:
-        problem = "runs in one direction only; wrap it in keras.layers.Bidirectional and train again"
-        return Flawed(place, problem, tensor_names)
-    if missing := [way for way in ("forward", "backward") if len(sides.get(way, {}).keys() - {"bias"}) < 2]:
-        return Flawed(place, f"lacks the kernels of its {' and '.join(missing)} layer", tensor_names)
+def _layer(place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights) -> Found | OneWay:
+    tensor_names = frozenset(tensor for cells in sides.values() for cell in cells.values() for tensor in cell.values())
     config = _bidirectional(layer)
     try:
-        kernels = tensors[sides["forward"]["recurrent_kernel"]]
-        family = family_of(kernels, gates_last=True)
-        two_biases = {way: tensors[names["bias"]].ndim == 2 for way, names in sides.items() if "bias" in names}
-        nonlinearity, reset_after = _settings(config, family, two_biases)
-        pair = (_direction(sides["forward"], family, tensors), _direction(sides["backward"], family, tensors))
-        layers = stacked([pair], family)
+        if "" in sides:
+            return _one_way(place, name, sides, layer, stored, tensor_names)
+        return _recurrence(place, name, sides, layer, config, stored, tensor_names)
     except ValueError as error:
         return Flawed(place, str(error), tensor_names)
+
+
+def _recurrence(
+    place: str,
+    name: str,
+    sides: Sides,
+    layer: Layer | None,
+    config: Mapping[str, Any] | None,
+    stored: StoredWeights,
+    tensor_names: frozenset[str],
+) -> Recurrence:
+    """The recurrence of a layer. Raises ValueError that says what is wrong with it and what to do."""
+    tensors = stored.tensors
+    cells = {way: _in_order(sides.get(way, {}), way, config) for way in ("forward", "backward")}
+    if missing := [
+        way for way, own in cells.items() if not own or any(len(cell.keys() - {"bias"}) < 2 for cell in own)
+    ]:
+        raise ValueError(f"lacks the kernels of its {' and '.join(missing)} layer; save the whole model again")
+    families = {family_of(tensors[cell["recurrent_kernel"]], gates_last=True) for own in cells.values() for cell in own}
+    if len(families) > 1:
+        raise ValueError(
+            f"is made of cells of different kinds ({', '.join(sorted(families))}), which are not served; train with "
+            "cells of one kind"
+        )
+    family = families.pop()
+    two_biases = [tensors[cell["bias"]].ndim == 2 if "bias" in cell else None for own in cells.values() for cell in own]
+    nonlinearity, gate_activation, reset_after = _settings(config, family, two_biases, stored.keras_version)
+    forward, backward = ([_direction(cell, family, tensors) for cell in own] for own in cells.values())
     return Recurrence(
         place,
         family,
-        layers,
+        stacked(side_by_side(forward, backward), family),
         tensor_names,
         nonlinearity=nonlinearity,
+        gate_activation=gate_activation,
         linear_before_reset=reset_after if family == "gru" else True,
         name=name if name != place.rpartition("/")[2] else "",
         layer=layer if config is not None else None,
         notes=() if config is not None else (ASSUMED,),
     )
+
+
+def _one_way(
+    place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights, tensor_names: frozenset[str]
+) -> OneWay:
+    """A layer without a Bidirectional around it. Raises ValueError that says what is wrong with it and what to do."""
+    tensors = stored.tensors
+    training = "wrap it in keras.layers.Bidirectional and train again"
+    cells = [sides[""][name] for name in sorted(sides[""], key=_natural)]
+    if len(sides) > 1 or len(cells) > 1 or len(cells[0].keys() - {"bias"}) < 2:
+        raise ValueError(f"runs in one direction only, and only bidirectional encoders are served; {training}")
+    family = family_of(tensors[cells[0]["recurrent_kernel"]], gates_last=True)
+    two_biases = tensors[cells[0]["bias"]].ndim == 2 if "bias" in cells[0] else None
+    steps = (
+        []
+        if layer is None
+        else [_step(*one, family) for one in _cells({"class_name": layer.kind, "config": layer.config})]
+    )
+    nonlinearity: Nonlinearity | None = None if family == "rnn" else "tanh"
+    gate_activation: GateActivation = "sigmoid"
+    reset_after = two_biases
+    if len(steps) == 1:
+        gate_activation = _gate_activation(steps[0], stored.keras_version)
+        nonlinearity = steps[0].get("activation", "tanh")
+        reset_after = steps[0].get("reset_after") if two_biases is None else two_biases
+    return OneWay(
+        place,
+        family,
+        (_direction(cells[0], family, tensors),),
+        tensor_names,
+        nonlinearity=nonlinearity,
+        gate_activation=gate_activation,
+        linear_before_reset=reset_after if family == "gru" else True,
+        name=name,
+        layer=layer if steps else None,
+        backwards=bool(layer.config.get("go_backwards")) if layer is not None and steps else None,
+        training=training,
+    )
+
+
+def _in_order(cells: Mapping[str, Cell], way: str, config: Mapping[str, Any] | None) -> list[Cell]:
+    """The cells of a direction, the lowest first: as the configuration has them, else as they are numbered."""
+    numbered = sorted(cells, key=_natural)
+    given = None if config is None else config.get(f"{way}_layer") or config.get("layer")
+    named = [str(one.get("name")) for _, one in _cells(given)]
+    return [cells[name] for name in (named if set(named) == cells.keys() else numbered)]
+
+
+def _cells(layer: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Class and configuration of what a layer applies at each step: of a GRU its own, of an RNN those of its cells."""
+    kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, Mapping) else (None, None)
+    if not isinstance(config, Mapping):
+        return []
+    if isinstance(cells := config.get("cells"), list):
+        return [one for cell in cells for one in _cells(cell)]
+    return _cells(config["cell"]) if "cell" in config else [(str(kind), config)]
 
 
 def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
@@ -105,20 +191,22 @@ def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
 
 
 def _settings(
-    config: Mapping[str, Any] | None, family: Family, two_biases: Mapping[str, bool]
-) -> tuple[Nonlinearity | None, bool | None]:
-    """Nonlinearity and reset_after of a layer; None for what is not known.
+    config: Mapping[str, Any] | None, family: Family, two_biases: Sequence[bool | None], version: str
+) -> tuple[Nonlinearity | None, GateActivation, bool | None]:
+    """Nonlinearity, activation of the gates and reset_after of a layer; None for what is not known.
 
     Args:
         config: Of the Bidirectional, None where it is not known.
         family: What its weights are.
-        two_biases: For each direction that has biases, whether they are two, as those of a GRU with reset_after are.
+        two_biases: For each cell, whether its biases are two, as those of a GRU with reset_after are; None without.
+        version: Of the Keras that wrote the file; empty where it is not known.
 
     Raises:
         ValueError: The configuration asks for what ONNX's operators, or this service, do not compute.
     """
     nonlinearities: set[Nonlinearity | None] = {None if family == "rnn" else "tanh"}
-    resets = dict(two_biases) if family == "gru" else {}
+    gates: set[GateActivation] = {"sigmoid"}
+    resets = list(two_biases) if family == "gru" else []
     if config is not None:
         merge_mode = config.get("merge_mode", "concat")
         if merge_mode != "concat":
@@ -127,32 +215,80 @@ def _settings(
             )
         # Without a backward layer of its own it has a copy of the forward one.
         given = {"forward": config.get("layer"), "backward": config.get("backward_layer") or config.get("layer")}
-        sides = {way: _side(layer, family) for way, layer in given.items()}
         own = config.get("backward_layer") is not None
         for way, backwards in (("forward", False), ("backward", True)):
-            if bool(sides[way].get("go_backwards")) != (backwards and own):
-                raise ValueError(f"has a {way} layer with go_backwards={not backwards}")
-        nonlinearities = {side.get("activation", "tanh") for side in sides.values()}
-        resets = {way: bool(side["reset_after"]) for way, side in sides.items() if "reset_after" in side} | resets
+            if bool(_config_of(given[way]).get("go_backwards")) != (backwards and own):
+                raise ValueError(
+                    f"has a {way} layer with go_backwards={not backwards}; train with go_backwards=True in the "
+                    "backward layer alone"
+                )
+        steps = [_step(kind, cell, family) for layer in given.values() for kind, cell in _cells(layer)]
+        nonlinearities = {step.get("activation", "tanh") for step in steps}
+        gates = {_gate_activation(step, version) for step in steps}
+        if len(steps) == len(resets):
+            # What the weights show is certain.
+            resets = [
+                step.get("reset_after") if known is None else known for known, step in zip(resets, steps, strict=True)
+            ]
     if len(nonlinearities) > 1:
-        raise ValueError(f"has other activations forward than backward: {', '.join(sorted(map(str, nonlinearities)))}")
-    if len(set(resets.values())) > 1:
-        raise ValueError("has reset_after=True in one direction and False in the other")
-    return nonlinearities.pop(), next(iter(resets.values()), None)
+        raise ValueError(
+            f"has cells of different activations, which are not served: {', '.join(sorted(map(str, nonlinearities)))}; "
+            "train with the same in both directions"
+        )
+    if len(gates) > 1:
+        raise ValueError(
+            f"has cells of different recurrent activations, which are not served: {', '.join(sorted(gates))}; train "
+            "with the same in both directions"
+        )
+    if len(known_resets := {reset for reset in resets if reset is not None}) > 1:
+        raise ValueError(
+            "has reset_after=True in one cell and False in another, which is not served; train with the same in both "
+            "directions"
+        )
+    return nonlinearities.pop(), gates.pop(), next(iter(known_resets), None)
 
 
-def _side(layer: Any, family: Family) -> Mapping[str, Any]:
-    """The configuration of one direction. Raises ValueError where it is none that is served."""
-    kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, Mapping) else (None, None)
-    if kind != first_of(family).keras or not isinstance(config, Mapping):
-        raise ValueError(f"is a {kind}, and its weights are of a {family.upper()}")
-    if config.get("recurrent_activation", "sigmoid") != "sigmoid":
-        raise ValueError(f"has the recurrent activation {config['recurrent_activation']!r}; only 'sigmoid' is served")
+def _config_of(layer: Any) -> Mapping[str, Any]:
+    config = layer.get("config") if isinstance(layer, Mapping) else None
+    return config if isinstance(config, Mapping) else {}
+
+
+def _step(kind: str, config: Mapping[str, Any], family: Family) -> Mapping[str, Any]:
+    """The configuration of a cell, or of a layer of one. Raises ValueError where it is none that is served."""
+    if kind.startswith("CuDNN"):
+        raise ValueError(
+            f"is a {kind}, whose weights lie in another way; load them with Keras 2 into a model of LSTM or "
+            "GRU(reset_after=True), which converts them, and save that"
+        )
+    if kind.removesuffix("Cell") != first_of(family).keras:
+        raise ValueError(
+            f"is a {kind}, and its weights are of a {family.upper()}; a class of the author's own may compute "
+            "anything, so train with the GRU, LSTM or SimpleRNN of Keras"
+        )
     activation = config.get("activation", "tanh")
-    allowed = ("tanh", "relu") if family == "rnn" else ("tanh",)
-    if activation not in allowed:
-        raise ValueError(f"has the activation {activation!r}; served are {', '.join(allowed)} for a {family.upper()}")
+    if activation not in get_args(Nonlinearity):
+        raise ValueError(
+            f"has the activation {activation!r}; served are {' and '.join(get_args(Nonlinearity))}: train with one"
+        )
     return config
+
+
+def _gate_activation(config: Mapping[str, Any], version: str) -> GateActivation:
+    """The activation of a cell's gates. Raises ValueError where it is none that is served, or not known."""
+    match config.get("recurrent_activation", "sigmoid"):
+        case "sigmoid":
+            return "sigmoid"
+        case "hard_sigmoid" if version:
+            return "hard_sigmoid_keras2" if version.startswith(("1.", "2.")) else "hard_sigmoid"
+        case "hard_sigmoid":
+            raise ValueError(
+                "has the recurrent activation 'hard_sigmoid', which is another function in Keras 3 than before, and "
+                "nothing in the file says which Keras wrote it; load it there and save the whole model as .keras"
+            )
+        case other:
+            raise ValueError(
+                f"has the recurrent activation {other!r}; served are sigmoid and hard_sigmoid: train with one"
+            )
 
 
 def _direction(names: Mapping[str, str], family: Family, tensors: Tensors) -> Direction:

@@ -42,7 +42,7 @@ def check_stack(source: str, graph: KerasGraph, stack: Sequence[Recurrence]) -> 
         if not _returns_sequences(lower.layer):
             raise CheckpointError(
                 f"{source}: {lower.place} gives {upper.place} its last output only (return_sequences=False); they "
-                "cannot be exported as one stack"
+                "cannot be exported as one stack; export the lower one alone with --prefix"
             )
 
 
@@ -69,7 +69,7 @@ def check_inputs(source: str, graph: KerasGraph, lowest: Recurrence, named: Laye
         if named is None or not named.is_embedding or not all(embeddings):
             return [f"{reads}; what is not an embedding is left out"]
         if named not in embeddings:
-            raise CheckpointError(f"{source}: {reads}, and not {named}")
+            raise CheckpointError(f"{source}: {reads}, and not {named}; name that one with --embedding")
         return []
     if len(lowest.layer.inputs) != 1 or not (all(embeddings) or lowest.layer.inputs == {INPUT}):
         raise CheckpointError(
@@ -95,8 +95,9 @@ def masks_zero(graph: KerasGraph, layer: Layer) -> bool:
 
 
 def _returns_sequences(layer: Layer) -> bool:
-    """Whether a Bidirectional, or the one that a layer wraps, gives an output a step."""
+    """Whether a recurrent layer, or the one that a layer wraps, gives an output a step."""
     config = layer.config
-    while "merge_mode" not in config:
+    # A layer of one direction wraps none.
+    while "return_sequences" not in config and "layer" in config:
         config = config["layer"]["config"]
-    return bool(config.get("return_sequences", config["layer"]["config"].get("return_sequences")))
+    return bool(config.get("return_sequences"))

@@ -9,11 +9,14 @@ tokens, so that step t of both speaks of token t, and stand behind those of the 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from birnn_bundle.cells import Family, Nonlinearity
+from birnn_bundle.cells import Family, GateActivation, Nonlinearity
+from birnn_bundle.numerals import is_number
+from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.checkpoints.recurrence import Direction, Flawed, Found, Recurrence, stacked
 from birnn_export.training.checkpoint import CheckpointError
 
@@ -30,14 +33,17 @@ FORWARD = {there: here for here, there in COUNTERPARTS.items()}
 _WORDS = "|".join(sorted((*COUNTERPARTS, *FORWARD), key=len, reverse=True))
 _CAPITALS = "|".join(word.capitalize() for word in _WORDS.split("|"))
 # A word of a name: between underscores, or in camelCase.
-WAY = re.compile(rf"(?:(?:^|(?<=_))(?:{_WORDS})|(?<=[a-z0-9])(?:{_CAPITALS}))(?=$|_|\d|[A-Z])")
+WAY = re.compile(rf"(?:(?:^|(?<=_))(?:{_WORDS})|(?<=[a-z0-9])(?:{_CAPITALS}))(?=$|_|[0-9]|[A-Z])")
 
 
 @dataclass(frozen=True, eq=False)
 class OneWay:
     """A recurrence that runs in one direction: layers of which each reads the one before.
 
-    Attributes as those of `Recurrence`.
+    Attributes as those of `Recurrence`, and:
+        backwards: Whether it reads from the last token by itself, as a Keras layer with go_backwards does; None where
+            that is up to the code around it.
+        training: How one trains a bidirectional one instead.
     """
 
     place: str
@@ -46,7 +52,12 @@ class OneWay:
     tensors: frozenset[str]
     scratch: bool = False
     nonlinearity: Nonlinearity | None = "tanh"
+    gate_activation: GateActivation = "sigmoid"
     linear_before_reset: bool | None = True
+    name: str = ""
+    layer: Layer | None = None
+    backwards: bool | None = None
+    training: str = "train with bidirectional=True"
 
 
 def with_pairs(parts: Iterable[Found | OneWay]) -> list[Found]:
@@ -73,15 +84,18 @@ def with_pairs(parts: Iterable[Found | OneWay]) -> list[Found]:
 
 def pair(forward: OneWay, backward: OneWay) -> Recurrence:
     """Both as one recurrence. Raises ValueError where they do not fit together; says how."""
-    kinds = {(one.family, one.scratch, one.nonlinearity, one.linear_before_reset) for one in (forward, backward)}
+    kinds = {
+        (one.family, one.scratch, one.nonlinearity, one.gate_activation, one.linear_before_reset)
+        for one in (forward, backward)
+    }
     if len(kinds) > 1:
         raise ValueError("are of different kinds")
-    if len(forward.layers) != len(backward.layers):
-        raise ValueError(f"have {len(forward.layers)} and {len(backward.layers)} layers")
-    layers = [
-        (ahead, back) if number == 0 else (_beside(ahead, 0), _beside(back, 1))
-        for number, (ahead, back) in enumerate(zip(forward.layers, backward.layers, strict=True))
-    ]
+    for one, wanted, option in ((forward, False, "--forward"), (backward, True, "--backward")):
+        if one.backwards is not None and one.backwards != wanted:
+            raise ValueError(f"are not read that way: {one.place} of {option} has go_backwards={one.backwards}")
+    if forward.layer is not None and backward.layer is not None and forward.layer.inputs != backward.layer.inputs:
+        raise ValueError("read different things in the model")
+    layers = side_by_side(forward.layers, backward.layers)
     place = f"{forward.place} and {backward.place}"
     note = (
         f"{place} are taken for the two directions of one recurrence: {backward.place} reads each sequence from its "
@@ -93,8 +107,10 @@ def pair(forward: OneWay, backward: OneWay) -> Recurrence:
         stacked(layers, forward.family),
         forward.tensors | backward.tensors,
         forward.scratch,
-        forward.nonlinearity,
-        forward.linear_before_reset,
+        nonlinearity=forward.nonlinearity,
+        gate_activation=forward.gate_activation,
+        linear_before_reset=forward.linear_before_reset,
+        layer=forward.layer,
         notes=(note,),
     )
 
@@ -104,10 +120,11 @@ def pair_at(parts: Sequence[Found | OneWay], forward: str, backward: str, source
 
     Raises CheckpointError where there is none of one direction, or they do not fit together; lists what was found.
     """
-    one_way = {part.place: part for part in parts if isinstance(part, OneWay)}
+    modules = [part for part in parts if isinstance(part, OneWay)]
+    one_way = {part.name: part for part in modules if part.name} | {part.place: part for part in modules}
     for option, place in (("--forward", forward), ("--backward", backward)):
         if place.rstrip("./") not in one_way:
-            listed = ", ".join(one or "the top level" for one in one_way) or "none"
+            listed = ", ".join(one.place or "the top level" for one in modules) or "none"
             raise CheckpointError(
                 f"{source}: nothing that runs in one direction is at {option} {place!r}. Such are: {listed}"
             )
@@ -158,11 +175,11 @@ def _alone(part: OneWay, others: Sequence[OneWay]) -> Flawed:
         and (other.family, other.scratch, len(other.layers)) == (part.family, part.scratch, len(part.layers))
         and all(a.W.shape == b.W.shape for a, b in zip(part.layers, other.layers, strict=True))
     ]
-    advice = "train with bidirectional=True"
+    advice = part.training
     if fitting:
         advice = (
             f"if it is one direction and {' or '.join(fitting)} the other, say which is which with --forward NAME "
-            "--backward NAME; else train with bidirectional=True"
+            f"--backward NAME; else {part.training}"
         )
     return Flawed(
         part.place,
@@ -171,14 +188,25 @@ def _alone(part: OneWay, others: Sequence[OneWay]) -> Flawed:
     )
 
 
-def _beside(direction: Direction, position: int) -> Direction:
-    """A direction that reads its own kind only, as one that reads both: its weights for the other one are zeros."""
-    W, H = direction.W, direction.R.shape[1]
-    if W.shape[-1] != H:
-        raise ValueError(f"have an upper layer that reads {W.shape[-1]} numbers, {H} expected")
-    zeros = np.zeros_like(W)
-    both = np.concatenate([W, zeros] if position == 0 else [zeros, W], axis=1)
-    return Direction(both, direction.R, direction.input_bias, direction.hidden_bias)
+def side_by_side(forward: Sequence[Direction], backward: Sequence[Direction]) -> list[tuple[Direction, Direction]]:
+    """Layers of one direction each, of which each reads the one before, as layers that read both directions.
+
+    The weights of an upper layer for the other direction are zeros. Raises ValueError where layers do not fit.
+    """
+    if len(forward) != len(backward):
+        raise ValueError(f"have {len(forward)} and {len(backward)} layers")
+    layers = [(forward[0], backward[0])]
+    for below, upper in pairwise(zip(forward, backward, strict=True)):
+        H = [side.R.shape[1] for side in below]
+        sides = []
+        for position, side in enumerate(upper):
+            if side.W.shape[-1] != H[position]:
+                raise ValueError(f"have an upper layer that reads {side.W.shape[-1]} numbers, {H[position]} expected")
+            halves = [np.zeros((len(side.W), size), np.float32) for size in H]
+            halves[position] = side.W
+            sides.append(replace(side, W=np.concatenate(halves, axis=1)))
+        layers.append((sides[0], sides[1]))
+    return layers
 
 
 def _named(place: str) -> tuple[str, int, bool] | None:
@@ -197,7 +225,7 @@ def _named(place: str) -> tuple[str, int, bool] | None:
 
 def _number_at(parts: Sequence[str], position: int) -> int | None:
     """Where the number of a layer stands: behind the direction, or before it if what is before that says so."""
-    numbers = [at for at in (position + 1, position - 1) if 0 <= at < len(parts) and parts[at].isdecimal()]
+    numbers = [at for at in (position + 1, position - 1) if 0 <= at < len(parts) and is_number(parts[at])]
     # Else that of another model.
     numbers = [at for at in numbers if at > position or (at > 0 and "layer" in parts[at - 1].lower())]
     return numbers[0] if numbers else None

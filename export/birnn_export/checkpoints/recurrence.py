@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_bundle.cells import CELLS, Architecture, Family, Nonlinearity, architecture_of, first_of
+from birnn_bundle.cells import CELLS, Architecture, Family, GateActivation, Nonlinearity, architecture_of, first_of
 from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.training.checkpoint import CheckpointError
 
@@ -50,7 +50,7 @@ class Flawed:
 
 @dataclass(frozen=True, eq=False)
 class Recurrence:
-    """A stack of bidirectional recurrent layers of one kind and hidden size.
+    """A stack of bidirectional recurrent layers of one kind.
 
     Attributes:
         place: Where it stands in the checkpoint: what `--prefix` takes.
@@ -58,7 +58,8 @@ class Recurrence:
         layers: Forward and backward direction of each layer.
         tensors: Names of the tensors it is made of.
         scratch: Whether it is a plain RNN written out from the equation.
-        nonlinearity: Of an RNN; None where the checkpoint does not say.
+        nonlinearity: Activation of the states; None where the checkpoint does not say.
+        gate_activation: Of a GRU or an LSTM.
         linear_before_reset: Of a GRU (see `EncoderConfig`); None where the checkpoint does not say.
         name: Another name of the place, where it has one.
         layer: Of Keras, what the configuration says of it.
@@ -75,6 +76,7 @@ class Recurrence:
     name: str = ""
     layer: Layer | None = None
     notes: tuple[str, ...] = ()
+    gate_activation: GateActivation = "sigmoid"
 
     @property
     def input_size(self) -> int:
@@ -82,9 +84,9 @@ class Recurrence:
         return int(self.layers[0][0].W.shape[1])
 
     @property
-    def hidden_size(self) -> int:
-        """Of each direction."""
-        return int(self.layers[0][0].R.shape[1])
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Of each layer, in each direction."""
+        return tuple(int(forward.R.shape[1]) for forward, _ in self.layers)
 
     @property
     def bias(self) -> bool:
@@ -104,7 +106,9 @@ class Recurrence:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         name = f" ({self.name})" if self.name else ""
         kind = "RNN from scratch" if self.scratch else self.family.upper()
-        sizes = f"{self.input_size} -> 2 x {self.hidden_size}"
+        same = len(set(self.hidden_sizes)) == 1
+        hidden = [f"2 x {size}" for size in (self.hidden_sizes[:1] if same else self.hidden_sizes)]
+        sizes = " -> ".join([str(self.input_size), *hidden])
         return f"{self.place or 'the top level'}{name}: bidirectional {kind}, {layers}, {sizes}"
 
 
@@ -121,7 +125,9 @@ def family_of(R: Array, gates_last: bool = False) -> Family:
         raise ValueError(f"hidden weights of shape {list(R.shape)} are no matrix")
     rows, columns = R.shape[::-1] if gates_last else R.shape
     if not columns or rows % columns or rows // columns not in _BY_GATES:
-        raise ValueError(f"hidden weights of shape {list(R.shape)} are of no RNN, GRU or LSTM")
+        raise ValueError(
+            f"hidden weights of shape {list(R.shape)} are of no RNN, GRU or LSTM; other cells are not served"
+        )
     return _BY_GATES[rows // columns]
 
 
@@ -131,10 +137,10 @@ def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tu
     Raises:
         ValueError: A shape does not fit; says which.
     """
-    H = layers[0][0].R.shape[1]
-    rows = len(first_of(family).gates) * H
+    inputs = layers[0][0].W.shape[-1]
     for number, sides in enumerate(layers):
-        inputs = sides[0].W.shape[-1] if number == 0 else 2 * H
+        H = sides[0].R.shape[-1]
+        rows = len(first_of(family).gates) * H
         for side, way in zip(sides, ("forward", "backward"), strict=True):
             expected: dict[str, tuple[Array, tuple[int, ...]]] = {
                 "input weights": (side.W, (rows, inputs)),
@@ -147,8 +153,9 @@ def stacked(layers: Sequence[tuple[Direction, Direction]], family: Family) -> tu
                 if found.shape != shape:
                     raise ValueError(
                         f"the {what} of layer {number}, {way}, come to {list(found.shape)}, and {list(shape)} fits a "
-                        f"bidirectional {family.upper()} with {H} hidden units in every layer and direction"
+                        f"bidirectional {family.upper()} with {H} hidden units in each direction"
                     )
+        inputs = 2 * H
     return tuple(layers)
 
 
@@ -162,9 +169,15 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
         return first
     places = ", ".join(one.place for one in recurrences)
     for one in recurrences[1:]:
-        kinds = [(each.architecture, each.nonlinearity, each.linear_before_reset) for each in (first, one)]
+        kinds = [
+            (each.architecture, each.nonlinearity, each.gate_activation, each.linear_before_reset)
+            for each in (first, one)
+        ]
         if kinds[0] != kinds[1]:
-            raise CheckpointError(f"{first.place} and {one.place} are of different kinds and cannot be one stack")
+            raise CheckpointError(
+                f"{first.place} and {one.place} are of different kinds and cannot be one stack; export each "
+                "alone with --prefix, the upper one with --embedding none"
+            )
     try:
         layers = stacked([sides for one in recurrences for sides in one.layers], first.family)
     except ValueError as error:
@@ -180,4 +193,5 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
         first.linear_before_reset,
         layer=recurrences[-1].layer,
         notes=tuple(dict.fromkeys(note for one in recurrences for note in one.notes)),
+        gate_activation=first.gate_activation,
     )

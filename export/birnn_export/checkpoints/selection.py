@@ -22,6 +22,11 @@ from birnn_export.training.checkpoint import CheckpointError
 
 Reset = Literal["after", "before"]
 
+# Beside a recurrence: h0, lstm_c0, init_hidden, initial_state, learned_h ...
+_INITIAL_STATE = re.compile(
+    r"(?:.*\.)?(?:\w+_)?(?:[hc]_?0|(?:init|initial|learned|start)_?(?:state|hidden|cell|[hc])s?(?:_?\w)?)"
+)
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -94,6 +99,10 @@ def select(stored: StoredWeights, choices: Choices) -> Selection:
                 f"{stored.source}: {used} is not finite: {values[place]} at {list(place)}; export an earlier "
                 "checkpoint, or train again with a lower learning rate"
             )
+    if states := [one for one in sorted(unused) if _INITIAL_STATE.fullmatch(one)]:
+        notes.append(
+            f"{', '.join(states)} may be learned initial states, which are left out: here sequences start from zeros"
+        )
     notes.extend(_other_pooling(graph, recurrence, choices))
     if recurrence.layer is not None and graph.masks:
         notes.append("the model has a Masking layer, which skips steps; here every step that is sent counts")
@@ -146,12 +155,16 @@ def find_recurrences(stored: StoredWeights, graph: KerasGraph) -> list[Found | O
 def _choose(found: Sequence[Found], prefixes: Sequence[str], stored: StoredWeights) -> list[Recurrence]:
     """The recurrences to export as one stack, the lowest first."""
     if not found:
-        raise CheckpointError(f"{stored.source}: holds no recurrent weights that are known here; {stored.listed()}")
+        raise CheckpointError(
+            f"{stored.source}: holds no recurrent weights that are known here, as those of nn.GRU, nn.LSTM, nn.RNN and "
+            "their cells, RNNs from scratch (W_xh, W_hh) and Keras' Bidirectional are. If a module of your own "
+            f"computes the same, save its weights under the names of one of these; {stored.listed()}"
+        )
     if prefixes:
         chosen = [_at(found, prefix, stored.source) for prefix in prefixes]
         places = [one.place for one in chosen]
         if twice := [place for place in places if places.count(place) > 1]:
-            raise CheckpointError(f"{stored.source}: --prefix names {twice[0]} more than once")
+            raise CheckpointError(f"{stored.source}: --prefix names {twice[0]} more than once; name each layer once")
         return chosen
     usable = [one for one in found if isinstance(one, Recurrence)]
     if not usable:
@@ -185,7 +198,9 @@ def _complete(recurrence: Recurrence, choices: Choices, source: str) -> Recurren
     """The recurrence with what its weights do not say, and nothing that contradicts them."""
     if choices.nonlinearity is not None:
         if recurrence.nonlinearity not in (None, choices.nonlinearity):
-            raise CheckpointError(f"{source}: --nonlinearity {choices.nonlinearity} does not fit {recurrence}")
+            raise CheckpointError(
+                f"{source}: --nonlinearity {choices.nonlinearity} does not fit {recurrence}; leave it out"
+            )
         recurrence = replace(recurrence, nonlinearity=choices.nonlinearity)
     if recurrence.nonlinearity is None:
         raise CheckpointError(
@@ -195,7 +210,7 @@ def _complete(recurrence: Recurrence, choices: Choices, source: str) -> Recurren
     if choices.reset is not None:
         after = choices.reset == "after"
         if recurrence.family != "gru" or recurrence.linear_before_reset not in (None, after):
-            raise CheckpointError(f"{source}: --reset {choices.reset} does not fit {recurrence}")
+            raise CheckpointError(f"{source}: --reset {choices.reset} does not fit {recurrence}; leave it out")
         recurrence = replace(recurrence, linear_before_reset=after)
     if recurrence.linear_before_reset is None:
         raise CheckpointError(

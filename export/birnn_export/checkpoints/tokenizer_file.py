@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from birnn_bundle.errors import BundleError
 from birnn_bundle.huggingface import HuggingFaceTokenizer
+from birnn_bundle.numerals import is_number
 from birnn_bundle.text import TextTokenizer
 from birnn_bundle.tokenizer import SPECIAL_TOKENS, Tokenizer, load_tokenizer
 from birnn_bundle.vocabulary import Split, VocabularyTokenizer
@@ -25,7 +26,7 @@ from birnn_export.training.checkpoint import CheckpointError
 NONE = "none"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 # A token, then its id or how often it occurs, but no tab between.
-_NUMBERED = re.compile(r"[^\t]+[ ,;]\s*\d+")
+_NUMBERED = re.compile(r"[^\t]+[ ,;]\s*[0-9]+")
 # How others call the token that stands for all unknown ones, and those around a sequence; compared in lower case.
 UNKNOWN = ("<unk>", "[unk]", "<oov>", "[oov]", "unk", "oov", "<unknown>", "[unknown]", SPECIAL_TOKENS[1])
 BEGIN = (
@@ -65,12 +66,13 @@ def read_tokenizer(
     if isinstance(content, dict) and (isinstance(content.get("model"), dict) or isinstance(content.get("kind"), str)):
         if (split, unknown, begin, end, first_id) != (None, None, None, None, 0):
             raise CheckpointError(
-                f"{path}: is a whole tokenizer; --split, special tokens and --first-id are for vocabularies"
+                f"{path}: is a whole tokenizer; --split, special tokens and --first-id are for vocabularies: leave "
+                "them out"
             )
         return _whole(path, content)
     ids = _ids(path, content, first_id)
     if broken := [token for token in ids if not token.isprintable() and _SURROGATE.search(token)]:
-        raise CheckpointError(f"{path}: the token {broken[0]!r} is half a character")
+        raise CheckpointError(f"{path}: the token {broken[0]!r} is half a character (a lone surrogate); take it out")
     if split is None:
         raise CheckpointError(
             f"{path}: a vocabulary of {len(ids)} tokens does not say how a text is cut into them: add --split "
@@ -101,12 +103,14 @@ def _content(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as text: {error}") from error
+        raise CheckpointError(f"{path}: cannot be read as text in UTF-8; save it in that ({error})") from error
     if path.suffix.lower() == ".json":
         try:
             return json.loads(text, object_pairs_hook=lambda pairs: _unique(path, pairs))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise CheckpointError(f"{path}: is not JSON ({error})") from error
+            raise CheckpointError(
+                f"{path}: is not JSON ({error}); save it with json.dump, or name it .txt if it holds a token per line"
+            ) from error
     # Not splitlines, to which a form feed is the end of a line: it is a token where texts were cut into characters.
     lines = text.rstrip("\n").split("\n")
     # Keras' TextVectorization gives padding no name, and the first id.
@@ -128,7 +132,9 @@ def _unique(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise CheckpointError(f"{path}: {twice!r} stands there more than once")
+        raise CheckpointError(
+            f"{path}: {twice!r} stands there more than once, and a token has one id; take out the others"
+        )
     return content
 
 
@@ -152,13 +158,13 @@ def _ids(path: Path, content: Any, first_id: int) -> dict[str, int]:
         content = content[1:] if first_id and content[:1] == [""] else content
         if content and all(isinstance(line, str) and "\t" in line for line in content):
             lines = [line.rsplit("\t", 1) for line in content]
-            pairs = [(token, int(number) if number.isdecimal() else number) for token, number in lines]
+            pairs = [(token, int(number) if is_number(number) else number) for token, number in lines]
             return _table(path, _unique(path, pairs))
         if not content or not all(isinstance(token, str) for token in content) or len(set(content)) != len(content):
-            raise CheckpointError(f"{path}: a vocabulary is a list of tokens, each of them once")
+            raise CheckpointError(f"{path}: a vocabulary is a list of tokens, each of them once; take out the others")
         return {token: number for number, token in enumerate(content, first_id)}
     if first_id:
-        raise CheckpointError(f"{path}: gives each token its id; --first-id is for lists")
+        raise CheckpointError(f"{path}: gives each token its id; --first-id is for lists: leave it out")
     return _table(path, content)
 
 
@@ -166,12 +172,13 @@ def _table(path: Path, content: Any) -> dict[str, int]:
     if isinstance(content, dict) and content:
         if all(type(number) is int for number in content.values()):
             return content
-        if all(isinstance(token, str) and key.isdecimal() for key, token in content.items()):
+        if all(isinstance(token, str) and is_number(key) for key, token in content.items()):
             swapped = {token: int(key) for key, token in content.items()}
             if len(swapped) == len(content):
                 return swapped
     raise CheckpointError(
-        f"{path}: neither a tokenizer, nor a list of tokens, nor a table of tokens and ids, one id a token"
+        f"{path}: neither a tokenizer, nor a list of tokens, nor a table of tokens and ids, one id a token; "
+        "docs/checkpoints.md shows them"
     )
 
 

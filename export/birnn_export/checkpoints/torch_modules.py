@@ -67,7 +67,7 @@ def _checked(place: str, names: dict[str, str], tensors: Tensors) -> Recurrence 
         raise ValueError(
             f"holds {', '.join(foreign[:4])} beside what torch.nn knows, and computes something else with it; what a "
             "parametrization or a hook put there, torch.nn.utils.parametrize.remove_parametrizations or "
-            "remove_weight_norm takes away"
+            "remove_weight_norm takes away; weight_hh_l0_raw, of dropout on weights, is to be saved as weight_hh_l0"
         )
     ways = ("", "_reverse") if any(parameter.endswith("_reverse") for parameter in names) else ("",)
     bias = any(parameter.startswith("bias") for parameter in names)

@@ -249,9 +249,9 @@ def cell_bytes(manifest: Manifest) -> int:
 
     The outputs count as the kernel's, reordered, masked for a maximum, and joined.
     """
-    gates = 2 * len(manifest.cell.gates) * manifest.hidden_size
-    inputs = max(manifest.embedding_size, manifest.token_dimension if manifest.layers > 1 else 0)
-    return 4 * (inputs + gates + 4 * manifest.token_dimension)
+    widest = 2 * max(manifest.layer_sizes)
+    inputs = max(manifest.embedding_size, widest if manifest.layers > 1 else 0)
+    return 4 * (inputs + len(manifest.cell.gates) * widest + 4 * widest)
 
 
 def _rows(batch: RaggedBatch, first: int, end: int) -> RaggedBatch:

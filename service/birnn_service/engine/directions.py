@@ -22,13 +22,12 @@ class Directions:
     the result, to the bit.
     """
 
-    def __init__(self, model: onnx.ModelProto, label: str, hidden_size: int) -> None:
+    def __init__(self, model: onnx.ModelProto, label: str) -> None:
         """Load a graph with all its weights as two graphs a layer.
 
         Raises:
             StartupError: One of them cannot be loaded.
         """
-        self._hidden_size = hidden_size
         self._layers = []
         for number, stage in enumerate(split_directions(model)):
             forward, reverse = (
@@ -46,7 +45,7 @@ class Directions:
             halves = companion().both(
                 partial(_run, forward, stage.output, feeds), partial(_run, reverse, stage.output, feeds)
             )
-            values = join_directions(*halves, self._hidden_size)
+            values = join_directions(*halves, stage.hidden)
         return values
 
 

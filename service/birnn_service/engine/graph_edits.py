@@ -24,12 +24,14 @@ class Stage:
 
     Attributes:
         graphs: Serialized models of both directions, forward first. Their inputs are those of the whole graph.
-        further_input: Name of one more input, float [T, B, 2H]: what the layer below gave; None for the first layer.
+        further_input: Name of one more input: what the layer below gave, [T, B, 2H] of its H; None for the first one.
+        hidden: Hidden size H of the layer.
         output: Name of their output: Y [T, 1, B, H], or of the last layer their half of the encoder's output.
     """
 
     graphs: tuple[bytes, bytes]
     further_input: str | None
+    hidden: int
     output: str
 
 
@@ -42,7 +44,7 @@ def split_directions(model: onnx.ModelProto) -> list[Stage]:
     nodes = list(model.graph.node)
     layers = [place for place, node in enumerate(nodes) if node.op_type in OPERATORS]
     sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    stages = []
+    stages: list[Stage] = []
     for layer, place in enumerate(layers):
         last = place == layers[-1]
         own = nodes[place if layer else 0 : None if last else place + 1]
@@ -50,12 +52,14 @@ def split_directions(model: onnx.ModelProto) -> list[Stage]:
         hidden = sizes[nodes[place].input[2]][2]
         inputs = list(model.graph.input)
         if layer:
-            inputs.append(helper.make_tensor_value_info(nodes[place].input[0], FLOAT, ["T", "B", 2 * hidden]))
+            inputs.append(
+                helper.make_tensor_value_info(nodes[place].input[0], FLOAT, ["T", "B", 2 * stages[-1].hidden])
+            )
         output = _half_of(model.graph.output[0])
         if not last:
             output = helper.make_tensor_value_info(nodes[place].output[0], FLOAT, ["T", 1, "B", hidden])
         forward, reverse = (_one_direction(model, own, inputs, output, direction) for direction in (0, 1))
-        stages.append(Stage((forward, reverse), inputs[-1].name if layer else None, output.name))
+        stages.append(Stage((forward, reverse), inputs[-1].name if layer else None, hidden, output.name))
     return stages
 
 
@@ -130,11 +134,13 @@ def _keep_direction(node: onnx.NodeProto, direction: int) -> None:
     for attribute in node.attribute:
         if attribute.name == "direction":
             attribute.s = DIRECTIONS[direction].encode()
-        elif attribute.name == "activations":
-            each = len(attribute.strings) // 2
-            kept = list(attribute.strings)[direction * each : (direction + 1) * each]
-            del attribute.strings[:]
-            attribute.strings.extend(kept)
+        elif attribute.name.startswith("activation"):
+            # Names, or alpha or beta of those that have one.
+            for values in (attribute.strings, attribute.floats):
+                each = len(values) // 2
+                kept = list(values)[direction * each : (direction + 1) * each]
+                del values[:]
+                values.extend(kept)
 
 
 def _assemble(

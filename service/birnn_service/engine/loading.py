@@ -9,7 +9,7 @@ from birnn_bundle.bundle import Bundle
 from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.cuda_engine import CudaEngine
 from birnn_service.engine.engine import Device, Engine, EngineName, Precision
-from birnn_service.engine.gate import GateReport, pass_gate
+from birnn_service.engine.gate import Ceiling, GateReport, pass_gate
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU, CUDA, missing_cuda_hint
 from birnn_service.errors import EngineError, StartupError
@@ -29,6 +29,7 @@ class _Choice:
     precision: Precision
     slots: int | None
     gpu_memory_mib: int
+    ceiling: Ceiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def load_engine(
     precision: Precision = "fp32",
     slots: int | None = None,
     gpu_memory_mib: int = 4096,
+    ceiling: Ceiling | None = None,
 ) -> Proven:
     """Load `bundle` as asked and prove it.
 
@@ -58,12 +60,13 @@ def load_engine(
         precision: Of the arithmetic.
         slots: Batches that run at the same time; by default what the engine does best.
         gpu_memory_mib: Most GPU memory for the encoder.
+        ceiling: What this server allows any bundle.
 
     Raises:
         StartupError: What was asked for does not work or contradicts itself, recurrent nodes ran elsewhere, or
             encodings disagree with the golden ones.
     """
-    choice = _Choice(device, engine, precision, slots, gpu_memory_mib)
+    choice = _Choice(device, engine, precision, slots, gpu_memory_mib, ceiling or Ceiling())
     if choice.device == "cpu" or choice.engine == "native":
         if choice.device == "cuda":
             raise StartupError("--engine native runs on CPUs only; leave out --device cuda or --engine native")
@@ -106,23 +109,24 @@ def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     if choice.precision == "bf16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
         try:
             engine = NativeEngine(bundle, precision="bf16", slots=choice.slots)
-            return Proven(engine, pass_gate(bundle, engine), why)
+            return Proven(engine, pass_gate(bundle, engine, choice.ceiling), why)
         except StartupError as error:
             if choice.precision == "bf16":
                 raise
             why = f"{why}; {error}"
     engine = NativeEngine(bundle, slots=choice.slots)
-    return Proven(engine, pass_gate(bundle, engine), why)
+    return Proven(engine, pass_gate(bundle, engine, choice.ceiling), why)
 
 
 def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     """onnxruntime on CUDA; at precision `auto` in fp16 where the manifest allows it, and it passes the gate."""
     if choice.precision == "bf16":
         raise StartupError(f"{bundle.label}: --precision bf16 needs the native engine, on a CPU; CUDA has fp16")
-    if not bundle.manifest.linear_before_reset:
+    cell = bundle.manifest.cell
+    if not cell.cuda:
         raise StartupError(
-            f"{bundle.label}: its GRU resets before the product (linear_before_reset = 0), which onnxruntime's CUDA "
-            "provider cannot run; serve it with --device cpu or auto, or train with reset_after=True"
+            f"{bundle.label}: its cell ({cell.name}) runs on CPUs only, for onnxruntime's CUDA provider has no kernel "
+            "for it; serve it with --device cpu or auto, or train with tanh, sigmoid and reset_after=True"
         )
     if choice.precision == "fp16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
         try:
@@ -136,7 +140,7 @@ def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
 
 def _cuda(bundle: Bundle, precision: Literal["fp32", "fp16"], choice: _Choice, why: str) -> Proven:
     engine = CudaEngine(bundle, precision=precision, slots=choice.slots, gpu_memory_mib=choice.gpu_memory_mib)
-    report = pass_gate(bundle, engine)
+    report = pass_gate(bundle, engine, choice.ceiling)
     _refuse_strays(bundle, engine.placement(), CUDA)
     try:
         warm, shapes = engine.warm_up(WARM_UP_SECONDS)
@@ -150,7 +154,7 @@ def _onnxruntime(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     if choice.precision == "bf16":
         raise StartupError(f"{bundle.label}: onnxruntime has no bf16 on CPUs; use --engine native or --precision fp32")
     engine = OnnxEngine(bundle, slots=choice.slots)
-    report = pass_gate(bundle, engine)
+    report = pass_gate(bundle, engine, choice.ceiling)
     _refuse_strays(bundle, engine.placement(), CPU)
     return Proven(engine, report, why)
 

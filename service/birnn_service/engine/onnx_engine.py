@@ -60,9 +60,7 @@ class OnnxEngine:
             for output, graph in graphs.items()
         }
         self._directions = {
-            output: Directions(graph.complete(), graph.label, bundle.manifest.hidden_size)
-            for output, graph in graphs.items()
-            if run_slots > 1
+            output: Directions(graph.complete(), graph.label) for output, graph in graphs.items() if run_slots > 1
         }
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.cells import OPERATORS
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.numerals import is_number
 from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Output
 from birnn_service.errors import StartupError
@@ -91,10 +92,17 @@ def _stored(tensor: TensorProto, files: Mapping[str, bytes]) -> NDArray[Any]:
         raise ValueError(f"the weights {shown(tensor.name)} are in {shown(location)}, not in the bundle")
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     count = math.prod(tensor.dims)
-    offset, length = int(place.get("offset", "0")), int(place.get("length", str(count * dtype.itemsize)))
+    offset, length = _number(place.get("offset", "0")), _number(place.get("length", str(count * dtype.itemsize)))
     if min(tensor.dims, default=0) < 0 or length != count * dtype.itemsize or not 0 <= offset <= len(content) - length:
         raise ValueError(f"the weights {shown(tensor.name)} do not lie within {shown(location)}")
     return np.frombuffer(content, dtype, count, offset).reshape(tuple(tensor.dims))
+
+
+def _number(text: str) -> int:
+    """Raises ValueError where it is none."""
+    if not is_number(text):
+        raise ValueError(f"{shown(text)} is no number")
+    return int(text)
 
 
 def _check(model: onnx.ModelProto, manifest: Manifest, output: Output) -> None:

@@ -145,7 +145,8 @@ class FrontEnds:
         for front_end in self._running:
             front_end.send(Drain())
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_seconds + END_SECONDS):
+            settings = self._settings
+            async with asyncio.timeout(max(settings.drain_seconds, settings.linger_seconds) + END_SECONDS):
                 await asyncio.gather(*self._keepers)
 
     async def _keep(self, number: int, started: "asyncio.Future[None]") -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn.openinference import inference_pb2 as pb
+from birnn_bundle.quoting import shown, told
 from birnn_bundle.ragged import RaggedBatch, offsets_of
 from birnn_service.errors import InvalidRequestError
 
@@ -29,7 +30,9 @@ def read_feature_tensors(request: pb.ModelInferRequest, most: int) -> RaggedBatc
     """
     names = [tensor.name for tensor in request.inputs[:3]]
     if sorted(names) != [FEATURES, LENGTHS]:
-        raise InvalidRequestError(f"expected the inputs {FEATURES!r} and {LENGTHS!r}, got {names}")
+        raise InvalidRequestError(
+            f"expected the inputs {FEATURES!r} and {LENGTHS!r}, got [{', '.join(map(shown, names))}]"
+        )
     raw = request.raw_input_contents
     if raw and len(raw) != 2:
         raise InvalidRequestError(f"two inputs, but {len(raw)} raw contents")
@@ -71,4 +74,6 @@ def _values(
 
 
 def _wrong(tensor: pb.ModelInferRequest.InferInputTensor, expected: str) -> InvalidRequestError:
-    return InvalidRequestError(f"input {tensor.name!r} must be {expected}, got {tensor.datatype} {tensor.shape[:3]}")
+    return InvalidRequestError(
+        f"input {tensor.name!r} must be {expected}, got {told(tensor.datatype)} {tensor.shape[:3]}"
+    )

@@ -7,12 +7,14 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from birnn_bundle.quoting import shown
 from birnn_service.errors import InvalidRequestError, OverloadedError, ServiceError
 from birnn_service.memory_budget import RETRY_SECONDS, MemoryBudget
 from birnn_service.metrics import Metrics
 from birnn_service.rpc.arrivals import Arrivals
 from birnn_service.rpc.bounds import Limits, limits_of
-from birnn_service.rpc.call import Call, caller_of
+from birnn_service.rpc.call import Call
+from birnn_service.rpc.caller import caller_of
 from birnn_service.rpc.departures import Departures
 from birnn_service.rpc.status import CODES, fail
 from birnn_service.rpc.wire import check_counts
@@ -110,7 +112,7 @@ class GuardedServer:
                 f"this server has {self._calls} calls under way, its limit (--max-calls); retry later",
                 RETRY_SECONDS,
             )
-        caller = caller_of(context)
+        caller = caller_of(context.peer())
         memory = self._budget.open(caller)
         self._calls += 1
 
@@ -142,4 +144,4 @@ class GuardedServer:
         try:
             return handler.request_deserializer(message)
         except DecodeError as error:
-            raise InvalidRequestError(f"the request is no {method} message: {error}") from error
+            raise InvalidRequestError(f"the request is no {method} message: {shown(str(error), 200)}") from error

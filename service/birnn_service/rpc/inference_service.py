@@ -6,21 +6,26 @@ protocol knows no errors by item, so a request with a sequence that cannot be en
 ones.
 """
 
+import asyncio
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import grpc
 
 from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
 from birnn_bundle.errors import ItemError
+from birnn_bundle.quoting import shown, told
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
-from birnn_service.errors import InvalidRequestError, ServiceError
+from birnn_service.errors import DeadlineError, InvalidRequestError, ServiceError
 from birnn_service.metrics import Metrics, server_version
 from birnn_service.pool import EncoderPool
 from birnn_service.rpc.call import Call
 from birnn_service.rpc.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
+from birnn_service.rpc.parameters import read_parameters
 from birnn_service.rpc.reply import with_numbers
 from birnn_service.rpc.status import CallRecord, deadline_of, fail
 from birnn_service.settings import Settings
@@ -116,15 +121,19 @@ class InferenceService(GRPCInferenceServiceServicer):
                 features = self._pool.encoders.find(request.model_name, request.model_version).manifest.features
                 read = read_feature_tensors if features else read_strings
                 _check_outputs(request)
-                encoded = await self._pool.encode(
-                    request.model_name,
-                    request.model_version,
-                    read(request, self._settings.max_sequences),
-                    Output.POOLED,
-                    deadline=deadline_of(call.context),
-                    memory=call.memory,
-                    found=record.name,
-                )
+                options = read_parameters(request)
+                async with _within(options.timeout):
+                    encoded = await self._pool.encode(
+                        request.model_name,
+                        request.model_version,
+                        read(request, self._settings.max_sequences),
+                        Output.POOLED,
+                        caller=call.caller,
+                        truncate=options.truncate,
+                        deadline=_sooner(deadline_of(call.context), options.timeout),
+                        memory=call.memory,
+                        found=record.name,
+                    )
                 if encoded.errors:
                     raise InvalidRequestError(_list_errors(encoded.errors))
             except ServiceError as error:
@@ -157,9 +166,32 @@ def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
     return [(INPUT, "BYTES", [-1, 1])]
 
 
+@asynccontextmanager
+async def _within(seconds: float | None) -> AsyncIterator[None]:
+    """Give up what takes longer than a request's time-out.
+
+    Raises:
+        DeadlineError: It did.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineError(f"the request's parameter 'timeout' was {seconds:g} s, and they have passed") from error
+
+
+def _sooner(deadline: float | None, timeout: float | None) -> float | None:
+    """The sooner of a deadline on `time.monotonic` and a time from now; None for never."""
+    if timeout is None:
+        return deadline
+    end = time.monotonic() + timeout
+    return end if deadline is None else min(deadline, end)
+
+
 def _check_outputs(request: pb.ModelInferRequest) -> None:
-    if strangers := [output.name for output in request.outputs if output.name != OUTPUT]:
-        raise InvalidRequestError(f"unknown output {strangers[0]!r}; the only one is {OUTPUT!r}")
+    for output in request.outputs:
+        if output.name != OUTPUT:
+            raise InvalidRequestError(f"unknown output {shown(output.name)}; the only one is {OUTPUT!r}")
 
 
 def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
@@ -170,12 +202,12 @@ def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
             too many.
     """
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
-        names = [tensor.name for tensor in request.inputs]
-        raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
+        names = ", ".join(shown(tensor.name) for tensor in request.inputs[:3]) or "none"
+        raise InvalidRequestError(f"expected one input named {INPUT!r}, got {len(request.inputs)}: {names}")
     tensor = request.inputs[0]
     shape = tensor.shape[:3]
     if tensor.datatype != "BYTES" or len(shape) not in (1, 2) or shape[0] < 0 or shape[1:] not in ([], [1]):
-        raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {tensor.datatype} {shape}")
+        raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {told(tensor.datatype)} {shape}")
     if len(request.raw_input_contents) > 1:
         raise InvalidRequestError(f"one input, but {len(request.raw_input_contents)} raw contents")
     if request.raw_input_contents:

@@ -31,10 +31,15 @@ INFERENCE_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceServ
 # Health of the process, for liveness probes; readiness is the health of "" and of the services by name.
 LIVENESS = "liveness"
 READINESS = ("", ENCODER_SERVICE, INFERENCE_SERVICE)
-# Calls that may wait to be looked at, in most calls under way.
-PENDING = 4
+# Calls that may wait to be looked at, beside those that may be under way. Each takes some 10 KiB, and is answered or
+# refused within a fraction of a millisecond.
+PENDING = 20_000
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# How long late calls are kept waiting before and after connections begin to close.
+HOLD_SECONDS = 0.1
+# How long the last replies may take to be sent.
+GRACE_SECONDS = 1.0
 
 
 class RpcServer:
@@ -67,8 +72,8 @@ class RpcServer:
                 ("grpc.max_connection_age_grace_ms", round(settings.max_connection_seconds * 1000)),
                 # Beyond so many calls that have not been looked at yet, gRPC drops them as CANCELLED. What is refused
                 # here gets a reason and a time to retry.
-                ("grpc.server.max_pending_requests", PENDING * settings.max_calls),
-                ("grpc.server.max_pending_requests_hard_limit", PENDING * settings.max_calls),
+                ("grpc.server.max_pending_requests", settings.max_calls + PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", settings.max_calls + PENDING),
             ],
         )
         guarded = GuardedServer(self._server, settings, metrics)
@@ -115,14 +120,29 @@ class RpcServer:
         """Refuse new calls, let those under way finish, and close."""
         self._pool.draining = True
         await self._publish_health()
+        # What comes while the port closes is lost. Until then callers hear that they must turn to another server.
+        linger = asyncio.create_task(asyncio.sleep(self._settings.linger_seconds))
         logger.info("draining %d calls, for at most %g s", self._pool.under_way, self._settings.drain_seconds)
         try:
             async with asyncio.timeout(self._settings.drain_seconds):
                 await self._pool.drain()
         except TimeoutError:
             logger.warning("%d calls did not finish in time and are cut off", self._pool.under_way)
-        # What is computed by now still has to be sent.
-        await self._server.stop(grace=1.0)
+        await linger
+        await self._close()
+
+    async def _close(self) -> None:
+        """Close the port and all connections, and let what is computed be sent.
+
+        gRPC answers CANCELLED to calls that come between the beginning of `stop` and the moment when a client hears of
+        it. So callers who repeat their calls are kept waiting until then, and hear UNAVAILABLE, too.
+        """
+        self._pool.refuses.clear()
+        await asyncio.sleep(HOLD_SECONDS)
+        stopping = asyncio.create_task(self._server.stop(GRACE_SECONDS))
+        await asyncio.sleep(HOLD_SECONDS)
+        self._pool.refuses.set()
+        await stopping
 
     async def _publish_health(self) -> None:
         await self._health.set(LIVENESS, SERVING if self._pool.healthy else NOT_SERVING)

@@ -8,11 +8,14 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from birnn_bundle.quoting import one_line
 from birnn_service import errors
 from birnn_service.catalog import Encoder
 from birnn_service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+MOST_CHARACTERS = 1000
 
 CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,17 +36,19 @@ def deadline_of(context: grpc.aio.ServicerContext) -> float | None:
 async def fail(context: grpc.aio.ServicerContext, error: errors.ServiceError) -> NoReturn:
     """End a call with the status of `error`; overload carries google.rpc.RetryInfo and gRPC's own push-back."""
     code = CODES[type(error)]
+    # Clients refuse a status of more than 8 KiB, and would tell their callers that instead.
+    message = one_line(str(error), MOST_CHARACTERS)
     metadata: list[tuple[str, str | bytes]] = []
     if isinstance(error, errors.OverloadedError):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(error.retry_after * 1000))
         detail = any_pb2.Any()
         detail.Pack(retry)
-        status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=str(error), details=[detail])
+        status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=message, details=[detail])
         metadata.append(("grpc-status-details-bin", status.SerializeToString()))
         # Clients with a retry policy wait this long by themselves.
         metadata.append(("grpc-retry-pushback-ms", str(round(error.retry_after * 1000))))
-    await context.abort(code, str(error), tuple(metadata))
+    await context.abort(code, message, tuple(metadata))
     raise AssertionError("abort always raises")
 
 

@@ -128,9 +128,10 @@ def test_one_hot_tokens_need_no_embedding_in_the_checkpoint() -> None:
     assert np.abs(found - states.reshape(-1).numpy()).max() < 1e-12
 
 
-def test_single_layers_under_several_names_are_stacked_in_the_order_of_their_prefixes() -> None:
+@pytest.mark.parametrize("size", [H, 2 * H])
+def test_single_layers_under_several_names_are_stacked_in_the_order_of_their_prefixes(size: int) -> None:
     torch.manual_seed(10)
-    upper, lower = nn.GRU(2 * H, H, bidirectional=True), nn.GRU(E, H, bidirectional=True)
+    upper, lower = nn.GRU(2 * size, H, bidirectional=True), nn.GRU(E, size, bidirectional=True)
     weights = {"emb.weight": torch.randn(len(TOKENS), E)}
     weights |= {f"a.{name}": values for name, values in upper.state_dict().items()}
     weights |= {f"b.{name}": values for name, values in lower.state_dict().items()}
@@ -139,7 +140,7 @@ def test_single_layers_under_several_names_are_stacked_in_the_order_of_their_pre
     with torch.inference_mode():
         x = weights["emb.weight"].double()[torch.from_numpy(BATCH.row(4)).long()]
         _, states = upper.double()(lower.double()(x)[0])
-    assert adopted.config.layers == 2
+    assert adopted.config.layer_sizes == (size, H)
     found = reference(adopted.encoder, RaggedBatch.from_lists([BATCH.row(4)])).pooled[0]
     assert np.abs(found - states.reshape(-1).numpy()).max() < 1e-12
     with pytest.raises(CheckpointError, match="a, b cannot be one stack: the input weights of layer 1, forward"):

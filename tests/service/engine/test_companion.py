@@ -20,7 +20,7 @@ def test_both_results_come_back_in_order() -> None:
 
 
 def test_a_companion_that_gets_to_it_works_at_the_same_time() -> None:
-    met = threading.Barrier(2, timeout=10)
+    met = threading.Barrier(2, timeout=60)
     own: Companion[int] = Companion()
 
     def meet() -> int:
@@ -71,7 +71,7 @@ def test_a_failure_here_is_raised_only_after_the_job_there_has_ended() -> None:
     begun, ended = threading.Event(), []
 
     def fail() -> None:
-        begun.wait(10)
+        begun.wait(60)
         raise ValueError
 
     def work() -> None:

@@ -31,7 +31,7 @@ def test_directions_side_by_side_give_the_bits_of_the_whole_graph(
     encoder = small_encoder(architecture, pooling, layers=layers, bias=bias, nonlinearity=nonlinearity, hidden_size=20)
     random = np.random.default_rng(1)
     for path in graphs_of(encoder, tmp_path):
-        whole, directions = session_of(path), Directions(onnx.load(path), path.name, encoder.config.hidden_size)
+        whole, directions = session_of(path), Directions(onnx.load(path), path.name)
         for rows in (1, 1, 2, 8, 33):
             lengths = random.integers(1, 50, rows).astype(np.int32)
             # Random ids behind the ends, too.
@@ -39,6 +39,18 @@ def test_directions_side_by_side_give_the_bits_of_the_whole_graph(
             assert np.array_equal(
                 directions.run({"ids": ids, "lengths": lengths}), run_graph(whole, ids, lengths.tolist())
             )
+
+
+@pytest.mark.parametrize("sizes", [(6, 3), (4, 9, 5)], ids=str)
+def test_directions_of_layers_of_different_sizes_give_the_bits_of_the_whole_graph(
+    tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
+    encoder = small_encoder("bigru", "mean+max", layers=len(sizes), hidden_size=sizes[-1], hidden_sizes=sizes)
+    ids = np.random.default_rng(1).integers(0, VOCABULARY, (9, 3), dtype=np.int32)
+    lengths = np.array([4, 9, 1], dtype=np.int32)
+    for path in graphs_of(encoder, tmp_path):
+        found = Directions(onnx.load(path), path.name).run({"ids": ids, "lengths": lengths})
+        assert np.array_equal(found, run_graph(session_of(path), ids, lengths.tolist()))
 
 
 @pytest.mark.parametrize("layers", [1, 3])

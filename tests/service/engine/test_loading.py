@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.manifest import ReducedPrecision
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Device, Engine, EngineInfo, Output
-from birnn_service.engine.gate import pass_gate
+from birnn_service.engine.gate import Ceiling, Limits, fault_of, pass_gate
 from birnn_service.engine.loading import load_engine
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU
@@ -69,6 +70,42 @@ def test_numbers_that_are_wrong_only_in_a_batch_are_refused(bundle: Bundle, engi
         pass_gate(bundle, Skewed(engine, Output.POOLED, 1e-3, batched_only=True))
 
 
+def test_a_bundle_cannot_grant_itself_more_than_the_server_s_ceiling(
+    bundle: Bundle, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    generous = replace(bundle, manifest=bundle.manifest.model_copy(update={"tolerance": 0.05}))
+    wrong = Skewed(engine, Output.POOLED, 5e-3)
+    with pytest.raises(StartupError, match=r"disagree .* \(tolerance 0\.001\)"):
+        pass_gate(generous, wrong)
+    assert "smiles/1 allows itself errors of 0.05; this server allows 0.001 (--max-tolerance)" in caplog.text
+    assert pass_gate(generous, wrong, Ceiling(max_tolerance=0.05)).limits.tolerance == 0.05
+    # A ceiling grants nothing by itself.
+    with pytest.raises(StartupError, match=r"\(tolerance 1e-05\)"):
+        pass_gate(bundle, wrong, Ceiling(max_tolerance=0.05))
+
+
+def test_nor_a_lesser_cosine_in_half_precision(
+    bundle: Bundle, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    reduced = ReducedPrecision(tolerance=0.1, min_cosine=0.99)
+    generous = replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced}))
+    wrong = Skewed(engine, Output.TOKENS, 0.09)
+    wrong.info = replace(wrong.info, precision="bfloat16")
+    assert pass_gate(generous, wrong, Ceiling(min_cosine=0.99)).cosine < 0.9999
+    with pytest.raises(StartupError, match=r"a tokens encoding has a cosine of .*, 0\.9999 at least expected"):
+        pass_gate(generous, wrong)
+    assert "allows itself a cosine of 0.99 in bfloat16; this server allows 0.9999 (--min-cosine)" in caplog.text
+
+
+def test_float32_is_held_to_the_cosine_too_but_for_vectors_that_are_nearly_zero() -> None:
+    limits = Limits(1e-3, 0.9999, least_norm=1e-2)
+    expected = np.full((1, 4), 1e-2)
+    turned = (expected + np.array([5e-4, -5e-4, 5e-4, -5e-4])).astype(np.float32)
+    assert fault_of(limits, turned, expected) == "a cosine of 0.998752, 0.9999 at least allowed"
+    assert fault_of(limits, (expected * 1e-2).astype(np.float32) + np.float32(1e-6), expected * 1e-2) is None
+    assert fault_of(limits, np.full((1, 4), np.nan, np.float32), expected) == "off by nan, 0.001 at most allowed"
+
+
 def test_recurrent_nodes_are_seen_to_run_on_the_provider_asked_for(bundle: Bundle) -> None:
     engine = OnnxEngine(bundle)
     for output in Output:
@@ -112,15 +149,23 @@ def test_cuda_asked_for_where_there_is_none_is_an_error_and_auto_says_what_it_to
     assert load_engine(bundle).choice == "this onnxruntime has no CUDA"
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"linear_before_reset": False}, "GRU, reset before the product"),
+        ({"nonlinearity": "relu"}, "GRU, relu"),
+        ({"gate_activation": "hard_sigmoid"}, "GRU, hard_sigmoid gates"),
+    ],
+)
 @pytest.mark.parametrize("device", ["cuda", "auto"])
-def test_a_gru_that_resets_before_the_product_is_served_on_a_cpu_only_and_says_so(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Device
+def test_a_cell_that_cuda_has_no_kernel_for_is_served_on_a_cpu_only_and_says_so(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Device, changes: dict[str, str], name: str
 ) -> None:
-    manifest = bundle.manifest.model_copy(update={"linear_before_reset": False})
+    manifest = bundle.manifest.model_copy(update=changes)
     resetting = replace(bundle, manifest=manifest)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
     monkeypatch.setattr(ort, "preload_dlls", lambda: None)
-    message = r"smiles/1: its GRU resets before the product \(linear_before_reset = 0\)"
+    message = rf"smiles/1: its cell \({name}\) runs on CPUs only"
     if device == "cuda":
         with pytest.raises(StartupError, match=message):
             load_engine(resetting, device)

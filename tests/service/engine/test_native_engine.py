@@ -1,3 +1,5 @@
+import _ctypes
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +93,9 @@ def test_a_library_that_was_not_built_says_what_to_do(monkeypatch: pytest.Monkey
         library.load_library()
     (tmp_path / "_kernels.so").write_bytes(b"not a library")
     with pytest.raises(NativeUnavailableError, match="cannot be loaded"):
+        library.load_library()
+    shutil.copy(_ctypes.__file__, tmp_path / "_kernels.so")
+    with pytest.raises(NativeUnavailableError, match=r"another version \(birnn_\w+ is missing\)"):
         library.load_library()
 
 

@@ -18,7 +18,7 @@ INFO = EngineInfo("onnxruntime 1", "cpu", "float32", slots=2, max_rows=32, paral
 def served() -> Encoders[RemoteEncoder]:
     bundles = [Bundle.load(MODELS / name / "1") for name in ("text", "smiles")]
     remote = [RemoteEncoder(bundle.manifest, bundle.tokenizer, INFO) for bundle in bundles]
-    return Encoders(remote, {("protein", 3): "weights.bin was changed"})
+    return Encoders(remote, {("protein", "3"): "weights.bin was changed"})
 
 
 def test_a_front_end_knows_what_is_served_and_what_is_broken_without_the_models_folder() -> None:
@@ -26,7 +26,7 @@ def test_a_front_end_knows_what_is_served_and_what_is_broken_without_the_models_
     found, settings = read_setup(write_setup(encoders, load_settings({"grpc_port": 0, "models": "nowhere"}), 4711))
     assert [encoder.manifest for encoder in found] == [encoder.manifest for encoder in encoders]
     assert [encoder.info for encoder in found] == [INFO, INFO]
-    assert found.broken == {("protein", 3): "weights.bin was changed"}
+    assert found.broken == {("protein", "3"): "weights.bin was changed"}
     assert settings.grpc_port == 4711
     with pytest.raises(UnavailableError, match="was changed"):
         found.find("protein", "")
