@@ -44,6 +44,10 @@ def test_commands_work_beside_modules_named_like_our_folders(
     run(installed.program("birnn"), *arguments, cwd=tmp_path, env={"PYTHONPATH": strangers})
 
 
+def test_the_package_runs_as_a_module_beside_them(installed: Environment, strangers: str, tmp_path: Path) -> None:
+    run(installed.python, "-m", "birnn", "export", "--help", cwd=tmp_path, env={"PYTHONPATH": strangers})
+
+
 def test_the_installed_kernel_sources_are_not_those_of_this_tree(installed: Environment) -> None:
     code = "import birnn, birnn_service, birnn_native; print(birnn.__file__, birnn_service.__file__)"
     assert str(ROOT) not in run(installed.python, "-c", code, cwd=installed.place).stdout

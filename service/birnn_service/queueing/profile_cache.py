@@ -152,7 +152,7 @@ def _holds(cost: CostModel, engine: Engine, output: Output, longest: int, slots:
         found, predicted = measure(engine, output, rows, steps, slots), cost.seconds(rows, steps)
         if not 1 / LARGEST_ERROR <= found / predicted <= LARGEST_ERROR:
             logger.info(
-                "measuring again: %d sequences of %d tokens take %.3g ms, %.3g ms according to an earlier start",
+                "measuring again: a batch of %d x %d tokens takes %.3g ms, %.3g ms according to an earlier start",
                 *(rows, steps, 1000 * found, 1000 * predicted),
             )
             return False
