@@ -1,4 +1,4 @@
-"""Writes `keras_activations.tar.xz`: files of real Keras of several activations and sizes, and what Keras computes.
+"""Writes `keras_activations.tar.xz`: Keras files of several activations and sizes, and what Keras makes of them.
 
 Not run by the tests, which need no Keras:
     pip install keras==3.15.1 torch==2.13.0 h5py && KERAS_BACKEND=torch python make_keras_activations.py

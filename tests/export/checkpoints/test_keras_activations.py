@@ -1,4 +1,4 @@
-"""Activations and sizes of layers of real Keras against what Keras computed; `make_keras_activations.py` made both."""
+"""Activations and sizes of real Keras against what Keras computed; `make_keras_activations.py` made both."""
 
 import json
 import tarfile
