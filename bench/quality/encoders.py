@@ -119,6 +119,7 @@ def untrained(encoder: BundleEncoder | TorchEncoder, seed: int) -> TorchEncoder:
             nonlinearity=m.nonlinearity or "tanh",
             linear_before_reset=m.linear_before_reset,
             hidden_sizes=tuple(m.hidden_sizes or ()),
+            gate_activation=m.gate_activation,
         )
     torch.manual_seed(seed)
     return TorchEncoder(f"untrained {encoder.name}", SequenceEncoder(config).eval(), encoder.tokenizer)

@@ -19,7 +19,7 @@ from bench.simulation.load import Request
 from bench.simulation.policies import Ours
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.planner import cheapest
-from birnn_service.queueing.queue import Waiting
+from birnn_service.queueing.queue import Queue, Waiting, Window
 from birnn_service.queueing.scheduler import Scheduler
 
 # Shares of the overhead that divisions are tried with, and rows of packed batches.
@@ -30,7 +30,10 @@ TRIED = 96
 
 
 class Clairvoyant(Ours):
-    """Plays each choice until all that arrives in the next `horizon` seconds is done. No request has a deadline."""
+    """Plays each choice until all that arrives in the next `horizon` seconds is done.
+
+    All requests are of one caller, and none has a deadline.
+    """
 
     def __init__(self, device: Device, requests: Sequence[Request], *, horizon: float, choices: int = 16) -> None:
         super().__init__(device)
@@ -53,13 +56,13 @@ class Clairvoyant(Ours):
         """The batches after which everybody is done soonest, as far as was tried."""
         launches: list[Launch] = []
         lane = self.lanes[0]
-        while idle and len(lane.waiting):
-            options = self._options(lane.waiting.length[:TRIED], idle)
+        while idle and len(lane.queue):
+            options = self._options(_window(lane).rows.length[:TRIED], idle)
             chosen = min(options, key=lambda option: self._play(option, idle, now))
             if chosen is None:
                 break
             slots, positions = chosen
-            (rows,) = lane.take([positions])
+            rows = _take(lane, positions)
             self._start(self.running, rows, slots, now)
             launches.append(Launch(list(zip(rows.submission.tolist(), rows.row.tolist(), strict=True)), slots))
             idle -= slots
@@ -101,25 +104,27 @@ class Clairvoyant(Ours):
     def _play(self, option: tuple[int, NDArray[np.intp]] | None, idle: int, now: float) -> float:
         """Sum of the times at which requests are done if `option` runs now and the scheduler goes on."""
         lane: Lane = copy.copy(self.lanes[0])
+        lane.queue = Queue()
+        lane.queue.add(lane.queue.flow_of(""), _window(self.lanes[0]).rows)
         scheduler = Scheduler([lane], self.device.slots, float("inf"))
         running, missing = list(self.running), self.missing.copy()
         until = now + self.horizon
         coming, total = self.seen, 0.0
         if option is not None:
-            self._start(running, lane.take([option[1]])[0], option[0], now)
+            self._start(running, _take(lane, option[1]), option[0], now)
             idle -= option[0]
         # Waiting is for what comes next: an arrival, or the end of a batch.
         waits = option is None
         while True:
             if idle and not waits:
-                for selection in scheduler.fill(idle, now):
+                for selection in scheduler.fill(idle, now)[0]:
                     self._start(running, selection.rows, selection.slots, now)
                     idle -= selection.slots
             waits = False
             arrival = self.arrivals[coming] if coming < len(self.arrivals) else float("inf")
             if arrival <= until and (not running or arrival < running[0][0]):
                 now = arrival
-                scheduler.add(lane, coming, self.requests[coming].lengths, None, now)
+                scheduler.add(lane, coming, self.requests[coming].lengths, None, now, "")
                 coming += 1
             elif running:
                 now, tie, rows = heapq.heappop(running)
@@ -128,4 +133,16 @@ class Clairvoyant(Ours):
                     missing[number] -= 1
                     total += now if missing[number] == 0 else 0.0
             else:
-                return total if not len(lane.waiting) else float("inf")
+                return total if not len(lane.queue) else float("inf")
+
+
+def _window(lane: Lane) -> Window:
+    """All that waits in a lane, the most urgent first."""
+    return lane.queue.turns(lane.cost, lane.engine.info.max_rows, float("inf")).window(len(lane.queue))
+
+
+def _take(lane: Lane, positions: NDArray[np.intp]) -> Waiting:
+    """Take rows out of a lane."""
+    window = _window(lane)
+    lane.queue.take(window, positions, np.zeros(len(positions)))
+    return window.rows.select(positions)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +13,12 @@ Random = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """When it arrives, its lengths, and when its caller gives up."""
+    """When it arrives, its lengths, when its caller gives up, and who that is."""
 
     arrival: float
     lengths: NDArray[np.int64]
     deadline: float | None = None
+    caller: str = ""
 
 
 class Lengths(Protocol):
@@ -132,12 +133,18 @@ Arrivals = Callable[[float, int, Random], NDArray[np.float64]]
 def make_load(
     rate: float, count: int, sizes: Sizes, lengths: Lengths, seed: int, arrivals: Arrivals = poisson
 ) -> list[Request]:
-    """`count` requests, `rate` a second, in order of arrival."""
+    """`count` requests of one caller, `rate` a second, in order of arrival."""
     random = np.random.default_rng(seed)
     times = arrivals(rate, count, random).tolist()
     return [Request(time, lengths(random, sizes(random))) for time in times]
 
 
+def of_callers(requests: Sequence[Request], callers: int) -> list[Request]:
+    """The same requests, each of one of so many callers."""
+    names = np.random.default_rng(0).integers(callers, size=len(requests)).tolist()
+    return [replace(request, caller=f"caller-{name}") for request, name in zip(requests, names, strict=True)]
+
+
 def with_patience(requests: Sequence[Request], patience: float) -> list[Request]:
     """The same requests, of callers who give up after `patience` seconds."""
-    return [Request(request.arrival, request.lengths, request.arrival + patience) for request in requests]
+    return [replace(request, deadline=request.arrival + patience) for request in requests]

@@ -52,20 +52,19 @@ class Ours:
     def add(self, number: int, request: Request, now: float) -> bool:
         """Queue a request, unless the scheduler refuses it."""
         try:
-            self.scheduler.add(self.lane_of(number), number, request.lengths, request.deadline, now)
+            self.scheduler.add(self.lane_of(number), number, request.lengths, request.deadline, now, request.caller)
         except (DeadlineError, OverloadedError):
             return False
         return True
 
     def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
         """What the scheduler chooses."""
-        selections = self.scheduler.fill(idle, now)
+        selections, late = self.scheduler.fill(idle, now)
         launches = [
             Launch(list(zip(chosen.rows.submission.tolist(), chosen.rows.row.tolist(), strict=True)), chosen.slots)
             for chosen in selections
-            if len(chosen.rows)
         ]
-        return launches, [number for chosen in selections for number in chosen.late]
+        return launches, late
 
     def wake(self, now: float) -> float | None:
         """Never: it waits for nothing."""

@@ -12,19 +12,38 @@ LSTM (https://onnx.ai/onnx/operators/onnx__LSTM.html; torch.nn.LSTM):
     i, o, f = sigmoid(W_. x + b_. + R_. h + d_.)           g = tanh(W_c x + b_c + R_c h + d_c)
     c' = f * c + i * g                                      h' = o * tanh(c')
 RNN (https://onnx.ai/onnx/operators/onnx__RNN.html; torch.nn.RNN):
-    h' = tanh(W x + b + R h + d), or relu in place of tanh
+    h' = tanh(W x + b + R h + d)
+
+In place of tanh there may be relu, and in place of sigmoid one of two functions that Keras has called hard_sigmoid:
+that of Keras 3 and torch.nn.Hardsigmoid, clip(x / 6 + 0.5, 0, 1), or that of Keras 1 and 2, clip(x / 5 + 0.5, 0, 1).
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Family = Literal["rnn", "gru", "lstm"]
 Architecture = Literal["bigru", "bilstm", "birnn", "birnn-scratch"]
 Nonlinearity = Literal["tanh", "relu"]
+GateActivation = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_keras2"]
 
 FAMILIES: dict[Architecture, Family] = {"bigru": "gru", "bilstm": "lstm", "birnn": "rnn", "birnn-scratch": "rnn"}
-ACTIVATIONS: dict[str, str] = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}
-"""Names of ONNX's activations by ours."""
+
+
+class OnnxActivation(NamedTuple):
+    """An activation as ONNX writes it; alpha and beta are its slope and its value at 0, where it has them."""
+
+    name: str
+    alpha: float | None = None
+    beta: float | None = None
+
+
+ACTIVATIONS: dict[Nonlinearity | GateActivation, OnnxActivation] = {
+    "sigmoid": OnnxActivation("Sigmoid"),
+    "hard_sigmoid": OnnxActivation("HardSigmoid", 1 / 6, 0.5),
+    "hard_sigmoid_keras2": OnnxActivation("HardSigmoid", 0.2, 0.5),
+    "tanh": OnnxActivation("Tanh"),
+    "relu": OnnxActivation("Relu"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +60,7 @@ class Cell:
         keras_gates: The same in Keras' order.
         roles: For each activation that ONNX lists, whether it is a gate's or a state's.
         nonlinearity: Activation of the states.
+        gate_activation: Activation of the gates, where there are gates.
         linear_before_reset: Of a GRU: whether it resets the product, and not what is multiplied.
         torch: Whether a module of torch.nn computes it.
         kernel: Its number in `native/include/birnn.h`; None where onnxruntime alone serves it.
@@ -56,16 +76,16 @@ class Cell:
     keras_gates: str
     roles: tuple[Literal["gate", "state"], ...]
     nonlinearity: Nonlinearity = "tanh"
+    gate_activation: GateActivation = "sigmoid"
     linear_before_reset: bool = True
     torch: bool = True
     kernel: int | None = None
     cuda: bool = True
 
     @property
-    def onnx_activations(self) -> list[str]:
-        """Activations of one direction, as ONNX names and orders them."""
-        names = {"gate": "sigmoid", "state": self.nonlinearity}
-        return [ACTIVATIONS[names[role]] for role in self.roles]
+    def onnx_activations(self) -> list[OnnxActivation]:
+        """Activations of one direction, in ONNX's order."""
+        return [ACTIVATIONS[self.gate_activation if role == "gate" else self.nonlinearity] for role in self.roles]
 
     @property
     def onnx_from_torch(self) -> tuple[int, ...]:
@@ -91,18 +111,45 @@ OPERATORS = frozenset(cell.operator for cell in CELLS)
 """The recurrent operators of ONNX."""
 
 
-def find_cell(architecture: Architecture, nonlinearity: Nonlinearity | None, linear_before_reset: bool) -> Cell:
-    """The cell of an encoder; a `nonlinearity` of None stands for tanh.
+def find_cell(
+    architecture: Architecture,
+    nonlinearity: Nonlinearity | None = None,
+    linear_before_reset: bool = True,
+    gate_activation: GateActivation = "sigmoid",
+) -> Cell:
+    """The cell of an encoder: a row of the table, or one with other activations, which onnxruntime serves on CPUs.
+
+    Args:
+        architecture: Which weights it has.
+        nonlinearity: Activation of the states; None for tanh.
+        linear_before_reset: False for a GRU that resets before the product.
+        gate_activation: Activation of the gates.
 
     Raises:
         ValueError: There is none.
     """
-    wanted = (FAMILIES[architecture], nonlinearity or "tanh", linear_before_reset)
-    for cell in CELLS:
-        if (cell.family, cell.nonlinearity, cell.linear_before_reset) == wanted:
+    family, state = FAMILIES[architecture], nonlinearity or "tanh"
+    if not linear_before_reset and family != "gru":
+        raise ValueError(f"linear_before_reset false exists for bigru only, not for {architecture}")
+    if architecture == "birnn-scratch" and state != "tanh":
+        raise ValueError(f"birnn-scratch has the nonlinearity tanh only, not {state}")
+    rows = [cell for cell in CELLS if (cell.family, cell.linear_before_reset) == (family, linear_before_reset)]
+    if gate_activation != "sigmoid" and "gate" not in rows[0].roles:
+        raise ValueError(f"{architecture} has no gates, and so no gate_activation {gate_activation}")
+    for cell in rows:
+        if (cell.nonlinearity, cell.gate_activation) == (state, gate_activation):
             return cell
-    reset = "" if linear_before_reset else " that resets before the product"
-    raise ValueError(f"there is no {architecture} with {wanted[1]}{reset}")
+    names = [rows[0].name, *([state] if state != "tanh" else [])]
+    names += [f"{gate_activation} gates"] if gate_activation != "sigmoid" else []
+    return replace(
+        rows[0],
+        name=", ".join(names),
+        nonlinearity=state,
+        gate_activation=gate_activation,
+        torch=False,
+        kernel=None,
+        cuda=False,
+    )
 
 
 def architecture_of(family: Family) -> Architecture:

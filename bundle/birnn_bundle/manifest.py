@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
+from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
 from birnn_bundle.numerals import MOST_VERSION
 from birnn_bundle.quoting import shown
@@ -112,8 +112,9 @@ class Manifest(_Model):
     `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
     `inputs` is what the graphs read: ids of a tokenizer, or float features, `embedding_size` of them a token; then
     there is no tokenizer and `vocab_size` is 0. `hidden_size` is that of the last layer; `hidden_sizes`, those of all,
-    is there only where they differ. `linear_before_reset` is true for all but a GRU that resets its hidden state before
-    the product, which onnxruntime runs on the CPU only.
+    is there only where they differ. `nonlinearity` is the activation of the states, tanh where it is null, and
+    `gate_activation` that of the gates (see `birnn_bundle.cells`). `linear_before_reset` is true for all but a GRU that
+    resets its hidden state before the product.
     """
 
     schema_version: Literal[1] = 1
@@ -122,6 +123,7 @@ class Manifest(_Model):
     description: Text
     architecture: Architecture
     nonlinearity: Nonlinearity | None
+    gate_activation: GateActivation = "sigmoid"
     linear_before_reset: bool = True
     inputs: Inputs = "ids"
     vocab_size: VocabSize
@@ -154,6 +156,8 @@ class Manifest(_Model):
                 f"inputs are {self.inputs!r}, vocab_size is {self.vocab_size} and the tokenizer "
                 f"{self.tokenizer and shown(self.tokenizer.kind)}: ids need both, features neither"
             )
+        # Raises where there is no such cell.
+        _ = self.cell
         if self.hidden_sizes is not None and (
             len(self.hidden_sizes) != self.layers
             or self.hidden_sizes[-1] != self.hidden_size
@@ -179,7 +183,7 @@ class Manifest(_Model):
     @property
     def cell(self) -> Cell:
         """The recurrence."""
-        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset, self.gate_activation)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -193,8 +197,10 @@ class Manifest(_Model):
 
     def to_json(self) -> str:
         """Content of manifest.json."""
-        # As it was before layers could differ, where they do not: earlier versions read that, too.
-        unused = {"hidden_sizes"} if self.hidden_sizes is None else None
+        # Without what earlier versions do not know, where it says nothing: so they can read it, too.
+        unused = {"hidden_sizes"} if self.hidden_sizes is None else set()
+        if self.gate_activation == "sigmoid":
+            unused.add("gate_activation")
         return self.model_dump_json(indent=2, exclude=unused) + "\n"
 
     @classmethod

@@ -152,7 +152,9 @@ def _manifest(
         version=version,
         description=description,
         architecture=config.architecture,
-        nonlinearity=config.nonlinearity if config.architecture in ("birnn", "birnn-scratch") else None,
+        # Of what has gates null stands for tanh.
+        nonlinearity=config.nonlinearity if config.cell.family == "rnn" or config.nonlinearity != "tanh" else None,
+        gate_activation=config.gate_activation,
         linear_before_reset=config.linear_before_reset,
         inputs=config.inputs,
         vocab_size=config.vocab_size,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from birnn_bundle.cells import Architecture, Cell, Nonlinearity, find_cell
+from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.manifest import Inputs, Pooling, pooled_dimension
 from birnn_export.directions import read_both_ways, token_mask
 from birnn_export.equations import Direction, read
@@ -50,6 +50,7 @@ class EncoderConfig:
     nonlinearity: Nonlinearity = "tanh"
     linear_before_reset: bool = True
     hidden_sizes: tuple[int, ...] = ()
+    gate_activation: GateActivation = "sigmoid"
 
     def __post_init__(self) -> None:
         # JSON has lists.
@@ -72,21 +73,22 @@ class EncoderConfig:
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout!r}")
-        choices = {"architecture": Architecture, "pooling": Pooling, "nonlinearity": Nonlinearity}
+        choices = {
+            "architecture": Architecture,
+            "pooling": Pooling,
+            "nonlinearity": Nonlinearity,
+            "gate_activation": GateActivation,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, not {getattr(self, name)!r}")
-        if self.nonlinearity != "tanh" and self.architecture != "birnn":
-            raise ValueError(
-                f"nonlinearity {self.nonlinearity!r} exists for birnn only; {self.architecture} needs tanh"
-            )
-        if not self.linear_before_reset and self.architecture != "bigru":
-            raise ValueError(f"linear_before_reset false exists for bigru only, not for {self.architecture}")
+        # Raises where there is no such cell.
+        _ = self.cell
 
     @property
     def cell(self) -> Cell:
         """The recurrence."""
-        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset)
+        return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset, self.gate_activation)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:

@@ -6,13 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from birnn_bundle.cells import Cell
+from birnn_bundle.cells import Cell, GateActivation, Nonlinearity
 
 # [..., K] times the transpose of [N, K].
 Product = Callable[[Tensor, Tensor], Tensor]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[Nonlinearity | GateActivation, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
+    "hard_sigmoid": lambda x: (x / 6 + 0.5).clamp(0, 1),
+    "hard_sigmoid_keras2": lambda x: (x / 5 + 0.5).clamp(0, 1),
     "tanh": torch.tanh,
     "relu": torch.relu,
 }
@@ -44,7 +46,7 @@ def read(
         of_inputs: Multiplies inputs.
         of_states: Multiplies states.
     """
-    gate, state = ACTIVATIONS["sigmoid"], ACTIVATIONS[cell.nonlinearity]
+    gate, state = ACTIVATIONS[cell.gate_activation], ACTIVATIONS[cell.nonlinearity]
     W_x = of_inputs(x, weights.W) + weights.input_bias
     h = c = x.new_zeros(x.shape[0], weights.R.shape[1])
     states = []
@@ -63,7 +65,7 @@ def read(
 
 
 def _gru(cell: Cell, W_x: Tensor, weights: Direction, h: Tensor, of_states: Product) -> Tensor:
-    gate, state = ACTIVATIONS["sigmoid"], ACTIVATIONS[cell.nonlinearity]
+    gate, state = ACTIVATIONS[cell.gate_activation], ACTIVATIONS[cell.nonlinearity]
     H = h.shape[1]
     R, d = weights.R, weights.hidden_bias
     z, r = gate(W_x[:, : 2 * H] + of_states(h, R[: 2 * H]) + d[: 2 * H]).chunk(2, dim=1)

@@ -9,9 +9,9 @@ ONNX keeps the parameters of both directions in one tensor each, forward first: 
 B [2, 2 G H] = [input biases; hidden biases], with G gates. `sequence_lens` starts the backward direction at each row's
 last token and makes Y zero beyond it.
 
-What onnxruntime's CUDA provider would send to the CPU is left out: clip, activations other than the default (but for
-a relu RNN, which needs them); and layout = 1, which no provider implements. linear_before_reset = 0 is written for
-weights that were trained with it, and such an encoder is served on the CPU only.
+What onnxruntime's CUDA provider would send to the CPU is left out: clip, and layout = 1, which no provider implements.
+linear_before_reset = 0 and activations other than the default are written for weights that were trained with them, and
+such an encoder is served on the CPU only (but for a relu RNN).
 """
 
 from collections.abc import Mapping
@@ -154,7 +154,11 @@ class EncoderGraph:
         if cell.family == "gru":
             attributes["linear_before_reset"] = int(cell.linear_before_reset)
         if cell.onnx_activations != first_of(cell.family).onnx_activations:
-            attributes["activations"] = cell.onnx_activations * 2
+            both = cell.onnx_activations * 2
+            attributes["activations"] = [one.name for one in both]
+            # Of those that have any, in their order.
+            attributes["activation_alpha"] = [one.alpha for one in both if one.alpha is not None] or None
+            attributes["activation_beta"] = [one.beta for one in both if one.beta is not None] or None
         x: str = config.inputs
         if config.inputs == "ids":
             x = self._node("Gather", ["embedding", "ids"], "embedded", axis=0)

@@ -57,6 +57,8 @@ def _facts(manifest: Manifest, parameters: int) -> list[tuple[str, str]]:
         ]
     scratch = ", trained as two RNNs written from scratch" if manifest.architecture == "birnn-scratch" else ""
     activation = f", {manifest.nonlinearity}" if manifest.nonlinearity else ""
+    if manifest.gate_activation != "sigmoid":
+        activation += f", {manifest.gate_activation} gates"
     return [
         ("architecture", f"bidirectional {manifest.cell.operator}{scratch}{activation}, {layers}"),
         *inputs[:1],

@@ -77,15 +77,19 @@ def _cell(node: Any) -> Cell:
     attributes.pop("hidden_size", None)
     # ONNX's default, and a question to a GRU alone.
     linear_before_reset = bool(attributes.pop("linear_before_reset", node.op_type != "GRU"))
-    activations = attributes.pop("activations", None)
+    cells = [cell for cell in CELLS if cell.operator == node.op_type]
+    default = [activation.name for activation in cells[0].onnx_activations] * 2
+    activations = attributes.pop("activations", default)
+    for cell in cells:
+        # Those with a kernel have neither alpha nor beta.
+        names = [activation.name for activation in cell.onnx_activations] * 2
+        if names == activations and cell.linear_before_reset == linear_before_reset:
+            break
+    else:
+        raise UnsupportedGraphError(f"{node.name}: no kernel has the activations {', '.join(activations)}")
     if attributes:
         raise UnsupportedGraphError(f"{node.name}: attributes {', '.join(sorted(attributes))}")
-    cells = [cell for cell in CELLS if cell.operator == node.op_type]
-    wanted = cells[0].onnx_activations * 2 if activations is None else activations
-    for cell in cells:
-        if cell.onnx_activations * 2 == wanted and cell.linear_before_reset == linear_before_reset:
-            return cell
-    raise UnsupportedGraphError(f"{node.name}: activations {', '.join(wanted)}")
+    return cell
 
 
 def _value(attribute: Any) -> Any:

@@ -15,6 +15,7 @@ from birnn_service.engine.gate import fault_of
 from birnn_service.errors import OverloadedError, ServiceError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.queue import HEALTH
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class HealthMonitor:
         batch = golden.batch.take(np.array([shortest]))
         try:
             async with asyncio.timeout(self._patience):
-                computed = await self._dispatcher.encode(encoder.lanes[Output.POOLED], batch, is_probe=True)
+                computed = await self._dispatcher.encode(encoder.lanes[Output.POOLED], batch, caller=HEALTH)
         except OverloadedError as error:
             # A queue that is full and moves proves nothing about this encoder; one that stands still has a hung engine.
             if self._moves():

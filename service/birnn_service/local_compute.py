@@ -28,15 +28,17 @@ class LocalCompute:
         metrics.cache_bytes.set_function(lambda: cache.bytes)
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
     ) -> Computed:
         """See `birnn_service.pool.Compute`."""
         lane = self._lanes[encoder][output]
         if output is Output.POOLED and self._cache.enabled:
-            return await self._look_up(label_of(encoder), lane, batch, deadline)
-        return await self._dispatcher.encode(lane, batch, deadline)
+            return await self._look_up(label_of(encoder), lane, batch, deadline, caller)
+        return await self._dispatcher.encode(lane, batch, deadline, caller=caller)
 
-    async def _look_up(self, label: str, lane: Lane, batch: RaggedBatch, deadline: float | None) -> Computed:
+    async def _look_up(
+        self, label: str, lane: Lane, batch: RaggedBatch, deadline: float | None, caller: str
+    ) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
         metrics = self._metrics.of(lane.encoder)
         keys = batch.keys()
@@ -45,9 +47,9 @@ class LocalCompute:
         metrics.cache_hits.inc(len(keys) - len(missing))
         metrics.cache_misses.inc(len(missing))
         if len(missing) == len(keys):
-            computed = await self._dispatcher.encode(lane, batch, deadline)
+            computed = await self._dispatcher.encode(lane, batch, deadline, caller=caller)
         elif len(missing):
-            computed = await self._dispatcher.encode(lane, batch.take(missing), deadline)
+            computed = await self._dispatcher.encode(lane, batch.take(missing), deadline, caller=caller)
         else:
             computed = Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
         for row, encoding in zip(missing.tolist(), computed.values, strict=True):

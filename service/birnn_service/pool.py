@@ -64,7 +64,7 @@ class Compute(Protocol):
     """Computes encodings, in this process or in another."""
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
     ) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
@@ -73,6 +73,7 @@ class Compute(Protocol):
             output: One vector a sequence or one a token.
             batch: The sequences of one request.
             deadline: When the caller gives up, on `time.monotonic`.
+            caller: Who asks; callers share the device fairly.
 
         Raises:
             ServiceError: The batch was not encoded; see `birnn_service.errors`.
@@ -125,6 +126,7 @@ class EncoderPool:
         output: Output,
         *,
         memory: Hold,
+        caller: str,
         truncate: bool = False,
         deadline: float | None = None,
         found: Callable[[Encoder], None] = lambda encoder: None,
@@ -137,6 +139,7 @@ class EncoderPool:
             sequences: UTF-8; or a batch of features, for an encoder that reads those.
             output: One vector a sequence or one a token.
             memory: What the call holds; what its reply takes is added.
+            caller: Who asks; callers share the device fairly.
             truncate: Cut long sequences instead of failing them.
             deadline: When the caller gives up, on `time.monotonic`.
             found: Told which encoder answers, before anything else can fail.
@@ -154,12 +157,12 @@ class EncoderPool:
             found(encoder)
             self._check_count(len(sequences))
             start = time.perf_counter()
-            tokenized = await self._read(encoder, sequences, truncate, deadline)
+            tokenized = await self._read(encoder, sequences, truncate, deadline, caller)
             tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
             seconds = time.perf_counter() - start
             self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
             self._reserve(encoder, tokenized, output, len(sequences), memory)
-            computed = await self._encode(encoder, tokenized, output, deadline)
+            computed = await self._encode(encoder, tokenized, output, deadline, caller)
             return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
         finally:
             self._under_way -= 1
@@ -167,7 +170,12 @@ class EncoderPool:
                 self._idle.set()
 
     async def _read(
-        self, encoder: Encoder, sequences: Sequence[bytes] | RaggedBatch, truncate: bool, deadline: float | None
+        self,
+        encoder: Encoder,
+        sequences: Sequence[bytes] | RaggedBatch,
+        truncate: bool,
+        deadline: float | None,
+        caller: str,
     ) -> Tokenized:
         """What an encoder can encode of a request, and why not the rest."""
         manifest, longest = encoder.manifest, self._settings.max_sequence_bytes
@@ -199,7 +207,7 @@ class EncoderPool:
                 truncate=truncate,
             )
 
-        return await self._tokenizing.run(label_of(encoder), sizes, read, deadline=deadline)
+        return await self._tokenizing.run(label_of(encoder), sizes, read, deadline=deadline, caller=caller)
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.max_sequences
@@ -221,10 +229,12 @@ class EncoderPool:
             )
         memory.take(REPLY_COST * size)
 
-    async def _encode(self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None) -> Computed:
+    async def _encode(
+        self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, caller: str
+    ) -> Computed:
         if len(tokenized.batch) == 0:
             return Computed(np.empty((0, width_of(encoder, output)), dtype=np.float32), 0.0, 0.0)
-        return await self._compute.encode(encoder, output, tokenized.batch, deadline)
+        return await self._compute.encode(encoder, output, tokenized.batch, deadline, caller=caller)
 
     def _count(self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, seconds: float) -> None:
         metrics.tokenize_seconds.observe(seconds)

@@ -47,6 +47,9 @@ def test_work_is_counted_as_multiply_adds_of_all_gates_and_directions(bundle: Bu
     assert flops_per_token(bundle.manifest) * 48 == pytest.approx(56.6e6, rel=1e-3)
     two_layers = bundle.manifest.model_copy(update={"layers": 2})
     assert flops_per_token(two_layers) * 48 == pytest.approx(56.6e6 + 2 * 2 * 3 * 256 * (512 + 256) * 48, rel=1e-3)
+    narrow_on_wide = bundle.manifest.model_copy(update={"layers": 2, "hidden_sizes": [256, 10], "hidden_size": 10})
+    upper = 2 * 2 * 3 * 10 * (512 + 10)
+    assert flops_per_token(narrow_on_wide) == flops_per_token(bundle.manifest) + upper
 
 
 def test_grouping_sorts_by_length_within_windows_only() -> None:

@@ -201,7 +201,9 @@ def test_impossible_lengths_are_refused(wrong: list[int]) -> None:
         ({"dropout": 1.0}, "dropout must be"),
         ({"pooling": "sum"}, "pooling must be one of"),
         ({"architecture": "gru"}, "architecture must be one of"),
-        ({"nonlinearity": "relu"}, "exists for birnn only"),
+        ({"architecture": "birnn-scratch", "nonlinearity": "relu"}, "has the nonlinearity tanh only, not relu"),
+        ({"architecture": "birnn", "gate_activation": "hard_sigmoid"}, "birnn has no gates"),
+        ({"gate_activation": "softsign"}, "gate_activation must be one of"),
         ({"bias": 1}, "bias must be true or false"),
     ],
 )

@@ -135,7 +135,7 @@ async def keep_busy(dispatcher: Dispatcher, lane: Lane, batch: RaggedBatch) -> N
     """Call again and again, refused or not, until cancelled."""
     while True:
         with suppress(OverloadedError):
-            await dispatcher.encode(lane, batch)
+            await dispatcher.encode(lane, batch, caller="a")
         await asyncio.sleep(0.001)
 
 

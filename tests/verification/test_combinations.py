@@ -16,7 +16,7 @@ except NativeUnavailableError:
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: "-".join(each.cells))
 def test_engines_give_what_pytorch_gives_in_float64(tmp_path: Path, combination: Combination) -> None:
-    engines = ENGINES if NATIVE else ENGINES[:1]
+    engines = combination.engines if NATIVE else ENGINES[:1]
     for engine, found in errors(combination, engines, tmp_path).items():
         assert set(found) == set(COLUMNS)
         # Written so that NaN fails.
@@ -25,5 +25,7 @@ def test_engines_give_what_pytorch_gives_in_float64(tmp_path: Path, combination:
 
 def test_the_committed_table_has_every_combination_once_within_the_tolerance() -> None:
     rows = list(entries(TABLE.read_text(encoding="utf-8")))
-    assert [row for row, _ in rows] == [(engine, *each.cells) for engine in ENGINES for each in COMBINATIONS]
+    assert [row for row, _ in rows] == [
+        (engine, *each.cells) for engine in ENGINES for each in COMBINATIONS if engine in each.engines
+    ]
     assert all(0 < error <= TOLERANCE for _, row in rows for error in row.values())

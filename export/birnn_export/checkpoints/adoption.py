@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from birnn_bundle.cells import Cell
 from birnn_bundle.huggingface import HuggingFaceTokenizer
 from birnn_bundle.manifest import Pooling
 from birnn_bundle.tokenizer import NoTokenizer, Tokenizer
@@ -70,7 +71,11 @@ def adopt(
         "metrics": {},
     }
     checkpoint = LoadedCheckpoint(encoder, encoder.config, tokenizer or NoTokenizer(), max_length, training)
-    notes = (*_notes(selection), *_masked_token(selection, tokenizer), *_unusual(stored.source, tokenizer))
+    notes = (
+        *_notes(selection, encoder.config.cell),
+        *_masked_token(selection, tokenizer),
+        *_unusual(stored.source, tokenizer),
+    )
     return Adopted(checkpoint, notes)
 
 
@@ -146,6 +151,7 @@ def _encoder(selection: Selection, pooling: Pooling) -> SequenceEncoder:
         pooling=pooling,
         nonlinearity=recurrence.nonlinearity,
         linear_before_reset=recurrence.linear_before_reset,
+        gate_activation=recurrence.gate_activation,
     )
     state = _state(config, recurrence)
     if embedding is not None:
@@ -178,17 +184,18 @@ def _tensors(side: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return W, R, biases[0], biases[1]
 
 
-def _notes(selection: Selection) -> tuple[str, ...]:
+def _notes(selection: Selection, cell: Cell) -> tuple[str, ...]:
     recurrence, embedding = selection.recurrence, selection.embedding
     notes = [str(recurrence)]
     if embedding is None:
         notes.append(f"no embedding: it reads {recurrence.input_size} float features a step")
     else:
         notes.append(f"embedding {selection.embedding_name}: {len(embedding)} rows of {embedding.shape[1]}")
-    if not recurrence.linear_before_reset:
+    if not cell.cuda:
+        engine = "" if cell.kernel is not None else ", served by onnxruntime, for there is no native kernel of it"
         notes.append(
-            "its GRU resets before the product (linear_before_reset = 0), which runs on a CPU only: onnxruntime's CUDA "
-            "provider has no kernel for it. Train with reset_after=True to serve on a GPU"
+            f"its cell ({cell.name}) runs on a CPU only{engine}: onnxruntime's CUDA provider cannot run it. To serve "
+            "on a GPU, train with tanh, sigmoid and reset_after=True"
         )
     if selection.unused:
         notes.append(f"not used: {shortened(selection.unused, LISTED_UNUSED)}")

@@ -9,7 +9,7 @@ import h5py
 
 from birnn_export.training.checkpoint import CheckpointError
 
-KERAS_CONFIG, KERAS_WEIGHTS = "config.json", "model.weights.h5"
+KERAS_CONFIG, KERAS_WEIGHTS, KERAS_METADATA = "config.json", "model.weights.h5", "metadata.json"
 
 READ = "a state_dict of PyTorch (torch.save), safetensors, a Keras model (.keras) or HDF5 weights (.h5) can be exported"
 FIRST_BYTES = 512

@@ -14,11 +14,11 @@ with reset_after=True has two biases [2, 3 H], input and hidden; with reset_afte
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from birnn_bundle.cells import Family, Nonlinearity, first_of
+from birnn_bundle.cells import Family, GateActivation, Nonlinearity, first_of
 from birnn_bundle.numerals import is_number
 from birnn_export.checkpoints.keras_graph import KerasGraph, Layer
 from birnn_export.checkpoints.pairing import side_by_side
@@ -64,7 +64,7 @@ def find_keras_layers(stored: StoredWeights, graph: KerasGraph) -> list[Found]:
     }
     for place, sides in sorted(recurrent.items(), key=lambda item: _natural(item[0])):
         name = stored.keras_names.get(place, place.rpartition("/")[2])
-        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored.tensors))
+        found.append(_layer(place, name, sides, graph.find(place, stored.keras_names), stored))
     return found
 
 
@@ -73,11 +73,11 @@ def _natural(place: str) -> list[tuple[int, str]]:
     return [(int(part), "") if is_number(part) else (-1, part) for part in re.split(r"([0-9]+)", place)]
 
 
-def _layer(place: str, name: str, sides: Sides, layer: Layer | None, tensors: Tensors) -> Found:
+def _layer(place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights) -> Found:
     tensor_names = frozenset(tensor for cells in sides.values() for cell in cells.values() for tensor in cell.values())
     config = _bidirectional(layer)
     try:
-        return _recurrence(place, name, sides, layer, config, tensors, tensor_names)
+        return _recurrence(place, name, sides, layer, config, stored, tensor_names)
     except ValueError as error:
         return Flawed(place, str(error), tensor_names)
 
@@ -88,10 +88,11 @@ def _recurrence(
     sides: Sides,
     layer: Layer | None,
     config: Mapping[str, Any] | None,
-    tensors: Tensors,
+    stored: StoredWeights,
     tensor_names: frozenset[str],
 ) -> Recurrence:
     """The recurrence of a layer. Raises ValueError that says what is wrong with it and what to do."""
+    tensors = stored.tensors
     if "" in sides:
         raise ValueError(
             "runs in one direction only, and only bidirectional encoders are served; wrap it in "
@@ -110,7 +111,7 @@ def _recurrence(
         )
     family = families.pop()
     two_biases = [tensors[cell["bias"]].ndim == 2 if "bias" in cell else None for own in cells.values() for cell in own]
-    nonlinearity, reset_after = _settings(config, family, two_biases)
+    nonlinearity, gate_activation, reset_after = _settings(config, family, two_biases, stored.keras_version)
     forward, backward = ([_direction(cell, family, tensors) for cell in own] for own in cells.values())
     return Recurrence(
         place,
@@ -118,6 +119,7 @@ def _recurrence(
         stacked(side_by_side(forward, backward), family),
         tensor_names,
         nonlinearity=nonlinearity,
+        gate_activation=gate_activation,
         linear_before_reset=reset_after if family == "gru" else True,
         name=name if name != place.rpartition("/")[2] else "",
         layer=layer if config is not None else None,
@@ -154,19 +156,21 @@ def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
 
 
 def _settings(
-    config: Mapping[str, Any] | None, family: Family, two_biases: Sequence[bool | None]
-) -> tuple[Nonlinearity | None, bool | None]:
-    """Nonlinearity and reset_after of a layer; None for what is not known.
+    config: Mapping[str, Any] | None, family: Family, two_biases: Sequence[bool | None], version: str
+) -> tuple[Nonlinearity | None, GateActivation, bool | None]:
+    """Nonlinearity, activation of the gates and reset_after of a layer; None for what is not known.
 
     Args:
         config: Of the Bidirectional, None where it is not known.
         family: What its weights are.
         two_biases: For each cell, whether its biases are two, as those of a GRU with reset_after are; None without.
+        version: Of the Keras that wrote the file; empty where it is not known.
 
     Raises:
         ValueError: The configuration asks for what ONNX's operators, or this service, do not compute.
     """
     nonlinearities: set[Nonlinearity | None] = {None if family == "rnn" else "tanh"}
+    gates: set[GateActivation] = {"sigmoid"}
     resets = list(two_biases) if family == "gru" else []
     if config is not None:
         merge_mode = config.get("merge_mode", "concat")
@@ -185,6 +189,7 @@ def _settings(
                 )
         steps = [_step(kind, cell, family) for layer in given.values() for kind, cell in _cells(layer)]
         nonlinearities = {step.get("activation", "tanh") for step in steps}
+        gates = {_gate_activation(step, version) for step in steps}
         if len(steps) == len(resets):
             # What the weights show is certain.
             resets = [
@@ -195,12 +200,17 @@ def _settings(
             f"has cells of different activations, which are not served: {', '.join(sorted(map(str, nonlinearities)))}; "
             "train with the same in both directions"
         )
+    if len(gates) > 1:
+        raise ValueError(
+            f"has cells of different recurrent activations, which are not served: {', '.join(sorted(gates))}; train "
+            "with the same in both directions"
+        )
     if len(known_resets := {reset for reset in resets if reset is not None}) > 1:
         raise ValueError(
             "has reset_after=True in one cell and False in another, which is not served; train with the same in both "
             "directions"
         )
-    return nonlinearities.pop(), next(iter(known_resets), None)
+    return nonlinearities.pop(), gates.pop(), next(iter(known_resets), None)
 
 
 def _config_of(layer: Any) -> Mapping[str, Any]:
@@ -215,17 +225,30 @@ def _step(kind: str, config: Mapping[str, Any], family: Family) -> Mapping[str, 
             f"is a {kind}, and its weights are of a {family.upper()}; a class of the author's own may compute "
             "anything, so train with the GRU, LSTM or SimpleRNN of Keras"
         )
-    if config.get("recurrent_activation", "sigmoid") != "sigmoid":
-        raise ValueError(
-            f"has the recurrent activation {config['recurrent_activation']!r}; only 'sigmoid' is served: train with it"
-        )
     activation = config.get("activation", "tanh")
-    allowed = ("tanh", "relu") if family == "rnn" else ("tanh",)
-    if activation not in allowed:
+    if activation not in get_args(Nonlinearity):
         raise ValueError(
-            f"has the activation {activation!r}; served are {', '.join(allowed)} for a {family.upper()}: train with one"
+            f"has the activation {activation!r}; served are {' and '.join(get_args(Nonlinearity))}: train with one"
         )
     return config
+
+
+def _gate_activation(config: Mapping[str, Any], version: str) -> GateActivation:
+    """The activation of a cell's gates. Raises ValueError where it is none that is served, or not known."""
+    match config.get("recurrent_activation", "sigmoid"):
+        case "sigmoid":
+            return "sigmoid"
+        case "hard_sigmoid" if version:
+            return "hard_sigmoid_keras2" if version.startswith(("1.", "2.")) else "hard_sigmoid"
+        case "hard_sigmoid":
+            raise ValueError(
+                "has the recurrent activation 'hard_sigmoid', which is another function in Keras 3 than before, and "
+                "nothing in the file says which Keras wrote it; load it there and save the whole model as .keras"
+            )
+        case other:
+            raise ValueError(
+                f"has the recurrent activation {other!r}; served are sigmoid and hard_sigmoid: train with one"
+            )
 
 
 def _direction(names: Mapping[str, str], family: Family, tensors: Tensors) -> Direction:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_bundle.cells import CELLS, Architecture, Family, Nonlinearity, architecture_of, first_of
+from birnn_bundle.cells import CELLS, Architecture, Family, GateActivation, Nonlinearity, architecture_of, first_of
 from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.training.checkpoint import CheckpointError
 
@@ -58,7 +58,8 @@ class Recurrence:
         layers: Forward and backward direction of each layer.
         tensors: Names of the tensors it is made of.
         scratch: Whether it is a plain RNN written out from the equation.
-        nonlinearity: Of an RNN; None where the checkpoint does not say.
+        nonlinearity: Activation of the states; None where the checkpoint does not say.
+        gate_activation: Of a GRU or an LSTM.
         linear_before_reset: Of a GRU (see `EncoderConfig`); None where the checkpoint does not say.
         name: Another name of the place, where it has one.
         layer: Of Keras, what the configuration says of it.
@@ -75,6 +76,7 @@ class Recurrence:
     name: str = ""
     layer: Layer | None = None
     notes: tuple[str, ...] = ()
+    gate_activation: GateActivation = "sigmoid"
 
     @property
     def input_size(self) -> int:
@@ -165,7 +167,10 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
         return first
     places = ", ".join(one.place for one in recurrences)
     for one in recurrences[1:]:
-        kinds = [(each.architecture, each.nonlinearity, each.linear_before_reset) for each in (first, one)]
+        kinds = [
+            (each.architecture, each.nonlinearity, each.gate_activation, each.linear_before_reset)
+            for each in (first, one)
+        ]
         if kinds[0] != kinds[1]:
             raise CheckpointError(f"{first.place} and {one.place} are of different kinds and cannot be one stack")
     try:
@@ -183,4 +188,5 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
         first.linear_before_reset,
         layer=recurrences[-1].layer,
         notes=tuple(dict.fromkeys(note for one in recurrences for note in one.notes)),
+        gate_activation=first.gate_activation,
     )

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from birnn_export.checkpoints.file_kind import KERAS_CONFIG, KERAS_WEIGHTS, FileKind, kind_of
+from birnn_export.checkpoints.file_kind import KERAS_CONFIG, KERAS_METADATA, KERAS_WEIGHTS, FileKind, kind_of
 from birnn_export.training.checkpoint import CheckpointError
 
 # What torch.load may make beside tensors and Python's own collections: things that checkpoints hold beside weights,
@@ -72,12 +72,14 @@ class StoredWeights:
             dictionaries are joined by dots, those of HDF5 groups by slashes.
         keras_names: For groups of a Keras 3 file, the names that the user gave to the layers stored there.
         keras_config: The configuration of a Keras model, where the file holds one.
+        keras_version: Of the Keras that wrote it, where it says so.
     """
 
     source: str
     tensors: Tensors
     keras_names: Mapping[str, str] = field(default_factory=dict)
     keras_config: Mapping[str, Any] | None = None
+    keras_version: str = ""
 
     def listed(self) -> str:
         """The first tensors and their shapes, for a message."""
@@ -197,14 +199,18 @@ def _read_keras(path: Path) -> StoredWeights:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read(KERAS_CONFIG))
             weights = io.BytesIO(archive.read(KERAS_WEIGHTS))
+            metadata = json.loads(archive.read(KERAS_METADATA)) if KERAS_METADATA in archive.namelist() else {}
     except KeyError as error:
         raise CheckpointError(f"{path}: is no Keras 3 model: {error.args[0]}") from error
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RecursionError) as error:
         raise _damaged(path, error) from error
-    return _read_hdf5(weights, path.name, config)
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return _read_hdf5(weights, path.name, config, str(version or ""))
 
 
-def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | None) -> StoredWeights:
+def _read_hdf5(
+    file: Path | BinaryIO, source: str, config: Mapping[str, Any] | None, version: str = ""
+) -> StoredWeights:
     tensors: dict[str, NDArray[np.float32]] = {}
     names: dict[str, str] = {}
 
@@ -225,9 +231,11 @@ def _read_hdf5(file: Path | BinaryIO, source: str, config: Mapping[str, Any] | N
             opened.visititems(visit)
             if config is None and "model_config" in opened.attrs:
                 config = json.loads(opened.attrs["model_config"])
+            if isinstance(written := opened.attrs.get("keras_version"), bytes | str):
+                version = version or (written.decode() if isinstance(written, bytes) else written)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise _damaged(Path(source), error) from error
-    return StoredWeights(source, tensors, names, config)
+    return StoredWeights(source, tensors, names, config, version)
 
 
 def _damaged(path: Path, error: Exception | str) -> CheckpointError:

@@ -134,11 +134,13 @@ def _keep_direction(node: onnx.NodeProto, direction: int) -> None:
     for attribute in node.attribute:
         if attribute.name == "direction":
             attribute.s = DIRECTIONS[direction].encode()
-        elif attribute.name == "activations":
-            each = len(attribute.strings) // 2
-            kept = list(attribute.strings)[direction * each : (direction + 1) * each]
-            del attribute.strings[:]
-            attribute.strings.extend(kept)
+        elif attribute.name.startswith("activation"):
+            # Names, or alpha or beta of those that have one.
+            for values in (attribute.strings, attribute.floats):
+                each = len(values) // 2
+                kept = list(values)[direction * each : (direction + 1) * each]
+                del values[:]
+                values.extend(kept)
 
 
 def _assemble(

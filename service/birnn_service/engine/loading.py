@@ -122,10 +122,11 @@ def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     """onnxruntime on CUDA; at precision `auto` in fp16 where the manifest allows it, and it passes the gate."""
     if choice.precision == "bf16":
         raise StartupError(f"{bundle.label}: --precision bf16 needs the native engine, on a CPU; CUDA has fp16")
-    if not bundle.manifest.linear_before_reset:
+    cell = bundle.manifest.cell
+    if not cell.cuda:
         raise StartupError(
-            f"{bundle.label}: its GRU resets before the product (linear_before_reset = 0), which onnxruntime's CUDA "
-            "provider cannot run; serve it with --device cpu or auto, or train with reset_after=True"
+            f"{bundle.label}: its cell ({cell.name}) runs on CPUs only, for onnxruntime's CUDA provider has no kernel "
+            "for it; serve it with --device cpu or auto, or train with tanh, sigmoid and reset_after=True"
         )
     if choice.precision == "fp16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
         try:

@@ -67,7 +67,8 @@ class EngineSide:
     async def _encode(self, request: Encode) -> Done:
         encoder, output = self._lanes[request.lane]
         batch = self._arena.read_batch(request.start, request.sequences, request.tokens, encoder.manifest.features)
-        computed = await self._compute.encode(encoder, output, batch, from_wire(request.deadline))
+        deadline = from_wire(request.deadline)
+        computed = await self._compute.encode(encoder, output, batch, deadline, caller=request.caller)
         rows = request.sequences if output is Output.POOLED else request.tokens
         await self._write(request.start, computed.values, (rows, width_of(encoder, output)))
         return Done(request.number, computed.queue, computed.compute)

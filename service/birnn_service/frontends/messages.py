@@ -37,7 +37,7 @@ class Encode(NamedTuple):
     """Front-end: encode the request in a block of the arena.
 
     `lane` is the position of encoder and output among those served, `start` where the block begins, `deadline` on the
-    clock of the machine (CLOCK_MONOTONIC), infinite for none.
+    clock of the machine (CLOCK_MONOTONIC), infinite for none. `caller` is who asks.
     """
 
     number: int
@@ -46,6 +46,7 @@ class Encode(NamedTuple):
     tokens: int
     start: int
     deadline: float
+    caller: str
 
 
 class Cancel(NamedTuple):
@@ -168,6 +169,15 @@ class Decoder:
         return kind not in _UNPACK or size > MAX_BODY or len(self._rest) >= HEADER.size + size
 
 
+def _pack_encode(message: Encode) -> bytes:
+    return _ENCODE.pack(*message[1:-1]) + message.caller.encode()
+
+
+def _unpack_encode(number: int, body: bytes) -> Encode:
+    lane, sequences, tokens, start, deadline = _ENCODE.unpack_from(body)
+    return Encode(number, lane, sequences, tokens, start, deadline, body[_ENCODE.size :].decode())
+
+
 def _pack_failed(message: Failed) -> bytes:
     error = message.error
     retry = error.retry_after if isinstance(error, errors.OverloadedError) else 0.0
@@ -185,7 +195,7 @@ def _nothing(message: Message) -> bytes:
 
 
 _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
-    Encode: (1, lambda message: _ENCODE.pack(*message[1:])),
+    Encode: (1, _pack_encode),
     Cancel: (2, _nothing),
     Done: (3, lambda message: _DONE.pack(*message[1:])),
     Failed: (4, _pack_failed),
@@ -199,7 +209,7 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Accepting: (12, lambda message: _FLAG.pack(message.accepting)),
 }
 _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
-    1: lambda number, body: Encode(number, *_ENCODE.unpack(body)),
+    1: _unpack_encode,
     2: lambda number, body: Cancel(number),
     3: lambda number, body: Done(number, *_DONE.unpack(body)),
     4: _unpack_failed,

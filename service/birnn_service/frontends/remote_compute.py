@@ -43,7 +43,7 @@ class RemoteCompute:
         return self._blocks.used
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None
+        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
     ) -> Computed:
         """See `birnn_service.pool.Compute`; also raises OverloadedError where the arena is full."""
         if self._lost:
@@ -55,7 +55,7 @@ class RemoteCompute:
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         self._pending[number] = _Pending(future, start, rows, width)
         lane = self._lanes[encoder, output]
-        self._link.send(Encode(number, lane, len(batch), batch.tokens, start, to_wire(deadline)))
+        self._link.send(Encode(number, lane, len(batch), batch.tokens, start, to_wire(deadline), caller))
         try:
             return await future
         except asyncio.CancelledError:

@@ -66,21 +66,19 @@ class Dispatcher:
         self._dispatch_is_due = False
         self._closed = False
 
-    async def encode(
-        self, lane: Lane, batch: RaggedBatch, deadline: float | None = None, *, is_probe: bool = False
-    ) -> Computed:
+    async def encode(self, lane: Lane, batch: RaggedBatch, deadline: float | None = None, *, caller: str) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
-        Pooled encodings of sequences that are in flight already, for any request, are not computed again.
+        Pooled encodings of sequences that are in flight already are not computed again where sharing them is no slower.
 
         Args:
             lane: Which output of which encoder.
             batch: The sequences of one request.
             deadline: When the caller gives up, on the dispatcher's clock.
-            is_probe: Whether this is a health probe and not a call.
+            caller: Who asks. Callers share the device fairly, whatever else they send.
 
         Raises:
-            OverloadedError: More work waits than the bound allows.
+            OverloadedError: More work waits than the bound allows, and the caller's share of it is full.
             DeadlineError: The deadline cannot be met.
             EngineError: The engine failed on one of the request's batches.
             UnavailableError: The dispatcher was closed.
@@ -88,7 +86,7 @@ class Dispatcher:
         if self._closed:
             raise UnavailableError("the server is shutting down; retry with another one")
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
-        request = Request(lane, batch, self._clock(), deadline, future, missing=len(batch), is_probe=is_probe)
+        request = Request(lane, batch, caller, self._clock(), deadline, future, missing=len(batch))
         self._placement.arrived(bool(self._requests), request.queued)
         self._requests.add(request)
         try:
@@ -130,14 +128,14 @@ class Dispatcher:
             return
         number = next(self._numbers)
         lengths = request.batch.lengths if len(rows) == len(request.batch) else request.batch.lengths[rows]
-        self._scheduler.add(request.lane, number, lengths, request.deadline, self._clock())
+        self._scheduler.add(request.lane, number, lengths, request.deadline, self._clock(), request.caller)
         self._submissions[number] = Part(request, rows)
         request.submissions.append(number)
 
     def _withdraw(self, request: Request) -> None:
         """Take out of the queue what still waits of a request that has ended early."""
         if request.submissions:
-            self._scheduler.remove(request.lane, request.submissions)
+            self._scheduler.remove(request.lane, request.submissions, request.caller)
         self._abandon(request, np.flatnonzero(~request.launched).tolist())
 
     def _abandon(self, request: Request, rows: list[int]) -> None:
@@ -165,15 +163,14 @@ class Dispatcher:
         self._dispatch_is_due = False
         if self._closed:
             return
-        selections = self._scheduler.fill(self._placement.idle, self._clock())
+        selections, late = self._scheduler.fill(self._placement.idle, self._clock())
         inline = self._placement.runs_inline(selections, len(self._requests))
+        for number in late:
+            error = DeadlineError("the deadline passed, or would before the computation ends")
+            self._submissions[number].request.fail(error)
         for selection in selections:
-            for number in selection.late:
-                error = DeadlineError("the deadline passed, or would before the computation ends")
-                self._submissions[number].request.fail(error)
-            if len(selection.rows):
-                run = Run(selection.lane, self._parts(selection.rows), selection.slots, self._clock())
-                self._start(run, inline)
+            run = Run(selection.lane, self._parts(selection.rows), selection.slots, self._clock())
+            self._start(run, inline)
 
     def _parts(self, taken: Waiting) -> list[Part]:
         """The rows of a batch by request."""

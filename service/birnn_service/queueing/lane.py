@@ -1,4 +1,4 @@
-"""A lane: the sequences that wait for one output of one encoder, and so may share a batch."""
+"""A lane: one output of one encoder. Sequences that wait in the same lane may share a batch."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.queueing.cost import CostModel
-from birnn_service.queueing.queue import Waiting
+from birnn_service.queueing.queue import Queue, Waiting
 
 # Rows the planner looks at. Among so many, lengths can be matched almost perfectly (97 % full batches among 1,024).
 WINDOW = 2048
@@ -24,10 +24,20 @@ LARGEST_DRIFT = 5.0
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One output of one encoder: its engine, what its batches cost, what waits for it, and when it last worked.
+    """One output of one encoder.
 
-    `profile` is the cost measured at load, `cost` the same corrected by what batches have taken since. Where a run can
-    use several slots (`EngineInfo.run_slots`), `wide_profile` and `wide_cost` are the cost of one that does.
+    Attributes:
+        encoder: Name of the encoder.
+        engine: What runs it.
+        output: One vector for each sequence or for each token.
+        width: Floats in a vector.
+        profile: The cost of batches as measured at load.
+        wide_profile: The same of runs on several slots, where the engine can do that (`EngineInfo.run_slots`).
+        queue: What waits.
+        last_success: When one of its batches last succeeded, on the dispatcher's clock.
+        drift: How many times longer than by its profile a batch takes at present.
+        cost: The profile, corrected by the drift.
+        wide_cost: The wide profile, corrected by the drift.
     """
 
     encoder: str
@@ -36,7 +46,7 @@ class Lane:
     width: int
     profile: CostModel
     wide_profile: CostModel | None = None
-    waiting: Waiting = field(default_factory=Waiting)
+    queue: Queue = field(default_factory=Queue)
     last_success: float = -math.inf
     drift: float = 1.0
     cost: CostModel = field(init=False)
@@ -67,12 +77,12 @@ class Lane:
     def arrange(self, submission: int, lengths: NDArray[np.int64], deadline: float, now: float) -> Waiting:
         """The rows of a request, ready to be added.
 
-        They come in blocks of a batch's worth, and those of a block share their rank: when it would be done if it took
-        `PATIENCE` times as long as alone and what comes before it in its request `STRETCH` times. So small requests
-        pass larger ones, and the rows between which they pass; every request is slowed down by about the same factor;
-        and since time goes on for everybody, nothing starves. (Earliest deadline first on such deadlines bounds the
-        largest stretch: Bender, Chakrabarti and Muthukrishnan, "Flow and stretch metrics for scheduling continuous job
-        streams", SODA 1998.) A request with a deadline is not let behind so far that it would miss it.
+        They come in blocks of a batch's worth. All rows of a block have the same rank: the time at which the block
+        would be done if it took `PATIENCE` times as long as alone, and what comes before it in its request `STRETCH`
+        times. So small requests pass between the blocks of larger ones of the same caller, and all its requests are
+        slowed down by about the same factor. Ranks are points in time, so no request starves. (Earliest deadline first
+        on such deadlines bounds the largest stretch: Bender, Chakrabarti and Muthukrishnan, "Flow and stretch metrics
+        for scheduling continuous job streams", SODA 1998.) A deadline moves a request forward in time to be met.
         """
         # Besides the rest of the request there is the batch under way when its turn comes.
         max_rows = self.engine.info.max_rows
@@ -104,45 +114,18 @@ class Lane:
         ranks: NDArray[np.float64] = np.maximum(now, np.minimum(now + STRETCH * before + PATIENCE * block, latest))
         return ranks
 
-    def due(self, now: float) -> int:
-        """How many rows are as urgent as those of a full batch that has just come, or more so."""
+    def due_rank(self, rows: Waiting, now: float) -> float:
+        """The rank up to which rows are due: that of a full batch of rows like the first of `rows` that arrives now."""
         max_rows = self.engine.info.max_rows
-        some = self.waiting.length[:max_rows]
-        batch = self.cost.total(max_rows, math.ceil(max_rows * int(some.sum()) / len(some)), max_rows)
-        return int(self.waiting.rank.searchsorted(now + PATIENCE * batch, side="right"))
-
-    def add(self, rows: Waiting) -> None:
-        """Queue rows."""
-        self.waiting = self.waiting.joined(rows)
-
-    def remove(self, submissions: NDArray[np.int64]) -> None:
-        """Forget the waiting rows of some submissions."""
-        self.waiting = self.waiting.select(~np.isin(self.waiting.submission, submissions))
-
-    def take(self, batches: list[NDArray[np.intp]]) -> list[Waiting]:
-        """Take the rows at the positions of each batch out of the lane."""
-        if len(batches) == 1 and len(batches[0]) == len(self.waiting):
-            everything, self.waiting = self.waiting, Waiting()
-            return [everything]
-        taken = [self.waiting.select(positions) for positions in batches]
-        left = np.ones(len(self.waiting), dtype=bool)
-        for positions in batches:
-            left[positions] = False
-        self.waiting = self.waiting.select(left)
-        return taken
+        lengths = rows.length[:max_rows]
+        tokens = math.ceil(max_rows * int(lengths.sum()) / len(lengths))
+        return now + PATIENCE * self.cost.total(max_rows, tokens, max_rows)
 
     def seconds(self, lengths: NDArray[np.int64]) -> float:
         """Predicted seconds of compute of sequences of `lengths`, in full batches of their like."""
         return self.cost.total(len(lengths), int(lengths.sum()), self.engine.info.max_rows)
 
-    def seconds_ahead(self, rank: float) -> float:
-        """Predicted seconds of compute that wait and are at least as urgent as `rank`."""
-        if not len(self.waiting):
-            return 0.0
-        ahead = int(self.waiting.rank.searchsorted(rank, side="right"))
-        return self.seconds(self.waiting.length[:ahead])
-
     @property
     def backlog(self) -> float:
         """Predicted seconds of compute that wait."""
-        return self.seconds(self.waiting.length) if len(self.waiting) else 0.0
+        return self.cost.total(self.queue.sequences, self.queue.tokens, self.engine.info.max_rows)

@@ -72,7 +72,6 @@ class Placement:
         return (
             self._on_cores
             and self._caller.is_alone
-            and len(selection.rows) > 0
             and selection.lane.cost_on(selection.slots).batch_seconds(selection.rows.length) <= SHORT
         )
 

@@ -1,10 +1,27 @@
-"""The queue of one lane: its waiting rows, the most urgent first."""
+"""The queue of one lane: waiting rows by caller, and the order in which callers and rows are served."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from birnn_service.queueing.cost import CostModel
+from birnn_service.queueing.fairness import Flow, VirtualTime
+
+# The caller that health probes are, and the weight of its share beside other callers' 1.
+HEALTH = "health"
+HEALTH_WEIGHT = 0.1
+# The weight of a caller's large requests beside 1 of its small ones: small requests pass large ones, whichever caller
+# sent either. In simulations of mixed sizes of 4 and 64 callers at 80 percent load, the mean was 1 to 8 percent lower
+# than that of a single caller, and up to 23 percent higher where large and small ones shared a flow.
+LARGE_WEIGHT = 1 / 8
+# Flows that are told apart while they wait, and half as many of unknown callers. What others send waits as one more
+# flow, so that memory and the time of a decision are bounded, whoever calls.
+MAX_FLOWS = 1024
+OTHERS = "others"
 
 
 @dataclass(slots=True, eq=False)
@@ -29,13 +46,261 @@ class Waiting:
         """Both, in order of rank; among equals those of `self` first."""
         if len(self) == 0:
             return other
-        merged = Waiting(*map(np.concatenate, zip(self._columns(), other._columns(), strict=True)))
+        merged = Waiting.concatenate([self, other])
         if self.rank[-1] <= other.rank[0]:
             return merged
         return merged.select(np.argsort(merged.rank, kind="stable"))
+
+    @staticmethod
+    def concatenate(pieces: Iterable["Waiting"]) -> "Waiting":
+        """All of them, in the order given."""
+        return Waiting(*map(np.concatenate, zip(*(piece._columns() for piece in pieces), strict=True)))
 
     def __len__(self) -> int:
         return len(self.rank)
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return (self.rank, self.deadline, self.submission, self.row, self.length)
+
+
+NOTHING = Waiting()
+
+# A caller, and whether the requests are of more than one batch.
+Key = tuple[str, bool]
+
+
+@dataclass(slots=True, eq=False)
+class CallerFlow(Flow):
+    """What waits of one caller in one lane, in order of rank; its requests of at most one batch, or its larger ones.
+
+    These are two flows, so that a caller's small requests pass its large ones: one address may have many users.
+
+    Attributes:
+        key: Whose rows they are, and of which requests.
+        known: Whether the caller is known (see `KnownCallers`).
+        rows: The rows.
+        tokens: Their tokens in all.
+    """
+
+    key: Key = (OTHERS, False)
+    known: bool = False
+    rows: Waiting = NOTHING
+    tokens: int = 0
+
+    @property
+    def rank(self) -> float:
+        """The rank of its most urgent row."""
+        return float(self.rows.rank[0])
+
+    def due(self, latest: float) -> int:
+        """How many rows have a rank of at most `latest`."""
+        return len(self.rows) if latest == math.inf else int(self.rows.rank.searchsorted(latest, side="right"))
+
+    def seconds(self, cost: CostModel, max_rows: int) -> float:
+        """Predicted seconds of compute that wait."""
+        return cost.total(len(self.rows), self.tokens, max_rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """The next rows of several flows, in the order in which they are to be served.
+
+    Attributes:
+        rows: The rows [w].
+        flows: The flows they are of; the flow whose turn it is comes first.
+        owner: Position in `flows` of each row's flow [w].
+        place: Position of each row among its flow's rows [w].
+    """
+
+    rows: Waiting
+    flows: list[CallerFlow]
+    owner: NDArray[np.intp]
+    place: NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turns:
+    """The order in which what waits now is to be served.
+
+    Flows come in order of their lead over virtual time beyond a burst. Among equals those of known callers come first,
+    and then the most urgent row decides.
+
+    Attributes:
+        flows: The flows that wait, the one whose turn it is first.
+        until: The virtual time up to which flows are equal.
+        cost: Cost model of the engine.
+        max_rows: Most rows in a batch.
+    """
+
+    flows: list[CallerFlow]
+    until: float
+    cost: CostModel
+    max_rows: int
+
+    @property
+    def first(self) -> tuple[float, bool, float]:
+        """Sorts lanes by turn: the first flow's lead beyond a burst, whether its caller is new, and its rank."""
+        flow = self.flows[0]
+        return max(0.0, flow.start - self.until), not flow.known, flow.rank
+
+    def due(self, latest: float) -> int:
+        """How many rows have a rank of at most `latest`."""
+        return sum(flow.due(latest) for flow in self.flows)
+
+    def window(self, count: int, latest: float = math.inf) -> Window:
+        """The first `count` rows in the order of service, of those with a rank of at most `latest`.
+
+        A batch's worth of one submission stays together, since a part of a request is of no use to its caller. The rank
+        of the first row of all must be at most `latest`.
+        """
+        quota = max(self.max_rows, count // len(self.flows))
+        flows: list[CallerFlow] = []
+        sizes: list[int] = []
+        for flow in self.flows:
+            size = min(flow.due(latest), quota if len(self.flows) > 1 else count)
+            if size:
+                flows.append(flow)
+                sizes.append(size)
+            if sum(sizes) >= 2 * count:
+                break
+        rows = Waiting.concatenate([flow.rows.select(slice(size)) for flow, size in zip(flows, sizes, strict=True)])
+        counts = np.array(sizes, dtype=np.intp)
+        owner = np.repeat(np.arange(len(flows)), counts)
+        place = np.arange(len(rows)) - (np.cumsum(counts) - counts)[owner]
+        if len(flows) == 1:
+            return Window(rows, flows, owner, place)
+        unknown = np.array([not flow.known for flow in flows])[owner]
+        order = np.lexsort((rows.rank, unknown, np.maximum(self.until, self._tags(rows, flows, owner, place))))[:count]
+        return Window(rows.select(order), flows, owner[order], place[order])
+
+    def _tags(
+        self, rows: Waiting, flows: list[CallerFlow], owner: NDArray[np.intp], place: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Start tags of rows that come flow by flow [w]: those of their blocks, a batch's worth of one submission."""
+        costs = self.cost.shares(rows.length, self.max_rows) / np.array([flow.weight for flow in flows])[owner]
+        before = np.cumsum(costs) - costs
+        firsts = np.flatnonzero(place == 0)
+        starts = np.array([flow.start for flow in flows]) - before[firsts]
+        begins = place == 0
+        begins[1:] |= (np.diff(rows.submission) != 0) | (np.diff(rows.row // self.max_rows) != 0)
+        block = np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))
+        return np.asarray(before[block] + starts[owner], dtype=np.float64)
+
+
+class Queue:
+    """The waiting rows of one lane.
+
+    Callers share the device fairly (see `fairness`), on predicted seconds. Within a caller, rows are served by rank. A
+    deadline is part of a row's rank, so it moves a row forward among its caller's rows only.
+
+    Attributes:
+        time: Virtual time; all lanes of a device have the same.
+        sequences: How many rows wait.
+        tokens: Their tokens in all.
+    """
+
+    def __init__(self) -> None:
+        self.sequences = self.tokens = 0
+        self.time = VirtualTime()
+        self._waiting: dict[Key, CallerFlow] = {}
+        # Flows without waiting rows that are ahead of virtual time. They are forgotten once it has caught up with them,
+        # or when there are too many.
+        self._ahead: dict[Key, CallerFlow] = {}
+
+    def __len__(self) -> int:
+        return self.sequences
+
+    def add(self, flow: CallerFlow, rows: Waiting) -> None:
+        """Queue rows in the flow that `flow_of` gave for them."""
+        if not len(flow.rows):
+            self._ahead.pop(flow.key, None)
+            self.time.begin(flow)
+            self._waiting[flow.key] = flow
+        tokens = int(rows.length.sum())
+        flow.rows = flow.rows.joined(rows)
+        flow.tokens += tokens
+        self.tokens += tokens
+        self.sequences += len(rows)
+
+    def remove(self, caller: str, submissions: NDArray[np.int64]) -> None:
+        """Forget the waiting rows of some of a caller's submissions."""
+        for key in ((caller, False), (caller, True), (OTHERS, False), (OTHERS, True)):
+            flow = self._waiting.get(key)
+            if flow is not None:
+                self._keep(flow, flow.rows.select(~np.isin(flow.rows.submission, submissions)))
+
+    def turns(self, cost: CostModel, max_rows: int, burst: float) -> Turns:
+        """The order of service now, where leads of up to `burst` seconds do not count. Something must wait."""
+        until = self.time.now + burst
+        flows = sorted(self._waiting.values(), key=lambda flow: (max(until, flow.start), not flow.known, flow.rank))
+        return Turns(flows, until, cost, max_rows)
+
+    def take(self, window: Window, positions: NDArray[np.intp], seconds: NDArray[np.float64]) -> None:
+        """Take rows of a window out of the queue, and charge their flows.
+
+        Args:
+            window: What they are chosen from, with nothing added or removed since.
+            positions: Which of its rows [k].
+            seconds: What each of them costs, in seconds of a slot [k].
+        """
+        order = np.argsort(window.owner[positions], kind="stable")
+        positions = positions[order]
+        owners, firsts = np.unique(window.owner[positions], return_index=True)
+        charges = np.add.reduceat(seconds[order], firsts).tolist()
+        places = np.split(window.place[positions], firsts[1:])
+        for owner, charge, taken in zip(owners.tolist(), charges, places, strict=True):
+            flow = window.flows[owner]
+            flow.charge(charge)
+            if len(taken) == len(flow.rows):
+                self._keep(flow, NOTHING)
+            else:
+                left = np.ones(len(flow.rows), dtype=bool)
+                left[taken] = False
+                self._keep(flow, flow.rows.select(left))
+        self._forget()
+
+    def drop(self, window: Window, submissions: list[int]) -> None:
+        """Forget all waiting rows of some submissions, of which rows were in a window."""
+        for owner in np.unique(window.owner[np.isin(window.rows.submission, submissions)]).tolist():
+            flow = window.flows[owner]
+            if len(flow.rows):
+                self._keep(flow, flow.rows.select(~np.isin(flow.rows.submission, submissions)))
+
+    def flow_of(self, caller: str, *, large: bool = False, known: bool = False) -> CallerFlow:
+        """The flow that a request waits in, which is of more than one batch (`large`) or not, and of a known caller."""
+        key = (caller, large)
+        if key not in self._waiting and len(self._waiting) >= (MAX_FLOWS if known else MAX_FLOWS // 2):
+            key, known = (OTHERS, large), False
+        flow = self._waiting.get(key) or self._ahead.get(key)
+        if flow is None:
+            weight = HEALTH_WEIGHT if caller == HEALTH else 1.0
+            return CallerFlow(weight * LARGE_WEIGHT if large else weight, key=key, known=known)
+        flow.known = known
+        return flow
+
+    @property
+    def flows(self) -> Iterable[CallerFlow]:
+        """The flows in which something waits."""
+        return self._waiting.values()
+
+    def share_of(self, flow: CallerFlow) -> float:
+        """The part of the lane that is a flow's, if it waits: by weight among those that do."""
+        return flow.weight / (flow.weight + sum(other.weight for other in self._waiting.values() if other is not flow))
+
+    def _keep(self, flow: CallerFlow, rows: Waiting) -> None:
+        """Let only these of a flow's rows wait on."""
+        sequences, tokens = len(flow.rows), flow.tokens
+        flow.rows, flow.tokens = rows, int(rows.length.sum())
+        self.sequences += len(flow.rows) - sequences
+        self.tokens += flow.tokens - tokens
+        if not len(flow.rows):
+            del self._waiting[flow.key]
+            self._ahead[flow.key] = flow
+
+    def _forget(self) -> None:
+        """Forget flows without waiting rows, the first to have none first."""
+        while self._ahead:
+            key = next(iter(self._ahead))
+            if self._ahead[key].start > self.time.now and len(self._ahead) <= MAX_FLOWS:
+                break
+            del self._ahead[key]

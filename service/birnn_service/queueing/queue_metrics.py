@@ -5,6 +5,7 @@ from functools import partial
 
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.queue import HEALTH
 from birnn_service.queueing.request import Request
 from birnn_service.queueing.run import Run
 
@@ -22,17 +23,17 @@ class QueueMetrics:
 
     def shared(self, request: Request, sequences: int) -> None:
         """Count sequences that need no computing."""
-        if not request.is_probe:
+        if request.caller != HEALTH:
             self._metrics.of(request.lane.encoder).shared_sequences.inc(sequences)
 
     def answered(self, request: Request, queue: float) -> None:
         """Note how long a request waited."""
-        if not request.is_probe:
+        if request.caller != HEALTH:
             self._metrics.of(request.lane.encoder).queue_seconds.observe(queue)
 
     def ran(self, run: Run, seconds: float, predicted: float) -> None:
         """Note a batch's time, size and padding."""
-        if all(part.request.is_probe for part in run.parts):
+        if all(part.request.caller == HEALTH for part in run.parts):
             return
         metrics, batch = self._metrics.of(run.lane.encoder), run.batch
         cells = run.lane.cost.cells(batch.lengths)
@@ -46,8 +47,8 @@ class QueueMetrics:
 
 
 def _waiting_sequences(lanes: Sequence[Lane]) -> float:
-    return float(sum(len(lane.waiting) for lane in lanes))
+    return float(sum(lane.queue.sequences for lane in lanes))
 
 
 def _waiting_tokens(lanes: Sequence[Lane]) -> float:
-    return float(sum(int(lane.waiting.length.sum()) for lane in lanes))
+    return float(sum(lane.queue.tokens for lane in lanes))

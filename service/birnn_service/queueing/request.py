@@ -35,11 +35,11 @@ class Request:
     Attributes:
         lane: Which output of which encoder it wants.
         batch: Its sequences, `n` of them.
+        caller: Who asks.
         queued: When it arrived.
         deadline: When its caller gives up, None for never.
         future: Its outcome.
         missing: Rows that are not there yet.
-        is_probe: Whether it is a health probe and not a call.
         started: When the last of its runs so far started.
         compute: The longest of its runs so far, in seconds.
         values: Its encodings, from the first delivery on.
@@ -51,11 +51,11 @@ class Request:
 
     lane: Lane
     batch: RaggedBatch
+    caller: str
     queued: float
     deadline: float | None
     future: "asyncio.Future[Computed]"
     missing: int
-    is_probe: bool = False
     started: float = 0.0
     compute: float = 0.0
     values: Values | None = None

@@ -7,58 +7,72 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_service.errors import DeadlineError, OverloadedError
+from birnn_service.queueing.admission import check_backlog, check_deadline
+from birnn_service.queueing.fairness import VirtualTime
+from birnn_service.queueing.known_callers import KnownCallers
 from birnn_service.queueing.lane import WINDOW, Lane
 from birnn_service.queueing.planner import plan_batch, plan_side_by_side
-from birnn_service.queueing.queue import Waiting
+from birnn_service.queueing.queue import CallerFlow, Turns, Waiting, Window
 
-# A request is taken on if it would be done in time even if everything took so many times longer than predicted.
-CAUTION = 1.3
 # Due rows among which lengths are matched, in batches of an efficient size. The more, the less padding; but the further
 # the order in which rows are done strays from that in which they came, and a request is done only with its last row.
 DUE_BATCHES = 8
-# Seconds after which a refused caller may come back at the earliest.
-LEAST_RETRY = 0.1
+
+# A batch of a window: positions of its rows [B].
+Positions = NDArray[np.intp]
 
 _FIRST = np.zeros(1, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What a free slot takes.
+    """The next batch of some idle slots.
 
     Attributes:
         lane: Whose rows they are.
-        rows: The rows of the next batch; none where all that were chosen turned out to be too late.
-        late: Numbers of the submissions whose deadline cannot be met any more; their rows have left the queue.
-        slots: How many slots the batch runs on.
+        rows: Its rows, at least one.
+        slots: How many slots it runs on.
     """
 
     lane: Lane
     rows: Waiting
-    late: list[int]
     slots: int
 
 
 class Scheduler:
-    """The queue of one device: lanes of waiting rows, and the slots that work them off.
+    """The queue of one device: lanes of waiting rows, and the slots that run them.
+
+    Callers share the device fairly (see `fairness`). Whose turn it is decides which row runs next, and so of which
+    lane. Which other rows share its batch is the planner's choice, and they are charged to their own callers.
 
     Attributes:
         lanes: What waits.
-        slots: How many batches run at the same time at present; predictions of when something is done rest on it.
+        slots: How many batches run at the same time.
     """
 
     def __init__(self, lanes: Sequence[Lane], slots: int, max_backlog_seconds: float) -> None:
         self.lanes = lanes
         self.slots = slots
         self._max_backlog_seconds = max_backlog_seconds
+        self._time = VirtualTime()
+        for lane in lanes:
+            lane.queue.time = self._time
+        self._known = KnownCallers()
 
     @property
     def backlog_seconds(self) -> float:
         """Predicted seconds until everything that waits now has been computed."""
         return sum(lane.backlog for lane in self.lanes) / self.slots
 
-    def add(self, lane: Lane, submission: int, lengths: NDArray[np.int64], deadline: float | None, now: float) -> None:
+    def add(
+        self,
+        lane: Lane,
+        submission: int,
+        lengths: NDArray[np.int64],
+        deadline: float | None,
+        now: float,
+        caller: str,
+    ) -> None:
         """Queue the rows of a request.
 
         Args:
@@ -67,121 +81,159 @@ class Scheduler:
             lengths: Tokens of its sequences [n], each at least 1.
             deadline: When its caller gives up, None for never.
             now: The time.
+            caller: Whose request it is.
 
         Raises:
-            OverloadedError: More work waits than the bound allows, or than can be done before the deadline. An empty
-                queue takes a request of any size.
+            OverloadedError: More work waits than the bound allows and the caller's share of it is full, or more than
+                can be done before the deadline. An empty queue takes a request of any size.
             DeadlineError: The deadline cannot be met even if nothing else waited.
         """
-        backlog = self.backlog_seconds
-        if backlog > self._max_backlog_seconds:
-            raise OverloadedError(
-                f"about {backlog:.1f} s of work wait already, the limit is {self._max_backlog_seconds:g} s; "
-                "retry later, or add a replica",
-                retry_after=max(LEAST_RETRY, backlog - self._max_backlog_seconds / 2),
-            )
+        large = len(lengths) > lane.engine.info.max_rows
+        flow = lane.queue.flow_of(caller, large=large, known=self._known.called(caller, now))
+        self._check_backlog(lane, flow, lengths)
         rows = lane.arrange(submission, lengths, math.inf if deadline is None else deadline, now)
         if deadline is not None:
-            self._check_deadline(lane, rows, deadline - now)
-        lane.add(rows)
+            self._check_deadline(lane, flow, rows, deadline - now)
+        lane.queue.add(flow, rows)
 
-    def _check_deadline(self, lane: Lane, rows: Waiting, left: float) -> None:
-        """Refuse what will not be done in the `left` seconds: half-computed requests are computed in vain."""
-        alone = lane.seconds(rows.length) / self.slots
-        if alone > left:
-            raise DeadlineError(
-                f"{len(rows)} sequences take about {alone:.3g} s and {max(0.0, left):.3g} s are left; "
-                "send fewer in a call, or allow more time"
-            )
-        ahead = sum(each.seconds_ahead(float(rows.rank[-1])) for each in self.lanes) / self.slots
+    def _check_backlog(self, lane: Lane, flow: CallerFlow, lengths: NDArray[np.int64]) -> None:
+        total = self.backlog_seconds
+        if total <= self._max_backlog_seconds:
+            return
+        own = lane.seconds(lengths) + flow.seconds(lane.cost, lane.engine.info.max_rows)
+        lanes = sum(1 for each in self.lanes if each is lane or len(each.queue))
+        check_backlog(total, own / self.slots, lane.queue.share_of(flow) / lanes, self._max_backlog_seconds)
+
+    def _check_deadline(self, lane: Lane, flow: CallerFlow, rows: Waiting, left: float) -> None:
+        max_rows, alone = lane.engine.info.max_rows, lane.seconds(rows.length)
+        before = flow.due(float(rows.rank[-1]))
+        own = lane.seconds(flow.rows.length[:before])
+        end = max(self._time.now, flow.start) + (own + alone) / flow.weight
+        others = sum(
+            other.served_before(end, other.seconds(each.cost, each.engine.info.max_rows))
+            for each in self.lanes
+            for other in each.queue.flows
+            if other is not flow
+        )
         # Besides what waits, there are the batches under way, and the one that the last row will be in.
-        batches = 2 * lane.cost.seconds(lane.engine.info.max_rows, int(rows.length.max()))
-        needed = CAUTION * (ahead + alone) + batches
-        if ahead > 0 and needed > left:
-            raise OverloadedError(
-                f"about {ahead:.3g} s of work are ahead of this request and {left:.3g} s are left until its deadline; "
-                "retry later, allow more time, or add a replica",
-                retry_after=max(LEAST_RETRY, needed - left),
-            )
+        batches = 2 * lane.cost.seconds(max_rows, int(rows.length.max()))
+        check_deadline(len(rows), alone / self.slots, (own + others) / self.slots, batches, left)
 
-    def remove(self, lane: Lane, submissions: list[int]) -> None:
-        """Forget the waiting rows of some submissions."""
-        lane.remove(np.array(submissions, dtype=np.int64))
+    def remove(self, lane: Lane, submissions: list[int], caller: str) -> None:
+        """Forget the waiting rows of some of a caller's submissions."""
+        lane.queue.remove(caller, np.array(submissions, dtype=np.int64))
 
-    def fill(self, idle: int, now: float) -> list[Selection]:
+    def fill(self, idle: int, now: float) -> tuple[list[Selection], list[int]]:
         """Take the rows that run next out of the queue, for as long as slots are idle and something waits.
 
         Args:
-            idle: Slots that are free.
+            idle: Slots that are idle.
             now: The time.
+
+        Returns:
+            The next batches, and the numbers of the submissions whose deadline cannot be met any more; these have left
+            the queue.
         """
         selections: list[Selection] = []
-        while idle > 0 and (lane := self._most_urgent()) is not None:
-            batches, slots = self._plan(lane, idle, now)
-            for rows in lane.take(batches):
-                selection = _without_late(lane, rows, slots, now)
-                selections.append(selection)
-                if len(selection.rows):
-                    idle -= slots
-        return selections
+        late: list[int] = []
+        while idle > 0 and (turn := self.next_turn()) is not None:
+            lane, turns = turn
+            window, batches, slots = self._plan(lane, turns, idle, now)
+            dropped = _late(lane, window.rows, batches, slots, now)
+            if dropped:
+                gone = np.isin(window.rows.submission, dropped)
+                batches = [kept for positions in batches if len(kept := positions[~gone[positions]])]
+            taken = [Selection(lane, window.rows.select(positions), slots) for positions in batches]
+            if taken:
+                self._take(lane, window, batches, taken)
+            if dropped:
+                lane.queue.drop(window, dropped)
+            selections += taken
+            late += dropped
+            idle -= slots * len(taken)
+        return selections, late
 
-    def _most_urgent(self) -> Lane | None:
-        waiting = [lane for lane in self.lanes if len(lane.waiting)]
-        return min(waiting, key=lambda lane: float(lane.waiting.rank[0])) if waiting else None
+    def _take(self, lane: Lane, window: Window, batches: Sequence[Positions], taken: Sequence[Selection]) -> None:
+        """Take the rows of batches out of the queue, and charge their callers for them."""
+        costs = [_row_costs(selection) for selection in taken]
+        lane.queue.take(window, np.concatenate(batches), np.concatenate(costs))
 
-    def _plan(self, lane: Lane, idle: int, now: float) -> tuple[list[NDArray[np.intp]], int]:
-        """Positions of the next batches of a lane, and the slots that each of them runs on.
+    def next_turn(self) -> tuple[Lane, Turns] | None:
+        """The lane whose turn it is, and the order of service in it; None where nothing waits."""
+        waiting = [lane for lane in self.lanes if len(lane.queue)]
+        if not waiting:
+            return None
+        self._time.follow(flow for lane in waiting for flow in lane.queue.flows)
+        turns = [lane.queue.turns(lane.cost, lane.engine.info.max_rows, self._burst(lane)) for lane in waiting]
+        return min(zip(waiting, turns, strict=True), key=lambda turn: turn[1].first)
+
+    def _burst(self, lane: Lane) -> float:
+        """Seconds that flows may be ahead of others: those of a full batch, as rows are now, on every slot."""
+        max_rows = lane.engine.info.max_rows
+        return self.slots * lane.cost.total(max_rows, max_rows * lane.queue.tokens // len(lane.queue), max_rows)
+
+    def _plan(self, lane: Lane, turns: Turns, idle: int, now: float) -> tuple[Window, list[Positions], int]:
+        """What the next batches of a lane are made of, their positions in that, and the slots each of them runs on.
 
         Where slots are cores, those that idle together share what waits: two batches of 8 side by side end before one
         of 16. Where a run can use several cores, one batch of 16 on two of them may end sooner still.
         """
         info = lane.engine.info
-        if len(lane.waiting) == 1:
-            return [_FIRST], self._slots_alone(lane, idle)
-        candidates = self._candidates(lane, now)
-        lengths, submissions = lane.waiting.length[:candidates], lane.waiting.submission[:candidates]
+        window = self._candidates(lane, turns, now)
+        if len(lane.queue) == 1:
+            return window, [_FIRST], self._slots_alone(lane, int(window.rows.length[0]), idle)
+        lengths, submissions = window.rows.length, window.rows.submission
         if idle == 1 or not info.parallel_slots:
-            return [plan_batch(lengths, submissions, lane.cost, info.max_rows)], 1
+            return window, [plan_batch(lengths, submissions, lane.cost, info.max_rows)], 1
         plan, slots = plan_side_by_side(lengths, lane.cost, info.max_rows, idle), 1
         if lane.wide_cost is not None and info.run_slots <= idle:
             wide = plan_side_by_side(lengths, lane.wide_cost, info.max_rows, idle // info.run_slots)
             if wide.seconds < plan.seconds:
                 plan, slots = wide, info.run_slots
-        return plan.batches, slots
+        return window, plan.batches, slots
 
-    def _slots_alone(self, lane: Lane, idle: int) -> int:
+    def _slots_alone(self, lane: Lane, length: int, idle: int) -> int:
         """Slots on which the only row that waits is done soonest."""
         run_slots = lane.engine.info.run_slots
         if lane.wide_cost is None or run_slots > idle:
             return 1
-        length = int(lane.waiting.length[0])
         return run_slots if lane.wide_cost.seconds(1, length) < lane.cost.seconds(1, length) else 1
 
-    def _candidates(self, lane: Lane, now: float) -> int:
-        """How many of a lane's rows, the most urgent ones, the next batch may be made of.
+    def _candidates(self, lane: Lane, turns: Turns, now: float) -> Window:
+        """The rows of a lane that the next batch may be made of, in the order of service.
 
-        While rows are due, others would only make them wait longer: they come along where that is cheap, as on a GPU.
-        Where nothing is due, all may, and the more there are, the better their lengths match.
+        While the rows of the caller whose turn it is are due, rows that are not would only make them wait longer: they
+        come along where that is cheap, as on a GPU. Where its rows are not due, all may, and the more there are, the
+        better their lengths match.
         """
-        due = lane.due(now)
-        if due == 0:
-            return WINDOW
-        if lane.cost.packed:
-            return min(due, WINDOW)
-        max_rows, length = lane.engine.info.max_rows, int(lane.waiting.length[0])
-        if lane.cost.company_is_cheap(length):
-            due = max(due, max_rows)
-        return min(due, max(max_rows, DUE_BATCHES * lane.cost.efficient_rows(length, max_rows)))
+        cost, max_rows = lane.cost, lane.engine.info.max_rows
+        first = turns.flows[0].rows
+        latest = lane.due_rank(first, now)
+        if float(first.rank[0]) > latest:
+            return turns.window(WINDOW)
+        if cost.packed:
+            return turns.window(WINDOW, latest)
+        length = int(first.length[0])
+        most = max(max_rows, DUE_BATCHES * cost.efficient_rows(length, max_rows))
+        if cost.company_is_cheap(length):
+            return turns.window(min(most, max(max_rows, turns.due(latest))))
+        return turns.window(most, latest)
 
 
-def _without_late(lane: Lane, rows: Waiting, slots: int, now: float) -> Selection:
-    """A batch without the submissions whose deadline it would miss."""
-    first = rows.deadline.min()
-    if first == math.inf:
-        return Selection(lane, rows, [], slots)
-    end = now + lane.cost_on(slots).batch_seconds(rows.length)
-    if first >= end:
-        return Selection(lane, rows, [], slots)
-    late = np.unique(rows.submission[rows.deadline < end])
-    lane.remove(late)
-    return Selection(lane, rows.select(~np.isin(rows.submission, late)), late.tolist(), slots)
+def _late(lane: Lane, rows: Waiting, batches: Sequence[Positions], slots: int, now: float) -> list[int]:
+    """The submissions in batches of `rows` whose deadline would pass before their batch ends."""
+    late: set[int] = set()
+    for positions in batches:
+        deadlines = rows.deadline[positions]
+        if deadlines.min() == math.inf:
+            continue
+        end = now + lane.cost_on(slots).batch_seconds(rows.length[positions])
+        late.update(rows.submission[positions][deadlines < end].tolist())
+    return sorted(late)
+
+
+def _row_costs(selection: Selection) -> NDArray[np.float64]:
+    """Predicted seconds of slots that each row of a batch costs [B]: by length, the batch's as a whole."""
+    lengths = selection.rows.length
+    batch = selection.lane.cost_on(selection.slots).batch_seconds(lengths) * selection.slots
+    return np.asarray(lengths * (batch / int(lengths.sum())), dtype=np.float64)

@@ -14,8 +14,9 @@ class Sharing:
     def join(self, request: Request) -> list[int]:
         """Let the rows of `request` follow equal ones where these are done no later; the others become leaders.
 
-        A row further back in its request than this one in its own might have to wait longer (see `Lane.arrange`). Such
-        a row is computed twice rather than late.
+        A row that runs already is done first. One that waits is done no later if it is of the same caller and no
+        further back in its request than this one in its own (see `Lane.arrange`). Otherwise a row is computed twice
+        rather than late: what other callers have in the queue must not delay it.
 
         Returns:
             The rows that have to be computed.
@@ -29,7 +30,8 @@ class Sharing:
                 computed.append(row)
                 continue
             other, place = leader
-            if place // self._max_rows <= row // self._max_rows or other.launched[place]:
+            waits_no_longer = other.caller == request.caller and place // self._max_rows <= row // self._max_rows
+            if waits_no_longer or other.launched[place]:
                 other.followers.setdefault(place, []).append((request, row))
             else:
                 computed.append(row)

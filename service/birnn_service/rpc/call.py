@@ -14,10 +14,3 @@ class Call:
         self.context = context
         self.caller = caller
         self.memory = memory
-
-
-def caller_of(context: grpc.aio.ServicerContext) -> str:
-    """Who makes a call: the address of its peer, without the port, which is another one for each connection."""
-    peer: str = context.peer()
-    address, colon, port = peer.rpartition(":")
-    return address if colon and port.isdecimal() else peer

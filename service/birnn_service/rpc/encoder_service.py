@@ -61,6 +61,7 @@ class EncoderService(EncoderServiceServicer):
                     _sequences(request),
                     output,
                     truncate=request.truncate,
+                    caller=call.caller,
                     deadline=deadline_of(call.context),
                     memory=call.memory,
                     found=record.name,

@@ -13,7 +13,8 @@ from birnn_service.memory_budget import RETRY_SECONDS, MemoryBudget
 from birnn_service.metrics import Metrics
 from birnn_service.rpc.arrivals import Arrivals
 from birnn_service.rpc.bounds import Limits, limits_of
-from birnn_service.rpc.call import Call, caller_of
+from birnn_service.rpc.call import Call
+from birnn_service.rpc.caller import caller_of
 from birnn_service.rpc.departures import Departures
 from birnn_service.rpc.status import CODES, fail
 from birnn_service.rpc.wire import check_counts
@@ -111,7 +112,7 @@ class GuardedServer:
                 f"this server has {self._calls} calls under way, its limit (--max-calls); retry later",
                 RETRY_SECONDS,
             )
-        caller = caller_of(context)
+        caller = caller_of(context.peer())
         memory = self._budget.open(caller)
         self._calls += 1
 

@@ -128,6 +128,7 @@ class InferenceService(GRPCInferenceServiceServicer):
                         request.model_version,
                         read(request, self._settings.max_sequences),
                         Output.POOLED,
+                        caller=call.caller,
                         truncate=options.truncate,
                         deadline=_sooner(deadline_of(call.context), options.timeout),
                         memory=call.memory,

@@ -149,15 +149,23 @@ def test_cuda_asked_for_where_there_is_none_is_an_error_and_auto_says_what_it_to
     assert load_engine(bundle).choice == "this onnxruntime has no CUDA"
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"linear_before_reset": False}, "GRU, reset before the product"),
+        ({"nonlinearity": "relu"}, "GRU, relu"),
+        ({"gate_activation": "hard_sigmoid"}, "GRU, hard_sigmoid gates"),
+    ],
+)
 @pytest.mark.parametrize("device", ["cuda", "auto"])
-def test_a_gru_that_resets_before_the_product_is_served_on_a_cpu_only_and_says_so(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Device
+def test_a_cell_that_cuda_has_no_kernel_for_is_served_on_a_cpu_only_and_says_so(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Device, changes: dict[str, str], name: str
 ) -> None:
-    manifest = bundle.manifest.model_copy(update={"linear_before_reset": False})
+    manifest = bundle.manifest.model_copy(update=changes)
     resetting = replace(bundle, manifest=manifest)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
     monkeypatch.setattr(ort, "preload_dlls", lambda: None)
-    message = r"smiles/1: its GRU resets before the product \(linear_before_reset = 0\)"
+    message = rf"smiles/1: its cell \({name}\) runs on CPUs only"
     if device == "cuda":
         with pytest.raises(StartupError, match=message):
             load_engine(resetting, device)

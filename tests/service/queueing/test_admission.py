@@ -16,7 +16,9 @@ async def test_a_deadline_that_cannot_be_met_is_refused_before_it_is_queued() ->
     lane = lane_of(engine, cost=CostModel(1.0, 0.0, 0.0))
     dispatcher = Dispatcher([lane], 2)
     with pytest.raises(DeadlineError, match="send fewer"):
-        await dispatcher.encode(lane, batch_of(*([number] for number in range(100))), deadline=time.monotonic() + 0.01)
+        await dispatcher.encode(
+            lane, batch_of(*([number] for number in range(100))), deadline=time.monotonic() + 0.01, caller="a"
+        )
     assert engine.batches == []
     dispatcher.close()
 
@@ -27,10 +29,10 @@ async def test_a_request_whose_deadline_passes_in_the_queue_is_dropped_before_it
     now = 0.0
     dispatcher = Dispatcher([lane], 1, clock=lambda: now)
     engine.gate.clear()
-    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
+    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
     await asyncio.sleep(0)
-    late = asyncio.create_task(dispatcher.encode(lane, batch_of([1]), deadline=1.0))
-    fine = asyncio.create_task(dispatcher.encode(lane, batch_of([2]), deadline=100.0))
+    late = asyncio.create_task(dispatcher.encode(lane, batch_of([1]), deadline=1.0, caller="a"))
+    fine = asyncio.create_task(dispatcher.encode(lane, batch_of([2]), deadline=100.0, caller="a"))
     await asyncio.sleep(0)
     now = 2.0
     engine.gate.set()
@@ -49,10 +51,10 @@ async def test_a_backlog_beyond_the_bound_is_refused_and_says_when_to_come_back(
     engine.gate.clear()
     tasks = []
     for number in range(3):
-        tasks.append(asyncio.create_task(dispatcher.encode(lane, batch_of([number] * 6))))
+        tasks.append(asyncio.create_task(dispatcher.encode(lane, batch_of([number] * 6), caller="a")))
         await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="limit is 10 s") as caught:
-        await dispatcher.encode(lane, batch_of([1]))
+        await dispatcher.encode(lane, batch_of([1]), caller="a")
     assert caught.value.retry_after > 0
     engine.gate.set()
     await asyncio.gather(*tasks)
@@ -63,5 +65,7 @@ async def test_an_idle_server_accepts_a_request_of_any_size() -> None:
     engine = SumEngine()
     lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1.0))
     dispatcher = Dispatcher([lane], 2, max_backlog_seconds=1.0)
-    assert len((await dispatcher.encode(lane, batch_of(*([number] for number in range(500))))).values) == 500
+    assert (
+        len((await dispatcher.encode(lane, batch_of(*([number] for number in range(500))), caller="a")).values) == 500
+    )
     dispatcher.close()

@@ -45,7 +45,7 @@ def ticking() -> float:
 
 async def one_after_another(dispatcher: Dispatcher, lane: Lane, count: int) -> None:
     for number in range(count):
-        assert (await dispatcher.encode(lane, batch_of([number, 1]))).values.tolist() == [[number + 1, 2]]
+        assert (await dispatcher.encode(lane, batch_of([number, 1]), caller="a")).values.tolist() == [[number + 1, 2]]
 
 
 async def test_the_event_loop_runs_the_short_batches_of_a_lone_caller_itself() -> None:
@@ -65,7 +65,7 @@ async def test_batches_side_by_side_of_a_lone_caller_run_on_their_slots() -> Non
     dispatcher = Dispatcher([lane], 2, clock=ticking)
     await one_after_another(dispatcher, lane, STREAK + 2)
     before = len(engine.threads)
-    await dispatcher.encode(lane, batch_of(*([number] for number in range(6))))
+    await dispatcher.encode(lane, batch_of(*([number] for number in range(6))), caller="a")
     assert engine.in_loop()[before:] == [False, False]
     dispatcher.close()
 
@@ -96,7 +96,7 @@ async def test_several_callers_leave_the_event_loop_free() -> None:
 
     async def caller(number: int) -> None:
         for count in range(20):
-            await dispatcher.encode(lane, batch_of([number, count]))
+            await dispatcher.encode(lane, batch_of([number, count]), caller="a")
 
     await asyncio.gather(*(caller(number) for number in range(4)))
     assert not any(engine.in_loop()[before:])
@@ -109,8 +109,8 @@ async def test_an_engine_that_fails_in_the_event_loop_fails_its_call_and_no_othe
     dispatcher = Dispatcher([lane], 2, clock=ticking)
     await one_after_another(dispatcher, lane, STREAK + 2)
     with pytest.raises(EngineError, match="RuntimeError"):
-        await dispatcher.encode(lane, batch_of([666]))
+        await dispatcher.encode(lane, batch_of([666]), caller="a")
     assert engine.in_loop()[-1]
     await one_after_another(dispatcher, lane, 2)
-    assert len(lane.waiting) == 0
+    assert len(lane.queue) == 0
     dispatcher.close()

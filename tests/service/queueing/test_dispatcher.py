@@ -31,7 +31,7 @@ def test_every_request_gets_its_own_rows_in_its_own_order(
         engine = SumEngine(slots)
         lane = lane_of(engine, output)
         dispatcher = Dispatcher([lane], slots)
-        results = await asyncio.gather(*(dispatcher.encode(lane, batch_of(*rows)) for rows in requests))
+        results = await asyncio.gather(*(dispatcher.encode(lane, batch_of(*rows), caller="a") for rows in requests))
         dispatcher.close()
         for rows, result in zip(requests, results, strict=True):
             if output is Output.POOLED:
@@ -53,7 +53,7 @@ async def test_an_idle_slot_takes_what_is_there_at_once() -> None:
     engine = SumEngine()
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 2)
-    await dispatcher.encode(lane, batch_of([1, 2]))
+    await dispatcher.encode(lane, batch_of([1, 2]), caller="a")
     assert engine.batches == [[[1, 2]]]
     dispatcher.close()
 
@@ -62,7 +62,7 @@ async def test_requests_that_come_in_one_iteration_of_the_loop_run_together() ->
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
-    results = await asyncio.gather(*(dispatcher.encode(lane, batch_of([number])) for number in range(5)))
+    results = await asyncio.gather(*(dispatcher.encode(lane, batch_of([number]), caller="a") for number in range(5)))
     assert [result.values.tolist() for result in results] == [[[number, 1]] for number in range(5)]
     assert engine.batches == [[[number] for number in range(5)]]
     dispatcher.close()
@@ -72,7 +72,7 @@ async def test_idle_cores_share_a_request() -> None:
     engine = SumEngine()
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 2)
-    await dispatcher.encode(lane, batch_of(*([number] for number in range(6))))
+    await dispatcher.encode(lane, batch_of(*([number] for number in range(6))), caller="a")
     assert sorted(map(len, engine.batches)) == [3, 3]
     dispatcher.close()
 
@@ -82,10 +82,10 @@ async def test_waiting_requests_are_batched_together_by_length() -> None:
     lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1e-5))
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
+    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
     await asyncio.sleep(0)
     rows = [[1] * 3, [2] * 9, [3] * 3, [4] * 9, [5] * 3]
-    others = [asyncio.create_task(dispatcher.encode(lane, batch_of(row))) for row in rows]
+    others = [asyncio.create_task(dispatcher.encode(lane, batch_of(row), caller="a")) for row in rows]
     await asyncio.sleep(0)
     engine.gate.set()
     await asyncio.gather(first, *others)
@@ -98,9 +98,11 @@ async def test_a_small_request_passes_between_the_rows_of_a_large_one() -> None:
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    large = asyncio.create_task(dispatcher.encode(lane, batch_of(*([1, 2, 1000 + number] for number in range(800)))))
+    large = asyncio.create_task(
+        dispatcher.encode(lane, batch_of(*([1, 2, 1000 + number] for number in range(800))), caller="a")
+    )
     await asyncio.sleep(0)
-    small = asyncio.create_task(dispatcher.encode(lane, batch_of([4, 5])))
+    small = asyncio.create_task(dispatcher.encode(lane, batch_of([4, 5]), caller="a"))
     await asyncio.sleep(0)
     engine.gate.set()
     await small
@@ -115,9 +117,9 @@ async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     with pytest.raises(EngineError, match="RuntimeError"):
-        await dispatcher.encode(lane, batch_of([666], [1]))
-    assert (await dispatcher.encode(lane, batch_of([1]))).values.tolist() == [[1, 1]]
-    assert len(lane.waiting) == 0
+        await dispatcher.encode(lane, batch_of([666], [1]), caller="a")
+    assert (await dispatcher.encode(lane, batch_of([1]), caller="a")).values.tolist() == [[1, 1]]
+    assert len(lane.queue) == 0
     dispatcher.close()
 
 
@@ -126,15 +128,15 @@ async def test_a_cancelled_request_leaves_the_queue_and_is_never_computed() -> N
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
+    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
     await asyncio.sleep(0)
-    second = asyncio.create_task(dispatcher.encode(lane, batch_of([1], [2])))
+    second = asyncio.create_task(dispatcher.encode(lane, batch_of([1], [2]), caller="a"))
     await asyncio.sleep(0)
-    assert len(lane.waiting) == 2
+    assert len(lane.queue) == 2
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    assert len(lane.waiting) == 0
+    assert len(lane.queue) == 0
     engine.gate.set()
     await first
     assert engine.batches == [[[0]]]
@@ -146,7 +148,7 @@ async def test_closing_fails_what_waits_instead_of_leaving_it_hanging() -> None:
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([number]))) for number in range(3)]
+    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([number]), caller="a")) for number in range(3)]
     await asyncio.sleep(0)
     dispatcher.close()
     engine.gate.set()
@@ -154,7 +156,7 @@ async def test_closing_fails_what_waits_instead_of_leaving_it_hanging() -> None:
         with pytest.raises(UnavailableError):
             await task
     with pytest.raises(UnavailableError):
-        await dispatcher.encode(lane, batch_of([1]))
+        await dispatcher.encode(lane, batch_of([1]), caller="a")
 
 
 async def test_an_engine_that_answers_with_too_few_rows_fails_the_request_and_leaves_nobody_waiting() -> None:
@@ -167,7 +169,7 @@ async def test_an_engine_that_answers_with_too_few_rows_fails_the_request_and_le
     dispatcher = Dispatcher([lane], 1)
     for _ in range(2):
         with pytest.raises(EngineError, match="unexpectedly"):
-            await dispatcher.encode(lane, batch_of([1], [2], [3]))
+            await dispatcher.encode(lane, batch_of([1], [2], [3]), caller="a")
     dispatcher.close()
 
 
@@ -188,7 +190,7 @@ async def test_slots_that_are_idle_together_run_a_batch_together_where_that_ends
     engine = Lending()
     lane = Lane("sum", engine, Output.POOLED, 2, COST, COST.scaled(factor))
     dispatcher = Dispatcher([lane], 2)
-    await dispatcher.encode(lane, batch_of([1]))
-    await dispatcher.encode(lane, batch_of([1], [2]))
+    await dispatcher.encode(lane, batch_of([1]), caller="a")
+    await dispatcher.encode(lane, batch_of([1], [2]), caller="a")
     assert engine.used == used
     dispatcher.close()

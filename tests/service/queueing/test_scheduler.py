@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 from bench.simulation.device import CPU, GPU, PACKED, Device, Launch, Outcome, simulate
 from bench.simulation.load import Fixed, LogNormal, Request, make_load, with_patience
 from bench.simulation.policies import Fifo, Ours
+from birnn_service.queueing.queue import HEALTH
 
 LENGTHS = LogNormal()
 
 REQUESTS = st.lists(
     st.builds(
-        lambda arrival, rows, patience: Request(arrival, np.array(rows), arrival + patience if patience else None),
+        lambda arrival, rows, patience, caller: Request(
+            arrival, np.array(rows), arrival + patience if patience else None, caller
+        ),
         st.floats(0, 0.05),
         st.lists(st.integers(1, 300), min_size=1, max_size=40),
         st.none() | st.floats(0.02, 0.2),
+        st.sampled_from(["a", "a", "b", "c", HEALTH]),
     ),
     min_size=1,
     max_size=25,
@@ -39,16 +43,15 @@ class Watched(Ours):
         super().__init__(device, lanes=lanes)
 
     def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
-        waiting = [lane.waiting for lane in self.lanes if len(lane.waiting)]
+        turn = self.scheduler.next_turn()
+        first = turn and turn[1].flows[0].rows
         launches, late = super().fill(idle, now)
-        if waiting and idle:
-            first = min(waiting, key=lambda rows: float(rows.rank[0]))
+        if first and idle:
             chosen = {row for launch in launches for row in launch.rows}
-            assert (int(first.submission[0]), int(first.row[0])) in chosen or int(first.submission[0]) in late, (
-                "passed over"
-            )
+            number = int(first.submission[0])
+            assert (number, int(first.row[0])) in chosen or number in late, "passed over"
         left = idle - sum(launch.slots for launch in launches)
-        assert left == 0 or not any(len(lane.waiting) for lane in self.lanes), "a slot idles while something waits"
+        assert left == 0 or not any(len(lane.queue) for lane in self.lanes), "a slot idles while something waits"
         for launch in launches:
             assert len(launch.rows) <= self.scheduler.lanes[0].engine.info.max_rows
             assert len({number % len(self.lanes) for number, _ in launch.rows}) == 1, "a batch is of one lane"
@@ -85,21 +88,22 @@ def test_no_deadline_is_missed_knowingly(requests: list[Request], device: Device
 
 @given(REQUESTS, DEVICES, LANES)
 @settings(deadline=None)
-def test_no_slot_idles_while_something_waits_and_the_most_urgent_row_is_never_passed_over(
+def test_no_slot_idles_while_something_waits_and_whose_turn_it_is_is_never_passed_over(
     requests: list[Request], device: Device, lanes: int
 ) -> None:
-    """See `Watched`. Ranks are absolute times, so from its rank on nothing new comes before a row."""
-    run([Request(request.arrival, request.lengths) for request in requests], device, lanes)
+    """See `Watched`."""
+    run([replace(request, deadline=None) for request in requests], device, lanes)
 
 
-@given(REQUESTS, DEVICES, LANES)
+@given(REQUESTS, DEVICES)
 @settings(deadline=None)
-def test_no_request_waits_for_more_batches_than_there_are_rows_before_it(
-    requests: list[Request], device: Device, lanes: int
+def test_no_request_waits_for_more_batches_than_there_are_rows_of_its_caller_before_it(
+    requests: list[Request], device: Device
 ) -> None:
+    """Ranks are points in time, so from its rank on nothing new comes before a row."""
     patient = [Request(request.arrival, request.lengths) for request in requests]
-    outcome = run(patient, device, lanes)
-    engine = Watched(device, lanes)
+    outcome = run(patient, device)
+    engine = Watched(device, 1)
     for number, request in enumerate(patient):
         # The rank of its last row, as it comes into an empty lane: what comes after that time is behind it.
         rank = float(engine.lanes[0].arrange(number, request.lengths, np.inf, request.arrival).rank[-1])

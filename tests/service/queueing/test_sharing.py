@@ -17,11 +17,11 @@ async def test_equal_sequences_in_flight_are_computed_once() -> None:
     metrics = Metrics()
     dispatcher = Dispatcher([lane], 1, observers=[QueueMetrics(metrics, [lane])])
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([7])))
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([7]), caller="a"))
     await asyncio.sleep(0)
-    waiting = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2], [7], [1, 2])))
+    waiting = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2], [7], [1, 2]), caller="a"))
     await asyncio.sleep(0)
-    other = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2])))
+    other = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2]), caller="a"))
     await asyncio.sleep(0)
     engine.gate.set()
     assert (await running).values.tolist() == [[7, 1]]
@@ -29,7 +29,7 @@ async def test_equal_sequences_in_flight_are_computed_once() -> None:
     assert (await other).values.tolist() == [[3, 2]]
     assert engine.batches == [[[7]], [[1, 2]]]
     assert metrics.registry.get_sample_value("birnn_shared_sequences_total", {"encoder": "sum"}) == 3
-    await dispatcher.encode(lane, batch_of([7]))
+    await dispatcher.encode(lane, batch_of([7]), caller="a")
     assert engine.batches[2:] == [[[7]]], "what has been answered is forgotten"
     dispatcher.close()
 
@@ -39,11 +39,11 @@ async def test_a_sequence_is_computed_though_the_request_that_it_followed_is_can
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0])))
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
     await asyncio.sleep(0)
-    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5], [6])))
+    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5], [6]), caller="a"))
     await asyncio.sleep(0)
-    followers = [asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5]))) for _ in range(2)]
+    followers = [asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5]), caller="a")) for _ in range(2)]
     await asyncio.sleep(0)
     leader.cancel()
     await asyncio.sleep(0)
@@ -59,15 +59,15 @@ async def test_followers_of_a_failed_batch_are_tried_again_by_themselves() -> No
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([4], [666])))
+    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([4], [666]), caller="a"))
     await asyncio.sleep(0)
-    follower = asyncio.create_task(dispatcher.encode(lane, batch_of([4])))
+    follower = asyncio.create_task(dispatcher.encode(lane, batch_of([4]), caller="a"))
     await asyncio.sleep(0)
     engine.gate.set()
     with pytest.raises(EngineError):
         await leader
     assert (await follower).values.tolist() == [[4, 1]]
-    assert len(lane.waiting) == 0
+    assert len(lane.queue) == 0
     dispatcher.close()
 
 
@@ -76,7 +76,7 @@ async def test_closing_fails_those_who_follow_others_too() -> None:
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([9]))) for _ in range(3)]
+    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([9]), caller="a")) for _ in range(3)]
     await asyncio.sleep(0)
     dispatcher.close()
     engine.gate.set()
