@@ -157,3 +157,25 @@ def test_forty_callers_who_do_not_read_leave_a_pod_alive(front_ends: tuple[str, 
         probes.assert_lively()
         for call in calls:
             call.cancel()
+
+
+def test_large_requests_that_come_together_leave_a_pod_alive() -> None:
+    count = 60
+    sequences = [b"a b c d e f g h " * 62] * 15_000
+    request = pb.EncodeRequest(encoder="text", sequences=sequences, truncate=True).SerializeToString()
+    with (
+        running(MODELS, "--memory-mib", str(SHIPPED)) as server,
+        connected(server) as (channel, _),
+        attack(f"{count} requests of {len(request) >> 20} MiB at once") as outcomes,
+    ):
+        with probing(server) as probes:
+            call = channel.unary_unary("/birnn.v1.EncoderService/Encode")
+            calls = [call.future(request) for _ in range(count)]
+            for future in calls:
+                refused = future.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "--memory-mib" in future.details()
+                outcomes.count("refused" if refused else "answered" if future.exception() is None else "lost")
+        outcomes.note = f"peak {peak(server):.0f} of {SHIPPED} MiB, slowest probe {probes.slowest:.2f} s"
+        outcomes.assert_unharmed()
+        assert outcomes.answered > 0
+        assert peak(server) < SHIPPED, outcomes
+        probes.assert_lively()

@@ -9,7 +9,7 @@ import pytest
 
 from birnn.openinference import inference_pb2 as pb
 from birnn_service.metrics import Metrics
-from birnn_service.rpc.arrivals import Arrivals
+from birnn_service.rpc.arrivals import MOST_FRESH, Arrivals
 from birnn_service.rpc.guard import CALL_BYTES, REQUEST_COST, GuardedServer
 from birnn_service.settings import Settings, load_settings
 
@@ -84,8 +84,9 @@ def test_a_call_holds_memory_by_what_was_sent_until_its_end() -> None:
     asyncio.run(run())
 
 
-async def open_and_send_nothing(arrivals: Arrivals) -> grpc.aio.AioRpcError:
-    """What becomes of a call whose request never comes."""
+@asynccontextmanager
+async def reading(arrivals: Arrivals) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server that sends back what `arrivals` reads."""
     server = grpc.aio.server()
 
     async def read(_: object, context: grpc.aio.ServicerContext) -> bytes:
@@ -96,20 +97,42 @@ async def open_and_send_nothing(arrivals: Arrivals) -> grpc.aio.AioRpcError:
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
-            call = channel.stream_unary("/test/Read")()
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await asyncio.wait_for(call, 30)
-            assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
-            return caught.value
+            yield channel
     finally:
         await server.stop(None)
+
+
+async def open_and_send_nothing(arrivals: Arrivals) -> grpc.aio.AioRpcError:
+    """What becomes of a call whose request never comes."""
+    async with reading(arrivals) as channel:
+        assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
+        call = channel.stream_unary("/test/Read")()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call, 30)
+        assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
+        return caught.value
+
+
+def test_requests_that_do_not_come_keep_no_others_waiting() -> None:
+    async def run() -> list[bytes]:
+        async with reading(Arrivals(GIB, 600, lambda: 0)) as channel:
+            silent = [channel.stream_unary("/test/Read")() for _ in range(3 * MOST_FRESH)]
+            calls = [channel.unary_unary("/test/Read")(b"%d" % number) for number in range(3 * MOST_FRESH)]
+            replies = await asyncio.wait_for(asyncio.gather(*calls), 30)
+            assert not any(call.done() for call in silent)
+            # Callers who give up while they wait leave their places to others.
+            for call in silent:
+                call.cancel()
+            assert await asyncio.wait_for(channel.unary_unary("/test/Read")(b"last"), 30) == b"last"
+            return list(replies)
+
+    assert asyncio.run(run()) == [b"%d" % number for number in range(3 * MOST_FRESH)]
 
 
 def test_a_request_that_is_slow_to_arrive_is_refused_where_memory_is_short() -> None:
     error = asyncio.run(open_and_send_nothing(Arrivals(GIB, 600, lambda: GIB)))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "more than 75% of the 1024 MiB that it may (--memory-mib)" in (error.details() or "")
+    assert "more than 65% of the 1024 MiB that it may (--memory-mib)" in (error.details() or "")
     assert "grpc-retry-pushback-ms" in dict(error.trailing_metadata())
 
 
