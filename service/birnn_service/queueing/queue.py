@@ -139,7 +139,7 @@ class Turns:
 
     @property
     def first(self) -> tuple[float, bool, float]:
-        """Sorts lanes by whose turn it is: lead of the first flow beyond a burst, whether it is unknown, and its rank."""
+        """Sorts lanes by whose turn it is: lead of the first flow beyond a burst, whether it is unknown, its rank."""
         flow = self.flows[0]
         return max(0.0, flow.start - self.until), not flow.known, flow.rank
 
@@ -284,8 +284,17 @@ class Queue:
         return self._waiting.values()
 
     def share_of(self, flow: CallerFlow) -> float:
-        """The part of the lane that is a flow's, if it waits: by weight among those that do."""
-        return flow.weight / (flow.weight + sum(other.weight for other in self._waiting.values() if other is not flow))
+        """The part of the lane that is a flow's, if it waits: by weight among those that do.
+
+        All unknown callers together count as one, so that no flood of new addresses takes the shares of known ones.
+        """
+        others = [other for other in self._waiting.values() if other is not flow]
+        known = sum(other.weight for other in others if other.known)
+        unknown = sum(other.weight for other in others if not other.known)
+        if flow.known:
+            return flow.weight / (flow.weight + known + min(1.0, unknown))
+        together = min(1.0, flow.weight + unknown)
+        return together / (together + known) * flow.weight / (flow.weight + unknown)
 
     def _keep(self, flow: CallerFlow, rows: Waiting) -> None:
         """Let only these of a flow's rows wait on."""
