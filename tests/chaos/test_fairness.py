@@ -97,6 +97,7 @@ def test_single_calls_are_answered_soon_beside_any_neighbor(name: str, arguments
         )
         outcomes.assert_unharmed()
         assert sum(counts.values()) > 0
+        assert "Traceback" not in "".join(server.log), "".join(server.log)
 
 
 def test_a_neighbor_that_fills_the_backlog_is_refused_and_nobody_else() -> None:
@@ -110,3 +111,4 @@ def test_a_neighbor_that_fills_the_backlog_is_refused_and_nobody_else() -> None:
         outcomes.note = f"neighbor {json.dumps(counts)}"
         outcomes.assert_unharmed()
         assert counts.get("refused", 0) > 0
+        assert "Traceback" not in "".join(server.log), "".join(server.log)
