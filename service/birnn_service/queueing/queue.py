@@ -153,11 +153,16 @@ class Turns:
         A batch's worth of one submission stays together, since a part of a request is of no use to its caller. The rank
         of the first row of all must be at most `latest`.
         """
+        first = self.flows[0]
+        if len(self.flows) == 1:
+            size = min(first.due(latest), count)
+            places = np.arange(size, dtype=np.intp)
+            return Window(first.rows.select(slice(size)), self.flows, np.zeros(size, dtype=np.intp), places)
         quota = max(self.max_rows, count // len(self.flows))
         flows: list[CallerFlow] = []
         sizes: list[int] = []
         for flow in self.flows:
-            size = min(flow.due(latest), quota if len(self.flows) > 1 else count)
+            size = min(flow.due(latest), quota)
             if size:
                 flows.append(flow)
                 sizes.append(size)
@@ -232,7 +237,9 @@ class Queue:
     def turns(self, cost: CostModel, max_rows: int, burst: float) -> Turns:
         """The order of service now, where leads of up to `burst` seconds do not count. Something must wait."""
         until = self.time.now + burst
-        flows = sorted(self._waiting.values(), key=lambda flow: (max(until, flow.start), not flow.known, flow.rank))
+        flows = list(self._waiting.values())
+        if len(flows) > 1:
+            flows.sort(key=lambda flow: (max(until, flow.start), not flow.known, flow.rank))
         return Turns(flows, until, cost, max_rows)
 
     def take(self, window: Window, positions: NDArray[np.intp], seconds: NDArray[np.float64]) -> None:
@@ -243,21 +250,16 @@ class Queue:
             positions: Which of its rows [k].
             seconds: What each of them costs, in seconds of a slot [k].
         """
+        if len(window.flows) == 1:
+            self._serve(window.flows[0], window.place[positions], float(seconds.sum()))
+            return
         order = np.argsort(window.owner[positions], kind="stable")
         positions = positions[order]
         owners, firsts = np.unique(window.owner[positions], return_index=True)
         charges = np.add.reduceat(seconds[order], firsts).tolist()
         places = np.split(window.place[positions], firsts[1:])
         for owner, charge, taken in zip(owners.tolist(), charges, places, strict=True):
-            flow = window.flows[owner]
-            flow.charge(charge)
-            if len(taken) == len(flow.rows):
-                self._keep(flow, NOTHING)
-            else:
-                left = np.ones(len(flow.rows), dtype=bool)
-                left[taken] = False
-                self._keep(flow, flow.rows.select(left))
-        self._forget()
+            self._serve(window.flows[owner], taken, charge)
 
     def drop(self, window: Window, submissions: list[int]) -> None:
         """Forget all waiting rows of some submissions, of which rows were in a window."""
@@ -284,8 +286,27 @@ class Queue:
         return self._waiting.values()
 
     def share_of(self, flow: CallerFlow) -> float:
-        """The part of the lane that is a flow's, if it waits: by weight among those that do."""
-        return flow.weight / (flow.weight + sum(other.weight for other in self._waiting.values() if other is not flow))
+        """The part of the lane that is a flow's, if it waits: by weight among those that do.
+
+        All unknown callers together count as one, so that no flood of new addresses takes the shares of known ones.
+        """
+        others = [other for other in self._waiting.values() if other is not flow]
+        known = sum(other.weight for other in others if other.known)
+        unknown = sum(other.weight for other in others if not other.known)
+        if flow.known:
+            return flow.weight / (flow.weight + known + min(1.0, unknown))
+        together = min(1.0, flow.weight + unknown)
+        return together / (together + known) * flow.weight / (flow.weight + unknown)
+
+    def _serve(self, flow: CallerFlow, places: NDArray[np.intp], seconds: float) -> None:
+        """Take the rows at `places` out of a flow, and charge it."""
+        flow.charge(seconds)
+        if len(places) == len(flow.rows):
+            self._keep(flow, NOTHING)
+        else:
+            left = np.ones(len(flow.rows), dtype=bool)
+            left[places] = False
+            self._keep(flow, flow.rows.select(left))
 
     def _keep(self, flow: CallerFlow, rows: Waiting) -> None:
         """Let only these of a flow's rows wait on."""
@@ -296,6 +317,7 @@ class Queue:
         if not len(flow.rows):
             del self._waiting[flow.key]
             self._ahead[flow.key] = flow
+            self._forget()
 
     def _forget(self) -> None:
         """Forget flows without waiting rows, the first to have none first."""

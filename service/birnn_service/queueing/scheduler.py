@@ -156,7 +156,10 @@ class Scheduler:
     def _take(self, lane: Lane, window: Window, batches: Sequence[Positions], taken: Sequence[Selection]) -> None:
         """Take the rows of batches out of the queue, and charge their callers for them."""
         costs = [_row_costs(selection) for selection in taken]
-        lane.queue.take(window, np.concatenate(batches), np.concatenate(costs))
+        if len(batches) == 1:
+            lane.queue.take(window, batches[0], costs[0])
+        else:
+            lane.queue.take(window, np.concatenate(batches), np.concatenate(costs))
 
     def next_turn(self) -> tuple[Lane, Turns] | None:
         """The lane whose turn it is, and the order of service in it; None where nothing waits."""
@@ -165,7 +168,8 @@ class Scheduler:
             return None
         self._time.follow(flow for lane in waiting for flow in lane.queue.flows)
         turns = [lane.queue.turns(lane.cost, lane.engine.info.max_rows, self._burst(lane)) for lane in waiting]
-        return min(zip(waiting, turns, strict=True), key=lambda turn: turn[1].first)
+        turn = zip(waiting, turns, strict=True)
+        return min(turn, key=lambda turn: turn[1].first) if len(waiting) > 1 else next(turn)
 
     def _burst(self, lane: Lane) -> float:
         """Seconds that flows may be ahead of others: those of a full batch, as rows are now, on every slot."""

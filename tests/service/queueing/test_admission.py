@@ -69,3 +69,25 @@ async def test_an_idle_server_accepts_a_request_of_any_size() -> None:
         len((await dispatcher.encode(lane, batch_of(*([number] for number in range(500))), caller="a")).values) == 500
     )
     dispatcher.close()
+
+
+async def test_a_caller_whose_share_of_the_backlog_is_full_is_refused_and_no_other() -> None:
+    engine = SumEngine(slots=1)
+    lane, other = (lane_of(engine, cost=CostModel(0.0, 0.0, 1.0)) for _ in range(2))
+    dispatcher = Dispatcher([lane, other], 1, max_backlog_seconds=10.0)
+    engine.gate.clear()
+    tasks = []
+    for number in range(3):
+        tasks.append(asyncio.create_task(dispatcher.encode(lane, batch_of([number] * 6), caller="greedy")))
+        await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        await dispatcher.encode(lane, batch_of([1]), caller="greedy")
+    for encoder in (lane, other):
+        tasks.append(asyncio.create_task(dispatcher.encode(encoder, batch_of([7]), caller="small")))
+        await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="this caller's share of it is"):
+        await dispatcher.encode(lane, batch_of([1] * 6), caller="small")
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+    assert engine.batches[1:3] == [[[7]], [[7]]]
+    dispatcher.close()

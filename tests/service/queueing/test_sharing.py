@@ -83,3 +83,25 @@ async def test_closing_fails_those_who_follow_others_too() -> None:
     for task in tasks:
         with pytest.raises(UnavailableError):
             await task
+
+
+async def test_a_sequence_that_waits_far_back_in_the_queue_of_one_caller_delays_no_other() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="greedy"))
+    await asyncio.sleep(0)
+    waiting = []
+    for number in range(1, 40):
+        rows = [[number, row] for row in range(8)]
+        waiting.append(asyncio.create_task(dispatcher.encode(lane, batch_of(*rows), caller="greedy")))
+        await asyncio.sleep(0)
+    single = asyncio.create_task(dispatcher.encode(lane, batch_of([39, 7]), caller="single"))
+    await asyncio.sleep(0)
+    engine.gate.set()
+    assert (await single).values.tolist() == [[46, 2]]
+    assert len(engine.batches) < 8
+    assert not waiting[-1].done()
+    await asyncio.gather(running, *waiting)
+    dispatcher.close()
