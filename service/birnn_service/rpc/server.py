@@ -63,8 +63,8 @@ class RpcServer:
                 ("grpc.so_reuseport", int(share_port)),
                 ("grpc.max_receive_message_length", settings.max_message_mib << 20),
                 ("grpc.max_send_message_length", -1),
-                # Or gRPC would take in whole messages of fast senders, megabytes each, before anybody reads them. What is
-                # being read comes as fast as before.
+                # Or gRPC would take in whole messages of fast senders, megabytes each, before anybody reads them. What
+                # is being read comes as fast as before.
                 ("grpc.http2.bdp_probe", 0),
                 # Clients may ask every ten seconds whether we still live, or long calls would end for "too many pings".
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
