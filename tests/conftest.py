@@ -3,6 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("birnn", deadline=None)
+settings.load_profile("birnn")
 
 
 @pytest.fixture(scope="session", autouse=True)
