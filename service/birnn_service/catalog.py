@@ -8,7 +8,7 @@ from birnn_bundle.numerals import read_version
 from birnn_bundle.quoting import shown
 from birnn_bundle.tokenizer import Tokenizer
 from birnn_service.engine.engine import EngineInfo, Output
-from birnn_service.errors import UnavailableError, UnknownEncoderError
+from birnn_service.errors import BrokenEncoderError, UnknownEncoderError
 
 # A message names so many encoders or versions at most.
 MOST_LISTED = 20
@@ -77,7 +77,7 @@ class Encoders(Generic[E]):
 
         Raises:
             UnknownEncoderError: There is none of that name or version; lists what is served.
-            UnavailableError: It is there, but could not be loaded; says why.
+            BrokenEncoderError: It is there, but could not be loaded; says why.
         """
         if not name and len(self._served) == 1:
             name = next(iter(self._served))
@@ -88,13 +88,15 @@ class Encoders(Generic[E]):
         if not version:
             if not versions:
                 latest = max(broken, key=lambda text: (read_version(text) or 0, text))
-                raise UnavailableError(f"encoder {shown(name)} could not be loaded: {broken[latest]}")
+                raise BrokenEncoderError(f"encoder {shown(name)} could not be loaded: {broken[latest]}")
             return versions[max(versions)]
         number = read_version(version)
         if number in versions:
             return versions[number]
         if version in broken:
-            raise UnavailableError(f"version {version} of encoder {shown(name)} could not be loaded: {broken[version]}")
+            raise BrokenEncoderError(
+                f"version {version} of encoder {shown(name)} could not be loaded: {broken[version]}"
+            )
         known = _listed(sorted(versions))
         raise UnknownEncoderError(f"encoder {shown(name)} has no version {shown(version)}; served are: {known}")
 

@@ -33,5 +33,9 @@ class UnavailableError(ServiceError):
     """The server is starting or draining, or the encoder is not ready."""
 
 
+class BrokenEncoderError(UnavailableError):
+    """The encoder is there but could not be loaded; the same call fails again until the server is started anew."""
+
+
 class EngineError(ServiceError):
     """The engine failed on a batch."""

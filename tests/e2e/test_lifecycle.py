@@ -41,6 +41,11 @@ def code_of(error: grpc.RpcError) -> grpc.StatusCode:
     return code
 
 
+def large_replies(address: str) -> grpc.Channel:
+    """A channel that takes replies of any size."""
+    return grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+
+
 @pytest.mark.parametrize("service", ["", "liveness", "birnn.v1.EncoderService", "inference.GRPCInferenceService"])
 def test_a_healthy_server_says_so_to_grpc_probes(server: ServerProcess, service: str) -> None:
     assert health(server, service) == SERVING
@@ -61,7 +66,7 @@ def test_reflection_lists_both_services(server: ServerProcess) -> None:
 
 
 def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly() -> None:
-    with running(MODELS, "--drain-seconds", "600") as server, grpc.insecure_channel(server.address) as channel:
+    with running(MODELS, "--drain-seconds", "600") as server, large_replies(server.address) as channel:
         stub = EncoderServiceStub(channel)
         slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(3_000, 200)))
         until(lambda: server.metric("birnn_batch_sequences_count", encoder="smiles"))
@@ -231,6 +236,8 @@ def test_a_damaged_bundle_is_refused_by_name_and_its_neighbors_are_served(
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert words in (caught.value.details() or "")
+        # Clients with a retry policy would else wait for what cannot come.
+        assert ("grpc-retry-pushback-ms", "-1") in (caught.value.trailing_metadata() or ())
         assert words in "".join(server.log)
         assert server.metric("birnn_encoder_ready", encoder="text") == 0
         assert server.get("/healthz")[0] == 200

@@ -23,6 +23,7 @@ CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.BrokenEncoderError: grpc.StatusCode.UNAVAILABLE,
     errors.EngineError: grpc.StatusCode.INTERNAL,
 }
 
@@ -48,6 +49,9 @@ async def fail(context: grpc.aio.ServicerContext, error: errors.ServiceError) ->
         metadata.append(("grpc-status-details-bin", status.SerializeToString()))
         # Clients with a retry policy wait this long by themselves.
         metadata.append(("grpc-retry-pushback-ms", str(round(error.retry_after * 1000))))
+    if isinstance(error, errors.BrokenEncoderError):
+        # gRPC's sign for "do not try again": here the answer stays the same, and the caller should hear the reason now.
+        metadata.append(("grpc-retry-pushback-ms", "-1"))
     await context.abort(code, message, tuple(metadata))
     raise AssertionError("abort always raises")
 
