@@ -83,7 +83,8 @@ def prompt_rows(lengths: NDArray[np.int64], cost: CostModel) -> int:
     """
     steps = float(lengths.mean())
     overhead, row = cost.fixed + cost.per_step * steps, cost.per_cell * steps
-    return math.ceil(EXTERNALITY * math.sqrt(len(lengths) * overhead / row)) if row else len(lengths)
+    # A fit on a busy machine may find no overhead at all.
+    return max(1, math.ceil(EXTERNALITY * math.sqrt(len(lengths) * overhead / row))) if row else len(lengths)
 
 
 def _to_the_end_of_a_request(submissions: NDArray[np.int64], rows: int, max_rows: int) -> int:
