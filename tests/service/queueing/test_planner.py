@@ -118,11 +118,14 @@ def test_a_packed_batch_ends_with_a_request_where_one_ends_near_and_else_where_i
     assert len(plan_batch(lengths, np.zeros(96, dtype=np.int64), PACKED, 64)) == min(64, prompt_rows(lengths, PACKED))
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(1, 64))
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(1, 64), COSTS)
 @settings(deadline=None)
-def test_a_packed_batch_of_requests_of_any_size_is_never_empty_nor_too_large(sizes: list[int], max_rows: int) -> None:
+def test_a_packed_batch_of_requests_of_any_size_is_never_empty_nor_too_large(
+    sizes: list[int], max_rows: int, cost: CostModel
+) -> None:
     submissions = np.repeat(np.arange(len(sizes)), sizes)
-    plan = plan_batch(np.full(len(submissions), 48), submissions, PACKED, max_rows).tolist()
+    packed = CostModel(cost.fixed, cost.per_step, cost.per_cell, packed=True)
+    plan = plan_batch(np.full(len(submissions), 48), submissions, packed, max_rows).tolist()
     assert plan == list(range(len(plan)))
     assert 1 <= len(plan) <= min(max_rows, len(submissions))
 
