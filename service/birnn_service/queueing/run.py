@@ -24,7 +24,7 @@ class Part:
         return batch if len(self.rows) == len(batch) else batch.take(self.rows)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Run:
     """One batch on its way through an engine.
 
