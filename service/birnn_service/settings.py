@@ -90,7 +90,9 @@ class Settings(BaseSettings):
         8192, description="Most calls under way; beyond that they get RESOURCE_EXHAUSTED, before they are read."
     )
     max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="Most work that may wait, in predicted seconds; beyond that calls get RESOURCE_EXHAUSTED."
+        30.0,
+        description="Most work that may wait, in predicted seconds; beyond that, callers that exceed their share get "
+        "RESOURCE_EXHAUSTED.",
     )
     max_request_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="How long a request may take to arrive, from its first byte to its last."
