@@ -79,7 +79,7 @@ def test_what_serves_and_what_calls_load_without_heavy_packages(modules: str, wi
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("module", ["birnn_bundle.sequences", "birnn_bundle.printable", "birnn_bundle.atomic_file"])
+@pytest.mark.parametrize("module", ["birnn_bundle.sequences", "birnn_bundle.quoting", "birnn_bundle.atomic_file"])
 def test_what_the_client_takes_from_the_bundle_package_needs_the_standard_library_only(module: str) -> None:
     heavy = {"numpy", "pyarrow", "tokenizers", "safetensors", "pydantic"}
     code = f"import sys, {module}; sys.exit(bool({heavy} & set(sys.modules)))"

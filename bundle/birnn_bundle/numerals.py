@@ -1,4 +1,4 @@
-"""Numbers, as text from outside spells them: in ASCII digits.
+"""Numbers in text: as outsiders spell them, in ASCII digits, and as messages do.
 
 `int` and `str.isdecimal` accept the digits of every script, and `int` signs, spaces and underscores as well.
 """
@@ -21,3 +21,8 @@ def read_version(text: str) -> int | None:
     One version has one spelling: `01` is another folder than `1`, and none of a version.
     """
     return int(text) if _VERSION.fullmatch(text) else None
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: 1 line, 1,234 lines."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

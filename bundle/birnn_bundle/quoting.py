@@ -1,4 +1,4 @@
-"""Quoting of text that comes from outside, for messages and logs."""
+"""Text that comes from outside, made fit for messages, logs and terminals."""
 
 import re
 
@@ -21,7 +21,22 @@ def told(name: str) -> str:
 def one_line(text: str, most: int = 2000) -> str:
     """`text` without quotes on one line: what is not printable escaped, cut after `most` characters."""
     cut = text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in cut)
+    return printable(cut, keep="")
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """The text with everything that a terminal might obey rather than show written as an escape: \\x1b, \\u202e.
+
+    Args:
+        text: Any text.
+        keep: What else stays as it is; by default line breaks and tabs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def without_paths(text: str) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from birnn_bundle.numerals import is_number
-from birnn_bundle.printable import counted, printable
+from birnn_bundle.numerals import counted, is_number
+from birnn_bundle.quoting import printable
 from birnn_bundle.sequences import (
     TABLES,
     Line,

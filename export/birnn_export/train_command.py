@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from birnn_bundle.cells import Architecture, Nonlinearity
 from birnn_bundle.manifest import Pooling
-from birnn_bundle.printable import counted
+from birnn_bundle.numerals import counted
 from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.tokenizer import SPECIAL_TOKENS
 from birnn_export.corpus import read_entry, read_pairs, split_sentences

@@ -22,7 +22,8 @@ from birnn.errors import call_error
 from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn_bundle.atomic_file import replace_text
-from birnn_bundle.printable import counted, printable
+from birnn_bundle.numerals import counted
+from birnn_bundle.quoting import printable
 from birnn_bundle.sequences import KINDS, SequenceFileError
 from birnn_loadtest.generator import Generator, Workload
 from birnn_loadtest.recording import Recording

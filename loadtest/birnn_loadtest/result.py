@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 
 from birnn import EncoderInfo
-from birnn_bundle.printable import counted
+from birnn_bundle.numerals import counted
 from birnn_loadtest.recording import HISTOGRAM_EDGES, NOT_SENT, OK, Figures, Spread
 
 SCHEMA_VERSION = 1

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from birnn_bundle.numerals import is_number
-from birnn_bundle.printable import counted
+from birnn_bundle.numerals import counted, is_number
 from birnn_bundle.sequences.text_source import LONGEST_LINE, SequenceFileError, TextSource
 
 HEADER_NAMES = frozenset(

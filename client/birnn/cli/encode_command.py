@@ -25,7 +25,8 @@ from birnn.encodings import EncoderInfo
 from birnn.errors import EncodeError
 from birnn.vector_files import EncodedLines, VectorFile, VectorFileError, check_format, create
 from birnn.vector_files.vector_file import readable
-from birnn_bundle.printable import counted, printable
+from birnn_bundle.numerals import counted
+from birnn_bundle.quoting import printable
 from birnn_bundle.sequences import Line, SequenceFile, SequenceFileError
 
 SOME_FAILED = 1

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from birnn_bundle.printable import printable
+from birnn_bundle.quoting import printable
 
 
 class Target(NamedTuple):

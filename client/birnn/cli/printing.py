@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from birnn.encodings import Encodings
 from birnn.vector_files.csv_file import digits, header, records
 from birnn.vector_files.vector_file import EncodedLines, readable
-from birnn_bundle.printable import printable
+from birnn_bundle.quoting import printable
 
 Format = Literal["text", "json", "csv"]
 _SHOWN_FLOATS = 4

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from birnn.vector_files.vector_file import writing
 from birnn_bundle.atomic_file import replacing_text
-from birnn_bundle.printable import counted, printable
+from birnn_bundle.numerals import counted
+from birnn_bundle.quoting import printable
 
 _SHOWN_LINES = 10
 _SHOWN_CHARACTERS = 60
