@@ -4,6 +4,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -144,17 +145,17 @@ class Settings(BaseSettings):
         """Read variables only; flags and the TOML file are merged by `load_settings`."""
         return (init_settings, env_settings)
 
-    @property
+    @cached_property
     def memory_bytes(self) -> int:
-        """Memory that the server may take, front-ends included."""
+        """Memory that the server may take, front-ends included; read once, as every call asks."""
         return self.memory_mib << 20 if self.memory_mib else available_memory()
 
-    @property
+    @cached_property
     def call_memory_bytes(self) -> int:
         """Memory for the calls under way in each process that takes calls."""
         return self.memory_bytes // 2 // max(1, self.frontends)
 
-    @property
+    @cached_property
     def max_reply_bytes(self) -> int:
         """Largest reply; by default one that several callers can have at once."""
         if self.max_reply_mib:

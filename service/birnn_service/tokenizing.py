@@ -40,6 +40,9 @@ LEAST_BYTES = 4096
 MEMORY, MOST_SLOWDOWN = 16, 4.0
 # A request's rank is when it would be done if it took so many times its time.
 PATIENCE = 8.0
+# Requests of at most so many predicted seconds are small: they wait for their caller's other small ones only, so that
+# large calls from an address do not hold up the small ones of others behind it.
+SMALL_SECONDS = 2 * SLICE_SECONDS
 # For callers who have at most this share of the bound waiting, only what is ahead of them counts against it.
 SMALL_SHARE = 0.01
 # A deadline is taken to be out of reach where not even this share of the predicted time is left.
@@ -87,6 +90,7 @@ class _Job:
     rate: Rate
     caller: object
     deadline: float | None
+    is_small: bool = False
     rank: float = 0.0
     position: int = 0
     pieces: list[Tokenized] = field(default_factory=list)
@@ -125,9 +129,9 @@ class Tokenizing:
     """Tokenizes requests of many callers, on as many threads as there are cores.
 
     It lives on the event loop. A request is on one thread at a time; of those that wait, the one of the least rank is
-    next. Ranks are absolute times, so nothing starves: a request's is when the work that its caller has here would be
-    done if it took eight times as long. So small requests of callers who ask little pass large ones and those of
-    callers who ask much.
+    next. Ranks are absolute times, so nothing starves: a request's is when the work of its size, small or large, that
+    its caller has here would be done if it took eight times as long. So small requests pass large ones, and those of
+    callers who ask little pass those of callers who ask much.
     """
 
     def __init__(
@@ -192,6 +196,7 @@ class Tokenizing:
         np.cumsum(np.asarray(sizes, dtype=np.int64) + SEQUENCE_BYTES, out=ends[1:])
         rate = self._rates.setdefault(encoder, Rate())
         job = _Job(read, ends, rate, object() if caller is None else caller, deadline)
+        job.is_small = job.seconds <= SMALL_SECONDS
         if job.seconds <= INLINE_SECONDS:
             job.advance(len(sizes), job.run(len(sizes)))
             return job.pieces[0]
@@ -210,7 +215,8 @@ class Tokenizing:
     def _admit(self, job: _Job) -> None:
         """Rank a request, or refuse it."""
         now, alone, bound = self._clock(), job.seconds, self._max_backlog_seconds
-        of_caller = alone + sum(other.seconds for other in self._jobs if other.caller == job.caller)
+        flow = (job.caller, job.is_small)
+        of_caller = alone + sum(other.seconds for other in self._jobs if (other.caller, other.is_small) == flow)
         job.rank = now + PATIENCE * of_caller
         ahead = sum(other.seconds for other in self._jobs if other.rank <= job.rank) / self._workers
         # Large requests that wait are no reason to refuse a small one that passes them.

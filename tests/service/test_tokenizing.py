@@ -171,12 +171,15 @@ async def test_more_than_the_bound_waits_only_for_those_who_ask_little(held: Hel
         with pytest.raises(OverloadedError, match=r"the limit is 3 s \(--max-backlog-seconds\)"):
             await tokenizing.run("x", [SLICE] * 10, held.read("more"), caller="other")
         with pytest.raises(OverloadedError):
-            await tokenizing.run("x", [SLICE], held.read("more"), caller="much")
-        little = asyncio.create_task(tokenizing.run("x", [SLICE], held.read("little"), caller="other"))
+            await tokenizing.run("x", [SLICE] * 10, held.read("more"), caller="much")
+        little = [
+            asyncio.create_task(tokenizing.run("x", [SLICE], held.read("little"), caller=caller))
+            for caller in ("other", "much")
+        ]
         await settle()
         held.free()
-        await little
-        assert held.log[:2] == ["first", "little"]
+        await asyncio.gather(*little)
+        assert held.log[:3] == ["first", "little", "little"]
         await first
 
 
