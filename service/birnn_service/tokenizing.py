@@ -40,9 +40,10 @@ LEAST_BYTES = 4096
 MEMORY, MOST_SLOWDOWN = 16, 4.0
 # A request's rank is when it would be done if it took so many times its time.
 PATIENCE = 8.0
-# Requests of at most so many predicted seconds are small: they wait for their caller's other small ones only, so that
-# large calls from an address do not hold up the small ones of others behind it.
-SMALL_SECONDS = 2 * SLICE_SECONDS
+# Requests of at most so many predicted seconds are small. They pass large ones, even those that are late, and wait for
+# their caller's other small ones only; but after so many slices of small ones in a row a large one has its turn.
+SMALL_SECONDS = 10 * SLICE_SECONDS
+SMALL_TURNS = 4
 # For callers who have at most this share of the bound waiting, only what is ahead of them counts against it.
 SMALL_SHARE = 0.01
 # A deadline is taken to be out of reach where not even this share of the predicted time is left.
@@ -128,10 +129,11 @@ class _Job:
 class Tokenizing:
     """Tokenizes requests of many callers, on as many threads as there are cores.
 
-    It lives on the event loop. A request is on one thread at a time; of those that wait, the one of the least rank is
-    next. Ranks are absolute times, so nothing starves: a request's is when the work of its size, small or large, that
-    its caller has here would be done if it took eight times as long. So small requests pass large ones, and those of
-    callers who ask little pass those of callers who ask much.
+    It lives on the event loop. A request is on one thread at a time. Of those that wait, small ones are next four times
+    out of five, and among small and among large ones the one of the least rank. Ranks are absolute times, so nothing
+    starves: a request's is when the work of its size, small or large, that its caller has here would be done if it took
+    eight times as long. So small requests pass large ones, and those of callers who ask little pass those of callers
+    who ask much.
     """
 
     def __init__(
@@ -157,7 +159,10 @@ class Tokenizing:
         self._rates: dict[str, Rate] = {}
         self._jobs: set[_Job] = set()
         self._numbers = itertools.count()
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        # Those that wait for a thread: rank, number, and what tells them that they have one.
+        self._small: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._large: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._small_in_a_row = 0
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="birnn-tokenize", initializer=_yield_cores)
         # Threads that run already cannot be refused later.
         started = threading.Barrier(self._workers)
@@ -218,7 +223,7 @@ class Tokenizing:
         flow = (job.caller, job.is_small)
         of_caller = alone + sum(other.seconds for other in self._jobs if (other.caller, other.is_small) == flow)
         job.rank = now + PATIENCE * of_caller
-        ahead = sum(other.seconds for other in self._jobs if other.rank <= job.rank) / self._workers
+        ahead = self._ahead_of(job)
         # Large requests that wait are no reason to refuse a small one that passes them.
         backlog = ahead if of_caller <= SMALL_SHARE * bound else self.backlog_seconds
         if backlog > bound:
@@ -229,6 +234,14 @@ class Tokenizing:
             )
         if job.deadline is not None:
             self._check_deadline(job, ahead, job.deadline - now)
+
+    def _ahead_of(self, job: _Job) -> float:
+        """Predicted seconds until it is the turn of a request that has its rank."""
+        small = sum(other.seconds for other in self._jobs if other.is_small and other.rank <= job.rank)
+        large = sum(
+            other.seconds for other in self._jobs if not other.is_small and (job.is_small or other.rank <= job.rank)
+        )
+        return (small + (min(large, small / SMALL_TURNS) if job.is_small else large)) / self._workers
 
     def _check_deadline(self, job: _Job, ahead: float, left: float) -> None:
         """Refuse what will not be tokenized in the `left` seconds."""
@@ -258,9 +271,22 @@ class Tokenizing:
             if job.is_done:
                 self._release()
                 return
-            if self._waiting and self._waiting[0][0] < job.rank:
+            if self._others_are_due(job):
                 self._release()
                 await self._turn(job)
+
+    def _next(self) -> list[tuple[float, int, "asyncio.Future[None]"]]:
+        """Where the next one waits; empty where nobody does."""
+        if self._small and (not self._large or self._small_in_a_row < SMALL_TURNS):
+            return self._small
+        return self._large
+
+    def _others_are_due(self, job: _Job) -> bool:
+        """Whether a request that has just had a slice has to wait for others."""
+        waiting = self._next()
+        if not waiting:
+            return False
+        return (waiting is self._small) != job.is_small or waiting[0][0] < job.rank
 
     async def _turn(self, job: _Job) -> None:
         """Wait for a thread."""
@@ -268,24 +294,26 @@ class Tokenizing:
             self._idle -= 1
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._small if job.is_small else self._large
         entry = (job.rank, next(self._numbers), future)
-        heapq.heappush(self._waiting, entry)
+        heapq.heappush(waiting, entry)
         try:
             await future
         except asyncio.CancelledError:
             if future.cancelled():
                 with suppress(ValueError):
-                    self._waiting.remove(entry)
-                    heapq.heapify(self._waiting)
+                    waiting.remove(entry)
+                    heapq.heapify(waiting)
             else:  # it got a thread in the same iteration of the event loop
                 self._release()
             raise
 
     def _release(self) -> None:
-        """Give a thread to the request of the least rank that still waits."""
-        while self._waiting:
-            _, _, future = heapq.heappop(self._waiting)
+        """Give a thread to the next that still waits."""
+        while waiting := self._next():
+            _, _, future = heapq.heappop(waiting)
             if not future.cancelled():
+                self._small_in_a_row = self._small_in_a_row + 1 if waiting is self._small else 0
                 future.set_result(None)
                 return
         self._idle += 1

@@ -53,7 +53,7 @@ def attackers(work: Callable[[EncoderServiceStub], None], server: ServerProcess)
 
 def call_small(server: ServerProcess, outcomes: Outcomes) -> None:
     """One caller's small calls, one after another."""
-    slowest = 0.0
+    slowest, told = 0.0, ""
     with ExitStack() as stack:
         stub = stub_of(server, stack)
         for _ in range(SMALL_CALLS):
@@ -63,11 +63,12 @@ def call_small(server: ServerProcess, outcomes: Outcomes) -> None:
             except grpc.RpcError as error:
                 is_late = getattr(error, "code", lambda: None)() is grpc.StatusCode.DEADLINE_EXCEEDED
                 outcomes.count("hung" if is_late else "lost")
+                told = f"; {error.details()}"
                 continue
             right = reply.shape == [len(SMALL.sequences), TEXT.dimension] and not reply.errors
             outcomes.count("answered" if right else "wrong")
             slowest = max(slowest, time.monotonic() - start)
-    outcomes.note = f"slowest {slowest:.2f} s"
+    outcomes.note = f"slowest {slowest:.2f} s{told}"
 
 
 def leave_after_a_second(stub: EncoderServiceStub) -> None:

@@ -169,9 +169,9 @@ async def test_more_than_the_bound_waits_only_for_those_who_ask_little(held: Hel
         first = asyncio.create_task(tokenizing.run("x", [SLICE] * 400, held.read("first"), caller="much"))
         await held.until_entered()
         with pytest.raises(OverloadedError, match=r"the limit is 3 s \(--max-backlog-seconds\)"):
-            await tokenizing.run("x", [SLICE] * 10, held.read("more"), caller="other")
+            await tokenizing.run("x", [SLICE] * 50, held.read("more"), caller="other")
         with pytest.raises(OverloadedError):
-            await tokenizing.run("x", [SLICE] * 10, held.read("more"), caller="much")
+            await tokenizing.run("x", [SLICE] * 50, held.read("more"), caller="much")
         little = [
             asyncio.create_task(tokenizing.run("x", [SLICE], held.read("little"), caller=caller))
             for caller in ("other", "much")
