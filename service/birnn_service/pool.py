@@ -185,16 +185,15 @@ class EncoderPool:
                     f"encoder {manifest.name!r} reads strings; send sequences instead of features"
                 )
             check_width(sequences, manifest.features)
-            sizes = 4 * sequences.features * sequences.lengths
+            sizes = (4 * sequences.features * sequences.lengths).tolist()
         elif manifest.features:
             raise InvalidRequestError(
                 f"encoder {manifest.name!r} reads {manifest.features} float features a step; send features and lengths "
                 "instead of strings"
             )
         else:
-            sizes = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-            # These fail before they are looked at.
-            sizes[sizes > longest] = 0
+            # Longer ones fail before they are looked at.
+            sizes = [size if size <= longest else 0 for size in map(len, sequences)]
 
         def read(start: int, end: int) -> Tokenized:
             if isinstance(sequences, RaggedBatch):

@@ -177,7 +177,7 @@ class Tokenizing:
     async def run(
         self,
         encoder: str,
-        sizes: Sequence[int] | NDArray[np.int64],
+        sizes: Sequence[int],
         read: Read,
         *,
         deadline: float | None = None,
@@ -197,14 +197,19 @@ class Tokenizing:
                 is small passes those that are large, and so is refused only for what is ahead of it.
             DeadlineError: The deadline has passed, or cannot be met even if nothing else waited.
         """
+        rate = self._rates.get(encoder)
+        if rate is None:
+            rate = self._rates[encoder] = Rate()
+        size = sum(sizes) + SEQUENCE_BYTES * len(sizes)
+        if rate.seconds * size <= INLINE_SECONDS:
+            start = time.perf_counter()
+            tokenized = read(0, len(sizes))
+            rate.learn(size, time.perf_counter() - start)
+            return tokenized
         ends = np.zeros(len(sizes) + 1, dtype=np.int64)
         np.cumsum(np.asarray(sizes, dtype=np.int64) + SEQUENCE_BYTES, out=ends[1:])
-        rate = self._rates.setdefault(encoder, Rate())
         job = _Job(read, ends, rate, object() if caller is None else caller, deadline)
         job.is_small = job.seconds <= SMALL_SECONDS
-        if job.seconds <= INLINE_SECONDS:
-            job.advance(len(sizes), job.run(len(sizes)))
-            return job.pieces[0]
         self._admit(job)
         self._jobs.add(job)
         try:
