@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test chaos lint types verification-table native-check wheel package-check lock protos bench bench-peers quality \
+.PHONY: help serve test slow chaos lint types verification-table native-check wheel package-check lock protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text clean
 
 help: ## Show the targets.
@@ -34,6 +34,9 @@ serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001
 
 test: lint types $(VENV)/dev.stamp ## Lint, type-check and run every test.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+slow: $(VENV)/dev.stamp ## Run the tests that take half a minute or more each.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
 chaos: $(VENV)/dev.stamp ## Attack running servers as their worst users would; prints what became of the calls (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -m 'chaos or quick' $(ARGS)

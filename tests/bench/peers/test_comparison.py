@@ -60,6 +60,7 @@ def comparison(tmp_path: Path) -> Comparison:
     )
 
 
+@pytest.mark.slow
 def test_servers_are_measured_in_turn_with_the_settings_that_were_found(comparison: Comparison) -> None:
     comparison.search([Searched()], LOADS[:1])
     comparison.rounds(1, [Ours(), Searched()], LOADS)

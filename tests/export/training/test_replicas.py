@@ -83,6 +83,7 @@ def test_processes_share_batches_and_average_gradients(tmp_path: Path) -> None:
         assert one["sum"] == 21
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_encoder_and_go_on(tmp_path: Path) -> None:
     corpus, out, whole = tmp_path / "molecules.smi", tmp_path / "run", tmp_path / "whole"
     corpus.write_text("\n".join(MOLECULES))
