@@ -16,80 +16,38 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn import encode_call
 from birnn.assembly import Assembly, by_sequence, encodings, token_encodings
-from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
-from birnn.client import LIST_TIMEOUT
-from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Features, Item
+from birnn.base_client import LIST_TIMEOUT, BaseClient, token_vectors_of, vectors_of
+from birnn.channel import channel_options
+from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Output
+from birnn.encoder_listing import encoder_info, find_encoder
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
 from birnn.errors import EncodeError, call_error
-from birnn.retries import RETRY_FOR, Outage, Retries
+from birnn.inputs import Features, Input, Item, as_list, checked_timeout, is_single
+from birnn.retries import Retries
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
 Call: TypeAlias = grpc.aio.UnaryUnaryCall
 
 
-class AsyncClient:
+class AsyncClient(BaseClient):
     """Encodes sequences with a birnn server; the same as `Client`, for one asyncio event loop.
 
     It is used in one event loop at a time, and connects anew in the next one, for example of a second `asyncio.run`.
     Cancelling a coroutine cancels its calls.
 
     Args:
-        address: HOST:PORT, or any gRPC target: dns:///host:port for all addresses of a name, ipv4:HOST:PORT,HOST:PORT
-            for several servers, unix:/path.
-        credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
-        batch_size: Most sequences in one call for pooled encodings; an eighth of it for per-token ones.
-        in_flight: Most calls under way at a time for one input.
-        half: Let replies travel as float16: half the bytes, each number rounded to 11 significant bits. Results are
-            float32 all the same; a sequence with a number beyond 65,504 fails as OUT_OF_RANGE.
-        retry_for: Seconds for which a call is repeated, with back-off, while the server is unavailable; never beyond
-            the call's timeout. 0 repeats nothing.
+        The same as of `Client`.
 
     Raises:
         ValueError: The address has no port, or a number is too small.
     """
 
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        batch_size: int = 512,
-        in_flight: int = 4,
-        half: bool = False,
-        retry_for: float = RETRY_FOR,
-    ) -> None:
-        if batch_size < 1 or in_flight < 1:
-            raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
-        if not retry_for >= 0:
-            raise ValueError(f"retry_for must be at least 0 seconds, not {retry_for}")
-        self.address = checked_address(address)
-        self._outage = Outage(address, retry_for)
-        self._credentials = credentials
-        self._batch_size = batch_size
-        self._in_flight = in_flight
-        self._half = half
+    def _open(self) -> None:
+        # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
-        """Address and options; the copy has a connection of its own.
-
-        Raises:
-            TypeError: The client has credentials, which cannot be pickled.
-        """
-        if self._credentials is not None:
-            raise TypeError("a client with credentials cannot be pickled; make one where it is needed")
-        return partial(
-            type(self),
-            self.address,
-            batch_size=self._batch_size,
-            in_flight=self._in_flight,
-            half=self._half,
-            retry_for=self._outage.retry_for,
-        ), ()
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,10 +75,7 @@ class AsyncClient:
     ) -> NDArray[np.float32]:
         """Encode sequences, one vector each: float32 [n, dimension]; see `Client.encode`."""
         answer = await self._assemble("pooled", sequences, encoder, version, timeout, truncate)
-        if on_error == "raise":
-            answer.raise_errors()
-        vectors = answer.encodings().vectors
-        return vectors[0] if encode_call.is_single(sequences) else vectors
+        return vectors_of(answer, on_error, single=is_single(sequences))
 
     @overload
     async def encode_tokens(  # type: ignore[overload-overlap]
@@ -158,10 +113,8 @@ class AsyncClient:
     ) -> list[NDArray[np.float32]] | NDArray[np.float32]:
         """Encode sequences, one vector a token: float32 [length, token_dimension] each; see `Client.encode_tokens`."""
         answer = await self._assemble("tokens", sequences, encoder, version, timeout, truncate)
-        if on_error == "raise":
-            answer.raise_errors()
-        tokens = answer.token_encodings().tokens
-        return tokens[0] if encode_call.is_single(sequences) else tokens
+        tokens = token_vectors_of(answer, on_error)
+        return tokens[0] if is_single(sequences) else tokens
 
     async def encode_features(
         self,
@@ -175,10 +128,7 @@ class AsyncClient:
     ) -> NDArray[np.float32]:
         """Encode sequences of float features, one vector each; see `Client.encode_features`."""
         answer = await self._assemble("pooled", features, encoder, version, timeout, truncate, FeatureCall)
-        if on_error == "raise":
-            answer.raise_errors()
-        vectors = answer.encodings().vectors
-        return vectors[0] if encode_call.is_single(features) else vectors
+        return vectors_of(answer, on_error, single=is_single(features))
 
     async def encode_feature_tokens(
         self,
@@ -192,9 +142,7 @@ class AsyncClient:
     ) -> list[NDArray[np.float32]]:
         """Encode sequences of float features, one vector a step; see `Client.encode_feature_tokens`."""
         answer = await self._assemble("tokens", features, encoder, version, timeout, truncate, FeatureCall)
-        if on_error == "raise":
-            answer.raise_errors()
-        return answer.token_encodings().tokens
+        return token_vectors_of(answer, on_error)
 
     async def call(
         self,
@@ -230,8 +178,8 @@ class AsyncClient:
         truncate: bool = False,
     ) -> AsyncIterator[Encodings]:
         """Encode an input of any length in bounded memory; see `Client.stream`."""
-        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None, self._half)
-        async with aclosing(self._chunks(call, sequences, timeout)) as chunks:
+        call = self._call("pooled", encoder, version, truncate, each=timeout)
+        async with aclosing(self._chunks(call, sequences)) as chunks:
             async for chunk in chunks:
                 yield encodings(chunk)
 
@@ -245,15 +193,15 @@ class AsyncClient:
         truncate: bool = False,
     ) -> AsyncIterator[TokenEncodings]:
         """As `stream`, one vector a token."""
-        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None, self._half)
-        async with aclosing(self._chunks(call, sequences, timeout)) as chunks:
+        call = self._call("tokens", encoder, version, truncate, each=timeout)
+        async with aclosing(self._chunks(call, sequences)) as chunks:
             async for chunk in chunks:
                 yield token_encodings(chunk, by_sequence(chunk))
 
     async def encoders(self, *, timeout: float | None = LIST_TIMEOUT) -> list[EncoderInfo]:
         """What the server serves; see `Client.encoders`."""
         stub = self._stub()
-        timeout = encode_call.checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def send() -> Call:
@@ -261,7 +209,7 @@ class AsyncClient:
             return stub.ListEncoders(pb.ListEncodersRequest(), timeout=left)
 
         reply = await self._answer(send(), send, deadline, timeout)
-        return [encode_call.encoder_info(encoder) for encoder in reply.encoders]
+        return [encoder_info(encoder) for encoder in reply.encoders]
 
     async def encoder(
         self,
@@ -271,10 +219,9 @@ class AsyncClient:
         timeout: float | None = LIST_TIMEOUT,
     ) -> EncoderInfo:
         """The encoder that answers to this name and version; see `Client.encoder`."""
-        return encode_call.find_encoder(await self.encoders(timeout=timeout), name, version, self.address)
+        return find_encoder(await self.encoders(timeout=timeout), name, version, self.address)
 
     def _stub(self) -> EncoderServiceStub:
-        # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
@@ -290,18 +237,18 @@ class AsyncClient:
 
     async def _assemble(
         self,
-        output: encode_call.Output,
-        sequences: encode_call.Input,
+        output: Output,
+        sequences: Input,
         encoder: str,
         version: str | int | None,
         timeout: float | None,
         truncate: bool,
         kind: type[EncodeCall] = EncodeCall,
     ) -> Assembly:
-        items = encode_call.as_list(sequences)
+        items = as_list(sequences)
         if not items:
             return Assembly.of_nothing(await self.encoder(encoder, version, timeout=timeout))
-        call = kind(output, encoder, version, truncate, self._batch_size, timeout, self._half)
+        call = self._call(output, encoder, version, truncate, timeout=timeout, kind=kind)
         assembly = Assembly(len(items))
         add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
         async with aclosing(self._chunks(call, items)) as chunks:
@@ -312,16 +259,14 @@ class AsyncClient:
     async def _chunks(
         self,
         call: EncodeCall,
-        sequences: encode_call.Input | AsyncIterable[Item],
-        timeout: float | None = None,
+        sequences: Input | AsyncIterable[Item],
     ) -> AsyncGenerator[Chunk, None]:
         stub = self._stub()
-        each = encode_call.checked_timeout(timeout)
         requests = _requests(call, sequences)
         pending: deque[tuple[pb.EncodeRequest, Call]] = deque()
 
         def send(request: pb.EncodeRequest) -> Call:
-            return stub.Encode(request, timeout=each if call.timeout is None else call.remaining())
+            return stub.Encode(request, timeout=call.remaining())
 
         try:
             while True:
@@ -330,8 +275,7 @@ class AsyncClient:
                 if not pending:
                     return
                 request, under_way = pending[0]
-                limit = each if call.timeout is None else call.timeout
-                reply = await self._answer(under_way, partial(send, request), call.deadline, limit)
+                reply = await self._answer(under_way, partial(send, request), call.deadline, call.limit)
                 pending.popleft()
                 yield call.parse(request, reply)
         finally:
@@ -372,9 +316,7 @@ def _cancelling() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _requests(
-    call: EncodeCall, sequences: encode_call.Input | AsyncIterable[Item]
-) -> AsyncGenerator[pb.EncodeRequest, None]:
+async def _requests(call: EncodeCall, sequences: Input | AsyncIterable[Item]) -> AsyncGenerator[pb.EncodeRequest, None]:
     if isinstance(sequences, AsyncIterable):
         async for sequence in sequences:
             if (request := call.add(sequence)) is not None:
@@ -382,5 +324,5 @@ async def _requests(
         if (request := call.flush()) is not None:
             yield request
     else:
-        for request in call.requests([sequences] if isinstance(sequences, str | bytes) else sequences):
+        for request in call.requests(sequences):
             yield request

@@ -12,20 +12,20 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn import encode_call
 from birnn.assembly import Assembly, by_sequence, encodings, token_encodings
-from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
-from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Features, Item
+from birnn.base_client import LIST_TIMEOUT, BaseClient, token_vectors_of, vectors_of
+from birnn.channel import channel_options
+from birnn.encode_call import Chunk, EncodeCall, FeatureCall, Output
+from birnn.encoder_listing import encoder_info, find_encoder
 from birnn.encodings import EncoderInfo, Encodings, TokenEncodings
 from birnn.errors import EncodeError, call_error
-from birnn.retries import RETRY_FOR, Outage, Retries
+from birnn.inputs import Features, Input, Item, as_list, checked_timeout, is_single
+from birnn.retries import Retries
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
-LIST_TIMEOUT = 10.0
 
-
-class Client:
+class Client(BaseClient):
     """Encodes sequences with a birnn server.
 
     A client may be used by several threads, and connects when it is first used. Large inputs are split into calls of
@@ -47,50 +47,14 @@ class Client:
         ValueError: The address has no port, or a number is too small.
     """
 
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        batch_size: int = 512,
-        in_flight: int = 4,
-        half: bool = False,
-        retry_for: float = RETRY_FOR,
-    ) -> None:
-        if batch_size < 1 or in_flight < 1:
-            raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
-        if not retry_for >= 0:
-            raise ValueError(f"retry_for must be at least 0 seconds, not {retry_for}")
-        self.address = checked_address(address)
-        self._outage = Outage(address, retry_for)
-        self._credentials = credentials
-        self._batch_size = batch_size
-        self._in_flight = in_flight
-        self._half = half
-        options = channel_options(address)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, options)
+    def _open(self) -> None:
+        options = channel_options(self.address)
+        if self._credentials is None:
+            self._channel = grpc.insecure_channel(self.address, options)
         else:
-            self._channel = grpc.secure_channel(address, credentials, options)
+            self._channel = grpc.secure_channel(self.address, self._credentials, options)
         self._stub = EncoderServiceStub(self._channel)
         self._closed = threading.Event()
-
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
-        """Address and options; the copy has a connection of its own.
-
-        Raises:
-            TypeError: The client has credentials, which cannot be pickled.
-        """
-        if self._credentials is not None:
-            raise TypeError("a client with credentials cannot be pickled; make one where it is needed")
-        return partial(
-            type(self),
-            self.address,
-            batch_size=self._batch_size,
-            in_flight=self._in_flight,
-            half=self._half,
-            retry_for=self._outage.retry_for,
-        ), ()
 
     def __enter__(self) -> Self:
         return self
@@ -136,10 +100,7 @@ class Client:
                 DataFrame.
         """
         answer = self._assemble("pooled", sequences, encoder, version, timeout, truncate)
-        if on_error == "raise":
-            answer.raise_errors()
-        vectors = answer.encodings().vectors
-        return vectors[0] if encode_call.is_single(sequences) else vectors
+        return vectors_of(answer, on_error, single=is_single(sequences))
 
     @overload
     def encode_tokens(  # type: ignore[overload-overlap]
@@ -183,10 +144,8 @@ class Client:
             read-only views of the replies (copies with `half`): copy one to write to it.
         """
         answer = self._assemble("tokens", sequences, encoder, version, timeout, truncate)
-        if on_error == "raise":
-            answer.raise_errors()
-        tokens = answer.token_encodings().tokens
-        return tokens[0] if encode_call.is_single(sequences) else tokens
+        tokens = token_vectors_of(answer, on_error)
+        return tokens[0] if is_single(sequences) else tokens
 
     def encode_features(
         self,
@@ -215,10 +174,7 @@ class Client:
             TypeError: A sequence is no matrix, or has another width than the others.
         """
         answer = self._assemble("pooled", features, encoder, version, timeout, truncate, FeatureCall)
-        if on_error == "raise":
-            answer.raise_errors()
-        vectors = answer.encodings().vectors
-        return vectors[0] if encode_call.is_single(features) else vectors
+        return vectors_of(answer, on_error, single=is_single(features))
 
     def encode_feature_tokens(
         self,
@@ -232,9 +188,7 @@ class Client:
     ) -> list[NDArray[np.float32]]:
         """Encode sequences of float features, one vector a step; see `encode_features` and `encode_tokens`."""
         answer = self._assemble("tokens", features, encoder, version, timeout, truncate, FeatureCall)
-        if on_error == "raise":
-            answer.raise_errors()
-        return answer.token_encodings().tokens
+        return token_vectors_of(answer, on_error)
 
     def call(
         self,
@@ -292,8 +246,8 @@ class Client:
         Raises:
             EncodeError: A call failed. Sequences that cannot be encoded raise nothing.
         """
-        call = EncodeCall("pooled", encoder, version, truncate, self._batch_size, None, self._half)
-        for chunk in self._chunks(call, sequences, timeout):
+        call = self._call("pooled", encoder, version, truncate, each=timeout)
+        for chunk in self._chunks(call, sequences):
             yield encodings(chunk)
 
     def stream_tokens(
@@ -306,8 +260,8 @@ class Client:
         truncate: bool = False,
     ) -> Iterator[TokenEncodings]:
         """As `stream`, one vector a token."""
-        call = EncodeCall("tokens", encoder, version, truncate, self._batch_size, None, self._half)
-        for chunk in self._chunks(call, sequences, timeout):
+        call = self._call("tokens", encoder, version, truncate, each=timeout)
+        for chunk in self._chunks(call, sequences):
             yield token_encodings(chunk, by_sequence(chunk))
 
     def encoders(self, *, timeout: float | None = LIST_TIMEOUT) -> list[EncoderInfo]:
@@ -316,7 +270,7 @@ class Client:
         Raises:
             EncodeError: The call failed.
         """
-        timeout = encode_call.checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def send() -> grpc.Future:
@@ -324,7 +278,7 @@ class Client:
             return self._stub.ListEncoders.future(pb.ListEncodersRequest(), timeout=left)
 
         reply = self._answer(send(), send, deadline, timeout)
-        return [encode_call.encoder_info(encoder) for encoder in reply.encoders]
+        return [encoder_info(encoder) for encoder in reply.encoders]
 
     def encoder(
         self, name: str = "smiles", version: str | int | None = None, *, timeout: float | None = LIST_TIMEOUT
@@ -335,38 +289,34 @@ class Client:
             UnknownEncoderError: There is none.
             EncodeError: The call failed.
         """
-        return encode_call.find_encoder(self.encoders(timeout=timeout), name, version, self.address)
+        return find_encoder(self.encoders(timeout=timeout), name, version, self.address)
 
     def _assemble(
         self,
-        output: encode_call.Output,
-        sequences: encode_call.Input,
+        output: Output,
+        sequences: Input,
         encoder: str,
         version: str | int | None,
         timeout: float | None,
         truncate: bool,
         kind: type[EncodeCall] = EncodeCall,
     ) -> Assembly:
-        items = encode_call.as_list(sequences)
+        items = as_list(sequences)
         if not items:
             return Assembly.of_nothing(self.encoder(encoder, version, timeout=timeout))
-        call = kind(output, encoder, version, truncate, self._batch_size, timeout, self._half)
+        call = self._call(output, encoder, version, truncate, timeout=timeout, kind=kind)
         assembly = Assembly(len(items))
         add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
         for chunk in self._chunks(call, items):
             add(chunk)
         return assembly
 
-    def _chunks(
-        self, call: EncodeCall, sequences: encode_call.Input, timeout: float | None = None
-    ) -> Generator[Chunk, None, None]:
-        items = [sequences] if isinstance(sequences, str | bytes) else sequences
-        requests = call.requests(items)
+    def _chunks(self, call: EncodeCall, sequences: Input) -> Generator[Chunk, None, None]:
+        requests = call.requests(sequences)
         pending: deque[tuple[pb.EncodeRequest, grpc.Future]] = deque()
-        each = encode_call.checked_timeout(timeout)
 
         def send(request: pb.EncodeRequest) -> grpc.Future:
-            return self._stub.Encode.future(request, timeout=each if call.timeout is None else call.remaining())
+            return self._stub.Encode.future(request, timeout=call.remaining())
 
         try:
             while True:
@@ -375,8 +325,7 @@ class Client:
                 if not pending:
                     return
                 request, future = pending[0]
-                limit = each if call.timeout is None else call.timeout
-                reply = self._answer(future, partial(send, request), call.deadline, limit)
+                reply = self._answer(future, partial(send, request), call.deadline, call.limit)
                 pending.popleft()
                 yield call.parse(request, reply)
         finally:

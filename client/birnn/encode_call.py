@@ -1,22 +1,18 @@
 """One use of the client, without any I/O: how sequences become requests, and what a reply says."""
 
-import io
-import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn.encodings import EncoderInfo, ItemError, ItemErrorCode, ItemNotice, Reply, Timings
-from birnn.errors import DeadlineError, InconsistentReplyError, UnknownEncoderError
+from birnn.encodings import ItemError, ItemErrorCode, ItemNotice, Reply, Timings
+from birnn.errors import DeadlineError, InconsistentReplyError
+from birnn.inputs import Features, Input, Item, checked_rows, checked_timeout, utf8
 from birnn.v1 import encoder_pb2 as pb
 
-# A sequence: text, or its UTF-8; or features [length, F].
-Item = str | bytes
-Features = NDArray[np.floating[Any]]
 Output = Literal["pooled", "tokens"]
 
 # Most bytes of sequences in one request. A per-token reply has up to a few KiB for each of them.
@@ -53,6 +49,7 @@ class EncodeCall:
         batch_size: Most sequences in a request for pooled encodings; fewer go into one for tokens.
         timeout: Seconds from now in which all replies must have come; None for no limit.
         half: Let replies travel as float16.
+        each: Seconds for each request, where there is no `timeout` for all; None for no limit.
     """
 
     def __init__(
@@ -64,46 +61,47 @@ class EncodeCall:
         batch_size: int,
         timeout: float | None,
         half: bool = False,
+        each: float | None = None,
     ) -> None:
         self.encoder = encoder
         self.version = "" if version is None else str(version)
-        self.timeout = checked_timeout(timeout)
+        self._timeout, self._each = checked_timeout(timeout), checked_timeout(each)
         self._truncate = truncate
         self._output: Output = output
         self._half = half
         self._batch_size = max(1, batch_size // TOKENS_SHARE) if output == "tokens" else batch_size
         self._batch_bytes = LARGEST_REQUEST[output]
-        self._deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        self.deadline = None if self._timeout is None else time.monotonic() + self._timeout
         self._answered_by = ""
         self._seen = 0
         self._batch: list[bytes] = []
         self._size = 0
 
+    @property
+    def limit(self) -> float | None:
+        """The timeout that a request may run into, for messages; None for no limit."""
+        return self._each if self._timeout is None else self._timeout
+
     def remaining(self) -> float | None:
-        """Seconds until the deadline; None for no limit.
+        """Seconds that a request sent now may take; None for no limit.
 
         Raises:
-            DeadlineError: It has passed.
+            DeadlineError: The deadline of all has passed.
         """
-        if self._deadline is None:
-            return None
-        left = self._deadline - time.monotonic()
+        if self.deadline is None:
+            return self._each
+        left = self.deadline - time.monotonic()
         if left <= 0:
-            raise DeadlineError(f"no reply within the timeout of {self.timeout:g} s; raise it or send fewer sequences")
+            raise DeadlineError(f"no reply within the timeout of {self._timeout:g} s; raise it or send fewer sequences")
         return left
 
-    @property
-    def deadline(self) -> float | None:
-        """When all replies must have come, by time.monotonic(); None for no limit."""
-        return self._deadline
-
-    def requests(self, sequences: Iterable[Item] | Iterable[Features]) -> Iterator[pb.EncodeRequest]:
+    def requests(self, sequences: Input) -> Iterator[pb.EncodeRequest]:
         """Split the input into requests, reading it only as far as needed for the next.
 
         Raises:
             TypeError: An item is no sequence.
         """
-        for sequence in checked_rows(sequences):
+        for sequence in [sequences] if isinstance(sequences, str | bytes) else checked_rows(sequences):
             if (request := self.add(sequence)) is not None:
                 yield request
         if (request := self.flush()) is not None:
@@ -139,7 +137,7 @@ class EncodeCall:
         return request
 
     def _encoded(self, sequence: Any) -> bytes:
-        return _encoded(sequence, self._seen)
+        return utf8(sequence, self._seen)
 
     def _fill(self, request: pb.EncodeRequest) -> None:
         request.sequences.extend(self._batch)
@@ -191,17 +189,8 @@ class EncodeCall:
 class FeatureCall(EncodeCall):
     """The encoding of sequences of float features; arguments as of `EncodeCall`."""
 
-    def __init__(
-        self,
-        output: Output,
-        encoder: str,
-        version: str | int | None,
-        truncate: bool,
-        batch_size: int,
-        timeout: float | None,
-        half: bool = False,
-    ) -> None:
-        super().__init__(output, encoder, version, truncate, batch_size, timeout, half)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._lengths: list[int] = []
         self._width: int | None = None
 
@@ -220,116 +209,3 @@ class FeatureCall(EncodeCall):
         # The sequence that made a request full is the first of the next one.
         request.lengths.extend(self._lengths[: len(self._batch)])
         del self._lengths[: len(self._batch)]
-
-
-# What a client may be given: one sequence, or many.
-Input = Iterable[Item] | Item | Iterable[Features] | Features
-
-
-def is_single(sequences: object) -> bool:
-    """Whether this is one sequence: a str, bytes or matrix, not many characters or steps."""
-    return isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
-
-
-def as_list(sequences: Input) -> list[Any]:
-    """The sequences as a list.
-
-    Raises:
-        TypeError: It is something that does not iterate its rows.
-    """
-    return [sequences] if is_single(sequences) else list(checked_rows(sequences))
-
-
-def checked_rows(sequences: Any) -> Any:
-    """The input as it is.
-
-    Raises:
-        TypeError: It is something that iterates, but not its rows, or not in an order; says what to write instead.
-    """
-    kind = type(sequences).__name__
-    if isinstance(sequences, Mapping):
-        advice = "its keys; pass list(x.values()), or one column of it"
-    elif hasattr(type(sequences), "columns"):  # of pandas, polars, pyarrow and others
-        advice = "its columns; pass one column, for example x['smiles']"
-    elif isinstance(sequences, Set):
-        advice = "its items in no order, which results cannot be aligned with; pass a list"
-    elif isinstance(sequences, bytearray | memoryview):
-        advice = "its bytes as numbers; pass bytes(x)"
-    elif isinstance(sequences, io.IOBase):
-        advice = "its lines with their ends; pass x.read().splitlines()"
-    else:
-        return sequences
-    raise TypeError(f"sequences are given as a {kind}, which iterates {advice}")
-
-
-def checked_timeout(timeout: float | None) -> float | None:
-    """The timeout as it is, None for an infinite one.
-
-    Raises:
-        ValueError: It is no number.
-    """
-    if timeout is None or timeout == math.inf:
-        return None
-    if math.isnan(timeout):
-        raise ValueError("timeout is nan; give seconds, or None for no limit")
-    return timeout
-
-
-def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
-    """What ListEncoders says of one encoder."""
-    return EncoderInfo(
-        name=encoder.name,
-        version=encoder.version,
-        architecture=encoder.architecture,
-        dimension=encoder.dimension,
-        token_dimension=encoder.token_dimension,
-        pooling=encoder.pooling,
-        tokenizer=encoder.tokenizer,
-        max_length=encoder.max_length,
-        description=encoder.description,
-        engine=encoder.engine,
-        device=encoder.device,
-        precision=encoder.precision,
-        ready=encoder.ready,
-        features=encoder.features,
-    )
-
-
-def find_encoder(infos: Iterable[EncoderInfo], name: str, version: str | int | None, address: str) -> EncoderInfo:
-    """The encoder that would answer.
-
-    Args:
-        infos: What the server lists.
-        name: The name asked for; "" where exactly one is served.
-        version: The version asked for; None for the highest.
-        address: The server, for the message.
-
-    Raises:
-        UnknownEncoderError: There is none.
-    """
-    ready = [info for info in infos if info.ready]
-    alone = len({info.name for info in ready}) == 1
-    matches = [
-        info
-        for info in ready
-        if (info.name == name or (not name and alone)) and (version is None or info.version == str(version))
-    ]
-    if not matches:
-        served = ", ".join(f"{info.name} version {info.version}" for info in ready) or "none that is ready"
-        wanted = f"encoder {name!r}" if version is None else f"encoder {name!r} version {version}"
-        raise UnknownEncoderError(f"{wanted} is not served at {address}; served: {served}")
-    # Versions are counting numbers.
-    return max(matches, key=lambda info: (len(info.version), info.version))
-
-
-def _encoded(sequence: Item, index: int) -> bytes:
-    if isinstance(sequence, bytes):
-        return sequence
-    if isinstance(sequence, str):
-        # A lone surrogate has no UTF-8: what is sent for it fails alone, as NOT_UTF8.
-        return sequence.encode("utf-8", "surrogatepass")
-    hint = "; float features go to encode_features" if isinstance(sequence, np.ndarray) else ""
-    if isinstance(sequence, Mapping):
-        hint = "; pass one column: [row['smiles'] for row in rows]"
-    kind = type(sequence).__name__
-    raise TypeError(f"sequence {index} is {sequence!r:.80}, a {kind}, and not a str or bytes{hint}")

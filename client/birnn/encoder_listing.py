@@ -1,0 +1,54 @@
+"""What a server lists of its encoders, and which of them answers to a name."""
+
+from collections.abc import Iterable
+
+from birnn.encodings import EncoderInfo
+from birnn.errors import UnknownEncoderError
+from birnn.v1 import encoder_pb2 as pb
+
+
+def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
+    """What ListEncoders says of one encoder."""
+    return EncoderInfo(
+        name=encoder.name,
+        version=encoder.version,
+        architecture=encoder.architecture,
+        dimension=encoder.dimension,
+        token_dimension=encoder.token_dimension,
+        pooling=encoder.pooling,
+        tokenizer=encoder.tokenizer,
+        max_length=encoder.max_length,
+        description=encoder.description,
+        engine=encoder.engine,
+        device=encoder.device,
+        precision=encoder.precision,
+        ready=encoder.ready,
+        features=encoder.features,
+    )
+
+
+def find_encoder(infos: Iterable[EncoderInfo], name: str, version: str | int | None, address: str) -> EncoderInfo:
+    """The encoder that would answer.
+
+    Args:
+        infos: What the server lists.
+        name: The name asked for; "" where exactly one is served.
+        version: The version asked for; None for the highest.
+        address: The server, for the message.
+
+    Raises:
+        UnknownEncoderError: There is none.
+    """
+    ready = [info for info in infos if info.ready]
+    alone = len({info.name for info in ready}) == 1
+    matches = [
+        info
+        for info in ready
+        if (info.name == name or (not name and alone)) and (version is None or info.version == str(version))
+    ]
+    if not matches:
+        served = ", ".join(f"{info.name} version {info.version}" for info in ready) or "none that is ready"
+        wanted = f"encoder {name!r}" if version is None else f"encoder {name!r} version {version}"
+        raise UnknownEncoderError(f"{wanted} is not served at {address}; served: {served}")
+    # Versions are counting numbers.
+    return max(matches, key=lambda info: (len(info.version), info.version))

@@ -1,0 +1,82 @@
+"""What a client is given: one sequence or many, and how long it may take."""
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A sequence: text, or its UTF-8; or features [length, F].
+Item = str | bytes
+Features = NDArray[np.floating[Any]]
+# What a client may be given: one sequence, or many.
+Input = Iterable[Item] | Item | Iterable[Features] | Features
+
+
+def is_single(sequences: object) -> bool:
+    """Whether this is one sequence: a str, bytes or matrix, not many characters or steps."""
+    return isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
+
+
+def as_list(sequences: Input) -> list[Any]:
+    """The sequences as a list.
+
+    Raises:
+        TypeError: It is something that does not iterate its rows.
+    """
+    return [sequences] if is_single(sequences) else list(checked_rows(sequences))
+
+
+def checked_rows(sequences: Any) -> Any:
+    """The input as it is.
+
+    Raises:
+        TypeError: It is something that iterates, but not its rows, or not in an order; says what to write instead.
+    """
+    kind = type(sequences).__name__
+    if isinstance(sequences, Mapping):
+        advice = "its keys; pass list(x.values()), or one column of it"
+    elif hasattr(type(sequences), "columns"):  # of pandas, polars, pyarrow and others
+        advice = "its columns; pass one column, for example x['smiles']"
+    elif isinstance(sequences, Set):
+        advice = "its items in no order, which results cannot be aligned with; pass a list"
+    elif isinstance(sequences, bytearray | memoryview):
+        advice = "its bytes as numbers; pass bytes(x)"
+    elif isinstance(sequences, io.IOBase):
+        advice = "its lines with their ends; pass x.read().splitlines()"
+    else:
+        return sequences
+    raise TypeError(f"sequences are given as a {kind}, which iterates {advice}")
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """The timeout as it is, None for an infinite one.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if math.isnan(timeout):
+        raise ValueError("timeout is nan; give seconds, or None for no limit")
+    return timeout
+
+
+def utf8(sequence: Item, index: int) -> bytes:
+    """A sequence as it is sent.
+
+    Raises:
+        TypeError: It is neither str nor bytes; names its `index` in the input.
+    """
+    if isinstance(sequence, bytes):
+        return sequence
+    if isinstance(sequence, str):
+        # A lone surrogate has no UTF-8: what is sent for it fails alone, as NOT_UTF8.
+        return sequence.encode("utf-8", "surrogatepass")
+    hint = "; float features go to encode_features" if isinstance(sequence, np.ndarray) else ""
+    if isinstance(sequence, Mapping):
+        hint = "; pass one column: [row['smiles'] for row in rows]"
+    kind = type(sequence).__name__
+    raise TypeError(f"sequence {index} is {sequence!r:.80}, a {kind}, and not a str or bytes{hint}")
