@@ -1,15 +1,14 @@
-"""Tokenizing requests: admitted, in slices, small requests first, on threads of its own.
+"""Tokenizes requests in slices, on threads of its own, with admission control and small requests first.
 
-A text of 63 MB takes half a minute to tokenize. So what waits to be tokenized is bounded in predicted seconds, as what
-waits to be computed is; between two slices of a request, of some 10 ms, the requests of others get their turn, and its
-deadline and its caller are looked at.
+Tokenizing 63 MB of text takes half a minute. So the work that waits here is bounded in predicted seconds, like the work
+that waits to be computed. A request is tokenized in slices of about 10 ms. Between two slices other requests get their
+turn, and the request ends if its deadline has passed or its caller has gone.
 """
 
 import asyncio
 import heapq
 import itertools
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,69 +21,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.tokenizer import Tokenized
-from birnn_service.engine.cores import available_cores
+from birnn_service.engine.cores import available_cores, yield_to_event_loop
 from birnn_service.errors import DeadlineError, OverloadedError
+from birnn_service.tokenizing_rate import Rate
 
-# Up to so many predicted seconds a request is tokenized on the event loop: a thread's hop would cost more.
+# Requests of at most so many predicted seconds are tokenized on the event loop: switching threads would cost more.
 INLINE_SECONDS = 1e-3
-# Predicted seconds of a slice; a longer one holds a single sequence.
+# Predicted seconds of a slice. A slice holds at least one sequence, however long.
 SLICE_SECONDS = 1e-2
 # A sequence costs as much as so many bytes of it, whatever its length.
 SEQUENCE_BYTES = 64
-# What a byte takes before anything was measured, in seconds: a slow tokenizer.
-FIRST_RATE = 2.5e-7
-# Runs over fewer bytes teach nothing: they take as long as what goes with any run.
-LEAST_BYTES = 4096
-# How many bytes back the rate looks, in slices of the usual size; and how much a run can be held against it at most, so
-# that a pause of the machine does not stand for the tokenizer's speed.
-MEMORY, MOST_SLOWDOWN = 16, 4.0
-# A request's rank is when it would be done if it took so many times its time.
+# A request's rank is the time at which it would be done if it took so many times as long as predicted.
 PATIENCE = 8.0
-# Requests of at most so many predicted seconds are small. They pass large ones, even those that are late, and wait for
-# their caller's other small ones only; but after so many slices of small ones in a row a large one has its turn.
+# Requests of at most so many predicted seconds are small. They overtake large ones, also late ones. After so many
+# slices of small requests in a row it is the turn of a large one.
 SMALL_SECONDS = 10 * SLICE_SECONDS
 SMALL_TURNS = 4
-# For callers who have at most this share of the bound waiting, only what is ahead of them counts against it.
+# Callers with at most this share of the bound waiting are refused only for the work that is ahead of theirs.
 SMALL_SHARE = 0.01
-# A deadline is taken to be out of reach where not even this share of the predicted time is left.
+# A deadline counts as missed if less than this share of the predicted time is left.
 LEAST_TIME = 0.5
 LEAST_RETRY = 0.1
-# The event loop goes first where both want the same core (Linux).
-NICENESS = 5
 
 Read = Callable[[int, int], Tokenized]
 """Tokenizes the sequences of a request from one position to another; rows are counted from the first of them."""
 
 
-class Rate:
-    """What a byte takes to tokenize, in seconds, as measured lately."""
-
-    def __init__(self, first: float = FIRST_RATE) -> None:
-        self._seconds = first * LEAST_BYTES
-        self._bytes = float(LEAST_BYTES)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds a byte."""
-        return self._seconds / self._bytes
-
-    def learn(self, size: int, seconds: float) -> None:
-        """Note that `size` bytes took `seconds`."""
-        if size < LEAST_BYTES:
-            return
-        seconds = min(seconds, MOST_SLOWDOWN * size * self.seconds)
-        keep = 1 - 1 / MEMORY
-        self._seconds = keep * self._seconds + seconds
-        self._bytes = keep * self._bytes + size
-
-    def doubt(self) -> None:
-        """A request was refused for its time: were the rate too high, nothing would ever correct it."""
-        self._seconds *= 0.95
-
-
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request: its sequences' sizes added up [n + 1], and what has been tokenized of it."""
+    """One request: the cumulative sizes of its sequences [n + 1], and the slices that have been tokenized."""
 
     read: Read
     ends: NDArray[np.int64]
@@ -98,7 +63,7 @@ class _Job:
 
     @property
     def seconds(self) -> float:
-        """Predicted for what is left."""
+        """Predicted seconds of the rest."""
         return self.rate.seconds * int(self.ends[-1] - self.ends[self.position])
 
     @property
@@ -106,13 +71,13 @@ class _Job:
         return self.position == len(self.ends) - 1
 
     def next_end(self) -> int:
-        """Where the next slice ends: at least one sequence further."""
+        """End of the next slice, at least one sequence further."""
         size = SLICE_SECONDS / self.rate.seconds
         end = int(np.searchsorted(self.ends, self.ends[self.position] + size, side="right")) - 1
         return min(max(end, self.position + 1), len(self.ends) - 1)
 
     def run(self, end: int) -> float:
-        """Tokenize up to `end`, and put the slices together after the last one; returns the seconds of the slice."""
+        """Tokenize up to `end`, and join all slices after the last one. Returns the seconds of this slice."""
         start = time.perf_counter()
         self.pieces.append(self.read(self.position, end))
         seconds = time.perf_counter() - start
@@ -129,11 +94,10 @@ class _Job:
 class Tokenizing:
     """Tokenizes requests of many callers, on as many threads as there are cores.
 
-    It lives on the event loop. A request is on one thread at a time. Of those that wait, small ones are next four times
-    out of five, and among small and among large ones the one of the least rank. Ranks are absolute times, so nothing
-    starves: a request's is when the work of its size, small or large, that its caller has here would be done if it took
-    eight times as long. So small requests pass large ones, and those of callers who ask little pass those of callers
-    who ask much.
+    It lives on the event loop. A request is on one thread at a time. Small requests get four of five turns, and in each
+    group the request with the lowest rank is next. A rank is a point in time, so no request starves: it is when all
+    requests of the same caller and group would be done if they took eight times as long as predicted. So small requests
+    overtake large ones, and callers with little work overtake callers with much.
     """
 
     def __init__(
@@ -159,19 +123,21 @@ class Tokenizing:
         self._rates: dict[str, Rate] = {}
         self._jobs: set[_Job] = set()
         self._numbers = itertools.count()
-        # Those that wait for a thread: rank, number, and what tells them that they have one.
+        # Requests that wait for a thread: rank, number, and the future that gives them one.
         self._small: list[tuple[float, int, asyncio.Future[None]]] = []
         self._large: list[tuple[float, int, asyncio.Future[None]]] = []
         self._small_in_a_row = 0
-        self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="birnn-tokenize", initializer=_yield_cores)
-        # Threads that run already cannot be refused later.
+        self._threads = ThreadPoolExecutor(
+            self._workers, thread_name_prefix="birnn-tokenize", initializer=yield_to_event_loop
+        )
+        # Start all threads now: later the system may refuse one.
         started = threading.Barrier(self._workers)
         for thread in [self._threads.submit(started.wait) for _ in range(self._workers)]:
             thread.result()
 
     @property
     def backlog_seconds(self) -> float:
-        """Predicted seconds until everything that is here now has been tokenized."""
+        """Predicted seconds until all present requests have been tokenized."""
         return sum(job.seconds for job in self._jobs) / self._workers
 
     async def run(
@@ -183,18 +149,18 @@ class Tokenizing:
         deadline: float | None = None,
         caller: str | None = None,
     ) -> Tokenized:
-        """Tokenize a request; cancelling it costs one slice more at most.
+        """Tokenize a request. Cancelling takes effect after the current slice.
 
         Args:
             encoder: For which encoder; how long a byte takes is measured for each.
             sizes: Bytes of each sequence [n], at least one.
             read: Tokenizes some of the sequences, on any thread.
             deadline: When the caller gives up, on the stage's clock.
-            caller: Who asks; callers share the threads evenly. None for a caller like no other.
+            caller: Whose request it is; callers share the threads evenly. None for a caller of its own.
 
         Raises:
-            OverloadedError: More work waits than the bound allows, or than can be done before the deadline. One that
-                is small passes those that are large, and so is refused only for what is ahead of it.
+            OverloadedError: More work waits than the bound allows, or than can be done before the deadline. For a
+                small request only the work ahead of it counts.
             DeadlineError: The deadline has passed, or cannot be met even if nothing else waited.
         """
         rate = self._rates.get(encoder)
@@ -219,7 +185,7 @@ class Tokenizing:
         return job.pieces[0]
 
     def close(self) -> None:
-        """Let the threads end after the slices that they have."""
+        """End the threads after their current slices."""
         self._threads.shutdown()
 
     def _admit(self, job: _Job) -> None:
@@ -229,7 +195,7 @@ class Tokenizing:
         of_caller = alone + sum(other.seconds for other in self._jobs if (other.caller, other.is_small) == flow)
         job.rank = now + PATIENCE * of_caller
         ahead = self._ahead_of(job)
-        # Large requests that wait are no reason to refuse a small one that passes them.
+        # A small request overtakes the large ones, so these are no reason to refuse it.
         backlog = ahead if of_caller <= SMALL_SHARE * bound else self.backlog_seconds
         if backlog > bound:
             raise OverloadedError(
@@ -241,7 +207,7 @@ class Tokenizing:
             self._check_deadline(job, ahead, job.deadline - now)
 
     def _ahead_of(self, job: _Job) -> float:
-        """Predicted seconds until it is the turn of a request that has its rank."""
+        """Predicted seconds until it is the turn of a request, which has its rank."""
         small = sum(other.seconds for other in self._jobs if other.is_small and other.rank <= job.rank)
         large = sum(
             other.seconds for other in self._jobs if not other.is_small and (job.is_small or other.rank <= job.rank)
@@ -281,13 +247,13 @@ class Tokenizing:
                 await self._turn(job)
 
     def _next(self) -> list[tuple[float, int, "asyncio.Future[None]"]]:
-        """Where the next one waits; empty where nobody does."""
+        """The queue of which the next request is taken; empty if no request waits."""
         if self._small and (not self._large or self._small_in_a_row < SMALL_TURNS):
             return self._small
         return self._large
 
     def _others_are_due(self, job: _Job) -> bool:
-        """Whether a request that has just had a slice has to wait for others."""
+        """Whether a request must wait for others after a slice."""
         waiting = self._next()
         if not waiting:
             return False
@@ -309,12 +275,12 @@ class Tokenizing:
                 with suppress(ValueError):
                     waiting.remove(entry)
                     heapq.heapify(waiting)
-            else:  # it got a thread in the same iteration of the event loop
+            else:  # the request got a thread in the same iteration of the event loop
                 self._release()
             raise
 
     def _release(self) -> None:
-        """Give a thread to the next that still waits."""
+        """Give the thread to the next waiting request."""
         while waiting := self._next():
             _, _, future = heapq.heappop(waiting)
             if not future.cancelled():
@@ -324,7 +290,7 @@ class Tokenizing:
         self._idle += 1
 
     async def _slice(self, job: _Job) -> None:
-        """Tokenize the next slice; whatever becomes of it, the thread is free only once it has ended."""
+        """Tokenize the next slice. The thread stays occupied until the slice ends, even if the request is cancelled."""
         end = job.next_end()
         running = self._threads.submit(job.run, end)
         try:
@@ -336,8 +302,3 @@ class Tokenizing:
     def _release_soon(self, loop: asyncio.AbstractEventLoop, running: "Future[float]") -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._release)
-
-
-def _yield_cores() -> None:
-    if sys.platform == "linux":  # where it is the thread's own; elsewhere it would be the process's
-        os.nice(NICENESS)

@@ -18,7 +18,8 @@ from birnn_bundle.tokenizer import Tokenized, Tokenizer
 from birnn_service.errors import DeadlineError, OverloadedError
 from birnn_service.features import read_features
 from birnn_service.tokenize import tokenize
-from birnn_service.tokenizing import FIRST_RATE, LEAST_BYTES, SLICE_SECONDS, Rate, Read, Tokenizing
+from birnn_service.tokenizing import SLICE_SECONDS, Read, Tokenizing
+from birnn_service.tokenizing_rate import FIRST_RATE, LEAST_BYTES, Rate
 
 TOKENIZERS: list[Tokenizer] = [SmilesTokenizer(["C", "N", "O"]), TextTokenizer.train(["CCNO. "] * 5, vocab_size=300)]
 # Of one sequence: what is predicted to take a slice, a hundredth of a second, before anything was measured.

@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.scheduler import Selection
 
-# Calls in a row, each alone, from which on there is a single sequential caller.
+# After so many calls in a row that found no other call, there is a single sequential caller.
 STREAK = 16
-# A call that arrives within so many seconds of a batch that the loop ran must have been sent before that batch ended: a
-# reply and the same caller's next call take longer on their way.
+# A reply and the next call of its receiver take longer than so many seconds. A call that arrives sooner after the loop
+# has run a batch was sent while the batch ran, so by another caller.
 TURNAROUND = 2e-4
-# Calls further apart than so many seconds do not count: probes of an idle server gain nothing.
+# Calls that are further apart than so many seconds, such as probes of an idle server, do not count: they gain nothing.
 PAUSE = 1.0
-# Most predicted seconds of a batch that the event loop runs itself.
+# The event loop runs batches of at most so many predicted seconds.
 SHORT = 1e-3
 
 
 class SequentialCaller:
-    """Detects a single sequential caller, from when calls arrive and what they find.
+    """Detects a single sequential caller.
 
-    While the event loop runs a batch it takes no other call, so one that arrives meanwhile finds an empty queue when it
-    gets its turn. It is recognized by getting its turn at once.
+    A call counts as sequential if no other call is under way when it arrives. While the event loop runs a batch, it
+    accepts no calls. A call that a second caller sends meanwhile is seen after the batch, when nothing is under way;
+    but it is seen at once, and that shows that there is a second caller.
     """
 
     def __init__(self) -> None:
@@ -29,23 +30,23 @@ class SequentialCaller:
         self._arrived = self._ran = -math.inf
 
     def arrived(self, others: bool, now: float) -> None:
-        """A call arrived, while there were `others` or not."""
+        """Note that a call arrived, and whether `others` were under way."""
         in_turn = not others and now - self._ran >= TURNAROUND and now - self._arrived < PAUSE
         self._streak = self._streak + 1 if in_turn else 0
         self._arrived = now
 
     def ran(self, now: float) -> None:
-        """The event loop has just run a batch."""
+        """Note that the event loop has just run a batch."""
         self._ran = now
 
     @property
     def is_alone(self) -> bool:
-        """Whether the last calls came one after another."""
+        """Whether the last calls arrived one after another."""
         return self._streak >= STREAK
 
 
 class Placement:
-    """Decides where batches run, and keeps count of the idle slots.
+    """Decides where batches run, and counts the idle slots.
 
     For a single sequential caller the event loop runs short batches itself, which saves two thread switches and delays
     no one. All other batches run on the worker threads of their slots.
@@ -61,11 +62,11 @@ class Placement:
         self._caller = SequentialCaller()
 
     def arrived(self, others: bool, now: float) -> None:
-        """A request arrived, while there were `others` or not."""
+        """Note that a request arrived, and whether `others` were under way."""
         self._caller.arrived(others, now)
 
     def runs_inline(self, selections: Sequence[Selection], requests: int) -> bool:
-        """Whether the event loop runs what was selected, while so many requests are under way."""
+        """Whether the event loop should run the selected batch itself, with so many requests under way."""
         if len(selections) != 1 or requests != 1 or self.idle != self._slots:
             return False
         (selection,) = selections
@@ -80,7 +81,7 @@ class Placement:
         self.idle -= slots
 
     def ended(self, slots: int) -> None:
-        """A run has left its slots."""
+        """A run has freed its slots."""
         self.idle += slots
 
     def ran_inline(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The planner: pure logic, from the lengths that wait to the rows that run together."""
+"""The planner: decides which waiting rows run together, from their lengths. Pure logic."""
 
 import heapq
 import itertools
@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from birnn_service.queueing.cost import CostModel
 
-# Share of a batch's overhead that may be spent on padding while others are on their way: a row that is left waiting
-# will seldom run alone. In simulations of calls of 1, 8 and 32 sequences on two cores, 0.4 to 0.6 gave the lowest mean
+# Share of a batch's overhead that may be spent on padding: more rows will arrive, so a row that is left waiting will
+# seldom run alone. In simulations of calls of 1, 8 and 32 sequences on two cores, 0.4 to 0.6 gave the lowest mean
 # and 99th percentile.
 SPENT = 0.5
-# How many times larger packed batches are than if nobody else came: in simulations of the same calls, 2 to 4 at 50 to
-# 90 percent load.
+# Packed batches are so many times larger than would be best if no more rows arrived. In simulations of the same calls,
+# 2 to 4 were best at 50 to 90 percent load.
 EXTERNALITY = 3.0
-# The same for the overhead of a batch that is parted between requests. In simulations of mixed and heavy-tailed sizes 3
-# to 8 gave means 9 to 14 percent lower than without; below 5, calls of one sequence were answered later.
+# Weight of the overhead of one more batch where a batch is divided between requests. In simulations of mixed and
+# heavy-tailed sizes 3 to 8 gave means 9 to 14 percent lower than without; below 5, calls of one sequence were answered
+# later.
 PARTING = 5.0
 
 # A batch as a stretch of the rows in order of length: from where to where.
@@ -41,11 +42,11 @@ class Plan:
 def plan_batch(
     lengths: NDArray[np.int64], submissions: NDArray[np.int64], cost: CostModel, max_rows: int
 ) -> NDArray[np.intp]:
-    """Choose the rows that run next on a slot that got free while others work.
+    """Choose the rows that run next on a slot that became idle while others work.
 
-    Of the cheapest division of all rows into batches (see `cheapest`) it is the batch that the first row, the most
-    urgent one, is in, with those next below in length that cost less in it than in a full batch of their like. Where
-    rows are packed there is nothing to pad, and the most urgent ones run together (see `prompt_rows`).
+    All rows are divided into batches at the least cost (see `cheapest`). The batch with the first, most urgent row is
+    chosen, and the next shorter rows are added as long as they cost less in it than in a full batch of rows like them.
+    Packed rows need no padding, so the most urgent ones run together (see `prompt_rows`).
 
     Args:
         lengths: Tokens of the waiting sequences, the most urgent first [n], n >= 1.
@@ -71,11 +72,11 @@ def plan_batch(
 
 
 def prompt_rows(lengths: NDArray[np.int64], cost: CostModel) -> int:
-    """Rows of a packed batch, so that what waits is done soonest on average.
+    """Number of rows in a packed batch that minimizes the mean time until waiting rows are done.
 
-    Larger batches waste less on overhead o, smaller ones answer their first rows sooner. With n rows waiting that each
-    add c, in batches of B one after another, the mean time until done is about n (o / B + c) / 2 + B c / 2: least at
-    B = sqrt(n o / c). Overhead also delays those who come meanwhile, so it weighs more: `EXTERNALITY` times B.
+    Larger batches waste less time on overhead o; smaller ones answer their first rows sooner. For n waiting rows that
+    cost c each, in consecutive batches of B rows, the mean time is about n (o / B + c) / 2 + B c / 2, which is least at
+    B = sqrt(n o / c). Overhead also delays rows that arrive later, so the result is `EXTERNALITY` times as large.
 
     Args:
         lengths: Tokens of the waiting sequences [n].
@@ -83,12 +84,12 @@ def prompt_rows(lengths: NDArray[np.int64], cost: CostModel) -> int:
     """
     steps = float(lengths.mean())
     overhead, row = cost.fixed + cost.per_step * steps, cost.per_cell * steps
-    # At least one where a busy machine measured no overhead at all: an empty batch would end the dispatching.
+    # At least one: on a busy machine the fit may find no overhead at all.
     return max(1, math.ceil(EXTERNALITY * math.sqrt(len(lengths) * overhead / row))) if row else len(lengths)
 
 
 def _to_the_end_of_a_request(submissions: NDArray[np.int64], rows: int, max_rows: int) -> int:
-    """About `rows` rows, up to where a request ends if one ends near: a part of it is of no use to its caller."""
+    """About `rows` rows, ending where a request ends if possible: a caller cannot use a part of its request."""
     near = submissions[: min(max_rows, rows + rows // 2) + 1]
     ends = np.flatnonzero(np.diff(near, append=near[-1] + (len(near) == len(submissions)))) + 1
     ends = ends[(2 * ends >= rows) & (ends <= max_rows)]
@@ -96,10 +97,10 @@ def _to_the_end_of_a_request(submissions: NDArray[np.int64], rows: int, max_rows
 
 
 def _before_what_delays(lengths: NDArray[np.int64], submissions: NDArray[np.int64], rows: int, cost: CostModel) -> int:
-    """Of the first `rows` rows those up to the request after which the rest would delay those before it too long.
+    """How many of the first `rows` rows to run, so that later rows do not delay earlier requests too much.
 
-    A batch's requests are all answered at its end. To end it after some of them spares each of these the rows that
-    follow, and costs everybody else who waits the overhead of one more batch.
+    All requests of a batch are answered when it ends. Ending it after the first few saves each of these the time of the
+    remaining rows, and costs all other waiting requests the overhead of one more batch.
     """
     all_ends = np.flatnonzero(np.diff(submissions)) + 1
     ends = all_ends[all_ends < rows]
@@ -114,16 +115,16 @@ def _before_what_delays(lengths: NDArray[np.int64], submissions: NDArray[np.int6
 
 
 def plan_side_by_side(lengths: NDArray[np.int64], cost: CostModel, max_rows: int, slots: int) -> Plan:
-    """Divide everything that waits among slots that idle together, so that all of it is done soonest.
+    """Divide all waiting rows among idle slots, so that the last of them is done soonest.
 
-    Tried are the cheapest division into batches, and those into one and two batches a slot that are the most even in
-    time; the longest batches go first. The first row, the most urgent one, is among what runs now.
+    Three divisions are tried: the cheapest, and the most even ones into one and into two batches a slot. The longest
+    batches run first, and the first, most urgent row is in one of the batches that run now.
 
     Args:
         lengths: Tokens of the waiting sequences, the most urgent first [n], n >= 1.
         cost: Cost model of the engine.
         max_rows: Most rows in a batch.
-        slots: Slots that idle.
+        slots: Number of idle slots.
     """
     order = np.argsort(lengths, kind="stable")
     if cost.packed:

@@ -1,27 +1,23 @@
 """Slots: the threads on which engines run."""
 
 import asyncio
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from birnn_service.engine.cores import yield_to_event_loop
 from birnn_service.queueing.request import Values
 
-# How long running jobs may take to end; a thread that hangs does not keep the process from ending.
+# How long `close` waits for running jobs; a thread that hangs does not keep the process alive.
 CLOSE_SECONDS = 5.0
 
 Done = Callable[[Values | Exception], None]
 Job = tuple[Callable[[], Values], Done]
 
-# A third of the event loop's weight where both want the same core.
-NICENESS = 5
-
 
 def outcome_of(job: Callable[[], Values]) -> Values | Exception:
-    """Run a job; its result or its error, which belongs to whoever waits for the job."""
+    """Run a job and return its result, or the error that it raised."""
     try:
         return job()
     except Exception as error:
@@ -31,8 +27,8 @@ def outcome_of(job: Callable[[], Values]) -> Values | Exception:
 class Slots:
     """Worker threads that run one job each and report to the event loop.
 
-    `loop.run_in_executor` does the same through two futures and two locks a job: on the busiest path of a server whose
-    jobs take a millisecond, that was a tenth of the event loop's time.
+    `loop.run_in_executor` does the same with two futures and two locks for each job. Where jobs take a millisecond,
+    that was a tenth of the event loop's time.
     """
 
     def __init__(self, count: int, *, yielding: bool = False) -> None:
@@ -40,10 +36,10 @@ class Slots:
 
         Args:
             count: How many.
-            yielding: Let other threads go first where all cores are busy (Linux). For jobs that compute: the event
-                loop feeds them and sends what they have done, and takes little of a core's time for it.
+            yielding: Let the event loop go first where all cores are busy (Linux). For jobs that compute: the loop
+                supplies them with work and sends their results, and needs little time for it.
         """
-        self._yielding = yielding and sys.platform == "linux"
+        self._yielding = yielding
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
@@ -58,14 +54,14 @@ class Slots:
         return len(self._threads)
 
     def run(self, job: Callable[[], Values], done: Done) -> None:
-        """Run `job` on a thread that is free, and call `done` with its result or error on the event loop."""
+        """Run `job` on an idle thread, and call `done` with its result or error on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._jobs.put((job, done))
 
     def close(self) -> None:
-        """Let the threads end after the jobs that they have, and wait for that a while.
+        """End the threads once their jobs are done, and wait for that up to `CLOSE_SECONDS`.
 
-        A process that ends while one of them is within an engine is aborted by the C++ runtime.
+        The C++ runtime aborts a process that exits while an engine runs.
         """
         for _ in self._threads:
             self._jobs.put(None)
@@ -75,8 +71,7 @@ class Slots:
 
     def _work(self) -> None:
         if self._yielding:
-            # On Linux it is the thread's own, elsewhere that of the process.
-            os.nice(NICENESS)
+            yield_to_event_loop()
         while (item := self._jobs.get()) is not None:
             job, done = item
             result = outcome_of(job)
@@ -84,7 +79,7 @@ class Slots:
             try:
                 self._loop.call_soon_threadsafe(done, result)
             except RuntimeError:
-                # The loop was closed: nobody waits any more.
+                # The loop was closed: no one waits for the result.
                 return
             # A waiting thread must not keep the arrays of its last job alive.
             del item, job, done, result

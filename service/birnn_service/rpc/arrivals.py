@@ -1,8 +1,8 @@
-"""Requests that are being received: how slow ones are kept from filling the memory before anybody can count them.
+"""Receives requests, and keeps slow ones from filling the memory before their size is known.
 
-gRPC gives a message away when all of it has come, and says nothing of its size until then. Calls that are not read yet
-take next to nothing (HTTP/2 lets their senders wait), so what has to be watched are those that are being read. Only so
-many begin to be read at a time, so that large ones that come together are not all copied in one iteration of the loop.
+gRPC hands over a message once it is complete, and does not tell its size until then. A call that is not being read
+takes almost no memory, because HTTP/2 flow control stops its sender. So only calls that are being read need watching.
+At most `MOST_FRESH` of them start at a time, so that the event loop does not copy many large messages in one iteration.
 """
 
 import asyncio
@@ -19,32 +19,33 @@ from birnn_service.rpc.status import fail
 
 logger = logging.getLogger(__name__)
 
-# How often the calls that are being read are looked at, and how often one must be seen to be slow. Most are never seen.
+# Seconds between two checks of the calls that are being read. A call is slow after so many checks; most are done before
+# the first.
 LOOK_SECONDS = 0.05
 SLOW_LOOKS = 3
-# Calls that have begun to be read and have not been seen yet; the next ones wait. Small requests pass through in less
-# than a millisecond, and slow ones do not count for longer than a look, so that nobody can keep others waiting.
+# Most calls that are being read and have not been checked yet; further ones wait. Small requests take less than a
+# millisecond, and a slow one counts only until the next check, so no caller can block others.
 MOST_FRESH = 8
-# Of the memory that this process may take: beyond it, slow requests are refused.
+# Share of the memory that this process may take, above which slow requests are refused.
 TIGHT = 0.65
 
 
 class Arrivals:
-    """Reads requests, and refuses those that are still on their way when memory is short, or for too long."""
+    """Reads requests. Refuses those that take too long, and slow ones while memory is short."""
 
     def __init__(self, memory: int, seconds: float, resident: Callable[[], int] = resident_memory) -> None:
-        """Watch.
+        """Start with no calls.
 
         Args:
             memory: Bytes that this process may take.
             seconds: How long a request may take to arrive.
-            resident: Tells how many it takes.
+            resident: Returns the bytes that it takes now.
         """
         self._memory = memory
         self._most_looks = max(1, round(seconds / LOOK_SECONDS))
         self._seconds = seconds
         self._resident = resident
-        # How often each call has been seen, the oldest first.
+        # Number of checks of each call that is being read, the oldest first.
         self._looks: dict[grpc.aio.ServicerContext, int] = {}
         self._fresh = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -52,7 +53,7 @@ class Arrivals:
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, context: grpc.aio.ServicerContext) -> bytes:
-        """The request of a call, as it came.
+        """Receive the request of a call, not yet parsed.
 
         Raises:
             InvalidRequestError: There is none.
@@ -72,7 +73,7 @@ class Arrivals:
         return message
 
     async def _enter(self) -> None:
-        """Wait for a place among the fresh ones."""
+        """Wait until fewer than `MOST_FRESH` calls are fresh."""
         if self._fresh < MOST_FRESH:
             self._fresh += 1
             return
@@ -86,7 +87,7 @@ class Arrivals:
             raise
 
     def _leave(self) -> None:
-        """Give a place among the fresh ones to the next that waits."""
+        """Let the next waiting call start."""
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
@@ -117,7 +118,7 @@ class Arrivals:
         self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def _refuse(self, context: grpc.aio.ServicerContext, error: ServiceError) -> None:
-        """End a call; whoever waits for its request then gets gRPC's own AbortError."""
+        """End a call; `read` then raises gRPC's own AbortError."""
         del self._looks[context]
         task = asyncio.get_running_loop().create_task(_end(context, error))
         self._refusals.add(task)
@@ -127,5 +128,5 @@ class Arrivals:
 async def _end(context: grpc.aio.ServicerContext, error: ServiceError) -> None:
     try:
         await fail(context, error)
-    except grpc.aio.BaseError:  # aborted, as was to be; or the call has ended by itself
+    except grpc.aio.BaseError:  # the call is aborted now, or has ended by itself
         logger.debug("refused a request that was still arriving: %s", error)
