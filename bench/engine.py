@@ -186,10 +186,9 @@ def flops_per_token(manifest: Manifest) -> float:
 
     What an engine saves by folding the embedding into a table counts as done, so that rates compare.
     """
-    sizes = manifest.layer_sizes
-    inputs = (manifest.embedding_size, *(2 * size for size in sizes[:-1]))
     gates = len(manifest.cell.gates)
-    return float(sum(2 * 2 * gates * hidden * (size + hidden) for size, hidden in zip(inputs, sizes, strict=True)))
+    sizes = zip(manifest.input_sizes, manifest.layer_sizes, strict=True)
+    return float(sum(2 * 2 * gates * hidden * (size + hidden) for size, hidden in sizes))
 
 
 def group_by_length(lengths: NDArray[np.int64], window: int) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ import click
 from bench.callers import Method, run_callers
 from bench.encoders import MAX_LENGTH, random_bundle
 from bench.loads import Load, Sample
-from bench.machine import ROOT, SOURCES, on_cores
+from bench.machine import PYTHONPATH, ROOT, on_cores
 from bench.markdown import table
 from bench.peers.perf_analyzer import PerfAnalyzer
 from bench.peers.records import medians
@@ -66,7 +66,7 @@ def _command(models: Path) -> Command:
     arguments = [sys.executable, "-m", "bench.idle_server", "--models", str(models), "--device", "cpu"]
     # Its encodings are zeros, which a health check by a forward pass would rightly refuse.
     arguments += ["--grpc-port", str(port), "--metrics-port", str(free_port()), "--health-seconds", "86400"]
-    return Command(arguments, f"127.0.0.1:{port}", {"PYTHONPATH": os.pathsep.join(map(str, SOURCES))})
+    return Command(arguments, f"127.0.0.1:{port}", {"PYTHONPATH": PYTHONPATH})
 
 
 def measure(

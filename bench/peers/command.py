@@ -164,10 +164,9 @@ def _facts(comparison: Comparison, file: Path, mean_length: float, servers: Sequ
     versions = {server.name: server.versions() for server in servers}
     if comparison.perf_analyzer is not None:
         versions["perf_analyzer"] = [comparison.perf_analyzer.version]
-    sizes = ", ".join(map(str, manifest.hidden_sizes or [manifest.hidden_size]))
     return {
         "machine": known.get("machine") or describe_machine(),
-        "model": f"{manifest.architecture}, E = {manifest.embedding_size}, H = {sizes}, "
+        "model": f"{manifest.architecture}, E = {manifest.embedding_size}, H = {manifest.hidden_size}, "
         f"{manifest.layers} layer(s), {manifest.pooling} pooling, {manifest.dimension} floats, random weights",
         "file": file.name,
         "sequences": len(comparison.sequences),

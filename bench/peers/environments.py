@@ -27,9 +27,9 @@ def environment(name: str, folder: Path = FOLDER) -> Path:
         click.echo(f"making the environment {place} from {requirements.name} ...", err=True)
         _run([sys.executable, "-m", "venv", "--clear", str(place)])
         _run([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(requirements)])
-        # The servers import `birnn_bundle` and `bench.peers.served` from the source tree.
-        (site_packages(place) / "birnn-serving-source.pth").write_text("".join(f"{place}\n" for place in SOURCES))
         stamp.write_text(digest)
+    # The servers import `birnn_bundle` and `bench.peers.served` from the source tree.
+    (site_packages(place) / "birnn-serving-source.pth").write_text("".join(f"{root}\n" for root in SOURCES))
     return place
 
 

@@ -1,13 +1,12 @@
 """Our own server."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.machine import SOURCES
+from bench.machine import PYTHONPATH
 from bench.peers.server import Command, Settings, free_port
 from birnn_bundle.bundle import Bundle
 
@@ -36,7 +35,7 @@ class Ours:
         arguments = [sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(scratch / "models")]
         arguments += ["--device", "cpu", "--grpc-port", str(port), "--metrics-port", str(metrics), *self.arguments]
         # The source tree, also where another one is installed.
-        variables = {"PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
+        variables = {"PYTHONPATH": PYTHONPATH}
         return Command(arguments, f"127.0.0.1:{port}", variables, f"http://127.0.0.1:{metrics}/metrics")
 
     def versions(self) -> list[str]:

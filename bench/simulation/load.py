@@ -139,12 +139,6 @@ def make_load(
     return [Request(time, lengths(random, sizes(random))) for time in times]
 
 
-def of_callers(requests: Sequence[Request], callers: int) -> list[Request]:
-    """The same requests, each of one of so many callers."""
-    names = np.random.default_rng(0).integers(callers, size=len(requests)).tolist()
-    return [replace(request, caller=f"caller-{name}") for request, name in zip(requests, names, strict=True)]
-
-
 def with_patience(requests: Sequence[Request], patience: float) -> list[Request]:
     """The same requests, of callers who give up after `patience` seconds."""
     return [replace(request, deadline=request.arrival + patience) for request in requests]

@@ -1,5 +1,6 @@
 """Writing a file as a whole or not at all: the one way in which files get their final names."""
 
+import errno
 import io
 import os
 import secrets
@@ -126,7 +127,7 @@ def _remove(path: Path) -> None:
 @contextmanager
 def _device(path: Path) -> Iterator[BinaryIO]:
     if not stat.S_ISCHR(path.stat().st_mode):
-        raise OSError(f"{path} is not a regular file")
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     file = path.open("wb")
     try:
         yield file

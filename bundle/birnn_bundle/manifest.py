@@ -191,6 +191,11 @@ class Manifest(_Model):
         return tuple(self.hidden_sizes or [self.hidden_size] * self.layers)
 
     @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Width of what each layer reads."""
+        return (self.embedding_size, *(2 * size for size in self.layer_sizes[:-1]))
+
+    @property
     def features(self) -> int:
         """Number of float features a token; 0 where it reads ids."""
         return self.embedding_size if self.inputs == "features" else 0

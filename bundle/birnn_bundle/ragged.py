@@ -109,6 +109,11 @@ class RaggedBatch:
         moved = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return RaggedBatch(self.values[np.arange(offsets[-1]) + moved], offsets)
 
+    def count(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many tokens of each sequence are flagged [n], by one flag for each token."""
+        before = offsets_of(flags)[self.offsets]
+        return before[1:] - before[:-1]
+
     def padded(self, pad_id: int = 0, steps: int | None = None) -> NDArray[Any]:
         """Pad to a dense, time-major array, where T is `steps` or the longest length.
 
@@ -134,7 +139,7 @@ class RaggedBatch:
         return np.ascontiguousarray(dense.swapaxes(0, 1))
 
 
-def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def offsets_of(lengths: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
     """Offsets [n + 1] of sequences of the given lengths [n] laid back to back."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])

@@ -158,6 +158,4 @@ def _count_unknown(batch: RaggedBatch) -> NDArray[np.int64]:
     unknown = batch.ids == UNKNOWN_ID
     if not unknown.any():
         return np.zeros(len(batch), dtype=np.int64)
-    before = np.zeros(batch.tokens + 1, dtype=np.int64)
-    np.cumsum(unknown, out=before[1:])
-    return np.asarray(np.diff(before[batch.offsets]))
+    return batch.count(unknown)

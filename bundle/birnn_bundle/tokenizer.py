@@ -194,8 +194,7 @@ def within_vocabulary(tokenized: Tokenized, vocab_size: int) -> Tokenized:
     batch = tokenized.batch
     if batch.features or batch.tokens == 0 or batch.ids.view(np.uint32).max() < vocab_size:
         return tokenized
-    outside = np.concatenate([[0], np.cumsum(batch.ids.view(np.uint32) >= vocab_size)])[batch.offsets]
-    good = np.diff(outside) == 0
+    good = batch.count(batch.ids.view(np.uint32) >= vocab_size) == 0
     reason = f"the tokenizer gave an id beyond this encoder's vocabulary of {vocab_size}; its bundle is broken"
     errors = [
         ItemError(row, ItemErrorCode.UNKNOWN_CHARACTERS, reason) for row in tokenized.rows[~good].tolist()

@@ -46,9 +46,9 @@ def read_features(batch: RaggedBatch, *, max_length: int, truncate: bool) -> Tok
         truncate: Cut longer ones instead of failing them.
     """
     lengths = batch.lengths
-    broken = np.concatenate([[0], np.cumsum(~np.isfinite(batch.values).all(axis=1))])[batch.offsets]
+    broken = batch.count(np.asarray(~np.isfinite(batch.values).all(axis=1)))
     over = np.maximum(lengths - max_length, 0)
-    good = (lengths > 0) & (np.diff(broken) == 0) & ((over == 0) | truncate)
+    good = (lengths > 0) & (broken == 0) & ((over == 0) | truncate)
     errors = [_error(batch, row, max_length, truncate) for row in np.flatnonzero(~good).tolist()]
     rows = np.flatnonzero(good)
     kept = batch if len(rows) == len(batch) else batch.take(rows)

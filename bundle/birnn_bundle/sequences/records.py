@@ -53,7 +53,7 @@ def read_records(source: TextSource, layout: Layout, columns: Sequence[str]) -> 
     Args:
         source: The file.
         layout: How it is written.
-        columns: Names of the columns to take, or their numbers from 1 where there is no header. None for the only one.
+        columns: Names of the columns to take, or their numbers from 1 where there is no header. Empty for the only one.
 
     Raises:
         SequenceFileError: A column cannot be told, or quotation marks do not match.

@@ -22,9 +22,9 @@ def check_distinct(inputs: Mapping[str, Path | None], outputs: Mapping[str, Path
     Raises:
         click.UsageError: Names both options.
     """
-    given = [(option, path, option in outputs) for option, path in [*inputs.items(), *outputs.items()] if path]
-    for (one, first, _), (other, second, written) in combinations(given, 2):
-        if written and _same(first, second):
+    given = [(option, path) for option, path in [*inputs.items(), *outputs.items()] if path]
+    for (one, first), (other, second) in combinations(given, 2):
+        if other in outputs and _same(first, second):
             lost = "they would overwrite each other" if one in outputs else "the output would replace the input"
             raise click.UsageError(f"{one} {first} and {other} {second} are the same file: {lost}; choose another name")
 

@@ -5,7 +5,6 @@ to install where something is missing.
 """
 
 import importlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -55,8 +54,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the subcommand, and say which was probably meant where there is none."""
-        similar = get_close_matches(args[0], TARGETS)
-        if args[0] not in TARGETS and similar:
+        if args[0] not in TARGETS and (similar := get_close_matches(args[0], TARGETS)):
             raise click.UsageError(f"No such command {args[0]!r}. Did you mean {similar[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
 
@@ -104,8 +102,6 @@ def _printable_errors() -> Iterator[None]:
 @click.version_option(package_name="birnn-serving", prog_name="birnn")
 def main() -> None:
     """Serve and use bidirectional recurrent sequence encoders."""
-    # gRPC writes a line of its own for each connection that a server closes; what matters is told by us.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def told_lines(sort: str, path: Path | None, option: str, columns: Sequence[str]
                 table = stack.enter_context(replacing_text(path))
         lines = ToldLines(sort, path, table, columns)
         yield lines
-        if table is not None and path is not None:
+        if path is not None:
             with writing(path):
-                table.flush()
+                stack.close()
     lines.close(option)

@@ -51,6 +51,7 @@ class ParquetFile(VectorFile):
         )
         # Floats of embeddings hardly repeat: a dictionary of them only costs time.
         self._writer = arrow.parquet.ParquetWriter(file, self._schema, use_dictionary=["error"])
+        stack.callback(self._let_go)
 
     def _add(self, part: EncodedLines) -> None:
         arrow, reasons = self._arrow, part.reasons()

@@ -144,11 +144,8 @@ class VectorFile(ABC):
             self._add(part)
 
     def _end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if error is None:
-                self._complete()
-        finally:
-            self._let_go()
+        if error is None:
+            self._complete()
 
     @abstractmethod
     def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
@@ -160,6 +157,3 @@ class VectorFile(ABC):
 
     def _complete(self) -> None:  # noqa: B027 - not every format has an end
         """Write what comes after the last lines."""
-
-    def _let_go(self) -> None:  # noqa: B027
-        """Keep nothing that would write to the file later."""
