@@ -21,7 +21,7 @@ from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.engine.graph_edits import in_half_precision
 from birnn_service.engine.grid import Grid
 from birnn_service.engine.onnx_engine import real_tokens
-from birnn_service.engine.onnx_session import CUDA, input_name, open_session, recurrent_placement
+from birnn_service.engine.onnx_session import CUDA, input_name, open_session, placements
 from birnn_service.engine.pinned import pinned_bytes
 from birnn_service.engine.stored_graph import stored_graphs
 from birnn_service.errors import EngineError
@@ -113,10 +113,8 @@ class CudaEngine:
         most = self._grids[output].rows_at(self._grids[output].steps(int(batch.lengths.max())))
         buffers = self._free.get()
         try:
-            parts = [
-                buffers[output].run(batch if len(batch) <= most else _rows(batch, first, first + most))
-                for first in range(0, len(batch), most)
-            ]
+            starts = range(0, len(batch), most)
+            parts = [buffers[output].run(batch.between(start, min(start + most, len(batch)))) for start in starts]
         except Exception as error:  # onnxruntime raises a dozen types of its own
             longest = int(batch.lengths.max())
             raise EngineError(f"onnxruntime failed on {len(batch)} rows of up to {longest} tokens: {error}") from error
@@ -130,11 +128,7 @@ class CudaEngine:
         Raises:
             StartupError: A graph has not been run yet, or has no recurrent node.
         """
-        placed = {
-            node: provider
-            for output, session in self._sessions.items()
-            for node, provider in recurrent_placement(session, output.value).items()
-        }
+        placed = placements(self._sessions)
         self._profiles.cleanup()
         return placed
 
@@ -252,8 +246,3 @@ def cell_bytes(manifest: Manifest) -> int:
     widest = 2 * max(manifest.layer_sizes)
     inputs = max(manifest.embedding_size, widest if manifest.layers > 1 else 0)
     return 4 * (inputs + len(manifest.cell.gates) * widest + 4 * widest)
-
-
-def _rows(batch: RaggedBatch, first: int, end: int) -> RaggedBatch:
-    """The sequences from `first` up to `end`."""
-    return batch.take(np.arange(first, min(end, len(batch))))

@@ -12,7 +12,7 @@ from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.directions import Directions
 from birnn_service.engine.engine import EngineInfo, Output
-from birnn_service.engine.onnx_session import CPU, input_name, open_session, recurrent_placement
+from birnn_service.engine.onnx_session import CPU, input_name, open_session, placements
 from birnn_service.engine.stored_graph import stored_graphs
 from birnn_service.errors import EngineError
 
@@ -83,11 +83,7 @@ class OnnxEngine:
         Raises:
             StartupError: A graph has not been run yet, or has no recurrent node.
         """
-        placed = {
-            node: provider
-            for output, session in self._sessions.items()
-            for node, provider in recurrent_placement(session, output.value).items()
-        }
+        placed = placements(self._sessions)
         self._profiles.cleanup()
         return placed
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from birnn_bundle.cells import OPERATORS
 from birnn_bundle.onnxruntime import ort
+from birnn_service.engine.engine import Output
 from birnn_service.errors import StartupError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -67,6 +68,15 @@ def input_name(session: ort.InferenceSession) -> str:
     """Name of the input that holds the tokens [T, B, ...]; the other one is `lengths` [B]."""
     name: str = session.get_inputs()[0].name
     return name
+
+
+def placements(sessions: Mapping[Output, ort.InferenceSession]) -> dict[str, str]:
+    """Which provider each recurrent node of all graphs has run on; see `recurrent_placement`."""
+    return {
+        node: provider
+        for output, session in sessions.items()
+        for node, provider in recurrent_placement(session, output.value).items()
+    }
 
 
 def recurrent_placement(session: ort.InferenceSession, label: str) -> dict[str, str]:

@@ -15,6 +15,13 @@ from birnn_service.engine.engine import Engine, Output
 REPEATS = 3
 
 
+def tokens_of(lengths: NDArray[np.int64]) -> int:
+    """Tokens of sequences of `lengths` [n]; for none and for one without the cost of a sum in numpy."""
+    if len(lengths) > 1:
+        return int(lengths.sum())
+    return int(lengths[0]) if len(lengths) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class CostModel:
     """Seconds of a batch of B rows of at most T tokens: fixed + per_step * T + per_cell * cells.
@@ -34,11 +41,14 @@ class CostModel:
 
     def batch_seconds(self, lengths: NDArray[np.int64]) -> float:
         """Predicted time of a batch of rows of `lengths` [B], B >= 1."""
+        # On the path of every small call, where numpy costs more than the sum.
+        if len(lengths) == 1:
+            return self.seconds(1, int(lengths[0]))
         return self.fixed + self.per_step * int(lengths.max()) + self.per_cell * self.cells(lengths)
 
     def cells(self, lengths: NDArray[np.int64]) -> int:
         """Steps of rows that a batch of `lengths` [B] computes, padding included."""
-        return int(lengths.sum()) if self.packed else len(lengths) * int(lengths.max())
+        return tokens_of(lengths) if self.packed else len(lengths) * int(lengths.max())
 
     def shares(self, lengths: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
         """Predicted time of sequences of `lengths`, each as its share of a batch of `rows` rows like itself."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_service.engine.engine import Engine, Output
-from birnn_service.queueing.cost import CostModel
+from birnn_service.queueing.cost import CostModel, tokens_of
 from birnn_service.queueing.queue import Queue, Waiting
 
 # Rows the planner looks at. Among so many, lengths can be matched almost perfectly (97 % full batches among 1,024).
@@ -123,7 +123,7 @@ class Lane:
 
     def seconds(self, lengths: NDArray[np.int64]) -> float:
         """Predicted seconds of compute of sequences of `lengths`, in full batches of their like."""
-        return self.cost.total(len(lengths), int(lengths.sum()), self.engine.info.max_rows)
+        return self.cost.total(len(lengths), tokens_of(lengths), self.engine.info.max_rows)
 
     @property
     def backlog(self) -> float:

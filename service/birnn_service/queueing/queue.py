@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_service.queueing.cost import CostModel
+from birnn_service.queueing.cost import CostModel, tokens_of
 from birnn_service.queueing.fairness import Flow, VirtualTime
 
 # The caller that health probes are, and the weight of its share beside other callers' 1.
@@ -96,6 +96,10 @@ class CallerFlow(Flow):
         """How many rows have a rank of at most `latest`."""
         return len(self.rows) if latest == math.inf else int(self.rows.rank.searchsorted(latest, side="right"))
 
+    def next_rows(self, count: int) -> Waiting:
+        """The `count` most urgent rows."""
+        return self.rows if count == len(self.rows) else self.rows.select(slice(count))
+
     def seconds(self, cost: CostModel, max_rows: int) -> float:
         """Predicted seconds of compute that wait."""
         return cost.total(len(self.rows), self.tokens, max_rows)
@@ -137,12 +141,6 @@ class Turns:
     cost: CostModel
     max_rows: int
 
-    @property
-    def first(self) -> tuple[float, bool, float]:
-        """Sorts lanes by turn: the first flow's lead beyond a burst, whether its caller is new, and its rank."""
-        flow = self.flows[0]
-        return max(0.0, flow.start - self.until), not flow.known, flow.rank
-
     def due(self, latest: float) -> int:
         """How many rows have a rank of at most `latest`."""
         return sum(flow.due(latest) for flow in self.flows)
@@ -157,18 +155,20 @@ class Turns:
         if len(self.flows) == 1:
             size = min(first.due(latest), count)
             places = np.arange(size, dtype=np.intp)
-            return Window(first.rows.select(slice(size)), self.flows, np.zeros(size, dtype=np.intp), places)
+            return Window(first.next_rows(size), self.flows, np.zeros(size, dtype=np.intp), places)
         quota = max(self.max_rows, count // len(self.flows))
         flows: list[CallerFlow] = []
         sizes: list[int] = []
+        total = 0
         for flow in self.flows:
             size = min(flow.due(latest), quota)
             if size:
                 flows.append(flow)
                 sizes.append(size)
-            if sum(sizes) >= 2 * count:
+                total += size
+            if total >= 2 * count:
                 break
-        rows = Waiting.concatenate([flow.rows.select(slice(size)) for flow, size in zip(flows, sizes, strict=True)])
+        rows = Waiting.concatenate([flow.next_rows(size) for flow, size in zip(flows, sizes, strict=True)])
         counts = np.array(sizes, dtype=np.intp)
         owner = np.repeat(np.arange(len(flows)), counts)
         place = np.arange(len(rows)) - (np.cumsum(counts) - counts)[owner]
@@ -221,7 +221,7 @@ class Queue:
             self._ahead.pop(flow.key, None)
             self.time.begin(flow)
             self._waiting[flow.key] = flow
-        tokens = int(rows.length.sum())
+        tokens = tokens_of(rows.length)
         flow.rows = flow.rows.joined(rows)
         flow.tokens += tokens
         self.tokens += tokens
@@ -234,12 +234,18 @@ class Queue:
             if flow is not None:
                 self._keep(flow, flow.rows.select(~np.isin(flow.rows.submission, submissions)))
 
+    def lead(self, burst: float) -> tuple[float, bool, float]:
+        """Sorts lanes by turn: the first flow's lead beyond a burst, whether its caller is new, and its rank."""
+        until = self.time.now + burst
+        flow = min(self._waiting.values(), key=lambda flow: _order(flow, until))
+        return max(0.0, flow.start - until), not flow.known, flow.rank
+
     def turns(self, cost: CostModel, max_rows: int, burst: float) -> Turns:
         """The order of service now, where leads of up to `burst` seconds do not count. Something must wait."""
         until = self.time.now + burst
         flows = list(self._waiting.values())
         if len(flows) > 1:
-            flows.sort(key=lambda flow: (max(until, flow.start), not flow.known, flow.rank))
+            flows.sort(key=lambda flow: _order(flow, until))
         return Turns(flows, until, cost, max_rows)
 
     def take(self, window: Window, positions: NDArray[np.intp], seconds: NDArray[np.float64]) -> None:
@@ -275,7 +281,7 @@ class Queue:
             key, known = (OTHERS, large), False
         flow = self._waiting.get(key) or self._ahead.get(key)
         if flow is None:
-            weight = HEALTH_WEIGHT if caller == HEALTH else 1.0
+            weight = HEALTH_WEIGHT if key[0] == HEALTH else 1.0
             return CallerFlow(weight * LARGE_WEIGHT if large else weight, key=key, known=known)
         flow.known = known
         return flow
@@ -311,7 +317,7 @@ class Queue:
     def _keep(self, flow: CallerFlow, rows: Waiting) -> None:
         """Let only these of a flow's rows wait on."""
         sequences, tokens = len(flow.rows), flow.tokens
-        flow.rows, flow.tokens = rows, int(rows.length.sum())
+        flow.rows, flow.tokens = rows, tokens_of(rows.length)
         self.sequences += len(flow.rows) - sequences
         self.tokens += flow.tokens - tokens
         if not len(flow.rows):
@@ -326,3 +332,8 @@ class Queue:
             if self._ahead[key].start > self.time.now and len(self._ahead) <= MAX_FLOWS:
                 break
             del self._ahead[key]
+
+
+def _order(flow: CallerFlow, until: float) -> tuple[float, bool, float]:
+    """Sorts flows by turn; those that start before `until` are equal in that."""
+    return max(until, flow.start), not flow.known, flow.rank

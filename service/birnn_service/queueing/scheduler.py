@@ -62,7 +62,7 @@ class Scheduler:
     @property
     def backlog_seconds(self) -> float:
         """Predicted seconds until everything that waits now has been computed."""
-        return sum(lane.backlog for lane in self.lanes) / self.slots
+        return sum(lane.backlog for lane in self.lanes if lane.queue.sequences) / self.slots
 
     def add(
         self,
@@ -106,14 +106,14 @@ class Scheduler:
 
     def _check_deadline(self, lane: Lane, flow: CallerFlow, rows: Waiting, left: float) -> None:
         max_rows, alone = lane.engine.info.max_rows, lane.seconds(rows.length)
-        before = flow.due(float(rows.rank[-1]))
-        own = lane.seconds(flow.rows.length[:before])
+        before = flow.due(float(rows.rank[-1])) if len(flow.rows) else 0
+        own = lane.seconds(flow.rows.length[:before]) if before else 0.0
         end = max(self._time.now, flow.start) + (own + alone) / flow.weight
         others = sum(
             other.served_before(end, other.seconds(each.cost, each.engine.info.max_rows))
             for each in self.lanes
             for other in each.queue.flows
-            if other is not flow
+            if other.start < end and other is not flow
         )
         # Besides what waits, there are the batches under way, and the one that the last row will be in.
         batches = 2 * lane.cost.seconds(max_rows, int(rows.length.max()))
@@ -143,7 +143,7 @@ class Scheduler:
             if dropped:
                 gone = np.isin(window.rows.submission, dropped)
                 batches = [kept for positions in batches if len(kept := positions[~gone[positions]])]
-            taken = [Selection(lane, window.rows.select(positions), slots) for positions in batches]
+            taken = [Selection(lane, _chosen(window.rows, positions), slots) for positions in batches]
             if taken:
                 self._take(lane, window, batches, taken)
             if dropped:
@@ -163,13 +163,12 @@ class Scheduler:
 
     def next_turn(self) -> tuple[Lane, Turns] | None:
         """The lane whose turn it is, and the order of service in it; None where nothing waits."""
-        waiting = [lane for lane in self.lanes if len(lane.queue)]
+        waiting = [lane for lane in self.lanes if lane.queue.sequences]
         if not waiting:
             return None
         self._time.follow(flow for lane in waiting for flow in lane.queue.flows)
-        turns = [lane.queue.turns(lane.cost, lane.engine.info.max_rows, self._burst(lane)) for lane in waiting]
-        turn = zip(waiting, turns, strict=True)
-        return min(turn, key=lambda turn: turn[1].first) if len(waiting) > 1 else next(turn)
+        lane = waiting[0] if len(waiting) == 1 else min(waiting, key=lambda lane: lane.queue.lead(self._burst(lane)))
+        return lane, lane.queue.turns(lane.cost, lane.engine.info.max_rows, self._burst(lane))
 
     def _burst(self, lane: Lane) -> float:
         """Seconds that flows may be ahead of others: those of a full batch, as rows are now, on every slot."""
@@ -183,9 +182,10 @@ class Scheduler:
         of 16. Where a run can use several cores, one batch of 16 on two of them may end sooner still.
         """
         info = lane.engine.info
-        window = self._candidates(lane, turns, now)
-        if len(lane.queue) == 1:
+        if lane.queue.sequences == 1:
+            window = turns.window(1)
             return window, [_FIRST], self._slots_alone(lane, int(window.rows.length[0]), idle)
+        window = self._candidates(lane, turns, now)
         lengths, submissions = window.rows.length, window.rows.submission
         if idle == 1 or not info.parallel_slots:
             return window, [plan_batch(lengths, submissions, lane.cost, info.max_rows)], 1
@@ -222,6 +222,11 @@ class Scheduler:
         if cost.company_is_cheap(length):
             return turns.window(min(most, max(max_rows, turns.due(latest))))
         return turns.window(most, latest)
+
+
+def _chosen(rows: Waiting, positions: Positions) -> Waiting:
+    """The rows at positions of a window."""
+    return rows if len(rows) == 1 else rows.select(positions)
 
 
 def _late(lane: Lane, rows: Waiting, batches: Sequence[Positions], slots: int, now: float) -> list[int]:

@@ -48,11 +48,6 @@ class Slots:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return len(self._threads)
-
     def run(self, job: Callable[[], Values], done: Done) -> None:
         """Run `job` on an idle thread, and call `done` with its result or error on the event loop."""
         self._loop = asyncio.get_running_loop()
