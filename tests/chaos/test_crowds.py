@@ -10,9 +10,9 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.chaos.outcomes import Outcomes, attack
 from tests.chaos.probes import probing
-from tests.chaos.unread import connected, leave_unread, per_token, until
+from tests.chaos.unread import connected, leave_unread, per_token
 from tests.e2e.molecules import chains
-from tests.e2e.server_process import MODELS, ServerProcess, running
+from tests.e2e.server_process import MODELS, ServerProcess, running, until
 
 
 def tells_when_to_retry(error: grpc.aio.AioRpcError) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from birnn import AsyncClient
+from tests.chaos.neighbor import molecules
 from tests.chaos.outcomes import Outcomes, attack
 from tests.e2e.server_process import ServerProcess, running
 
@@ -21,13 +22,6 @@ ENCODER = "smiles-small"
 ALONE, BESIDE = 60, 150
 # Seconds of a single call after which the promise is broken on any machine: a neighbor had cost 7 and 15 seconds.
 HUNG = 60.0
-
-
-def molecules(seed: int, count: int) -> list[str]:
-    """Distinct SMILES, so that nothing is shared."""
-    random = np.random.default_rng(seed)
-    parts = ["C", "N", "O", "c1ccccc1", "C(=O)", "C(C)", "S", "F", "c1ccncc1", "N(C)"]
-    return ["".join(random.choice(parts, size)) for size in random.integers(8, 20, count)]
 
 
 @contextmanager

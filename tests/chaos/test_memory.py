@@ -11,8 +11,8 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.chaos.outcomes import Outcomes, attack
 from tests.chaos.probes import probing
-from tests.chaos.unread import ENCODER, connected, leave_unread, per_token, until
-from tests.e2e.server_process import MODELS, ServerProcess, running
+from tests.chaos.unread import ENCODER, connected, leave_unread, per_token
+from tests.e2e.server_process import MODELS, ServerProcess, running, until
 
 MIB = 1 << 20
 # What deploy/kubernetes gives a pod.

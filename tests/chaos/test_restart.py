@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import birnn
 from tests.chaos.outcomes import Outcomes, attack
-from tests.e2e.server_process import MODELS, ServerProcess, running
+from tests.e2e.server_process import MODELS, ServerProcess, free_port, running, until
 
 # The one that loads fastest.
 ENCODER = "smiles-small"
@@ -50,13 +50,6 @@ class Pair:
     def close(self) -> None:
         for life in self._lives:
             life.close()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest.fixture
@@ -131,8 +124,10 @@ def test_servers_that_are_restarted_in_turn_lose_no_call(pair: Pair, how: signal
             for number in [0, 1] * rounds:
                 pair.restart(number, how)
                 # The next one ends only once clients have found this one.
-                deadline = time.monotonic() + PATIENCE_SECONDS
-                while pair.servers[number].metric("birnn_requests_total", code="OK") < THREADS + TASKS:
-                    assert time.monotonic() < deadline, outcomes
-                    time.sleep(0.02)
+                until(partial(_is_found, pair.servers[number]))
         outcomes.assert_unharmed()
+
+
+def _is_found(server: ServerProcess) -> bool:
+    """Whether every client has had an answer from a server."""
+    return server.metric("birnn_requests_total", code="OK") >= THREADS + TASKS

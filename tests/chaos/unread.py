@@ -1,7 +1,6 @@
 """Calls with large replies that nobody reads."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +13,6 @@ from tests.e2e.server_process import ServerProcess
 
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 ENCODER: dict[str, Any] = {"encoder": "smiles", "version": "1"}
-PATIENCE = 60
 
 
 def chain(length: int, seed: int) -> bytes:
@@ -25,14 +23,6 @@ def per_token(sequences: int, length: int) -> pb.EncodeRequest:
     """A request whose reply holds sequences x length x 512 floats: 2 KiB a token."""
     chains = [chain(length, seed) for seed in range(sequences)]
     return pb.EncodeRequest(**ENCODER, sequences=chains, output=pb.OUTPUT_TOKENS)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a state."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "the state that was waited for did not come"
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -76,6 +77,13 @@ class ServerProcess:
     def ended(self) -> int:
         """Exit status, once it has ended."""
         return self.process.wait(timeout=PATIENCE_SECONDS)
+
+
+def free_port() -> int:
+    """A port of this machine that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -1,7 +1,6 @@
 """`birnn encode --file` and a real server."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,16 +12,9 @@ from click.testing import CliRunner
 import birnn
 from birnn.cli.main import main
 from tests.e2e.molecules import molecules
-from tests.e2e.server_process import MODELS, ServerProcess, running
+from tests.e2e.server_process import MODELS, ServerProcess, free_port, running
 
 SMALL = "smiles-small"
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
 
 
 def test_a_restarted_server_costs_no_row(tmp_path: Path) -> None:
