@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from birnn_service.engine.cores import CGROUP
+
 STATM = Path("/proc/self/statm")
 
 

@@ -30,16 +30,16 @@ class MemoryBudget:
         """Set bytes aside for a call that holds `already` bytes; see `Hold.take`."""
         if already + size > self.size:
             raise InvalidRequestError(
-                f"the call needs {_mib(already + size)} MiB of memory and this server has {_mib(self.size)} MiB for "
+                f"the call needs {mib(already + size)} MiB of memory and this server has {mib(self.size)} MiB for "
                 "all calls (by --memory-mib); split the request"
             )
         # A call that is its caller's only one may take what there is.
         share = self.size if self._by_caller[caller] == already else CALLER_SHARE * self.size
         if self.held + size > self.size or self._by_caller[caller] + size > share:
             raise OverloadedError(
-                f"this call needs {_mib(size)} MiB of memory; calls under way hold {_mib(self.held)} MiB, those of "
-                f"this caller {_mib(self._by_caller[caller])}, and this server has {_mib(self.size)} MiB for all of "
-                f"them (by --memory-mib), {_mib(CALLER_SHARE * self.size)} for one caller; take the replies, "
+                f"this call needs {mib(size)} MiB of memory; calls under way hold {mib(self.held)} MiB, those of "
+                f"this caller {mib(self._by_caller[caller])}, and this server has {mib(self.size)} MiB for all of "
+                f"them (by --memory-mib), {mib(CALLER_SHARE * self.size)} for one caller; take the replies, "
                 "retry later, or send less in a call",
                 RETRY_SECONDS,
             )
@@ -84,5 +84,6 @@ class Hold:
             self._budget.give_back(self._caller, self.size)
 
 
-def _mib(size: float) -> str:
+def mib(size: float) -> str:
+    """A size in MiB, for a message."""
     return f"{size / (1 << 20):.3g}"

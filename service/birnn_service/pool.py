@@ -13,6 +13,7 @@ from birnn_bundle.errors import ItemError
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenized, within_vocabulary
 from birnn_service.catalog import Encoder, Encoders, label_of, width_of
+from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, UnavailableError
 from birnn_service.features import check_width, read_features
@@ -88,7 +89,9 @@ class EncoderPool:
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
-        self._tokenizing = Tokenizing(settings.max_backlog_seconds)
+        # Front-ends share the cores.
+        workers = max(1, available_cores() // max(1, settings.frontends))
+        self._tokenizing = Tokenizing(settings.max_backlog_seconds, workers=workers)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -160,10 +163,11 @@ class EncoderPool:
             tokenized = await self._read(encoder, sequences, truncate, deadline, caller)
             tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
             seconds = time.perf_counter() - start
-            self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, seconds)
+            noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
+            self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, noted, seconds)
             self._reserve(encoder, tokenized, output, len(sequences), memory)
             computed = await self._encode(encoder, tokenized, output, deadline, caller)
-            return _assemble(encoder, tokenized, computed, output, len(sequences), seconds)
+            return _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -235,19 +239,26 @@ class EncoderPool:
             return Computed(np.empty((0, width_of(encoder, output)), dtype=np.float32), 0.0, 0.0)
         return await self._compute.encode(encoder, output, tokenized.batch, deadline, caller=caller)
 
-    def _count(self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, seconds: float) -> None:
+    def _count(
+        self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, noted: list[int], seconds: float
+    ) -> None:
         metrics.tokenize_seconds.observe(seconds)
         metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
             self._metrics.sequence_errors.labels(encoder.manifest.name, error.code.name).inc()
-        if tokenized.unknown.any():
+        if noted:
             metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
-        if tokenized.truncated.any():
             metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))
 
 
 def _assemble(
-    encoder: Encoder, tokenized: Tokenized, computed: Computed, output: Output, count: int, seconds: float
+    encoder: Encoder,
+    tokenized: Tokenized,
+    noted: list[int],
+    computed: Computed,
+    output: Output,
+    count: int,
+    seconds: float,
 ) -> Encoded:
     lengths, values = tokenized.batch.lengths, computed.values
     if tokenized.errors:
@@ -256,9 +267,8 @@ def _assemble(
     if output is Output.POOLED and tokenized.errors:
         values = np.full((count, computed.values.shape[1]), np.nan, dtype=np.float32)
         values[tokenized.rows] = computed.values
-    (noted,) = (tokenized.unknown + tokenized.truncated).nonzero()
     notices = [
         Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
-        for item in noted.tolist()
+        for item in noted
     ]
     return Encoded(encoder, values, lengths, tokenized.errors, notices, seconds, computed.queue, computed.compute)

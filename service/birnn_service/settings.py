@@ -147,17 +147,22 @@ class Settings(BaseSettings):
 
     @cached_property
     def memory_bytes(self) -> int:
-        """Memory that the server may take, front-ends included; read once, as every call asks."""
+        """Memory that the server may take, front-ends included."""
         return self.memory_mib << 20 if self.memory_mib else available_memory()
 
-    @cached_property
+    @property
+    def process_memory_bytes(self) -> int:
+        """Memory that each process that takes calls may take."""
+        return self.memory_bytes // max(1, self.frontends)
+
+    @property
     def call_memory_bytes(self) -> int:
         """Memory for the calls under way in each process that takes calls."""
-        return self.memory_bytes // 2 // max(1, self.frontends)
+        return self.process_memory_bytes // 2
 
     @cached_property
     def max_reply_bytes(self) -> int:
-        """Largest reply; by default one that several callers can have at once."""
+        """Largest reply; by default one that several callers can have at once. Every call asks for it."""
         if self.max_reply_mib:
             return self.max_reply_mib << 20
         return min(self.memory_bytes // 16, self.call_memory_bytes // 4, 1 << 30)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from birnn_bundle.tokenizer import Tokenized
 from birnn_service.engine.cores import available_cores, yield_to_event_loop
 from birnn_service.errors import DeadlineError, OverloadedError
+from birnn_service.queueing.admission import LEAST_RETRY
 from birnn_service.tokenizing_rate import Rate
 
 # Requests of at most so many predicted seconds are tokenized on the event loop: switching threads would cost more.
@@ -41,7 +42,6 @@ SMALL_TURNS = 4
 SMALL_SHARE = 0.01
 # A deadline counts as missed if less than this share of the predicted time is left.
 LEAST_TIME = 0.5
-LEAST_RETRY = 0.1
 
 Read = Callable[[int, int], Tokenized]
 """Tokenizes the sequences of a request from one position to another; rows are counted from the first of them."""
@@ -59,7 +59,8 @@ class _Job:
     is_small: bool = False
     rank: float = 0.0
     position: int = 0
-    pieces: list[Tokenized] = field(default_factory=list)
+    slices: list[Tokenized] = field(default_factory=list)
+    result: Tokenized | None = None
 
     @property
     def seconds(self) -> float:
@@ -79,10 +80,10 @@ class _Job:
     def run(self, end: int) -> float:
         """Tokenize up to `end`, and join all slices after the last one. Returns the seconds of this slice."""
         start = time.perf_counter()
-        self.pieces.append(self.read(self.position, end))
+        self.slices.append(self.read(self.position, end))
         seconds = time.perf_counter() - start
         if end == len(self.ends) - 1:
-            self.pieces = [Tokenized.concatenate(self.pieces)]
+            self.result = Tokenized.concatenate(self.slices)
         return seconds
 
     def advance(self, end: int, seconds: float) -> None:
@@ -182,7 +183,8 @@ class Tokenizing:
             await self._run(job)
         finally:
             self._jobs.discard(job)
-        return job.pieces[0]
+        assert job.result is not None
+        return job.result
 
     def close(self) -> None:
         """End the threads after their current slices."""
@@ -239,6 +241,7 @@ class Tokenizing:
                 self._release()
                 raise DeadlineError("the deadline passed while the request was tokenized; send fewer in a call")
             await self._slice(job)
+            self._small_in_a_row = self._small_in_a_row + 1 if job.is_small else 0
             if job.is_done:
                 self._release()
                 return
@@ -284,7 +287,6 @@ class Tokenizing:
         while waiting := self._next():
             _, _, future = heapq.heappop(waiting)
             if not future.cancelled():
-                self._small_in_a_row = self._small_in_a_row + 1 if waiting is self._small else 0
                 future.set_result(None)
                 return
         self._idle += 1

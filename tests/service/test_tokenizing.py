@@ -104,6 +104,25 @@ async def test_a_smaller_request_passes_between_the_slices_of_a_large_one(held: 
         assert held.log[:3] == ["large", "small", "large"]
 
 
+async def test_a_large_request_has_a_turn_after_some_slices_of_small_ones(held: Held) -> None:
+    async with stage(held) as tokenizing:
+        first = asyncio.create_task(tokenizing.run("x", [SLICE], held.read("first")))
+        await held.until_entered()
+        large = asyncio.create_task(tokenizing.run("x", [SLICE] * 100, held.read("large")))
+        # Two slices each; with an encoder of its own none is faster for what another has measured.
+        small = [
+            asyncio.create_task(tokenizing.run(f"y{number}", [SLICE] * 5, held.read("small"))) for number in range(10)
+        ]
+        await settle()
+        held.free()
+        await asyncio.gather(first, large, *small)
+        beside_small = held.log[1 : len(held.log) - held.log[::-1].index("small")]
+        turns = "".join(name[0] for name in beside_small)
+        assert turns.count("s") == 20
+        assert "sssss" not in turns
+        assert "ll" not in turns
+
+
 async def test_a_caller_who_asks_much_waits_behind_one_who_asks_little(held: Held) -> None:
     async with stage(held) as tokenizing:
         much = [

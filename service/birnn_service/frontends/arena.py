@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.errors import InvalidRequestError, OverloadedError
 from birnn_service.frontends.allocator import Allocator
+from birnn_service.memory_budget import RETRY_SECONDS, mib
 
 # Memory below this address is kept when it is free; what lies above goes back to the system.
 KEEP_BYTES = 64 << 20
-# When a caller may come back who found no memory: calls that hold any end one by one.
-RETRY_SECONDS = 1.0
 
 
 def create_memory(size: int) -> int:
@@ -121,14 +120,14 @@ class Blocks:
         size = max(_batch_bytes(len(batch), batch.tokens, batch.features), 4 * rows * width)
         if size > self._allocator.size:
             raise InvalidRequestError(
-                f"the request or its reply takes {_mib(size)} MiB and a front-end of this server has "
-                f"{_mib(self._arena.size)}; split the request, or raise --frontend-memory-mib"
+                f"the request or its reply takes {mib(size)} MiB and a front-end of this server has "
+                f"{mib(self._arena.size)}; split the request, or raise --frontend-memory-mib"
             )
         start = self._allocator.allocate(size)
         if start is None:
             raise OverloadedError(
-                f"requests under way hold {_mib(self.used)} of {_mib(self._arena.size)} MiB of a front-end, this one "
-                f"needs {_mib(size)}; retry later, send fewer sequences in a call, or raise --frontend-memory-mib",
+                f"requests under way hold {mib(self.used)} of {mib(self._arena.size)} MiB of a front-end, this one "
+                f"needs {mib(size)}; retry later, send fewer sequences in a call, or raise --frontend-memory-mib",
                 RETRY_SECONDS,
             )
         self._arena.write_batch(start, batch)
@@ -155,7 +154,3 @@ def pieces(rows: int, row_bytes: int, piece_bytes: int) -> Iterator[slice]:
 
 def _batch_bytes(sequences: int, tokens: int, features: int) -> int:
     return 8 * (sequences + 1) + 4 * tokens * max(1, features)
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.3g}"

@@ -72,7 +72,8 @@ class FrontEndProcess:
         )
         metrics = Metrics()
         self._compute = RemoteCompute(encoders, self._arena, link)
-        rpc = RpcServer(EncoderPool(encoders, self._compute, settings, metrics), settings, metrics, share_port=True)
+        pool = EncoderPool(encoders, self._compute, settings, metrics)
+        rpc = RpcServer(pool, settings, metrics, share_port=True)
         try:
             await rpc.listen()
         except StartupError as error:
@@ -101,6 +102,7 @@ class FrontEndProcess:
             task.cancel()
         link.send(Counts(write_counts(metrics.registry)))
         await self._close(link)
+        pool.close()
         return 0
 
     async def _report(self, link: Link, metrics: Metrics) -> None:

@@ -7,7 +7,7 @@ At most `MOST_FRESH` of them start at a time, so that the event loop does not co
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import grpc
@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 # the first.
 LOOK_SECONDS = 0.05
 SLOW_LOOKS = 3
-# Most calls that are being read and have not been checked yet; further ones wait. Small requests take less than a
-# millisecond, and a slow one counts only until the next check, so no caller can block others.
+# Most calls that are being read and have not been checked yet; further ones wait, and callers take turns. Small
+# requests take less than a millisecond, and a slow one counts only until the next check. So however many calls a caller
+# makes that send nothing, those of another wait for one check at most.
 MOST_FRESH = 8
 # Share of the memory that this process may take, above which slow requests are refused.
 TIGHT = 0.65
@@ -48,17 +49,21 @@ class Arrivals:
         # Number of checks of each call that is being read, the oldest first.
         self._looks: dict[grpc.aio.ServicerContext, int] = {}
         self._fresh = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # Calls that wait to start, by caller; the first caller is next.
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._refusals: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def read(self, context: grpc.aio.ServicerContext) -> bytes:
+    async def read(self, context: grpc.aio.ServicerContext, caller: str) -> bytes:
         """Receive the request of a call, not yet parsed.
 
         Raises:
             InvalidRequestError: There is none.
         """
-        await self._enter()
+        if self._fresh < MOST_FRESH:
+            self._fresh += 1
+        else:
+            await self._wait(caller)
         self._looks[context] = 0
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
@@ -72,13 +77,10 @@ class Arrivals:
         assert isinstance(message, bytes)
         return message
 
-    async def _enter(self) -> None:
-        """Wait until fewer than `MOST_FRESH` calls are fresh."""
-        if self._fresh < MOST_FRESH:
-            self._fresh += 1
-            return
+    async def _wait(self, caller: str) -> None:
+        """Wait until a fresh call makes room."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        self._waiting.setdefault(caller, deque()).append(place)
         try:
             await place
         except asyncio.CancelledError:
@@ -87,9 +89,12 @@ class Arrivals:
             raise
 
     def _leave(self) -> None:
-        """Let the next waiting call start."""
+        """Let a call of the next waiting caller start."""
         while self._waiting:
-            place = self._waiting.popleft()
+            caller, places = self._waiting.popitem(last=False)
+            place = places.popleft()
+            if places:
+                self._waiting[caller] = places
             if not place.done():
                 place.set_result(None)
                 return

@@ -7,6 +7,8 @@ from urllib.parse import unquote
 # Hosts choose the rest of an IPv6 address themselves: whoever has one has 2^64 of them.
 IPV6_NETWORK = 64
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 @lru_cache(maxsize=4096)
 def caller_of(peer: str) -> str:
@@ -18,12 +20,25 @@ def caller_of(peer: str) -> str:
     Returns:
         The kind of address and the host or network: `ipv4:192.0.2.1`, `ipv6:2001:db8::/64`, `unix`.
     """
+    found = address_of(peer)
+    if found is None:
+        return peer.partition(":")[0]
+    host, _ = found
+    if isinstance(host, ipaddress.IPv4Address):
+        return f"ipv4:{host}"
+    return f"ipv6:{ipaddress.IPv6Network((host, IPV6_NETWORK), strict=False)}"
+
+
+def address_of(peer: str) -> tuple[Address, int] | None:
+    """Host and port of a peer; None for every other kind of peer."""
     kind, _, address = unquote(peer).partition(":")
-    if kind == "ipv4":
-        return f"{kind}:{address.rpartition(':')[0]}"
-    if kind != "ipv6":
-        return kind
-    host = ipaddress.IPv6Address(address.rpartition(":")[0].strip("[]").partition("%")[0])
-    if host.ipv4_mapped is not None:
-        return f"ipv4:{host.ipv4_mapped}"
-    return f"{kind}:{ipaddress.IPv6Network((host, IPV6_NETWORK), strict=False)}"
+    if kind not in ("ipv4", "ipv6"):
+        return None
+    host, _, port = address.rpartition(":")
+    return read_address(host), int(port)
+
+
+def read_address(host: str) -> Address:
+    """An address without its zone, and as IPv4 where it is an IPv4 address within IPv6."""
+    address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    return (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address

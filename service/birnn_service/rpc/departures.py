@@ -6,15 +6,15 @@ on it.
 """
 
 import asyncio
-import ipaddress
 import logging
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote
 
 import grpc
+
+from birnn_service.rpc.caller import address_of, read_address
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +68,15 @@ def end_connection(peer: str) -> bool:
     Returns:
         Whether there was one; never without /proc, that is, elsewhere than on Linux.
     """
-    host, _, port = unquote(peer.partition(":")[2]).rpartition(":")
-    if not DESCRIPTORS.is_dir() or not port.isdecimal():
+    wanted = address_of(peer)
+    if not DESCRIPTORS.is_dir() or wanted is None:
         return False
-    wanted = (_plain(host), int(port))
     for name in os.listdir(DESCRIPTORS):
         # Descriptors may be closed meanwhile, and most are no connected sockets.
         with suppress(OSError), _socket_of(int(name)) as connection:
             if connection.family in (socket.AF_INET, socket.AF_INET6):
-                address = connection.getpeername()
-                if (_plain(address[0]), address[1]) == wanted:
+                host, port, *_ = connection.getpeername()
+                if (read_address(host), port) == wanted:
                     connection.shutdown(socket.SHUT_RDWR)
                     return True
     return False
@@ -91,10 +90,3 @@ def _socket_of(descriptor: int) -> socket.socket:
     except OSError:
         os.close(copy)
         raise
-
-
-def _plain(host: str) -> str:
-    """An address in one spelling; gRPC listens with sockets that write IPv4 addresses as IPv6 ones."""
-    address = ipaddress.ip_address(host.strip("[]"))
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)

@@ -90,7 +90,7 @@ class EncoderService(EncoderServiceServicer):
         """List what is served, and what is there but broken."""
         response = pb.ListEncodersResponse(encoders=[_describe(encoder) for encoder in self._pool.encoders])
         for (name, version), reason in self._pool.encoders.broken.items():
-            response.encoders.add(name=name, version=str(version), description=f"not served: {reason}")
+            response.encoders.add(name=name, version=version, description=f"not served: {reason}")
         return response
 
 

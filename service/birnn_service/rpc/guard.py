@@ -45,7 +45,7 @@ class GuardedServer:
         self._most_calls = settings.max_calls
         self._calls = 0
         self._budget = MemoryBudget(settings.call_memory_bytes)
-        self._arrivals = Arrivals(settings.memory_bytes // (settings.frontends or 1), settings.max_request_seconds)
+        self._arrivals = Arrivals(settings.process_memory_bytes, settings.max_request_seconds)
         self._departures = Departures(settings.max_reply_seconds)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -122,7 +122,7 @@ class GuardedServer:
             self._departures.end(context)
 
         context.add_done_callback(ended)
-        message = await self._arrivals.read(context)
+        message = await self._arrivals.read(context, caller)
         memory.take(CALL_BYTES + REQUEST_COST * len(message))
         request = self._parse(method, handler, limits, message)
         del message
@@ -132,7 +132,7 @@ class GuardedServer:
 
     async def _read(self, method: str, handler: Any, context: grpc.aio.ServicerContext) -> Any:
         """The request of a call of a method whose requests are small."""
-        return self._parse(method, handler, {}, await self._arrivals.read(context))
+        return self._parse(method, handler, {}, await self._arrivals.read(context, caller_of(context.peer())))
 
     def _parse(self, method: str, handler: Any, limits: Limits, message: bytes) -> Any:
         """The request that a message holds.

@@ -10,7 +10,7 @@ import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import grpc
 
@@ -122,7 +122,7 @@ class InferenceService(GRPCInferenceServiceServicer):
                 read = read_feature_tensors if features else read_strings
                 _check_outputs(request)
                 options = read_parameters(request)
-                async with _within(options.timeout):
+                async with nullcontext() if options.timeout is None else _within(options.timeout):
                     encoded = await self._pool.encode(
                         request.model_name,
                         request.model_version,
@@ -167,7 +167,7 @@ def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
 
 
 @asynccontextmanager
-async def _within(seconds: float | None) -> AsyncIterator[None]:
+async def _within(seconds: float) -> AsyncIterator[None]:
     """Give up what takes longer than a request's time-out.
 
     Raises:

@@ -37,9 +37,11 @@ def read_parameters(request: pb.ModelInferRequest) -> Options:
         InvalidRequestError: One is unknown, not supported, or of another type.
     """
     for tensor in request.inputs:
-        _refuse_unknown(tensor.parameters, f"of {shown(tensor.name)}", ())
+        if tensor.parameters:
+            _refuse_unknown(tensor.parameters, f"of {shown(tensor.name)}", ())
     for output in request.outputs:
-        _refuse_unknown(output.parameters, f"of {shown(output.name)}", ())
+        if output.parameters:
+            _refuse_unknown(output.parameters, f"of {shown(output.name)}", ())
     parameters = request.parameters
     if not parameters:
         return Options()

@@ -101,6 +101,15 @@ def test_the_number_of_flows_is_bounded_and_rows_beyond_it_can_still_be_removed(
     assert (queue.sequences, queue.tokens, len(list(queue.flows))) == (0, 0, 0)
 
 
+def test_the_flow_of_all_others_has_the_weight_of_a_caller_whoever_begins_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FLOWS", 8)
+    queue = Queue()
+    for number in range(4):
+        queue.add(queue.flow_of(f"new-{number}"), rows(number, 1))
+    flow = queue.flow_of(HEALTH)
+    assert (flow.key, flow.weight) == ((OTHERS, False), 1.0)
+
+
 def test_callers_are_forgotten_when_others_have_caught_up_with_them() -> None:
     queue = Queue()
     for number in range(3 * MAX_FLOWS):

@@ -90,7 +90,7 @@ async def reading(arrivals: Arrivals) -> AsyncIterator[grpc.aio.Channel]:
     server = grpc.aio.server()
 
     async def read(_: object, context: grpc.aio.ServicerContext) -> bytes:
-        return await arrivals.read(context)
+        return await arrivals.read(context, "caller")
 
     server.add_registered_method_handlers("test", {"Read": grpc.stream_unary_rpc_method_handler(read)})
     port = server.add_insecure_port("127.0.0.1:0")
