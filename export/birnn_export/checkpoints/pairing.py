@@ -96,13 +96,8 @@ def pair(forward: OneWay, backward: OneWay) -> Recurrence:
     if forward.layer is not None and backward.layer is not None and forward.layer.inputs != backward.layer.inputs:
         raise ValueError("read different things in the model")
     layers = side_by_side(forward.layers, backward.layers)
-    place = f"{forward.place} and {backward.place}"
-    note = (
-        f"{place} are taken for the two directions of one recurrence: {backward.place} reads each sequence from its "
-        "last token, and its outputs are put back in the order of the tokens; --expect proves it"
-    )
     return Recurrence(
-        place,
+        f"{forward.place} and {backward.place}",
         forward.family,
         stacked(layers, forward.family),
         forward.tensors | backward.tensors,
@@ -111,7 +106,7 @@ def pair(forward: OneWay, backward: OneWay) -> Recurrence:
         gate_activation=forward.gate_activation,
         linear_before_reset=forward.linear_before_reset,
         layer=forward.layer,
-        notes=(note,),
+        notes=(_note(forward.place, backward.place),),
     )
 
 
@@ -147,22 +142,28 @@ def _evident(pairs: Sequence[tuple[OneWay, OneWay]]) -> Found:
             return single[0]
         if any(len(one.layers) > 1 for one in single):
             raise ValueError("have several layers each")
+        if len({one.kind for one in single}) > 1:
+            raise ValueError("are of different kinds")
         layers = stacked([one.layers[0] for one in single], single[0].family)
     except ValueError as error:
         return Flawed(", ".join(places), f"cannot be one bidirectional recurrence: {error}", tensors)
     forward, backward = (_without_number(side.place) for side in pairs[0])
-    place = f"{forward} and {backward}"
-    first = single[0]
-    note = next(iter(first.notes)).replace(first.place, place).replace(pairs[0][1].place, backward)
-    return Recurrence(
-        place,
-        first.family,
-        layers,
-        tensors,
-        first.scratch,
-        first.nonlinearity,
-        first.linear_before_reset,
-        notes=(note,),
+    return replace(
+        single[0],
+        place=f"{forward} and {backward}",
+        layers=layers,
+        tensors=tensors,
+        # It stands for several layers of a model, and not for the lowest alone.
+        layer=None,
+        notes=(_note(forward, backward),),
+    )
+
+
+def _note(forward: str, backward: str) -> str:
+    """How two modules are understood."""
+    return (
+        f"{forward} and {backward} are taken for the two directions of one recurrence: {backward} reads each sequence "
+        "from its last token, and its outputs are put back in the order of the tokens; --expect proves it"
     )
 
 

@@ -1,7 +1,7 @@
 """What was found in a checkpoint: bidirectional recurrences in one common form, and those that cannot be served."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,11 @@ class Recurrence:
             return "birnn-scratch"
         return architecture_of(self.family)
 
+    @property
+    def kind(self) -> tuple[Architecture, Nonlinearity | None, GateActivation, bool | None]:
+        """What all layers of one stack have in common."""
+        return self.architecture, self.nonlinearity, self.gate_activation, self.linear_before_reset
+
     def __str__(self) -> str:
         layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
         name = f" ({self.name})" if self.name else ""
@@ -169,11 +174,7 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
         return first
     places = ", ".join(one.place for one in recurrences)
     for one in recurrences[1:]:
-        kinds = [
-            (each.architecture, each.nonlinearity, each.gate_activation, each.linear_before_reset)
-            for each in (first, one)
-        ]
-        if kinds[0] != kinds[1]:
+        if one.kind != first.kind:
             raise CheckpointError(
                 f"{first.place} and {one.place} are of different kinds and cannot be one stack; export each "
                 "alone with --prefix, the upper one with --embedding none"
@@ -183,15 +184,12 @@ def joined(recurrences: Sequence[Recurrence]) -> Recurrence:
     except ValueError as error:
         raise CheckpointError(f"{places} cannot be one stack: {error}") from error
     tensors = frozenset().union(*(one.tensors for one in recurrences))
-    return Recurrence(
-        places,
-        first.family,
-        layers,
-        tensors,
-        first.scratch,
-        first.nonlinearity,
-        first.linear_before_reset,
+    return replace(
+        first,
+        place=places,
+        layers=layers,
+        tensors=tensors,
+        name="",
         layer=recurrences[-1].layer,
         notes=tuple(dict.fromkeys(note for one in recurrences for note in one.notes)),
-        gate_activation=first.gate_activation,
     )

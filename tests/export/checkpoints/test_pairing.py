@@ -11,6 +11,8 @@ import birnn_export
 from birnn_bundle.golden import Golden
 from birnn_bundle.ragged import RaggedBatch
 from birnn_export.checkpoints.adoption import adopt
+from birnn_export.checkpoints.pairing import OneWay, with_pairs
+from birnn_export.checkpoints.recurrence import Direction, Recurrence
 from birnn_export.checkpoints.selection import Choices, select
 from birnn_export.checkpoints.stored_weights import StoredWeights, from_state_dict
 from birnn_export.training.checkpoint import CheckpointError
@@ -103,6 +105,37 @@ def test_lists_of_cells_are_layers_that_read_both_directions() -> None:
     pairs = list(zip(cells["forward_cells"], cells["backward_cells"], strict=True))
     assert_same(encodings(model), *pairs)
     assert select(stored(model), Choices(embedding="none")).recurrence.place == "forward_cells and backward_cells"
+
+
+def scratch_gru(place: str, inputs: int) -> dict[str, Tensor]:
+    """Parameters of a GRU from scratch, which resets before the product."""
+    shapes = {"W_x": (inputs, H), "W_h": (H, H), "b_": (H,)}
+    return {f"{place}.{kind}{gate}": torch.randn(shape) for kind, shape in shapes.items() for gate in "rzh"}
+
+
+def test_layers_of_different_kinds_are_no_stack() -> None:
+    torch.manual_seed(2)
+    below = scratch_gru("fw.0", F) | scratch_gru("bw.0", F)
+    cells = {
+        f"{way}.1.{name}": value for way in ("fw", "bw") for name, value in nn.GRUCell(2 * H, H).state_dict().items()
+    }
+    message = r"fw\.0 and bw\.0, fw\.1 and bw\.1 cannot be one bidirectional recurrence: are of different kinds"
+    with pytest.raises(CheckpointError, match=message):
+        select(StoredWeights("file.pt", from_state_dict(below | cells)), Choices(embedding="none"))
+    above = scratch_gru("fw.1", 2 * H) | scratch_gru("bw.1", 2 * H)
+    found = select(StoredWeights("file.pt", from_state_dict(below | above)), Choices(embedding="none")).recurrence
+    assert len(found.layers) == 2
+    assert found.linear_before_reset is False
+
+
+def test_layers_keep_the_activation_of_their_gates() -> None:
+    def one(place: str, inputs: int) -> OneWay:
+        direction = Direction(np.zeros((4 * H, inputs), np.float32), np.zeros((4 * H, H), np.float32))
+        return OneWay(place, "lstm", (direction,), frozenset({place}), gate_activation="hard_sigmoid")
+
+    (found,) = with_pairs(one(f"{way}.{layer}", size) for way in ("fw", "bw") for layer, size in enumerate((F, 2 * H)))
+    assert isinstance(found, Recurrence)
+    assert (found.place, found.gate_activation) == ("fw and bw", "hard_sigmoid")
 
 
 def test_layers_that_read_something_else_than_both_directions_are_refused() -> None:
