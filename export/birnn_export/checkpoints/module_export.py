@@ -1,6 +1,5 @@
 """Export from Python: a torch module that holds a bidirectional recurrence, as it stands in memory."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,8 +92,7 @@ def _with_nonlinearity(module: nn.Module, stored: StoredWeights, choices: Choice
             f"{stored.source}: {selection.embedding_name} is looked up with max_norm={table.max_norm:g}; look all rows "
             "up once, which shortens them for good: embedding(torch.arange(embedding.num_embeddings))"
         )
-    places = [_submodule(module, place) for place in re.split(", | and ", selection.recurrence.place)]
-    parts = [part for place in places if place is not None for part in place.modules()]
+    parts = [_submodule(module, name.rpartition(".")[0]) for name in selection.recurrence.tensors]
     names: set[Any] = {part.nonlinearity for part in parts if isinstance(part, nn.RNN | nn.RNNCell)}
     if len(names) > 1:
         raise CheckpointError(f"{stored.source}: {selection.recurrence.place}: one is of tanh, another of relu")

@@ -214,3 +214,18 @@ def test_from_python_the_modules_say_their_nonlinearity(tmp_path: Path, kind: ty
         model, None, tmp_path / "m" / "1", pooling="final", pairs=[("one", "two")], embedding="none", max_length=20
     )
     assert bundle.manifest.nonlinearity == "relu"
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.RNNCell])
+def test_from_python_layers_that_hold_both_directions_say_their_nonlinearity(
+    tmp_path: Path, kind: type[nn.RNN] | type[nn.RNNCell]
+) -> None:
+    layers = [
+        nn.ModuleDict({way: kind(size, H, nonlinearity="relu") for way in ("fwd_rnn", "bwd_rnn")})
+        for size in (F, 2 * H)
+    ]
+    model = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+    bundle = birnn_export.export_encoder(
+        model, None, tmp_path / "m" / "1", pooling="final", embedding="none", max_length=20
+    )
+    assert (bundle.manifest.layers, bundle.manifest.nonlinearity) == (2, "relu")
