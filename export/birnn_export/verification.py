@@ -208,8 +208,9 @@ def _in_one_batch(encoder: SequenceEncoder, batch: RaggedBatch) -> Golden:
     """Encodings of `batch` by PyTorch as the encoder stands, in float32."""
     lengths = torch.from_numpy(batch.lengths)
     values = torch.from_numpy(batch.padded(PAD_ID).swapaxes(0, 1).copy())
+    encoder = copy.deepcopy(encoder).eval()
     with torch.inference_mode():
-        outputs, final = encoder.eval().run(values if batch.features else values.long(), lengths)
+        outputs, final = encoder.run(values if batch.features else values.long(), lengths)
         pooled = encoder.pool(outputs, final, lengths)
     tokens = outputs.numpy()[np.arange(outputs.shape[1]) < batch.lengths[:, None]]
     return Golden(batch, pooled.double().numpy(), tokens.astype(np.float64))
@@ -256,8 +257,8 @@ def _advice(found: _Rows, own: _Rows, tolerance: float | None, texts: bool) -> s
         )
     if texts:
         advice.append("--sequences FILE verifies with real sequences, which mostly stir it up less than random ids")
-    enough = _rounded_up(2 * largest, 1)
-    if enough <= MOST_TOLERANCE:
+    # Where float32 overflows, no tolerance helps.
+    if math.isfinite(2 * largest) and (enough := _rounded_up(2 * largest, 1)) <= MOST_TOLERANCE:
         above = f", which a server must be told to allow, too: it is above {LARGEST_TOLERANCE:g}"
         advice.append(
             f"--tolerance {enough:g} accepts errors of that size{above if enough > LARGEST_TOLERANCE else ''}"

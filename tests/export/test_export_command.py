@@ -9,6 +9,7 @@ from torch import nn
 
 from birnn.cli.main import main
 from birnn_bundle.bundle import Bundle
+from birnn_export.training.checkpoint import write_weights
 from tests.export.checkpoints.foreign_modules import TOKENS, Model
 from tests.export.small_encoders import MOLECULES, write_checkpoint
 
@@ -72,6 +73,18 @@ def test_an_existing_bundle_is_replaced_with_force_only(checkpoint: Path, output
     assert result.exit_code == 1
     assert "add --force" in result.stderr
     assert export(checkpoint, "-o", output, "--force").exit_code == 0
+
+
+def test_an_encoder_that_float32_cannot_hold_is_refused(output: Path, tmp_path: Path) -> None:
+    encoder = write_checkpoint(tmp_path / "run", architecture="birnn", nonlinearity="relu")
+    with torch.no_grad():
+        for name, parameter in encoder.core.named_parameters():
+            if "weight_hh" in name:
+                parameter.copy_(30 * torch.eye(len(parameter)))
+    write_weights(tmp_path / "run", encoder)
+    message = refused(export(tmp_path / "run", "-o", output, "--max-length", 64), output)
+    assert "This recurrence lets rounding errors grow" in message
+    assert "--tolerance" not in message
 
 
 def test_a_missing_checkpoint_is_named(output: Path, tmp_path: Path) -> None:

@@ -239,6 +239,13 @@ def test_a_weight_that_is_not_finite_is_named_before_anything_runs(tmp_path: Pat
         verify(encoder, *paths)
 
 
+def test_an_encoder_in_training_stays_so(tmp_path: Path) -> None:
+    encoder = small_encoder(dropout=0.5).train()
+    assert verify(encoder, *graphs_of(encoder, tmp_path)).max_error_pooled < 2e-6
+    assert encoder.training
+    assert encoder.core.training
+
+
 def test_golden_sequences_are_cases_too(tmp_path: Path) -> None:
     encoder = small_encoder()
     pooled, tokens = graphs_of(encoder, tmp_path)
