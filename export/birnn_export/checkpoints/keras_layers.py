@@ -3,7 +3,8 @@
 A cell keeps kernel [I, G H], recurrent_kernel [H, G H] and bias, gates side by side: GRU z,r,h; LSTM i,f,c,o. A GRU
 with reset_after=True has two biases [2, 3 H], input and hidden; with reset_after=False (linear_before_reset = 0) one
 [3 H].
-(keras/src/layers/rnn/gru.py, lstm.py, simple_rnn.py; activations tanh and sigmoid, as everywhere but in Keras 1.)
+(keras/src/layers/rnn/gru.py, lstm.py, simple_rnn.py; activations are tanh and sigmoid unless the configuration says
+otherwise.)
 
 | | a parameter's path |
 |---|---|
@@ -75,26 +76,20 @@ def _natural(place: str) -> list[tuple[int, str]]:
 
 def _layer(place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights) -> Found | OneWay:
     tensor_names = frozenset(tensor for cells in sides.values() for cell in cells.values() for tensor in cell.values())
-    config = _bidirectional(layer)
     try:
         if "" in sides:
             return _one_way(place, name, sides, layer, stored, tensor_names)
-        return _recurrence(place, name, sides, layer, config, stored, tensor_names)
+        return _recurrence(place, name, sides, layer, stored, tensor_names)
     except ValueError as error:
         return Flawed(place, str(error), tensor_names)
 
 
 def _recurrence(
-    place: str,
-    name: str,
-    sides: Sides,
-    layer: Layer | None,
-    config: Mapping[str, Any] | None,
-    stored: StoredWeights,
-    tensor_names: frozenset[str],
+    place: str, name: str, sides: Sides, layer: Layer | None, stored: StoredWeights, tensor_names: frozenset[str]
 ) -> Recurrence:
     """The recurrence of a layer. Raises ValueError that says what is wrong with it and what to do."""
     tensors = stored.tensors
+    config = _bidirectional(layer)
     cells = {way: _in_order(sides.get(way, {}), way, config) for way in ("forward", "backward")}
     if missing := [
         way for way, own in cells.items() if not own or any(len(cell.keys() - {"bias"}) < 2 for cell in own)
@@ -140,13 +135,7 @@ def _one_way(
         if layer is None
         else [_step(*one, family) for one in _cells({"class_name": layer.kind, "config": layer.config})]
     )
-    nonlinearity: Nonlinearity | None = None if family == "rnn" else "tanh"
-    gate_activation: GateActivation = "sigmoid"
-    reset_after = two_biases
-    if len(steps) == 1:
-        gate_activation = _gate_activation(steps[0], stored.keras_version)
-        nonlinearity = steps[0].get("activation", "tanh")
-        reset_after = steps[0].get("reset_after") if two_biases is None else two_biases
+    nonlinearity, gate_activation, reset_after = _agreed(steps, family, [two_biases], stored.keras_version)
     return OneWay(
         place,
         family,
@@ -187,7 +176,7 @@ def _bidirectional(layer: Layer | None) -> Mapping[str, Any] | None:
     while isinstance(config, Mapping) and "merge_mode" not in config:
         wrapped = config.get("layer")
         config = wrapped.get("config") if isinstance(wrapped, Mapping) else None
-    return config if isinstance(config, Mapping) else None
+    return config if isinstance(config, Mapping) and _cells(config.get("layer")) else None
 
 
 def _settings(
@@ -204,9 +193,7 @@ def _settings(
     Raises:
         ValueError: The configuration asks for what ONNX's operators, or this service, do not compute.
     """
-    nonlinearities: set[Nonlinearity | None] = {None if family == "rnn" else "tanh"}
-    gates: set[GateActivation] = {"sigmoid"}
-    resets = list(two_biases) if family == "gru" else []
+    steps: list[Mapping[str, Any]] = []
     if config is not None:
         merge_mode = config.get("merge_mode", "concat")
         if merge_mode != "concat":
@@ -223,13 +210,23 @@ def _settings(
                     "backward layer alone"
                 )
         steps = [_step(kind, cell, family) for layer in given.values() for kind, cell in _cells(layer)]
-        nonlinearities = {step.get("activation", "tanh") for step in steps}
-        gates = {_gate_activation(step, version) for step in steps}
-        if len(steps) == len(resets):
-            # What the weights show is certain.
-            resets = [
-                step.get("reset_after") if known is None else known for known, step in zip(resets, steps, strict=True)
-            ]
+    return _agreed(steps, family, two_biases, version)
+
+
+def _agreed(
+    steps: Sequence[Mapping[str, Any]], family: Family, two_biases: Sequence[bool | None], version: str
+) -> tuple[Nonlinearity | None, GateActivation, bool | None]:
+    """What all cells of a layer say, or what is assumed where none is known. Raises ValueError where they differ."""
+    nonlinearities: set[Nonlinearity | None] = {step.get("activation", "tanh") for step in steps}
+    if not steps:
+        nonlinearities = {None if family == "rnn" else "tanh"}
+    gates: set[GateActivation] = {_gate_activation(step, version) for step in steps} or {"sigmoid"}
+    resets = list(two_biases) if family == "gru" else []
+    if len(steps) == len(resets):
+        # What the weights show is certain.
+        resets = [
+            step.get("reset_after") if known is None else known for known, step in zip(resets, steps, strict=True)
+        ]
     if len(nonlinearities) > 1:
         raise ValueError(
             f"has cells of different activations, which are not served: {', '.join(sorted(map(str, nonlinearities)))}; "

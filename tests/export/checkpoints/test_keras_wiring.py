@@ -144,6 +144,18 @@ def test_what_no_configuration_says_is_told(files: Path) -> None:
     assert not any("nothing in the file" in note for note in adopted(files / "order.keras").notes)
 
 
+def test_a_layer_with_a_merge_mode_that_wraps_none_is_one_that_no_configuration_describes(
+    files: Path, tmp_path: Path
+) -> None:
+    """A class of the author's own may call what it wraps by any name."""
+    with zipfile.ZipFile(files / "order.keras") as old, zipfile.ZipFile(tmp_path / "own.keras", "w") as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b'"layer": {', b'"inner": {')
+            new.writestr(name, content.replace(b'"backward_layer": {', b'"other": {'))
+    found = adopted(tmp_path / "own.keras", "lower", embedding="layers/embedding/vars/0")
+    assert any("nothing in the file says how its layer is configured" in note for note in found.notes)
+
+
 def sequential(*layers: tuple[str, str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"class_name": kind, "config": {"name": name, **config}} for name, kind, config in layers]
 
