@@ -1,6 +1,6 @@
 """Reading sequences of exact lengths from both ends: what every recurrent core written from the equations needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -49,3 +49,27 @@ def read_both_ways(x: Tensor, lengths: Tensor, forward: Reader, backward: Reader
     final = torch.cat([take_steps(f_states, last), take_steps(b_states, last)], dim=2)[:, 0]
     outputs = torch.cat([f_states, take_steps(b_states, flipped)], dim=2)
     return outputs.masked_fill(~token_mask(lengths, steps)[:, :, None], 0.0), final
+
+
+def identity(x: Tensor) -> Tensor:
+    """What is between layers where nothing is."""
+    return x
+
+
+def read_layers(
+    x: Tensor,
+    lengths: Tensor,
+    layers: Iterable[tuple[Reader, Reader]],
+    between: Callable[[Tensor], Tensor] = identity,
+) -> tuple[Tensor, Tensor]:
+    """Bidirectional layers, each of which reads the outputs of the one before: what the last one gives.
+
+    Args:
+        x: What the first layer reads, [B, T, F].
+        lengths: int64 [B] on the device of `x`, each 1..T.
+        layers: Forward and backward direction of each; at least one.
+        between: What the outputs of a layer go through before the next one reads them.
+    """
+    for number, (forward, backward) in enumerate(layers):
+        x, final = read_both_ways(x if number == 0 else between(x), lengths, forward, backward)
+    return x, final

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.manifest import Inputs, Pooling, pooled_dimension
-from birnn_export.directions import read_both_ways, token_mask
+from birnn_export.directions import Reader, read_layers, token_mask
 from birnn_export.equations import Direction, read
 
 
@@ -162,13 +162,8 @@ class BiRNNScratch(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [B, T, 2H] and final states [B, 2H] of x [B, T, E]; see the module's docstring."""
-        lengths = lengths.to(x.device)
-        outputs = x
-        for layer, (forward_rnn, backward_rnn) in enumerate(zip(self.forward_rnns, self.backward_rnns, strict=True)):
-            if layer > 0:
-                outputs = self.dropout(outputs)
-            outputs, final = read_both_ways(outputs, lengths, forward_rnn, backward_rnn)
-        return outputs, final
+        layers = zip(self.forward_rnns, self.backward_rnns, strict=True)
+        return read_layers(x, lengths.to(x.device), layers, between=self.dropout)
 
     @classmethod
     def from_concise(cls, concise: BiRNN) -> Self:
@@ -258,15 +253,13 @@ class BiFromEquations(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [B, T, 2H] and final states [B, 2H] of x [B, T, E]; see the module's docstring."""
-        lengths = lengths.to(x.device)
-        outputs = x
-        for layer in range(self.rnn.num_layers):
-            if layer > 0:
-                outputs = self.dropout(outputs)
-            directions = (self._weights(f"l{layer}"), self._weights(f"l{layer}_reverse"))
-            readers = (partial(read, self.cell, weights) for weights in directions)
-            outputs, final = read_both_ways(outputs, lengths, *readers)
-        return outputs, final
+        layers = (
+            (self._reader(f"l{layer}"), self._reader(f"l{layer}_reverse")) for layer in range(self.rnn.num_layers)
+        )
+        return read_layers(x, lengths.to(x.device), layers, between=self.dropout)
+
+    def _reader(self, suffix: str) -> Reader:
+        return partial(read, self.cell, self._weights(suffix))
 
     def _weights(self, suffix: str) -> Direction:
         parameters = [getattr(self.rnn, f"weight_{kind}_{suffix}") for kind in ("ih", "hh")]

@@ -10,6 +10,7 @@ import click
 from birnn_bundle.cells import Nonlinearity
 from birnn_bundle.errors import BundleError
 from birnn_bundle.manifest import Manifest, Pooling, Verification
+from birnn_bundle.numerals import counted
 from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.vocabulary import Split
 from birnn_export.bundle_writer import ExportError, write_bundle
@@ -248,7 +249,7 @@ def _report(manifest: Manifest, output: Path, seconds: float) -> str:
     inputs = f"{manifest.features} float features a token"
     if manifest.tokenizer is not None:
         inputs = f"{manifest.tokenizer.kind} tokenizer with {manifest.vocab_size:,} ids"
-    layers = "1 layer" if manifest.layers == 1 else f"{manifest.layers} layers"
+    layers = counted(manifest.layers, "layer")
     return "\n".join(
         [
             f"{manifest.name} version {manifest.version}: {manifest.architecture}, {layers}, pooling "

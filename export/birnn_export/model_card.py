@@ -1,6 +1,7 @@
 """The model card: the README.md of a bundle, written from its manifest."""
 
 from birnn_bundle.manifest import Manifest
+from birnn_bundle.numerals import counted
 
 BAR = r"\|"
 POOLINGS = {
@@ -47,7 +48,7 @@ def _call(manifest: Manifest) -> str:
 
 
 def _facts(manifest: Manifest, parameters: int) -> list[tuple[str, str]]:
-    layers = f"{manifest.layers} layer{'s' if manifest.layers > 1 else ''}"
+    layers = counted(manifest.layers, "layer")
     if manifest.tokenizer is None:
         inputs = [("inputs", f"{manifest.features} float features a token")]
     else:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from birnn_bundle.golden import Golden
 from birnn_bundle.ragged import RaggedBatch
-from birnn_export.directions import read_both_ways
+from birnn_export.directions import Reader, read_layers
 from birnn_export.encoders import SequenceEncoder
 from birnn_export.equations import Direction, product, read
 from birnn_export.recurrent_weights import Layer, recurrent_layers
@@ -36,16 +36,15 @@ def with_rounded_products(encoder: SequenceEncoder, batch: RaggedBatch, dtype: t
     def rounded(values: Tensor, weights: Tensor) -> Tensor:
         return product(values.to(dtype).float(), weights.to(dtype).float())
 
+    def reader(number: int, direction: Direction) -> Reader:
+        of_inputs = product if table and number == 0 and not batch.features else rounded
+        return partial(read, config.cell, direction, of_inputs=of_inputs, of_states=rounded)
+
+    readers = [(reader(number, one), reader(number, other)) for number, (one, other) in enumerate(layers)]
+
     def run(values: Tensor) -> tuple[Tensor, Tensor]:
-        lengths = torch.tensor([values.shape[1]])
-        outputs = values if batch.features else torch.from_numpy(weights["embedding.weight"])[values]
-        for number, directions in enumerate(layers):
-            of_inputs = product if table and number == 0 and not batch.features else rounded
-            forward, backward = (
-                partial(read, config.cell, one, of_inputs=of_inputs, of_states=rounded) for one in directions
-            )
-            outputs, final = read_both_ways(outputs, lengths, forward, backward)
-        return outputs, final
+        x = values if batch.features else torch.from_numpy(weights["embedding.weight"])[values]
+        return read_layers(x, torch.tensor([values.shape[1]]), readers)
 
     return one_by_one(encoder, batch, run)
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.cells import CELLS, Architecture, Family, GateActivation, Nonlinearity, architecture_of, first_of
+from birnn_bundle.numerals import counted
 from birnn_export.checkpoints.keras_graph import Layer
 from birnn_export.training.checkpoint import CheckpointError
 
@@ -108,7 +109,7 @@ class Recurrence:
         return self.architecture, self.nonlinearity, self.gate_activation, self.linear_before_reset
 
     def __str__(self) -> str:
-        layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
+        layers = counted(len(self.layers), "layer")
         name = f" ({self.name})" if self.name else ""
         kind = "RNN from scratch" if self.scratch else self.family.upper()
         same = len(set(self.hidden_sizes)) == 1
