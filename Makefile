@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# setuptools warns at length of what an editable install is; that is what is wanted here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# setuptools warns at length of what an editable install is; that is what is wanted here.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help

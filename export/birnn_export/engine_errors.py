@@ -1,7 +1,7 @@
 """How far engines are off: the exported graphs on onnxruntime, and the native kernels where they are built.
 
-Each sequence runs alone and in batches. onnxruntime pads a batch twice: with `PAD_ID`, and with further steps and
-random ids. The native kernels pad nothing.
+onnxruntime runs each sequence alone and in batches, and pads a batch twice: with `PAD_ID`, and with further steps and
+random ids; the native kernels, which pad nothing, run the batches only.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ class Run:
         first_row: Number of its first row within the case.
         expected: The rows and their reference.
         inputs: The same rows padded: ids int32 [T, B], or features float32 [T, B, F].
+        plain: Whether it is all rows of a case, padded to the longest with `PAD_ID`.
     """
 
     label: str
     first_row: int
     expected: Golden
     inputs: NDArray[Any]
+    plain: bool = False
 
 
 Compute = Callable[[Run, Output], NDArray[np.float32]]
@@ -91,7 +93,7 @@ def runs_of(case: Golden, name: str, source: Source) -> Iterator[Run]:
     batch = case.batch
     steps = int(batch.lengths.max())
     name += f"B={len(batch)}, T={steps}"
-    yield Run(f"{name}, in one batch", 0, case, batch.padded(PAD_ID))
+    yield Run(f"{name}, in one batch", 0, case, batch.padded(PAD_ID), plain=True)
     with_junk = batch.padded(PAD_ID, steps + FURTHER_STEPS)
     is_padding = np.arange(len(with_junk))[:, None] >= batch.lengths
     with_junk[is_padding] = source.junk(with_junk.shape)[is_padding]

@@ -92,7 +92,7 @@ def _training(manifest: Manifest) -> list[str]:
 def _verification(manifest: Manifest) -> str:
     found = manifest.verification
     native, float32 = found.max_error_native, found.max_error_float32
-    engine = "" if native is None else f", the native kernels by at most {native:.1e}"
+    engine = "" if native is None else f", the native kernels, in batches only, by at most {native:.1e}"
     own = "" if float32 is None else f" PyTorch itself differs by up to {float32:.1e} in float32."
     return (
         f"In {found.cases} runs of mixed lengths, alone and in batches, the ONNX graphs (float32, onnxruntime "

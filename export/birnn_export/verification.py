@@ -117,7 +117,7 @@ def verify_graphs(
     own = _in_float32(encoder, [case for case, _ in cases])
     allowed = allowed_error(own.largest()) if tolerance is None else tolerance
     runs = [run for case, name in cases for run in runs_of(case, name, source)]
-    in_batches = [run for run in runs if run.label.endswith("in one batch")]
+    plain = [run for run in runs if run.plain]
 
     paths: dict[Output, Path] = {"pooled": pooled_path, "tokens": tokens_path}
     engines = {output: onnxruntime_engine(encoder.config, path) for output, path in paths.items()}
@@ -126,7 +126,7 @@ def verify_graphs(
     for output in OUTPUTS:
         found += deviations(engines[output], output, runs)
         if native is not None:
-            found += deviations(native, output, in_batches)
+            found += deviations(native, output, plain)
     if wrong := next((one for one in found if not one.errors.max() <= allowed), None):
         advice = _advice(_rows(found), own, tolerance, isinstance(source, IdSource))
         raise VerificationError(f"{_disagreement(encoder, wrong, allowed)}. {advice}")
