@@ -24,35 +24,46 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62irnn/v1/encoder.proto\x12\x08\x62irnn.v1\"\xc8\x01\n\rEncodeRequest\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tsequences\x18\x03 \x03(\x0c\x12 \n\x06output\x18\x04 \x01(\x0e\x32\x10.birnn.v1.Output\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12+\n\x0c\x65lement_type\x18\x06 \x01(\x0e\x32\x15.birnn.v1.ElementType\x12\x10\n\x08\x66\x65\x61tures\x18\x07 \x01(\x0c\x12\x0f\n\x07lengths\x18\x08 \x03(\r\"\x93\x02\n\x0e\x45ncodeResponse\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\r\n\x05shape\x18\x04 \x03(\x03\x12\x0f\n\x07lengths\x18\x05 \x03(\r\x12#\n\x06\x65rrors\x18\x06 \x03(\x0b\x32\x13.birnn.v1.ItemError\x12%\n\x07notices\x18\x07 \x03(\x0b\x32\x14.birnn.v1.ItemNotice\x12\"\n\x07timings\x18\x08 \x01(\x0b\x32\x11.birnn.v1.Timings\x12+\n\x0c\x65lement_type\x18\t \x01(\x0e\x32\x15.birnn.v1.ElementType\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\"\xf0\x01\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x18.birnn.v1.ItemError.Code\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x9b\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0e\n\nCODE_EMPTY\x10\x01\x12\x11\n\rCODE_NOT_UTF8\x10\x02\x12\x1b\n\x17\x43ODE_UNKNOWN_CHARACTERS\x10\x03\x12\x11\n\rCODE_TOO_LONG\x10\x04\x12\x15\n\x11\x43ODE_OUT_OF_RANGE\x10\x05\x12\x13\n\x0f\x43ODE_NOT_FINITE\x10\x06\"M\n\nItemNotice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x16\n\x0eunknown_tokens\x18\x02 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x03 \x01(\r\"J\n\x07Timings\x12\x10\n\x08tokenize\x18\x01 \x01(\x01\x12\r\n\x05queue\x18\x02 \x01(\x01\x12\x0f\n\x07\x63ompute\x18\x03 \x01(\x01\x12\r\n\x05total\x18\x04 \x01(\x01\"\x15\n\x13ListEncodersRequest\";\n\x14ListEncodersResponse\x12#\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x11.birnn.v1.Encoder\"\x8b\x02\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x17\n\x0ftoken_dimension\x18\x05 \x01(\r\x12\x0f\n\x07pooling\x18\x06 \x01(\t\x12\x11\n\ttokenizer\x18\x07 \x01(\t\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x11\n\tprecision\x18\x0c \x01(\t\x12\r\n\x05ready\x18\r \x01(\x08\x12\x10\n\x08\x66\x65\x61tures\x18\x0e \x01(\r*F\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x11\n\rOUTPUT_POOLED\x10\x01\x12\x11\n\rOUTPUT_TOKENS\x10\x02*_\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x32\x9c\x01\n\x0e\x45ncoderService\x12;\n\x06\x45ncode\x12\x17.birnn.v1.EncodeRequest\x1a\x18.birnn.v1.EncodeResponse\x12M\n\x0cListEncoders\x12\x1d.birnn.v1.ListEncodersRequest\x1a\x1e.birnn.v1.ListEncodersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62irnn/v1/encoder.proto\x12\x08\x62irnn.v1\"\x81\x02\n\rEncodeRequest\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tsequences\x18\x03 \x03(\x0c\x12 \n\x06output\x18\x04 \x01(\x0e\x32\x10.birnn.v1.Output\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12+\n\x0c\x65lement_type\x18\x06 \x01(\x0e\x32\x15.birnn.v1.ElementType\x12\x10\n\x08\x66\x65\x61tures\x18\x07 \x01(\x0c\x12\x0f\n\x07lengths\x18\x08 \x03(\r\x12\x11\n\tnormalize\x18\t \x01(\x08\x12$\n\x08priority\x18\n \x01(\x0e\x32\x12.birnn.v1.Priority\"\x8b\x01\n\x13\x45ncodeStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07timeout\x18\x02 \x01(\x01\x12)\n\x06\x65ncode\x18\x03 \x01(\x0b\x32\x17.birnn.v1.EncodeRequestH\x00\x12\"\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x10.birnn.v1.CancelH\x00\x42\x08\n\x06\x61\x63tion\"\x08\n\x06\x43\x61ncel\"\x81\x01\n\x14\x45ncodeStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x18.birnn.v1.EncodeResponseH\x00\x12$\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x11.birnn.v1.FailureH\x00\x42\t\n\x07outcome\"=\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bretry_after\x18\x03 \x01(\x01\"\xa3\x02\n\x0e\x45ncodeResponse\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\r\n\x05shape\x18\x04 \x03(\x03\x12\x0f\n\x07lengths\x18\x05 \x03(\r\x12#\n\x06\x65rrors\x18\x06 \x03(\x0b\x32\x13.birnn.v1.ItemError\x12%\n\x07notices\x18\x07 \x03(\x0b\x32\x14.birnn.v1.ItemNotice\x12\"\n\x07timings\x18\x08 \x01(\x0b\x32\x11.birnn.v1.Timings\x12+\n\x0c\x65lement_type\x18\t \x01(\x0e\x32\x15.birnn.v1.ElementType\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x0e\n\x06scales\x18\x0b \x01(\x0c\"\xf0\x01\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x18.birnn.v1.ItemError.Code\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x9b\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0e\n\nCODE_EMPTY\x10\x01\x12\x11\n\rCODE_NOT_UTF8\x10\x02\x12\x1b\n\x17\x43ODE_UNKNOWN_CHARACTERS\x10\x03\x12\x11\n\rCODE_TOO_LONG\x10\x04\x12\x15\n\x11\x43ODE_OUT_OF_RANGE\x10\x05\x12\x13\n\x0f\x43ODE_NOT_FINITE\x10\x06\"M\n\nItemNotice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x16\n\x0eunknown_tokens\x18\x02 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x03 \x01(\r\"J\n\x07Timings\x12\x10\n\x08tokenize\x18\x01 \x01(\x01\x12\r\n\x05queue\x18\x02 \x01(\x01\x12\x0f\n\x07\x63ompute\x18\x03 \x01(\x01\x12\r\n\x05total\x18\x04 \x01(\x01\"\x15\n\x13ListEncodersRequest\";\n\x14ListEncodersResponse\x12#\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x11.birnn.v1.Encoder\"\x8b\x02\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x17\n\x0ftoken_dimension\x18\x05 \x01(\r\x12\x0f\n\x07pooling\x18\x06 \x01(\t\x12\x11\n\ttokenizer\x18\x07 \x01(\t\x12\x12\n\nmax_length\x18\x08 \x01(\r\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x11\n\tprecision\x18\x0c \x01(\t\x12\r\n\x05ready\x18\r \x01(\x08\x12\x10\n\x08\x66\x65\x61tures\x18\x0e \x01(\r*F\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x11\n\rOUTPUT_POOLED\x10\x01\x12\x11\n\rOUTPUT_TOKENS\x10\x02*v\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x12\x15\n\x11\x45LEMENT_TYPE_INT8\x10\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x10\n\x0cPRIORITY_LOW\x10\x03\x32\xef\x01\n\x0e\x45ncoderService\x12;\n\x06\x45ncode\x12\x17.birnn.v1.EncodeRequest\x1a\x18.birnn.v1.EncodeResponse\x12Q\n\x0c\x45ncodeStream\x12\x1d.birnn.v1.EncodeStreamRequest\x1a\x1e.birnn.v1.EncodeStreamResponse(\x01\x30\x01\x12M\n\x0cListEncoders\x12\x1d.birnn.v1.ListEncodersRequest\x1a\x1e.birnn.v1.ListEncodersResponseB,\n\x08\x62irnn.v1B\x0c\x45ncoderProtoP\x01Z\x10\x62irnn/v1;birnnv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'birnn.v1.encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_OUTPUT']._serialized_start=1269
-  _globals['_OUTPUT']._serialized_end=1339
-  _globals['_ELEMENTTYPE']._serialized_start=1341
-  _globals['_ELEMENTTYPE']._serialized_end=1436
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\010birnn.v1B\014EncoderProtoP\001Z\020birnn/v1;birnnv1'
+  _globals['_OUTPUT']._serialized_start=1689
+  _globals['_OUTPUT']._serialized_end=1759
+  _globals['_ELEMENTTYPE']._serialized_start=1761
+  _globals['_ELEMENTTYPE']._serialized_end=1879
+  _globals['_PRIORITY']._serialized_start=1881
+  _globals['_PRIORITY']._serialized_end=1975
   _globals['_ENCODEREQUEST']._serialized_start=37
-  _globals['_ENCODEREQUEST']._serialized_end=237
-  _globals['_ENCODERESPONSE']._serialized_start=240
-  _globals['_ENCODERESPONSE']._serialized_end=515
-  _globals['_ITEMERROR']._serialized_start=518
-  _globals['_ITEMERROR']._serialized_end=758
-  _globals['_ITEMERROR_CODE']._serialized_start=603
-  _globals['_ITEMERROR_CODE']._serialized_end=758
-  _globals['_ITEMNOTICE']._serialized_start=760
-  _globals['_ITEMNOTICE']._serialized_end=837
-  _globals['_TIMINGS']._serialized_start=839
-  _globals['_TIMINGS']._serialized_end=913
-  _globals['_LISTENCODERSREQUEST']._serialized_start=915
-  _globals['_LISTENCODERSREQUEST']._serialized_end=936
-  _globals['_LISTENCODERSRESPONSE']._serialized_start=938
-  _globals['_LISTENCODERSRESPONSE']._serialized_end=997
-  _globals['_ENCODER']._serialized_start=1000
-  _globals['_ENCODER']._serialized_end=1267
-  _globals['_ENCODERSERVICE']._serialized_start=1439
-  _globals['_ENCODERSERVICE']._serialized_end=1595
+  _globals['_ENCODEREQUEST']._serialized_end=294
+  _globals['_ENCODESTREAMREQUEST']._serialized_start=297
+  _globals['_ENCODESTREAMREQUEST']._serialized_end=436
+  _globals['_CANCEL']._serialized_start=438
+  _globals['_CANCEL']._serialized_end=446
+  _globals['_ENCODESTREAMRESPONSE']._serialized_start=449
+  _globals['_ENCODESTREAMRESPONSE']._serialized_end=578
+  _globals['_FAILURE']._serialized_start=580
+  _globals['_FAILURE']._serialized_end=641
+  _globals['_ENCODERESPONSE']._serialized_start=644
+  _globals['_ENCODERESPONSE']._serialized_end=935
+  _globals['_ITEMERROR']._serialized_start=938
+  _globals['_ITEMERROR']._serialized_end=1178
+  _globals['_ITEMERROR_CODE']._serialized_start=1023
+  _globals['_ITEMERROR_CODE']._serialized_end=1178
+  _globals['_ITEMNOTICE']._serialized_start=1180
+  _globals['_ITEMNOTICE']._serialized_end=1257
+  _globals['_TIMINGS']._serialized_start=1259
+  _globals['_TIMINGS']._serialized_end=1333
+  _globals['_LISTENCODERSREQUEST']._serialized_start=1335
+  _globals['_LISTENCODERSREQUEST']._serialized_end=1356
+  _globals['_LISTENCODERSRESPONSE']._serialized_start=1358
+  _globals['_LISTENCODERSRESPONSE']._serialized_end=1417
+  _globals['_ENCODER']._serialized_start=1420
+  _globals['_ENCODER']._serialized_end=1687
+  _globals['_ENCODERSERVICE']._serialized_start=1978
+  _globals['_ENCODERSERVICE']._serialized_end=2217
 # @@protoc_insertion_point(module_scope)

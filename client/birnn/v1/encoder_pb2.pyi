@@ -4,6 +4,8 @@ isort:skip_file
 The birnn-serving API: strings (or sequences of float features) in, encodings out.
 
 Numbers travel as raw little-endian bytes: repeated floats cost two orders of magnitude more to serialise.
+
+Fields are only ever added: old clients work with new servers, and new clients with old ones.
 """
 
 import builtins
@@ -63,6 +65,10 @@ class _ElementTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """Half the bytes: each number rounded to the nearest with 11 significant bits. A sequence whose encoding holds a number
     beyond its range, 65,504, fails alone as CODE_OUT_OF_RANGE.
     """
+    ELEMENT_TYPE_INT8: _ElementType.ValueType  # 3
+    """A quarter of the bytes: each row is rounded to integers from -127 to 127 and has a factor in `scales`, its largest
+    number divided by 127. A number is its integer times the factor of its row.
+    """
 
 class ElementType(_ElementType, metaclass=_ElementTypeEnumTypeWrapper):
     """Of the numbers in a reply."""
@@ -74,7 +80,37 @@ ELEMENT_TYPE_FLOAT16: ElementType.ValueType  # 2
 """Half the bytes: each number rounded to the nearest with 11 significant bits. A sequence whose encoding holds a number
 beyond its range, 65,504, fails alone as CODE_OUT_OF_RANGE.
 """
+ELEMENT_TYPE_INT8: ElementType.ValueType  # 3
+"""A quarter of the bytes: each row is rounded to integers from -127 to 127 and has a factor in `scales`, its largest
+number divided by 127. A number is its integer times the factor of its row.
+"""
 global___ElementType = ElementType
+
+class _Priority:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PriorityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """The same as PRIORITY_NORMAL."""
+    PRIORITY_HIGH: _Priority.ValueType  # 1
+    """Before the caller's other requests."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    PRIORITY_LOW: _Priority.ValueType  # 3
+    """After the requests of others and the caller's own, but never forever: what waits becomes more urgent."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """How urgent a request is."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""The same as PRIORITY_NORMAL."""
+PRIORITY_HIGH: Priority.ValueType  # 1
+"""Before the caller's other requests."""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+PRIORITY_LOW: Priority.ValueType  # 3
+"""After the requests of others and the caller's own, but never forever: what waits becomes more urgent."""
+global___Priority = Priority
 
 @typing.final
 class EncodeRequest(google.protobuf.message.Message):
@@ -88,6 +124,8 @@ class EncodeRequest(google.protobuf.message.Message):
     ELEMENT_TYPE_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
     LENGTHS_FIELD_NUMBER: builtins.int
+    NORMALIZE_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     encoder: builtins.str
     """Name of the encoder. May be empty where exactly one encoder is served."""
     version: builtins.str
@@ -101,6 +139,9 @@ class EncodeRequest(google.protobuf.message.Message):
     """Sequences of float features back to back: float32, little-endian, row-major, of shape [sum of lengths, F], with F the
     encoder's `features`.
     """
+    normalize: builtins.bool
+    """Scale each vector to length 1 (L2), so that a dot product is a cosine. A vector of zeros stays as it is."""
+    priority: global___Priority.ValueType
     @property
     def sequences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """The sequences, UTF-8; for an encoder that reads float features, `features` and `lengths` instead. `bytes` rather than `string`, so that one invalid item fails alone and not the whole call."""
@@ -120,10 +161,105 @@ class EncodeRequest(google.protobuf.message.Message):
         element_type: global___ElementType.ValueType = ...,
         features: builtins.bytes = ...,
         lengths: collections.abc.Iterable[builtins.int] | None = ...,
+        normalize: builtins.bool = ...,
+        priority: global___Priority.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "encoder", b"encoder", "features", b"features", "lengths", b"lengths", "output", b"output", "sequences", b"sequences", "truncate", b"truncate", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "encoder", b"encoder", "features", b"features", "lengths", b"lengths", "normalize", b"normalize", "output", b"output", "priority", b"priority", "sequences", b"sequences", "truncate", b"truncate", "version", b"version"]) -> None: ...
 
 global___EncodeRequest = EncodeRequest
+
+@typing.final
+class EncodeStreamRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    ENCODE_FIELD_NUMBER: builtins.int
+    CANCEL_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """Chosen by the caller; no two requests under way on one stream may have the same."""
+    timeout: builtins.float
+    """Seconds from its arrival in which the request is to be answered; 0 for no limit but the stream's own deadline."""
+    @property
+    def encode(self) -> global___EncodeRequest: ...
+    @property
+    def cancel(self) -> global___Cancel:
+        """Give up the request of this id. It is answered all the same: with CANCELLED, unless it was done before."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        timeout: builtins.float = ...,
+        encode: global___EncodeRequest | None = ...,
+        cancel: global___Cancel | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["action", b"action", "cancel", b"cancel", "encode", b"encode"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "cancel", b"cancel", "encode", b"encode", "id", b"id", "timeout", b"timeout"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["encode", "cancel"] | None: ...
+
+global___EncodeStreamRequest = EncodeStreamRequest
+
+@typing.final
+class Cancel(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___Cancel = Cancel
+
+@typing.final
+class EncodeStreamResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    RESPONSE_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """That of the request."""
+    @property
+    def response(self) -> global___EncodeResponse: ...
+    @property
+    def failure(self) -> global___Failure: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        response: global___EncodeResponse | None = ...,
+        failure: global___Failure | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["failure", b"failure", "outcome", b"outcome", "response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["failure", b"failure", "id", b"id", "outcome", b"outcome", "response", b"response"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "failure"] | None: ...
+
+global___EncodeStreamResponse = EncodeStreamResponse
+
+@typing.final
+class Failure(google.protobuf.message.Message):
+    """Why a request of a stream failed as a whole."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    RETRY_AFTER_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    """A status code of gRPC, for example 8 for RESOURCE_EXHAUSTED; see Encode."""
+    message: builtins.str
+    retry_after: builtins.float
+    """Seconds after which the same request may succeed; 0 where that is not known, below 0 where it will not."""
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        message: builtins.str = ...,
+        retry_after: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "retry_after", b"retry_after"]) -> None: ...
+
+global___Failure = Failure
 
 @typing.final
 class EncodeResponse(google.protobuf.message.Message):
@@ -139,6 +275,7 @@ class EncodeResponse(google.protobuf.message.Message):
     TIMINGS_FIELD_NUMBER: builtins.int
     ELEMENT_TYPE_FIELD_NUMBER: builtins.int
     ENGINE_FIELD_NUMBER: builtins.int
+    SCALES_FIELD_NUMBER: builtins.int
     encoder: builtins.str
     """The encoder and version that answered."""
     version: builtins.str
@@ -152,6 +289,8 @@ class EncodeResponse(google.protobuf.message.Message):
     """What computed the encodings: engine, device and precision, for example "native 0.1.0 avx512bf16, cpu, bfloat16".
     Servers that do not know the field leave it empty.
     """
+    scales: builtins.bytes
+    """Only with int8: the factor of each row of `embeddings`, float32, little-endian; NaN in rows of failed items."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """[sequences, dimension] for pooled replies, [total tokens, token_dimension] for per-token ones."""
@@ -183,9 +322,10 @@ class EncodeResponse(google.protobuf.message.Message):
         timings: global___Timings | None = ...,
         element_type: global___ElementType.ValueType = ...,
         engine: builtins.str = ...,
+        scales: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["timings", b"timings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "embeddings", b"embeddings", "encoder", b"encoder", "engine", b"engine", "errors", b"errors", "lengths", b"lengths", "notices", b"notices", "shape", b"shape", "timings", b"timings", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["element_type", b"element_type", "embeddings", b"embeddings", "encoder", b"encoder", "engine", b"engine", "errors", b"errors", "lengths", b"lengths", "notices", b"notices", "scales", b"scales", "shape", b"shape", "timings", b"timings", "version", b"version"]) -> None: ...
 
 global___EncodeResponse = EncodeResponse
 

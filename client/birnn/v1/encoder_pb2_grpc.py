@@ -39,6 +39,11 @@ class EncoderServiceStub(object):
                 request_serializer=birnn_dot_v1_dot_encoder__pb2.EncodeRequest.SerializeToString,
                 response_deserializer=birnn_dot_v1_dot_encoder__pb2.EncodeResponse.FromString,
                 _registered_method=True)
+        self.EncodeStream = channel.stream_stream(
+                '/birnn.v1.EncoderService/EncodeStream',
+                request_serializer=birnn_dot_v1_dot_encoder__pb2.EncodeStreamRequest.SerializeToString,
+                response_deserializer=birnn_dot_v1_dot_encoder__pb2.EncodeStreamResponse.FromString,
+                _registered_method=True)
         self.ListEncoders = channel.unary_unary(
                 '/birnn.v1.EncoderService/ListEncoders',
                 request_serializer=birnn_dot_v1_dot_encoder__pb2.ListEncodersRequest.SerializeToString,
@@ -54,6 +59,19 @@ class EncoderServiceServicer(object):
         are encoded. The call itself fails with INVALID_ARGUMENT (the caller must change something), NOT_FOUND (no such
         encoder or version), RESOURCE_EXHAUSTED (overload; carries google.rpc.RetryInfo), DEADLINE_EXCEEDED (dropped
         before it was computed) or UNAVAILABLE (starting or draining).
+
+        A caller may send `x-request-id` as metadata. The server repeats it in the trailing metadata and names it in its
+        log where the call fails.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EncodeStream(self, request_iterator, context):
+        """Encodes as many requests as the caller likes over one stream, which costs less for each than a call of its own. Each
+        request is what a call of Encode is, with its own deadline, and fails alone. Responses come as they are ready, in
+        any order, and carry the id of their request. The server reads no further requests while it has as many of the
+        stream under way as it allows (--stream-window), so a sender that waits for its own writes needs bounded memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +91,11 @@ def add_EncoderServiceServicer_to_server(servicer, server):
                     servicer.Encode,
                     request_deserializer=birnn_dot_v1_dot_encoder__pb2.EncodeRequest.FromString,
                     response_serializer=birnn_dot_v1_dot_encoder__pb2.EncodeResponse.SerializeToString,
+            ),
+            'EncodeStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EncodeStream,
+                    request_deserializer=birnn_dot_v1_dot_encoder__pb2.EncodeStreamRequest.FromString,
+                    response_serializer=birnn_dot_v1_dot_encoder__pb2.EncodeStreamResponse.SerializeToString,
             ),
             'ListEncoders': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEncoders,
@@ -107,6 +130,33 @@ class EncoderService(object):
             '/birnn.v1.EncoderService/Encode',
             birnn_dot_v1_dot_encoder__pb2.EncodeRequest.SerializeToString,
             birnn_dot_v1_dot_encoder__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncodeStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/birnn.v1.EncoderService/EncodeStream',
+            birnn_dot_v1_dot_encoder__pb2.EncodeStreamRequest.SerializeToString,
+            birnn_dot_v1_dot_encoder__pb2.EncodeStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

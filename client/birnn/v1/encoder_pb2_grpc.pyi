@@ -4,6 +4,8 @@ isort:skip_file
 The birnn-serving API: strings (or sequences of float features) in, encodings out.
 
 Numbers travel as raw little-endian bytes: repeated floats cost two orders of magnitude more to serialise.
+
+Fields are only ever added: old clients work with new servers, and new clients with old ones.
 """
 
 import abc
@@ -30,6 +32,19 @@ class EncoderServiceStub:
     are encoded. The call itself fails with INVALID_ARGUMENT (the caller must change something), NOT_FOUND (no such
     encoder or version), RESOURCE_EXHAUSTED (overload; carries google.rpc.RetryInfo), DEADLINE_EXCEEDED (dropped
     before it was computed) or UNAVAILABLE (starting or draining).
+
+    A caller may send `x-request-id` as metadata. The server repeats it in the trailing metadata and names it in its
+    log where the call fails.
+    """
+
+    EncodeStream: grpc.StreamStreamMultiCallable[
+        birnn.v1.encoder_pb2.EncodeStreamRequest,
+        birnn.v1.encoder_pb2.EncodeStreamResponse,
+    ]
+    """Encodes as many requests as the caller likes over one stream, which costs less for each than a call of its own. Each
+    request is what a call of Encode is, with its own deadline, and fails alone. Responses come as they are ready, in
+    any order, and carry the id of their request. The server reads no further requests while it has as many of the
+    stream under way as it allows (--stream-window), so a sender that waits for its own writes needs bounded memory.
     """
 
     ListEncoders: grpc.UnaryUnaryMultiCallable[
@@ -47,6 +62,19 @@ class EncoderServiceAsyncStub:
     are encoded. The call itself fails with INVALID_ARGUMENT (the caller must change something), NOT_FOUND (no such
     encoder or version), RESOURCE_EXHAUSTED (overload; carries google.rpc.RetryInfo), DEADLINE_EXCEEDED (dropped
     before it was computed) or UNAVAILABLE (starting or draining).
+
+    A caller may send `x-request-id` as metadata. The server repeats it in the trailing metadata and names it in its
+    log where the call fails.
+    """
+
+    EncodeStream: grpc.aio.StreamStreamMultiCallable[
+        birnn.v1.encoder_pb2.EncodeStreamRequest,
+        birnn.v1.encoder_pb2.EncodeStreamResponse,
+    ]
+    """Encodes as many requests as the caller likes over one stream, which costs less for each than a call of its own. Each
+    request is what a call of Encode is, with its own deadline, and fails alone. Responses come as they are ready, in
+    any order, and carry the id of their request. The server reads no further requests while it has as many of the
+    stream under way as it allows (--stream-window), so a sender that waits for its own writes needs bounded memory.
     """
 
     ListEncoders: grpc.aio.UnaryUnaryMultiCallable[
@@ -66,6 +94,21 @@ class EncoderServiceServicer(metaclass=abc.ABCMeta):
         are encoded. The call itself fails with INVALID_ARGUMENT (the caller must change something), NOT_FOUND (no such
         encoder or version), RESOURCE_EXHAUSTED (overload; carries google.rpc.RetryInfo), DEADLINE_EXCEEDED (dropped
         before it was computed) or UNAVAILABLE (starting or draining).
+
+        A caller may send `x-request-id` as metadata. The server repeats it in the trailing metadata and names it in its
+        log where the call fails.
+        """
+
+    @abc.abstractmethod
+    def EncodeStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[birnn.v1.encoder_pb2.EncodeStreamRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[birnn.v1.encoder_pb2.EncodeStreamResponse], collections.abc.AsyncIterator[birnn.v1.encoder_pb2.EncodeStreamResponse]]:
+        """Encodes as many requests as the caller likes over one stream, which costs less for each than a call of its own. Each
+        request is what a call of Encode is, with its own deadline, and fails alone. Responses come as they are ready, in
+        any order, and carry the id of their request. The server reads no further requests while it has as many of the
+        stream under way as it allows (--stream-window), so a sender that waits for its own writes needs bounded memory.
         """
 
     @abc.abstractmethod
