@@ -30,7 +30,7 @@ class LocalCompute:
     async def encode(
         self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
     ) -> Computed:
-        """See `birnn_service.pool.Compute`."""
+        """See `birnn_service.pipeline.Compute`."""
         lane = self._lanes[encoder][output]
         if output is Output.POOLED and self._cache.enabled:
             return await self._look_up(label_of(encoder), lane, batch, deadline, caller)

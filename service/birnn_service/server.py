@@ -19,12 +19,12 @@ from birnn_service.health import HealthMonitor
 from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
 from birnn_service.metrics import Metrics
-from birnn_service.pool import EncoderPool
+from birnn_service.pipeline import Pipeline
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.response_cache import ResponseCache
-from birnn_service.rpc.server import RpcServer, check_port
 from birnn_service.settings import Settings
+from birnn_service.transports.grpc_server import RpcServer, check_port
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class Server:
             async with FrontEnds(encoders, compute, settings, self._metrics, self._merged) as front_ends:
                 yield front_ends
         else:
-            pool = EncoderPool(encoders, compute, settings, self._metrics)
+            pool = Pipeline(encoders, compute, settings, self._metrics)
             try:
                 yield RpcServer(pool, settings, self._metrics)
             finally:

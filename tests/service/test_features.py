@@ -11,7 +11,7 @@ from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.errors import InvalidRequestError
 from birnn_service.features import batch_of, check_width, read_features
-from birnn_service.rpc.feature_tensors import read_feature_tensors
+from birnn_service.protocols.openinference.feature_tensors import read_feature_tensors
 
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 

@@ -13,7 +13,7 @@ from birnn_service.engine.engine import Output
 from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.arena import Arena, pieces
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Message, Withdrawn, from_wire
-from birnn_service.pool import Compute
+from birnn_service.pipeline import Compute
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Accepting, Cancel, Counts, Encode, Listening, Message, Refused
-from birnn_service.pool import Compute
+from birnn_service.pipeline import Compute
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from birnn_service.errors import StartupError
 from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
 from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Drain, Health, Setup
-from birnn_service.frontends.port import SharedPort
 from birnn_service.frontends.setup import lanes_of, write_setup
 from birnn_service.metrics import Metrics
-from birnn_service.pool import Compute
+from birnn_service.pipeline import Compute
 from birnn_service.settings import Settings
+from birnn_service.transports.shared_port import SharedPort
 
 logger = logging.getLogger(__name__)
 

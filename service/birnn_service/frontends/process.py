@@ -34,8 +34,8 @@ from birnn_service.frontends.messages import (
 from birnn_service.frontends.remote_compute import RemoteCompute
 from birnn_service.frontends.setup import read_setup
 from birnn_service.metrics import Metrics
-from birnn_service.pool import EncoderPool
-from birnn_service.rpc.server import RpcServer
+from birnn_service.pipeline import Pipeline
+from birnn_service.transports.grpc_server import RpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class FrontEndProcess:
         )
         metrics = Metrics()
         self._compute = RemoteCompute(encoders, self._arena, link)
-        pool = EncoderPool(encoders, self._compute, settings, metrics)
+        pool = Pipeline(encoders, self._compute, settings, metrics)
         rpc = RpcServer(pool, settings, metrics, share_port=True)
         try:
             await rpc.listen()

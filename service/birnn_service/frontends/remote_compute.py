@@ -45,7 +45,7 @@ class RemoteCompute:
     async def encode(
         self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
     ) -> Computed:
-        """See `birnn_service.pool.Compute`; also raises OverloadedError where the arena is full."""
+        """See `birnn_service.pipeline.Compute`; also raises OverloadedError where the arena is full."""
         if self._lost:
             raise UnavailableError("the engine process is gone; retry with another server")
         rows = len(batch) if output is Output.POOLED else batch.tokens

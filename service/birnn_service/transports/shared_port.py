@@ -4,8 +4,8 @@ import socket
 from types import TracebackType
 
 from birnn_service.errors import StartupError
-from birnn_service.rpc.server import cannot_listen
 from birnn_service.settings import Settings
+from birnn_service.transports.grpc_server import cannot_listen
 
 
 class SharedPort:

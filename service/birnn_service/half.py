@@ -6,7 +6,7 @@ import numpy as np
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_service.engine.engine import Output
-from birnn_service.pool import Encoded
+from birnn_service.pipeline import Encoded
 
 LARGEST = float(np.finfo(np.float16).max)
 

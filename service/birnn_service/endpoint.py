@@ -8,17 +8,17 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from birnn_bundle.quoting import shown
+from birnn_service.call import Call
 from birnn_service.errors import InvalidRequestError, OverloadedError, ServiceError
 from birnn_service.memory_budget import RETRY_SECONDS, MemoryBudget
 from birnn_service.metrics import Metrics
-from birnn_service.rpc.arrivals import Arrivals
-from birnn_service.rpc.bounds import Limits, limits_of
-from birnn_service.rpc.call import Call
-from birnn_service.rpc.caller import caller_of
-from birnn_service.rpc.departures import Departures
-from birnn_service.rpc.status import CODES, fail
-from birnn_service.rpc.wire import check_counts
+from birnn_service.protocols.bounds import Limits, limits_of
+from birnn_service.protocols.wire import check_counts
 from birnn_service.settings import Settings
+from birnn_service.transports.arrivals import Arrivals
+from birnn_service.transports.caller import caller_of
+from birnn_service.transports.departures import Departures
+from birnn_service.transports.grpc_status import CODES, fail
 
 logger = logging.getLogger(__name__)
 

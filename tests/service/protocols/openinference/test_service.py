@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birnn_service.errors import InvalidRequestError
-from birnn_service.rpc.inference_service import unpack_bytes
+from birnn_service.protocols.openinference.service import unpack_bytes
 
 
 def pack(strings: list[bytes]) -> bytes:

@@ -16,12 +16,12 @@ from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from birnn.v1 import encoder_pb2
 from birnn.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
+from birnn_service.endpoint import GuardedServer
 from birnn_service.errors import StartupError
 from birnn_service.metrics import Metrics
-from birnn_service.pool import EncoderPool
-from birnn_service.rpc.encoder_service import EncoderService
-from birnn_service.rpc.guard import GuardedServer
-from birnn_service.rpc.inference_service import InferenceService
+from birnn_service.pipeline import Pipeline
+from birnn_service.protocols.encoder import EncoderService
+from birnn_service.protocols.openinference.service import InferenceService
 from birnn_service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ GRACE_SECONDS = 1.0
 class RpcServer:
     """Takes calls in this process."""
 
-    def __init__(self, pool: EncoderPool, settings: Settings, metrics: Metrics, *, share_port: bool = False) -> None:
+    def __init__(self, pool: Pipeline, settings: Settings, metrics: Metrics, *, share_port: bool = False) -> None:
         """Serve `pool`.
 
         Args:

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from birnn_service.errors import InvalidRequestError
-from birnn_service.rpc.arrivals import MOST_FRESH, Arrivals
+from birnn_service.transports.arrivals import MOST_FRESH, Arrivals
 
 
 class Incoming:
@@ -25,7 +25,7 @@ class Incoming:
 @pytest.fixture
 def arrivals(monkeypatch: pytest.MonkeyPatch) -> Arrivals:
     # Without checks, which would count slow calls as no longer fresh.
-    monkeypatch.setattr("birnn_service.rpc.arrivals.LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("birnn_service.transports.arrivals.LOOK_SECONDS", 3600.0)
     return Arrivals(1 << 30, 3600.0, resident=lambda: 0)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from birnn_service.rpc.caller import caller_of
+from birnn_service.transports.caller import caller_of
 
 
 @pytest.mark.parametrize(

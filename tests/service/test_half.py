@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
-from birnn_service.pool import Encoded, Notice
-from birnn_service.rpc.half import halved
+from birnn_service.half import halved
+from birnn_service.pipeline import Encoded, Notice
 
 WIDTH = 3
 

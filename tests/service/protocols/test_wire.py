@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from birnn.openinference import inference_pb2 as oip
 from birnn.v1 import encoder_pb2 as pb
 from birnn_service.errors import InvalidRequestError
-from birnn_service.rpc.wire import MOST_OTHERS, SMALL_BYTES, Limit, check_counts
+from birnn_service.protocols.wire import MOST_OTHERS, SMALL_BYTES, Limit, check_counts
 
 # So long that no message is read without being counted.
 LONG = b"x" * (SMALL_BYTES + 1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from birnn_service.rpc.wire import Limit
+from birnn_service.protocols.wire import Limit
 from birnn_service.settings import Settings
 
 # Of the Open Inference Protocol: a legal request has two inputs, one output, and tensors of two dimensions.

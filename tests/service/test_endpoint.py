@@ -8,10 +8,10 @@ import grpc
 import pytest
 
 from birnn.openinference import inference_pb2 as pb
+from birnn_service.endpoint import CALL_BYTES, REQUEST_COST, GuardedServer
 from birnn_service.metrics import Metrics
-from birnn_service.rpc.arrivals import MOST_FRESH, Arrivals
-from birnn_service.rpc.guard import CALL_BYTES, REQUEST_COST, GuardedServer
 from birnn_service.settings import Settings, load_settings
+from birnn_service.transports.arrivals import MOST_FRESH, Arrivals
 
 GIB = 1 << 30
 

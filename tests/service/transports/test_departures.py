@@ -3,7 +3,7 @@ from urllib.parse import quote
 
 import pytest
 
-from birnn_service.rpc.departures import end_connection
+from birnn_service.transports.departures import end_connection
 
 
 @pytest.mark.parametrize(("family", "host", "prefix"), [("AF_INET", "127.0.0.1", "ipv4"), ("AF_INET6", "::1", "ipv6")])

@@ -1,7 +1,7 @@
-"""The Open Inference Protocol, version 2, over the encoder pool.
+"""The Open Inference Protocol, version 2.
 
 An encoder is a model with one input `text`, BYTES [-1, 1], and one output `embedding`, FP32 [-1, D]; one that reads
-float features has the inputs `features` and `lengths` (see `birnn_service.rpc.feature_tensors`) in place of `text`. The
+float features has the inputs `features` and `lengths` in place of `text` (see `feature_tensors`). The
 protocol knows no errors by item, so a request with a sequence that cannot be encoded fails as a whole and says which
 ones.
 """
@@ -18,17 +18,17 @@ from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
 from birnn_bundle.errors import ItemError
 from birnn_bundle.quoting import shown, told
+from birnn_service.call import Call
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
 from birnn_service.errors import DeadlineError, InvalidRequestError, ServiceError
 from birnn_service.metrics import Metrics, server_version
-from birnn_service.pool import EncoderPool
-from birnn_service.rpc.call import Call
-from birnn_service.rpc.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
-from birnn_service.rpc.parameters import read_parameters
-from birnn_service.rpc.reply import with_numbers
-from birnn_service.rpc.status import CallRecord, deadline_of, fail
+from birnn_service.pipeline import Pipeline
+from birnn_service.protocols.openinference.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
+from birnn_service.protocols.openinference.parameters import read_parameters
+from birnn_service.protocols.reply import with_numbers
 from birnn_service.settings import Settings
+from birnn_service.transports.grpc_status import CallRecord, deadline_of, fail
 
 INPUT, OUTPUT = "text", "embedding"
 # Parameter of a reply: what computed it.
@@ -41,7 +41,7 @@ TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
 class InferenceService(GRPCInferenceServiceServicer):
     """Lets tritonclient, perf_analyzer and other clients of the protocol work unmodified."""
 
-    def __init__(self, pool: EncoderPool, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, pool: Pipeline, settings: Settings, metrics: Metrics) -> None:
         self._pool = pool
         self._settings = settings
         self._metrics = metrics

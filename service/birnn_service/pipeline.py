@@ -81,7 +81,7 @@ class Compute(Protocol):
         """
 
 
-class EncoderPool:
+class Pipeline:
     """Tokenizes requests, has them computed, and puts the results back in order."""
 
     def __init__(self, encoders: Encoders[Encoder], compute: Compute, settings: Settings, metrics: Metrics) -> None:

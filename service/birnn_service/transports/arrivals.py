@@ -15,7 +15,7 @@ import grpc
 from birnn_service.errors import InvalidRequestError, OverloadedError, ServiceError
 from birnn_service.memory import resident_memory
 from birnn_service.memory_budget import RETRY_SECONDS
-from birnn_service.rpc.status import fail
+from birnn_service.transports.grpc_status import fail
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from birnn_service.rpc.caller import address_of, read_address
+from birnn_service.transports.caller import address_of, read_address
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
 from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
+from birnn_service.call import Call
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.features import batch_of
+from birnn_service.half import halved
 from birnn_service.metrics import Metrics
-from birnn_service.pool import Encoded, EncoderPool
-from birnn_service.rpc.call import Call
-from birnn_service.rpc.half import halved
-from birnn_service.rpc.reply import INLINE_BYTES, with_numbers
-from birnn_service.rpc.status import CallRecord, deadline_of
+from birnn_service.pipeline import Encoded, Pipeline
+from birnn_service.protocols.reply import INLINE_BYTES, with_numbers
+from birnn_service.transports.grpc_status import CallRecord, deadline_of
 
 OUTPUTS = {
     pb.OUTPUT_UNSPECIFIED: Output.POOLED,
@@ -39,7 +39,7 @@ INLINE_ITEMS = 512
 class EncoderService(EncoderServiceServicer):
     """Our own service: many strings or sequences of features in, float bytes out, errors by item."""
 
-    def __init__(self, pool: EncoderPool, metrics: Metrics) -> None:
+    def __init__(self, pool: Pipeline, metrics: Metrics) -> None:
         self._pool = pool
         self._metrics = metrics
 

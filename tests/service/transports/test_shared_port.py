@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from birnn_service.errors import StartupError
-from birnn_service.frontends.port import SharedPort
 from birnn_service.settings import load_settings
+from birnn_service.transports.shared_port import SharedPort
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="front-ends need Linux")
 

@@ -1,1 +1,0 @@
-"""The gRPC services: thin adapters over the encoder pool."""

@@ -1,0 +1,1 @@
+"""What listens: servers that take calls and hand them to the endpoint."""
