@@ -1,16 +1,87 @@
-"""One call, as the services see it."""
+"""One call, as protocols see it, and what a transport must offer for it."""
 
-import grpc
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sized
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from birnn_service.catalog import Encoder
 from birnn_service.memory_budget import Hold
 
 
+class Incoming(Protocol):
+    """A call that has arrived at a transport, and whose request has not been read yet."""
+
+    @property
+    def caller(self) -> str:
+        """Who calls; callers share the device fairly."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the caller gives up, on `time.monotonic`; None where it never does."""
+
+    async def read(self) -> Sized:
+        """Receive the request, as the protocol's `parse` expects it.
+
+        Raises:
+            ServiceError: It does not come, or cannot be taken.
+        """
+
+    def at_end(self, ended: Callable[[], None]) -> None:
+        """Have `ended` called once the call is over: its reply has been sent, or its caller has gone."""
+
+
+@dataclass(slots=True, eq=False)
 class Call:
-    """A call: how it is answered, who makes it, and the memory that it holds until its reply has been sent."""
+    """A call under way.
 
-    __slots__ = ("caller", "context", "memory")
+    Attributes:
+        caller: Who calls.
+        deadline: When the caller gives up, on `time.monotonic`; None where it never does.
+        memory: What it holds of the memory budget until its reply has been sent.
+        encoder: Which encoder it is for, once that is known.
+        started: When it arrived, on `time.perf_counter`.
+    """
 
-    def __init__(self, context: grpc.aio.ServicerContext, caller: str, memory: Hold) -> None:
-        self.context = context
-        self.caller = caller
-        self.memory = memory
+    caller: str
+    deadline: float | None
+    memory: Hold
+    encoder: Encoder | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Time since its arrival."""
+        return time.perf_counter() - self.started
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Method:
+    """A method of a protocol, as it is registered with the endpoint.
+
+    Attributes:
+        name: Of the method, in metrics and messages.
+        parse: Turns what a transport has read into a request; raises InvalidRequestError.
+        answer: Answers a request, in the bytes of the protocol; raises ServiceError.
+        encoder: Name and version of the encoder that a request is for; None where calls are about none. Such calls
+            take little memory and time, and are answered whatever the server is doing.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    answer: Callable[[Any, Call], Awaitable[bytes]]
+    encoder: Callable[[Any], tuple[str, str]] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feed:
+    """A method that answers one request with replies until its caller goes.
+
+    Attributes:
+        name, parse: See `Method`.
+        replies: All replies to a request, in the bytes of the protocol.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    replies: Callable[[Any], AsyncIterator[bytes]]

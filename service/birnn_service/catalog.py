@@ -9,6 +9,7 @@ from birnn_bundle.quoting import shown
 from birnn_bundle.tokenizer import Tokenizer
 from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.errors import BrokenEncoderError, UnknownEncoderError
+from birnn_service.state import Address
 
 # A message names so many encoders or versions at most.
 MOST_LISTED = 20
@@ -36,6 +37,11 @@ E = TypeVar("E", bound=Encoder, covariant=True)
 def label_of(encoder: Encoder) -> str:
     """Name and version, for messages: `smiles/1`."""
     return f"{encoder.manifest.name}/{encoder.manifest.version}"
+
+
+def address_of(encoder: Encoder) -> Address:
+    """Name and version, by which an encoder is known everywhere."""
+    return encoder.manifest.name, str(encoder.manifest.version)
 
 
 def width_of(encoder: Encoder, output: Output) -> int:

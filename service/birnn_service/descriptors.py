@@ -5,11 +5,11 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 
 from birnn_service.errors import StartupError
 from birnn_service.metrics import Metrics
+from birnn_service.state import ServingState
 
 if sys.platform != "win32":
     import resource
@@ -58,12 +58,12 @@ def are_free(count: int = SPARE) -> bool:
 
 
 class DescriptorWatch:
-    """Looks every second whether another connection could be accepted, and tells when that turns."""
+    """Looks every second whether another connection could be accepted."""
 
-    def __init__(self, metrics: Metrics, changed: Callable[[bool], Awaitable[None]]) -> None:
-        """Count in `metrics` how often descriptors run out, and tell `changed` whether calls can be accepted."""
+    def __init__(self, metrics: Metrics, state: ServingState) -> None:
+        """Count in `metrics` how often descriptors run out, and note in `state` while there is none left."""
         self._metrics = metrics
-        self._changed = changed
+        self._state = state
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -75,10 +75,11 @@ class DescriptorWatch:
             accepting = not accepting
             if accepting:
                 logger.info("connections are accepted again")
-            else:
-                self._metrics.descriptors_exhausted.inc()
-                logger.error(
-                    "no file descriptor is left, so no connection can be accepted: close connections or raise the "
-                    "limit (ulimit -n); not ready until then"
-                )
-            await self._changed(accepting)
+                self._state.set_obstacle("descriptors", "")
+                continue
+            self._metrics.descriptors_exhausted.inc()
+            self._state.set_obstacle("descriptors", "no file descriptor is left for another connection")
+            logger.error(
+                "no file descriptor is left, so no connection can be accepted: close connections or raise the "
+                "limit (ulimit -n); not ready until then"
+            )

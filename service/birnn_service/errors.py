@@ -1,4 +1,21 @@
-"""What can go wrong in the server, with no gRPC in it; `birnn_service/rpc/status.py` maps these to status codes."""
+"""What can go wrong in the server, with no transport in it; each error knows its code."""
+
+import enum
+from typing import ClassVar
+
+
+class Code(enum.StrEnum):
+    """What became of a call: the codes of google.rpc, by which metrics count; transports map them."""
+
+    OK = "OK"
+    CANCELLED = "CANCELLED"
+    UNKNOWN = "UNKNOWN"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    NOT_FOUND = "NOT_FOUND"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    INTERNAL = "INTERNAL"
+    UNAVAILABLE = "UNAVAILABLE"
 
 
 class StartupError(Exception):
@@ -8,17 +25,33 @@ class StartupError(Exception):
 class ServiceError(Exception):
     """A request failed as a whole; the message says what was wrong, the limit, and what to do."""
 
+    code: ClassVar[Code]
+    retry_after: float = 0.0
+    """Seconds after which the same call may succeed; 0 where that is not known, below 0 where it will not."""
+
 
 class InvalidRequestError(ServiceError):
     """The caller must change the request."""
+
+    code = Code.INVALID_ARGUMENT
 
 
 class UnknownEncoderError(ServiceError):
     """No such encoder or version."""
 
+    code = Code.NOT_FOUND
+
+
+class UnknownServiceError(ServiceError):
+    """Health was asked for under a name that is not served here."""
+
+    code = Code.NOT_FOUND
+
 
 class OverloadedError(ServiceError):
     """The queue is full; `retry_after` is when it is predicted to have room, in seconds."""
+
+    code = Code.RESOURCE_EXHAUSTED
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -28,14 +61,28 @@ class OverloadedError(ServiceError):
 class DeadlineError(ServiceError):
     """The request's deadline cannot be met, so it was dropped before it was computed."""
 
+    code = Code.DEADLINE_EXCEEDED
+
 
 class UnavailableError(ServiceError):
     """The server is starting or draining, or the encoder is not ready."""
+
+    code = Code.UNAVAILABLE
 
 
 class BrokenEncoderError(UnavailableError):
     """The encoder is there but could not be loaded; the same call fails again until the server is started anew."""
 
+    retry_after = -1.0
+
 
 class EngineError(ServiceError):
     """The engine failed on a batch."""
+
+    code = Code.INTERNAL
+
+
+class UnexpectedError(ServiceError):
+    """A fault of the server; its log says more."""
+
+    code = Code.INTERNAL

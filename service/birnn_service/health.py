@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import numpy as np
 
-from birnn_service.catalog import Encoders
+from birnn_service.catalog import Encoders, address_of
 from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.engine.gate import fault_of
@@ -16,6 +15,7 @@ from birnn_service.errors import OverloadedError, ServiceError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue import HEALTH
+from birnn_service.state import ServingState
 
 logger = logging.getLogger(__name__)
 
@@ -32,34 +32,33 @@ class HealthMonitor:
         self,
         encoders: Encoders[ServedEncoder],
         dispatcher: Dispatcher,
+        state: ServingState,
         metrics: Metrics,
         *,
         interval: float,
         patience: float,
-        changed: Callable[[bool], Awaitable[None]],
     ) -> None:
         """Watch `encoders`.
 
         Args:
             encoders: What is served.
             dispatcher: Where it runs.
+            state: Where encoders that fail are noted.
             metrics: Where probes are counted; as calls they are not.
             interval: Seconds between looks.
             patience: Seconds that a probe may take; it waits behind the queue like everybody else.
-            changed: Told when health turns.
         """
         self._encoders = encoders
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._interval = interval
         self._patience = patience
-        self._changed = changed
-        self._healthy = True
+        self._state = state
         # Engines have passed their gates by then.
         self._began = self._looked = time.monotonic()
         self._probed: dict[ServedEncoder, float] = {}
         # Those that gave wrong numbers, until they give right ones: that batches succeed proves nothing of them.
-        self._wrong: set[ServedEncoder] = set()
+        self._wrong: dict[ServedEncoder, str] = {}
 
     @property
     def awake(self) -> bool:
@@ -74,12 +73,17 @@ class HealthMonitor:
         while True:
             self._looked = time.monotonic()
             await asyncio.sleep(self._interval)
-            due = [encoder for encoder in self._encoders if self._is_due(encoder)]
-            healthy = all([await self._proves_itself(encoder) for encoder in due]) and not self._wrong
-            if healthy != self._healthy:
-                self._healthy = healthy
-                logger.log(logging.INFO if healthy else logging.ERROR, "health: %s", "good again" if healthy else "bad")
-                await self._changed(healthy)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Have encoders prove themselves, and note those that do not."""
+        failed = {encoder: await self._prove(encoder) for encoder in self._encoders if self._is_due(encoder)}
+        unhealthy = {encoder: reason for encoder, reason in (failed | self._wrong).items() if reason}
+        was_live = self._state.live
+        self._state.set_unhealthy({address_of(encoder): reason for encoder, reason in unhealthy.items()})
+        if self._state.live != was_live:
+            level = logging.INFO if self._state.live else logging.ERROR
+            logger.log(level, "health: %s", "good again" if self._state.live else "bad")
 
     def _is_due(self, encoder: ServedEncoder) -> bool:
         """Whether an encoder has to prove itself: an idle one always, a busy one where that costs next to nothing."""
@@ -89,12 +93,15 @@ class HealthMonitor:
         cost = encoder.lanes[Output.POOLED].cost.seconds(1, int(encoder.bundle.golden.batch.lengths.min()))
         return cost <= BUSY_SHARE * (now - self._probed.get(encoder, self._began))
 
-    async def _proves_itself(self, encoder: ServedEncoder) -> bool:
-        outcome = await self._probe(encoder)
+    async def _prove(self, encoder: ServedEncoder) -> str:
+        """Probe an encoder; returns why it is unhealthy, if it is."""
+        outcome, reason = await self._probe(encoder)
         self._metrics.health_probes.labels(encoder.bundle.manifest.name, outcome).inc()
-        return outcome != "failed"
+        if reason:
+            logger.error("encoder %s failed its health probe: %s", encoder.bundle.label, reason)
+        return reason
 
-    async def _probe(self, encoder: ServedEncoder) -> Outcome:
+    async def _probe(self, encoder: ServedEncoder) -> tuple[Outcome, str]:
         self._looked = self._probed[encoder] = time.monotonic()
         golden = encoder.bundle.golden
         shortest = int(golden.batch.lengths.argmin())
@@ -104,25 +111,19 @@ class HealthMonitor:
                 computed = await self._dispatcher.encode(encoder.lanes[Output.POOLED], batch, caller=HEALTH)
         except OverloadedError as error:
             # A queue that is full and moves proves nothing about this encoder; one that stands still has a hung engine.
-            if self._moves():
-                return "refused"
-            logger.error("encoder %s failed its health probe: %r, and nothing runs", encoder.bundle.label, error)
-            return "failed"
+            return ("refused", "") if self._moves() else ("failed", f"{error}, and nothing runs")
         except TimeoutError:
             # Behind much other work of its own a probe may come too late.
             if time.monotonic() - encoder.last_success < self._interval + self._patience:
-                return "refused"
-            logger.error("encoder %s gave no answer to its health probe in %g s", encoder.bundle.label, self._patience)
-            return "failed"
+                return "refused", ""
+            return "failed", f"no answer in {self._patience:g} s"
         except ServiceError as error:
-            logger.error("encoder %s failed its health probe: %r", encoder.bundle.label, error)
-            return "failed"
+            return "failed", str(error)
         if fault := fault_of(encoder.limits, computed.values, golden.pooled[shortest : shortest + 1]):
-            self._wrong.add(encoder)
-            logger.error("encoder %s gives wrong numbers: %s", encoder.bundle.label, fault)
-            return "failed"
-        self._wrong.discard(encoder)
-        return "passed"
+            self._wrong[encoder] = f"it gives wrong numbers: {fault}"
+            return "failed", self._wrong[encoder]
+        self._wrong.pop(encoder, None)
+        return "passed", ""
 
     def _moves(self) -> bool:
         """Whether a batch of any encoder has succeeded within the time that a probe would have had."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from birnn_bundle.ragged import RaggedBatch
-from birnn_service.catalog import Encoder, label_of
+from birnn_service.catalog import Encoder, address_of, label_of
 from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.metrics import Metrics
@@ -21,7 +21,7 @@ class LocalCompute:
     def __init__(
         self, encoders: Iterable[ServedEncoder], dispatcher: Dispatcher, cache: ResponseCache, metrics: Metrics
     ) -> None:
-        self._lanes: dict[Encoder, dict[Output, Lane]] = {encoder: encoder.lanes for encoder in encoders}
+        self._lanes = {address_of(encoder): encoder.lanes for encoder in encoders}
         self._dispatcher = dispatcher
         self._cache = cache
         self._metrics = metrics
@@ -31,7 +31,7 @@ class LocalCompute:
         self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
     ) -> Computed:
         """See `birnn_service.pipeline.Compute`."""
-        lane = self._lanes[encoder][output]
+        lane = self._lanes[address_of(encoder)][output]
         if output is Output.POOLED and self._cache.enabled:
             return await self._look_up(label_of(encoder), lane, batch, deadline, caller)
         return await self._dispatcher.encode(lane, batch, deadline, caller=caller)

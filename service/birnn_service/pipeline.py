@@ -1,8 +1,9 @@
-"""The encoder pool: from strings to encodings, with no transport in sight. Both gRPC services are adapters over it."""
+"""From strings to encodings: all protocols are adapters over `Pipeline.encode`, which knows none of them."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import ItemError
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenized, within_vocabulary
-from birnn_service.catalog import Encoder, Encoders, label_of, width_of
+from birnn_service.call import Call
+from birnn_service.catalog import Encoder, label_of, width_of
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
-from birnn_service.errors import InvalidRequestError, UnavailableError
+from birnn_service.errors import DeadlineError, InvalidRequestError
 from birnn_service.features import check_width, read_features
 from birnn_service.memory_budget import Hold
 from birnn_service.metrics import EncoderMetrics, Metrics
@@ -81,97 +83,71 @@ class Compute(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a request asks for.
+
+    Attributes:
+        output: One vector a sequence or one a token.
+        truncate: Cut long sequences instead of failing them.
+        timeout: Seconds from now in which it is to be answered; None for no limit but the call's own.
+    """
+
+    output: Output = Output.POOLED
+    truncate: bool = False
+    timeout: float | None = None
+
+
 class Pipeline:
     """Tokenizes requests, has them computed, and puts the results back in order."""
 
-    def __init__(self, encoders: Encoders[Encoder], compute: Compute, settings: Settings, metrics: Metrics) -> None:
-        self.encoders = encoders
+    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics) -> None:
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
         # Front-ends share the cores.
         workers = max(1, available_cores() // max(1, settings.frontends))
         self._tokenizing = Tokenizing(settings.max_backlog_seconds, workers=workers)
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.draining = False
-        self.refuses = asyncio.Event()
-        """Whether requests that come while draining are refused at once; else they wait for it."""
-        self.refuses.set()
-        self.healthy = True
-        self.accepting = True
-
-    @property
-    def ready(self) -> bool:
-        """Whether every encoder found is served, connections are accepted, and no shutdown is under way."""
-        return not self.draining and not self.encoders.broken and self.healthy and self.accepting
-
-    @property
-    def under_way(self) -> int:
-        """Number of requests that have been accepted and not yet answered."""
-        return self._under_way
-
-    async def drain(self) -> None:
-        """Refuse new requests and wait for those under way."""
-        self.draining = True
-        await self._idle.wait()
 
     def close(self) -> None:
         """End the threads that tokenize."""
         self._tokenizing.close()
 
-    async def encode(
-        self,
-        name: str,
-        version: str,
-        sequences: Sequence[bytes] | RaggedBatch,
-        output: Output,
-        *,
-        memory: Hold,
-        caller: str,
-        truncate: bool = False,
-        deadline: float | None = None,
-        found: Callable[[Encoder], None] = lambda encoder: None,
-    ) -> Encoded:
-        """Encode a request; items fail alone.
+    async def encode(self, call: Call, sequences: Sequence[bytes] | RaggedBatch, options: Options) -> Encoded:
+        """Encode the request of a call to an encoder; items fail alone.
 
         Args:
-            name: Name of the encoder; may be empty where exactly one is served.
-            version: Its version; empty for the highest.
+            call: Says which encoder, who asks, until when, and holds the memory; what the reply takes is added.
             sequences: UTF-8; or a batch of features, for an encoder that reads those.
-            output: One vector a sequence or one a token.
-            memory: What the call holds; what its reply takes is added.
-            caller: Who asks; callers share the device fairly.
-            truncate: Cut long sequences instead of failing them.
-            deadline: When the caller gives up, on `time.monotonic`.
-            found: Told which encoder answers, before anything else can fail.
+            options: What is wanted.
 
         Raises:
             ServiceError: The request failed as a whole; see `birnn_service.errors`.
         """
-        if self.draining:
-            await self.refuses.wait()
-            raise UnavailableError("the server is shutting down; retry with another one")
-        self._under_way += 1
-        self._idle.clear()
+        if options.timeout is None:
+            return await self._encode(call, sequences, options, call.deadline)
+        deadline = min(time.monotonic() + options.timeout, math.inf if call.deadline is None else call.deadline)
         try:
-            encoder = self.encoders.find(name, version)
-            found(encoder)
-            self._check_count(len(sequences))
-            start = time.perf_counter()
-            tokenized = await self._read(encoder, sequences, truncate, deadline, caller)
-            tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
-            seconds = time.perf_counter() - start
-            noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
-            self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, noted, seconds)
-            self._reserve(encoder, tokenized, output, len(sequences), memory)
-            computed = await self._encode(encoder, tokenized, output, deadline, caller)
-            return _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            async with asyncio.timeout(options.timeout):
+                return await self._encode(call, sequences, options, deadline)
+        except TimeoutError as error:
+            raise DeadlineError(f"the request's timeout was {options.timeout:g} s, and they have passed") from error
+
+    async def _encode(
+        self, call: Call, sequences: Sequence[bytes] | RaggedBatch, options: Options, deadline: float | None
+    ) -> Encoded:
+        encoder, output = call.encoder, options.output
+        assert encoder is not None
+        self._check_count(len(sequences))
+        start = time.perf_counter()
+        tokenized = await self._read(encoder, sequences, options.truncate, deadline, call.caller)
+        tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
+        seconds = time.perf_counter() - start
+        noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
+        self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, noted, seconds)
+        self._reserve(encoder, tokenized, output, len(sequences), call.memory)
+        computed = await self._run(encoder, tokenized, output, deadline, call.caller)
+        return _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
 
     async def _read(
         self,
@@ -232,7 +208,7 @@ class Pipeline:
             )
         memory.take(REPLY_COST * size)
 
-    async def _encode(
+    async def _run(
         self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, caller: str
     ) -> Computed:
         if len(tokenized.batch) == 0:

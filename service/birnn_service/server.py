@@ -13,37 +13,28 @@ from birnn_bundle.onnxruntime import ort
 from birnn_service.catalog import Encoders, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
 from birnn_service.encoders import ServedEncoder, load_encoders
+from birnn_service.front import Front
 from birnn_service.frontends.front_ends import FrontEnds
 from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.health import HealthMonitor
 from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
 from birnn_service.metrics import Metrics
-from birnn_service.pipeline import Pipeline
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.response_cache import ResponseCache
 from birnn_service.settings import Settings
-from birnn_service.transports.grpc_server import RpcServer, check_port
+from birnn_service.state import ServingState
+from birnn_service.transports.grpc_server import check_port
 
 logger = logging.getLogger(__name__)
 
 
-class Front(Protocol):
-    """Where calls come in: a gRPC server in this process, or several processes with one each."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether calls are welcome."""
+class TakesCalls(Protocol):
+    """Where calls come in: this process, or several in front of it."""
 
     async def listen(self) -> int:
-        """Begin to take calls; returns the port."""
-
-    async def set_healthy(self, healthy: bool) -> None:
-        """Tell callers whether the engines work."""
-
-    async def set_accepting(self, accepting: bool) -> None:
-        """Tell callers whether this process can accept another connection."""
+        """Begin to take calls; returns the gRPC port."""
 
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""
@@ -57,9 +48,8 @@ class Server:
         self._metrics = Metrics()
         self._metrics.describe_server(ort.__version__)
         self._merged = MergedMetrics(self._metrics.registry)
-        self._front: Front | None = None
+        self._state = ServingState()
         self._monitor: HealthMonitor | None = None
-        self._healthy = True
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -75,7 +65,7 @@ class Server:
             loop.add_signal_handler(number, self.stop)
         settings = self._settings
         http = HttpServer(
-            settings.host, settings.metrics_port, self._merged, live=lambda: self._live, ready=lambda: self._ready
+            settings.host, settings.metrics_port, self._merged, live=lambda: self._live, ready=lambda: self._state.ready
         )
         http.start()
         try:
@@ -83,13 +73,12 @@ class Server:
             encoders = await self._load()
             async with self._dispatching(encoders) as dispatcher, self._taking_calls(encoders, dispatcher) as front:
                 port = await front.listen()
-                await front.set_healthy(self._healthy)
-                self._front = front
+                self._state.start(encoders.broken)
                 # What is loaded stays: collections that walk all of it keep calls waiting for nothing.
                 gc.collect()
                 gc.freeze()
                 self._announce(encoders, port, http.port)
-                watch = asyncio.create_task(DescriptorWatch(self._metrics, front.set_accepting).run())
+                watch = asyncio.create_task(DescriptorWatch(self._metrics, self._state).run())
                 await self._stop.wait()
                 watch.cancel()
                 await front.drain()
@@ -121,11 +110,7 @@ class Server:
 
     @property
     def _live(self) -> bool:
-        return self._healthy and (self._monitor is None or self._monitor.awake)
-
-    @property
-    def _ready(self) -> bool:
-        return self._front is not None and self._front.ready
+        return self._state.live and (self._monitor is None or self._monitor.awake)
 
     @asynccontextmanager
     async def _dispatching(self, encoders: Encoders[ServedEncoder]) -> AsyncIterator[Dispatcher]:
@@ -141,10 +126,10 @@ class Server:
         self._monitor = HealthMonitor(
             encoders,
             dispatcher,
+            self._state,
             self._metrics,
             interval=settings.health_seconds,
             patience=settings.max_backlog_seconds + settings.health_seconds,
-            changed=self._set_healthy,
         )
         watch = asyncio.create_task(self._monitor.run())
         try:
@@ -157,24 +142,21 @@ class Server:
             dispatcher.close()
 
     @asynccontextmanager
-    async def _taking_calls(self, encoders: Encoders[ServedEncoder], dispatcher: Dispatcher) -> AsyncIterator[Front]:
+    async def _taking_calls(
+        self, encoders: Encoders[ServedEncoder], dispatcher: Dispatcher
+    ) -> AsyncIterator[TakesCalls]:
         """Where calls come in, by the settings."""
-        settings = self._settings
-        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), self._metrics)
+        settings, state, metrics = self._settings, self._state, self._metrics
+        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), metrics)
         if settings.frontends:
-            async with FrontEnds(encoders, compute, settings, self._metrics, self._merged) as front_ends:
+            async with FrontEnds(encoders, compute, state, settings, metrics, self._merged) as front_ends:
                 yield front_ends
         else:
-            pool = Pipeline(encoders, compute, settings, self._metrics)
+            front = Front(encoders, compute, state, settings, metrics)
             try:
-                yield RpcServer(pool, settings, self._metrics)
+                yield front
             finally:
-                pool.close()
-
-    async def _set_healthy(self, healthy: bool) -> None:
-        self._healthy = healthy
-        if self._front is not None:
-            await self._front.set_healthy(healthy)
+                front.close()
 
     def _announce(self, encoders: Encoders[ServedEncoder], grpc_port: int, metrics_port: int) -> None:
         served, host, count = ", ".join(map(label_of, encoders)), self._settings.host, self._settings.frontends

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from birnn_service.transports.grpc_server import LIVENESS
+from birnn_service.protocols.health import LIVENESS
 from tests.e2e.server_process import ServerProcess
 
 # Liveness is to answer within half a second. Tests allow for a machine on which much else runs: the freezes that they

@@ -7,8 +7,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from birnn_service.protocols.health import LIVENESS
 from birnn_service.settings import ENV_PREFIX, Settings
-from birnn_service.transports.grpc_server import LIVENESS
 from tests.chaos.test_memory import SHIPPED
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"

@@ -25,6 +25,7 @@ from birnn_service.queueing.cost import CostModel, profile
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.queue_metrics import QueueMetrics
+from birnn_service.state import ServingState
 
 MODELS = Path(__file__).parents[2] / "models"
 INTERVAL, PATIENCE = 0.02, 0.5
@@ -67,6 +68,17 @@ def served(bundle: Bundle, engine: Moody, lane: Lane) -> ServedEncoder:
     return ServedEncoder(bundle, engine, {Output.POOLED: lane}, limits_of(bundle, engine, Ceiling()))
 
 
+async def tell(state: ServingState, turns: "asyncio.Queue[bool]") -> None:
+    """Turns of health, one after the other."""
+    live = True
+    while True:
+        change = state.next_change
+        if state.live != live:
+            live = state.live
+            turns.put_nowait(live)
+        await change.wait()
+
+
 @asynccontextmanager
 async def watched(
     bundle: Bundle, engine: Moody, metrics: Metrics | None = None
@@ -76,13 +88,16 @@ async def watched(
     encoders = Encoders([served(bundle, engine, lane)], {})
     metrics = metrics or Metrics()
     dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
-    turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, dispatcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
+    state = ServingState()
+    monitor = HealthMonitor(encoders, dispatcher, state, metrics, interval=INTERVAL, patience=PATIENCE)
+    turns = asyncio.Queue[bool]()
+    telling = asyncio.create_task(tell(state, turns))
     watch = asyncio.create_task(monitor.run())
     try:
         yield turns
     finally:
         watch.cancel()
+        telling.cancel()
         engine.woken.set()
         dispatcher.close()
 
@@ -151,8 +166,10 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
     metrics = Metrics()
     # Whatever waits fills it.
     dispatcher = Dispatcher([busy, idle], 1, observers=[QueueMetrics(metrics, [busy, idle])], max_backlog_seconds=1e-9)
-    turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, dispatcher, metrics, interval=INTERVAL, patience=PATIENCE, changed=turns.put)
+    state = ServingState()
+    monitor = HealthMonitor(encoders, dispatcher, state, metrics, interval=INTERVAL, patience=PATIENCE)
+    turns = asyncio.Queue[bool]()
+    telling = asyncio.create_task(tell(state, turns))
     callers = [
         asyncio.create_task(keep_busy(dispatcher, busy, bundle.golden.batch.take(np.array([row])))) for row in range(8)
     ]
@@ -173,7 +190,7 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
             engine.woken.set()
             assert await turns.get() is True
     finally:
-        for task in (watch, *callers):
+        for task in (watch, telling, *callers):
             task.cancel()
         engine.woken.set()
         dispatcher.close()
@@ -184,8 +201,7 @@ async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(bundle
     encoders = Encoders([served(bundle, engine, lane)], {})
     metrics = Metrics()
     dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
-    turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(encoders, dispatcher, metrics, interval=0.01, patience=0.05, changed=turns.put)
+    monitor = HealthMonitor(encoders, dispatcher, ServingState(), metrics, interval=0.01, patience=0.05)
     watch = asyncio.create_task(monitor.run())
     await asyncio.sleep(0.05)
     assert monitor.awake
@@ -213,10 +229,10 @@ async def test_a_busy_encoder_whose_numbers_go_wrong_is_found_out_and_stays_bad_
     encoder = served(bundle, engine, lane)
     metrics = Metrics()
     dispatcher = Dispatcher([lane], 2)
-    turns: asyncio.Queue[bool] = asyncio.Queue()
-    monitor = HealthMonitor(
-        Encoders([encoder], {}), dispatcher, metrics, interval=INTERVAL, patience=30.0, changed=turns.put
-    )
+    state = ServingState()
+    monitor = HealthMonitor(Encoders([encoder], {}), dispatcher, state, metrics, interval=INTERVAL, patience=30.0)
+    turns = asyncio.Queue[bool]()
+    telling = asyncio.create_task(tell(state, turns))
     row = bundle.golden.batch.take(np.array([3]))
     callers = [asyncio.create_task(keep_busy(dispatcher, lane, row)) for _ in range(4)]
     try:
@@ -224,7 +240,7 @@ async def test_a_busy_encoder_whose_numbers_go_wrong_is_found_out_and_stays_bad_
             while encoder.last_success < 0:  # noqa: ASYNC110
                 await asyncio.sleep(INTERVAL)
             watch = asyncio.create_task(monitor.run())
-            callers.append(watch)
+            callers += [watch, telling]
             while passed(metrics, "smiles") < 3:  # noqa: ASYNC110
                 await asyncio.sleep(INTERVAL)
             assert turns.empty()
@@ -256,9 +272,7 @@ async def test_a_busy_encoder_is_probed_only_where_that_costs_a_thousandth_of_it
     encoders = [served(*pair) for pair in zip(bundles, [engine] * 2, lanes, strict=True)]
     metrics = Metrics()
     dispatcher = Dispatcher(lanes, 2, max_backlog_seconds=1e9)
-    monitor = HealthMonitor(
-        Encoders(encoders, {}), dispatcher, metrics, interval=0.5, patience=30.0, changed=asyncio.Queue[bool]().put
-    )
+    monitor = HealthMonitor(Encoders(encoders, {}), dispatcher, ServingState(), metrics, interval=0.5, patience=30.0)
     row = bundle.golden.batch.take(np.array([3]))
     tasks = [asyncio.create_task(keep_busy(dispatcher, lane, row)) for lane in lanes for _ in range(2)]
     try:

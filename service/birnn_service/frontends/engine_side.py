@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_service.catalog import Encoder, width_of
+from birnn_service.catalog import Encoder, Encoders, width_of
 from birnn_service.engine.engine import Output
 from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.arena import Arena, pieces
@@ -25,18 +25,18 @@ class EngineSide:
     """Has the requests of one front-end computed; each of them gets exactly one answer."""
 
     def __init__(
-        self, arena: Arena, lanes: Sequence[tuple[Encoder, Output]], compute: Compute, send: Callable[[Message], None]
+        self, arena: Arena, encoders: Encoders[Encoder], compute: Compute, send: Callable[[Message], None]
     ) -> None:
         """Serve one front-end.
 
         Args:
             arena: Where its requests are.
-            lanes: What they can be for; see `birnn_service.frontends.setup.lanes_of`.
+            encoders: What they can be for.
             compute: What computes them.
             send: Sends it a message.
         """
         self._arena = arena
-        self._lanes = lanes
+        self._encoders = encoders
         self._compute = compute
         self._send = send
         self._tasks: dict[int, asyncio.Task[Done]] = {}
@@ -65,7 +65,7 @@ class EngineSide:
             task.cancel()
 
     async def _encode(self, request: Encode) -> Done:
-        encoder, output = self._lanes[request.lane]
+        encoder, output = self._encoders.find(request.encoder, request.version), request.output
         batch = self._arena.read_batch(request.start, request.sequences, request.tokens, encoder.manifest.features)
         deadline = from_wire(request.deadline)
         computed = await self._compute.encode(encoder, output, batch, deadline, caller=request.caller)

@@ -7,15 +7,14 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from birnn_service.catalog import Encoder
-from birnn_service.engine.engine import Output
+from birnn_service.catalog import Encoder, Encoders
 from birnn_service.frontends.arena import Arena, create_memory
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Accepting, Cancel, Counts, Encode, Listening, Message, Refused
+from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Obstacle, Refused
 from birnn_service.pipeline import Compute
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,13 @@ class FrontEnd:
     """A process that takes calls, and its requests here."""
 
     def __init__(
-        self, number: int, life: int, compute: Compute, lanes: Sequence[tuple[Encoder, Output]], metrics: MergedMetrics
+        self,
+        number: int,
+        life: int,
+        compute: Compute,
+        encoders: Encoders[Encoder],
+        metrics: MergedMetrics,
+        changed: Callable[[], None],
     ) -> None:
         """Prepare a front-end.
 
@@ -39,16 +44,18 @@ class FrontEnd:
             number: Which of the server's front-ends it is, from 1.
             life: What tells it from those of the same number before it.
             compute: What computes its requests.
-            lanes: What they can be for; see `birnn_service.frontends.setup.lanes_of`.
+            encoders: What they can be for.
             metrics: Where its counts go.
+            changed: Called when it begins or ceases to take calls.
         """
         self.number = number
         self._life = life
         self._compute = compute
-        self._lanes = lanes
+        self._encoders = encoders
+        self._changed = changed
         self._metrics = metrics
         self.listening = asyncio.Event()
-        self.accepting = True
+        self.obstacle = ""
         self._heard = False
         self._refusal = ""
         self._gone = asyncio.Event()
@@ -73,7 +80,7 @@ class FrontEnd:
                 # What this process can import, that one can, from wherever it was started.
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             )
-            self._side = EngineSide(Arena(descriptor), self._lanes, self._compute, self.send)
+            self._side = EngineSide(Arena(descriptor), self._encoders, self._compute, self.send)
         except OSError:
             ours.close()
             raise
@@ -129,8 +136,10 @@ class FrontEnd:
                 self._metrics.update(self._life, message.json)
             case Listening():
                 self.listening.set()
-            case Accepting():
-                self.accepting = message.accepting
+                self._changed()
+            case Obstacle():
+                self.obstacle = message.reason
+                self._changed()
             case Refused():
                 self._refusal = message.reason
             case _:
@@ -138,6 +147,8 @@ class FrontEnd:
 
     def _lost(self) -> None:
         self.listening.clear()
+        self.obstacle = ""
+        self._changed()
         if self._side is not None:
             self._side.close()
         # With it goes the arena, once the last of its requests has ended.

@@ -12,10 +12,11 @@ from birnn_service.errors import StartupError
 from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
 from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Drain, Health, Setup
-from birnn_service.frontends.setup import lanes_of, write_setup
+from birnn_service.frontends.setup import write_setup
 from birnn_service.metrics import Metrics
 from birnn_service.pipeline import Compute
 from birnn_service.settings import Settings
+from birnn_service.state import ServingState
 from birnn_service.transports.shared_port import SharedPort
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class FrontEnds:
         self,
         encoders: Encoders[Encoder],
         compute: Compute,
+        state: ServingState,
         settings: Settings,
         metrics: Metrics,
         merged: MergedMetrics,
@@ -46,6 +48,7 @@ class FrontEnds:
         Args:
             encoders: What is served.
             compute: What computes their requests.
+            state: Whether calls are taken; front-ends hear of it.
             settings: Address, limits, and how many.
             metrics: Where restarts are counted.
             merged: Where their own counts go.
@@ -58,8 +61,8 @@ class FrontEnds:
         self._lives = itertools.count(1)
         self._running: set[FrontEnd] = set()
         self._keepers: list[asyncio.Task[None]] = []
-        self._healthy = True
-        self._accepting = True
+        self._telling: asyncio.Task[None]
+        self._state = state
         self._draining = asyncio.Event()
         self._port: SharedPort
         self._setup: Setup
@@ -84,29 +87,16 @@ class FrontEnds:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End all that still runs, and give the port back."""
-        for keeper in self._keepers:
-            keeper.cancel()
+        for task in (*self._keepers, self._telling):
+            task.cancel()
         for front_end in self._running:
             front_end.kill()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         self._port.close()
 
     @property
-    def ready(self) -> bool:
-        """Whether calls are welcome."""
-        return (
-            self._healthy
-            and self._accepting
-            and not self._encoders.broken
-            and not self._draining.is_set()
-            and self._listening > 0
-            # New connections go to each of them alike.
-            and all(front_end.accepting for front_end in list(self._running))
-        )
-
-    @property
     def _listening(self) -> int:
-        return sum(front_end.listening.is_set() for front_end in list(self._running))
+        return sum(front_end.listening.is_set() for front_end in self._running)
 
     async def listen(self) -> int:
         """Start all front-ends and wait until every one of them takes calls.
@@ -122,6 +112,7 @@ class FrontEnds:
         self._keepers = [
             asyncio.create_task(self._keep(number, future)) for number, future in enumerate(started, start=1)
         ]
+        self._telling = asyncio.create_task(self._tell_health())
         try:
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.gather(*started)
@@ -129,18 +120,9 @@ class FrontEnds:
             raise StartupError(f"a front-end does not take calls after {START_SECONDS:g} s") from None
         return self._port.number
 
-    async def set_healthy(self, healthy: bool) -> None:
-        """Let front-ends tell their callers whether the engines work."""
-        self._healthy = healthy
-        for front_end in self._running:
-            front_end.send(Health(healthy))
-
-    async def set_accepting(self, accepting: bool) -> None:
-        """Note whether this process can open files; front-ends look for themselves."""
-        self._accepting = accepting
-
     async def drain(self) -> None:
         """Have all front-ends refuse new calls, finish those under way, and end."""
+        self._state.drain()
         self._draining.set()
         for front_end in self._running:
             front_end.send(Drain())
@@ -148,6 +130,22 @@ class FrontEnds:
             settings = self._settings
             async with asyncio.timeout(max(settings.drain_seconds, settings.linger_seconds) + END_SECONDS):
                 await asyncio.gather(*self._keepers)
+
+    def _look(self) -> None:
+        """Note what keeps calls from being taken; new connections go to all front-ends alike, so each must be able."""
+        obstacle = next(
+            (f"front-end {one.number}: {one.obstacle}" for one in self._running if one.obstacle),
+            "" if self._listening else "no front-end takes calls",
+        )
+        self._state.set_obstacle("front-ends", obstacle)
+
+    async def _tell_health(self) -> None:
+        """Let front-ends tell their callers whether the engines work."""
+        while True:
+            change = self._state.next_change
+            for front_end in self._running:
+                front_end.send(Health(self._state.unhealthy))
+            await change.wait()
 
     async def _keep(self, number: int, started: "asyncio.Future[None]") -> None:
         """Keep one front-end running until the server drains."""
@@ -174,8 +172,8 @@ class FrontEnds:
 
     async def _live(self, number: int, started: "asyncio.Future[None]") -> str:
         """One life of a front-end; returns how it ended."""
-        front_end = FrontEnd(number, next(self._lives), self._compute, lanes_of(self._encoders), self._merged)
-        await front_end.start(self._settings.frontend_memory_mib << 20, self._setup, Health(self._healthy))
+        front_end = FrontEnd(number, next(self._lives), self._compute, self._encoders, self._merged, self._look)
+        await front_end.start(self._settings.frontend_memory_mib << 20, self._setup, Health(self._state.unhealthy))
         self._running.add(front_end)
         if self._draining.is_set():
             front_end.send(Drain())

@@ -8,18 +8,20 @@
 Numbers are in the machine's own byte order: both ends are on it. Requests and results travel through the arena.
 """
 
+import json
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from birnn_service import errors
+from birnn_service.engine.engine import Output
+from birnn_service.state import Address
 
 HEADER = struct.Struct("=BxxxIQ")
-_ENCODE = struct.Struct("=IIQQd")
+_ENCODE = struct.Struct("=IQQd")
 _DONE = struct.Struct("=dd")
 _FAILED = struct.Struct("=Bxxxxxxxd")
-_FLAG = struct.Struct("=?")
 # Of a body; the largest is the description of what is served, with the tokenizers' vocabularies.
 MAX_BODY = 1 << 30
 
@@ -36,16 +38,18 @@ ERRORS: tuple[type[errors.ServiceError], ...] = (
 class Encode(NamedTuple):
     """Front-end: encode the request in a block of the arena.
 
-    `lane` is the position of encoder and output among those served, `start` where the block begins, `deadline` on the
-    clock of the machine (CLOCK_MONOTONIC), infinite for none. `caller` is who asks.
+    `start` is where the block begins, `deadline` on the clock of the machine (CLOCK_MONOTONIC), infinite for none.
+    `caller` is who asks.
     """
 
     number: int
-    lane: int
     sequences: int
     tokens: int
     start: int
     deadline: float
+    encoder: str
+    version: str
+    output: Output
     caller: str
 
 
@@ -93,15 +97,15 @@ class Refused(NamedTuple):
 
 
 class Health(NamedTuple):
-    """Engine: whether the engines work."""
+    """Engine: which encoders have failed to prove themselves, and why."""
 
-    healthy: bool
+    unhealthy: Mapping[Address, str]
 
 
-class Accepting(NamedTuple):
-    """Front-end: whether it can accept another connection."""
+class Obstacle(NamedTuple):
+    """Front-end: what keeps it from being ready; empty for nothing."""
 
-    accepting: bool
+    reason: str
 
 
 class Counts(NamedTuple):
@@ -114,9 +118,7 @@ class Drain(NamedTuple):
     """Engine: refuse new calls, finish those under way, and end."""
 
 
-Message = (
-    Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain | Accepting
-)
+Message = Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain | Obstacle
 
 
 def pack(message: Message) -> bytes:
@@ -154,7 +156,7 @@ class Decoder:
                 break
             try:
                 messages.append(unpack(number, data[position + HEADER.size : end]))
-            except (struct.error, IndexError, UnicodeDecodeError) as error:
+            except (struct.error, IndexError, ValueError) as error:
                 raise ValueError(f"no message of kind {kind}: {error}") from error
             position = end
         if data:
@@ -170,12 +172,22 @@ class Decoder:
 
 
 def _pack_encode(message: Encode) -> bytes:
-    return _ENCODE.pack(*message[1:-1]) + message.caller.encode()
+    texts = (message.encoder, message.version, message.output.value, message.caller)
+    return _ENCODE.pack(*message[1:5]) + "\0".join(texts).encode()
 
 
 def _unpack_encode(number: int, body: bytes) -> Encode:
-    lane, sequences, tokens, start, deadline = _ENCODE.unpack_from(body)
-    return Encode(number, lane, sequences, tokens, start, deadline, body[_ENCODE.size :].decode())
+    sequences, tokens, start, deadline = _ENCODE.unpack_from(body)
+    encoder, version, output, caller = body[_ENCODE.size :].decode().split("\0")
+    return Encode(number, sequences, tokens, start, deadline, encoder, version, Output(output), caller)
+
+
+def _pack_health(message: Health) -> bytes:
+    return json.dumps([[*address, reason] for address, reason in message.unhealthy.items()]).encode()
+
+
+def _unpack_health(number: int, body: bytes) -> Health:
+    return Health({(name, version): reason for name, version, reason in json.loads(body)})
 
 
 def _pack_failed(message: Failed) -> bytes:
@@ -203,10 +215,10 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Setup: (6, lambda message: message.json),
     Listening: (7, _nothing),
     Refused: (8, lambda message: message.reason.encode()),
-    Health: (9, lambda message: _FLAG.pack(message.healthy)),
+    Health: (9, _pack_health),
     Counts: (10, lambda message: message.json),
     Drain: (11, _nothing),
-    Accepting: (12, lambda message: _FLAG.pack(message.accepting)),
+    Obstacle: (12, lambda message: message.reason.encode()),
 }
 _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     1: _unpack_encode,
@@ -217,10 +229,10 @@ _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     6: lambda number, body: Setup(body),
     7: lambda number, body: Listening(),
     8: lambda number, body: Refused(body.decode()),
-    9: lambda number, body: Health(*_FLAG.unpack(body)),
+    9: _unpack_health,
     10: lambda number, body: Counts(body),
     11: lambda number, body: Drain(),
-    12: lambda number, body: Accepting(*_FLAG.unpack(body)),
+    12: lambda number, body: Obstacle(body.decode()),
 }
 
 

@@ -15,11 +15,11 @@ import uvloop
 
 from birnn_service.descriptors import DescriptorWatch
 from birnn_service.errors import StartupError
+from birnn_service.front import Front
 from birnn_service.frontends.arena import Arena
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import write_counts
 from birnn_service.frontends.messages import (
-    Accepting,
     Counts,
     Done,
     Drain,
@@ -27,6 +27,7 @@ from birnn_service.frontends.messages import (
     Health,
     Listening,
     Message,
+    Obstacle,
     Refused,
     Setup,
     Withdrawn,
@@ -34,8 +35,7 @@ from birnn_service.frontends.messages import (
 from birnn_service.frontends.remote_compute import RemoteCompute
 from birnn_service.frontends.setup import read_setup
 from birnn_service.metrics import Metrics
-from birnn_service.pipeline import Pipeline
-from birnn_service.transports.grpc_server import RpcServer
+from birnn_service.state import ServingState
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,7 @@ class FrontEndProcess:
         self._gone = asyncio.Event()
         self._setup: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._compute: RemoteCompute | None = None
-        self._healthy = True
-        self._health_changed = asyncio.Event()
+        self._state = ServingState()
 
     async def run(self, sock: socket.socket) -> int:
         """Serve until told to stop; returns the exit status."""
@@ -71,38 +70,30 @@ class FrontEndProcess:
             stream=sys.stderr,
         )
         metrics = Metrics()
-        self._compute = RemoteCompute(encoders, self._arena, link)
-        pool = Pipeline(encoders, self._compute, settings, metrics)
-        rpc = RpcServer(pool, settings, metrics, share_port=True)
+        self._compute = RemoteCompute(self._arena, link)
+        front = Front(encoders, self._compute, self._state, settings, metrics, share_port=True)
         try:
-            await rpc.listen()
+            await front.listen()
         except StartupError as error:
             link.send(Refused(str(error)))
             await self._close(link)
             return 1
-        await rpc.set_healthy(self._healthy)
+        self._state.start(encoders.broken)
         # As in the engine process: what is loaded stays.
         gc.collect()
         gc.freeze()
         link.send(Listening())
-
-        async def set_accepting(accepting: bool) -> None:
-            await rpc.set_accepting(accepting)
-            link.send(Accepting(accepting))
-
-        watch = DescriptorWatch(metrics, set_accepting)
-        tasks = [
-            asyncio.create_task(work) for work in (self._report(link, metrics), self._follow_health(rpc), watch.run())
-        ]
+        watch = DescriptorWatch(metrics, self._state)
+        tasks = [asyncio.create_task(work) for work in (self._report(link, metrics), self._tell(link), watch.run())]
         await self._stop.wait()
         if self._gone.is_set():
             logger.error("the engine process is gone; stopping")
-        await rpc.drain()
+        await front.drain()
         for task in tasks:
             task.cancel()
         link.send(Counts(write_counts(metrics.registry)))
         await self._close(link)
-        pool.close()
+        front.close()
         return 0
 
     async def _report(self, link: Link, metrics: Metrics) -> None:
@@ -110,11 +101,15 @@ class FrontEndProcess:
             link.send(Counts(write_counts(metrics.registry)))
             await asyncio.sleep(REPORT_SECONDS)
 
-    async def _follow_health(self, rpc: RpcServer) -> None:
+    async def _tell(self, link: Link) -> None:
+        """Tell the engine process what keeps this one from being ready."""
+        told = ""
         while True:
-            await self._health_changed.wait()
-            self._health_changed.clear()
-            await rpc.set_healthy(self._healthy)
+            change = self._state.next_change
+            if self._state.obstacle != told:
+                told = self._state.obstacle
+                link.send(Obstacle(told))
+            await change.wait()
 
     async def _close(self, link: Link) -> None:
         """Close the link, once everything is sent."""
@@ -129,8 +124,7 @@ class FrontEndProcess:
             case Setup():
                 self._setup.set_result(message.json)
             case Health():
-                self._healthy = message.healthy
-                self._health_changed.set()
+                self._state.set_unhealthy(message.unhealthy)
             case Drain():
                 self._stop.set()
             case _:

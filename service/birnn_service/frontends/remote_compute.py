@@ -5,13 +5,12 @@ import itertools
 from dataclasses import dataclass
 
 from birnn_bundle.ragged import RaggedBatch
-from birnn_service.catalog import Encoder, Encoders, width_of
+from birnn_service.catalog import Encoder, address_of, width_of
 from birnn_service.engine.engine import Output
 from birnn_service.errors import UnavailableError
 from birnn_service.frontends.arena import Arena, Blocks
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Withdrawn, to_wire
-from birnn_service.frontends.setup import lanes_of
 from birnn_service.queueing.request import Computed
 
 
@@ -28,8 +27,7 @@ class _Pending:
 class RemoteCompute:
     """Has the engine process compute."""
 
-    def __init__(self, encoders: Encoders[Encoder], arena: Arena, link: Link) -> None:
-        self._lanes = {key: lane for lane, key in enumerate(lanes_of(encoders))}
+    def __init__(self, arena: Arena, link: Link) -> None:
         self._arena = arena
         self._blocks = Blocks(arena)
         self._link = link
@@ -54,8 +52,10 @@ class RemoteCompute:
         number = next(self._numbers)
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         self._pending[number] = _Pending(future, start, rows, width)
-        lane = self._lanes[encoder, output]
-        self._link.send(Encode(number, lane, len(batch), batch.tokens, start, to_wire(deadline), caller))
+        name, version = address_of(encoder)
+        self._link.send(
+            Encode(number, len(batch), batch.tokens, start, to_wire(deadline), name, version, output, caller)
+        )
         try:
             return await future
         except asyncio.CancelledError:

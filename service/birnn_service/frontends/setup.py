@@ -5,17 +5,13 @@ another vocabulary than the engine was proven with.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
 
 from birnn_bundle.manifest import Manifest
 from birnn_bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
 from birnn_service.catalog import Encoder, Encoders
-from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.engine import EngineInfo
 from birnn_service.settings import Settings
-
-E = TypeVar("E", bound=Encoder)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +52,3 @@ def read_setup(raw: bytes) -> tuple[Encoders[RemoteEncoder], Settings]:
         served.append(RemoteEncoder(manifest, tokenizer, EngineInfo(**entry["info"])))
     broken = {(name, version): reason for name, version, reason in content["broken"]}
     return Encoders(served, broken), Settings(**content["settings"])
-
-
-def lanes_of(encoders: Encoders[E]) -> Sequence[tuple[E, Output]]:
-    """Every output of every encoder; its position is the number of its lane, on both sides."""
-    return [(encoder, output) for encoder in encoders for output in Output]

@@ -1,27 +1,28 @@
-"""birnn.v1.EncoderService over the encoder pool."""
+"""birnn.v1.EncoderService."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import grpc
 import numpy as np
 
 from birnn.v1 import encoder_pb2 as pb
-from birnn.v1.encoder_pb2_grpc import EncoderServiceServicer
 from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
-from birnn_service.call import Call
-from birnn_service.catalog import Encoder
+from birnn_service.call import Call, Method
+from birnn_service.catalog import Encoder, Encoders
 from birnn_service.engine.engine import Output
-from birnn_service.errors import InvalidRequestError, ServiceError
+from birnn_service.errors import InvalidRequestError
 from birnn_service.features import batch_of
 from birnn_service.half import halved
 from birnn_service.metrics import Metrics
-from birnn_service.pipeline import Encoded, Pipeline
+from birnn_service.pipeline import Encoded, Options, Pipeline
+from birnn_service.protocols.protobuf import method, simple
 from birnn_service.protocols.reply import INLINE_BYTES, with_numbers
-from birnn_service.transports.grpc_status import CallRecord, deadline_of
+from birnn_service.protocols.wire import Limit
+from birnn_service.settings import Settings
 
+SERVICE = pb.DESCRIPTOR.services_by_name["EncoderService"].full_name
 OUTPUTS = {
     pb.OUTPUT_UNSPECIFIED: Output.POOLED,
     pb.OUTPUT_POOLED: Output.POOLED,
@@ -36,43 +37,40 @@ DTYPES: dict[int, np.dtype[Any]] = {
 INLINE_ITEMS = 512
 
 
-class EncoderService(EncoderServiceServicer):
-    """Our own service: many strings or sequences of features in, float bytes out, errors by item."""
+class EncoderProtocol:
+    """Our own protocol: many strings or sequences of features in, vectors as bytes out, errors by item."""
 
-    def __init__(self, pool: Pipeline, metrics: Metrics) -> None:
-        self._pool = pool
+    def __init__(self, encoders: Encoders[Encoder], pipeline: Pipeline, settings: Settings, metrics: Metrics) -> None:
+        self._encoders = encoders
+        self._pipeline = pipeline
+        self._settings = settings
         self._metrics = metrics
 
-    async def Encode(self, request: pb.EncodeRequest, call: Call) -> bytes:  # type: ignore[override]  # noqa: N802
-        """Encode the sequences of one request; the reply comes serialized."""
-        with CallRecord(self._metrics, "Encode") as record:
-            try:
-                output = OUTPUTS.get(request.output)
-                if output is None:
-                    raise InvalidRequestError(f"unknown output {request.output}; use OUTPUT_POOLED or OUTPUT_TOKENS")
-                dtype = DTYPES.get(request.element_type)
-                if dtype is None:
-                    raise InvalidRequestError(
-                        f"unknown element type {request.element_type}; use ELEMENT_TYPE_FLOAT32 or ELEMENT_TYPE_FLOAT16"
-                    )
-                encoded = await self._pool.encode(
-                    request.encoder,
-                    request.version,
-                    _sequences(request),
-                    output,
-                    truncate=request.truncate,
-                    caller=call.caller,
-                    deadline=deadline_of(call.context),
-                    memory=call.memory,
-                    found=record.name,
-                )
-            except ServiceError as error:
-                await record.fail(call.context, error)
-            if dtype.itemsize == 2:
-                encoded = await self._halved(encoded, output)
-            reply = await _reply(encoded, dtype, record.seconds)
-            record.code = grpc.StatusCode.OK
-            return reply
+    def methods(self) -> Sequence[Method]:
+        """All methods of the service."""
+        most, advice = self._settings.max_sequences, "split it, or raise --max-sequences"
+        limits = {3: Limit("sequences", most, advice), 8: Limit("lengths", most, advice, width=0)}
+        return [
+            method(
+                "Encode", pb.EncodeRequest, self._encode, limits, lambda request: (request.encoder, request.version)
+            ),
+            simple("ListEncoders", pb.ListEncodersRequest, self._list_encoders),
+        ]
+
+    async def _encode(self, request: pb.EncodeRequest, call: Call) -> bytes:
+        """Encode the sequences of one request."""
+        output = OUTPUTS.get(request.output)
+        if output is None:
+            raise InvalidRequestError(f"unknown output {request.output}; use OUTPUT_POOLED or OUTPUT_TOKENS")
+        dtype = DTYPES.get(request.element_type)
+        if dtype is None:
+            raise InvalidRequestError(
+                f"unknown element type {request.element_type}; use ELEMENT_TYPE_FLOAT32 or ELEMENT_TYPE_FLOAT16"
+            )
+        encoded = await self._pipeline.encode(call, _sequences(request), Options(output, request.truncate))
+        if dtype.itemsize == 2:
+            encoded = await self._halved(encoded, output)
+        return await _reply(encoded, dtype, call.seconds)
 
     async def _halved(self, encoded: Encoded, output: Output) -> Encoded:
         if encoded.values.nbytes <= INLINE_BYTES:
@@ -84,12 +82,10 @@ class EncoderService(EncoderServiceServicer):
             self._metrics.sequence_errors.labels(name, code).inc(lost)
         return rounded
 
-    async def ListEncoders(  # noqa: N802
-        self, request: pb.ListEncodersRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ListEncodersResponse:
+    def _list_encoders(self, request: pb.ListEncodersRequest) -> pb.ListEncodersResponse:
         """List what is served, and what is there but broken."""
-        response = pb.ListEncodersResponse(encoders=[_describe(encoder) for encoder in self._pool.encoders])
-        for (name, version), reason in self._pool.encoders.broken.items():
+        response = pb.ListEncodersResponse(encoders=[_describe(encoder) for encoder in self._encoders])
+        for (name, version), reason in self._encoders.broken.items():
             response.encoders.add(name=name, version=version, description=f"not served: {reason}")
         return response
 

@@ -6,18 +6,16 @@ At most `MOST_FRESH` of them start at a time, so that the event loop does not co
 """
 
 import asyncio
-import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
 from birnn_service.errors import InvalidRequestError, OverloadedError, ServiceError
 from birnn_service.memory import resident_memory
 from birnn_service.memory_budget import RETRY_SECONDS
-from birnn_service.transports.grpc_status import fail
-
-logger = logging.getLogger(__name__)
 
 # Seconds between two checks of the calls that are being read. A call is slow after so many checks; most are done before
 # the first.
@@ -29,6 +27,15 @@ SLOW_LOOKS = 3
 MOST_FRESH = 8
 # Share of the memory that this process may take, above which slow requests are refused.
 TIGHT = 0.65
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    """A request that is being read: by which task, how often it was checked, and why it is refused."""
+
+    task: "asyncio.Task[Any]"
+    looks: int = 0
+    refusal: ServiceError | None = None
 
 
 class Arrivals:
@@ -46,31 +53,39 @@ class Arrivals:
         self._most_looks = max(1, round(seconds / LOOK_SECONDS))
         self._seconds = seconds
         self._resident = resident
-        # Number of checks of each call that is being read, the oldest first.
-        self._looks: dict[grpc.aio.ServicerContext, int] = {}
+        # Calls that are being read, the oldest first.
+        self._reads: dict[grpc.aio.ServicerContext, _Read] = {}
         self._fresh = 0
         # Calls that wait to start, by caller; the first caller is next.
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        self._refusals: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, context: grpc.aio.ServicerContext, caller: str) -> bytes:
         """Receive the request of a call, not yet parsed.
 
         Raises:
-            InvalidRequestError: There is none.
+            InvalidRequestError: There is none, or it does not arrive in time.
+            OverloadedError: It is slow, and memory is short.
         """
         if self._fresh < MOST_FRESH:
             self._fresh += 1
         else:
             await self._wait(caller)
-        self._looks[context] = 0
+        task = asyncio.current_task()
+        assert task is not None
+        read = self._reads[context] = _Read(task)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
         try:
             message = await context.read()
+        except asyncio.CancelledError:
+            if read.refusal is None:
+                raise
+            task.uncancel()
+            raise read.refusal from None
         finally:
-            if self._looks.pop(context, None) == 0:
+            self._reads.pop(context, None)
+            if read.looks == 0:
                 self._leave()
         if message is grpc.aio.EOF:
             raise InvalidRequestError("the call holds no request message")
@@ -102,36 +117,22 @@ class Arrivals:
 
     def _look(self) -> None:
         self._timer = None
-        if not self._looks:
+        if not self._reads:
             return
         tight = self._resident() > TIGHT * self._memory
-        for context, looks in list(self._looks.items()):
-            self._looks[context] = looks + 1
-            if looks == 0:
+        for context, read in list(self._reads.items()):
+            if read.looks == 0:
                 self._leave()
-            if looks >= self._most_looks:
-                self._refuse(context, InvalidRequestError(f"the request did not arrive within {self._seconds:g} s"))
-            elif tight and looks >= SLOW_LOOKS:
-                self._refuse(
-                    context,
-                    OverloadedError(
-                        f"this server takes more than {TIGHT:.0%} of the {self._memory >> 20} MiB that it may "
-                        "(--memory-mib) and the request is still arriving; retry later, or send less in a call",
-                        RETRY_SECONDS,
-                    ),
+            if read.looks >= self._most_looks:
+                read.refusal = InvalidRequestError(f"the request did not arrive within {self._seconds:g} s")
+            elif tight and read.looks >= SLOW_LOOKS:
+                read.refusal = OverloadedError(
+                    f"this server takes more than {TIGHT:.0%} of the {self._memory >> 20} MiB that it may "
+                    "(--memory-mib) and the request is still arriving; retry later, or send less in a call",
+                    RETRY_SECONDS,
                 )
+            read.looks += 1
+            if read.refusal is not None:
+                del self._reads[context]
+                read.task.cancel()
         self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
-
-    def _refuse(self, context: grpc.aio.ServicerContext, error: ServiceError) -> None:
-        """End a call; `read` then raises gRPC's own AbortError."""
-        del self._looks[context]
-        task = asyncio.get_running_loop().create_task(_end(context, error))
-        self._refusals.add(task)
-        task.add_done_callback(self._refusals.discard)
-
-
-async def _end(context: grpc.aio.ServicerContext, error: ServiceError) -> None:
-    try:
-        await fail(context, error)
-    except grpc.aio.BaseError:  # the call is aborted now, or has ended by itself
-        logger.debug("refused a request that was still arriving: %s", error)

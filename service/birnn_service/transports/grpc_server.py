@@ -1,62 +1,60 @@
-"""The gRPC server: both services, health and reflection over one encoder pool."""
+"""What listens for gRPC: grpcio's server for asyncio."""
 
 import asyncio
-import logging
 import os
 import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from birnn.openinference import inference_pb2
-from birnn.openinference.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from birnn.v1 import encoder_pb2
-from birnn.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
-from birnn_service.endpoint import GuardedServer
-from birnn_service.errors import StartupError
-from birnn_service.metrics import Metrics
-from birnn_service.pipeline import Pipeline
-from birnn_service.protocols.encoder import EncoderService
-from birnn_service.protocols.openinference.service import InferenceService
+from birnn_service.call import Feed, Method
+from birnn_service.endpoint import Endpoint
+from birnn_service.errors import ServiceError, StartupError
 from birnn_service.settings import Settings
+from birnn_service.transports.arrivals import Arrivals
+from birnn_service.transports.departures import Departures
+from birnn_service.transports.grpc_call import GrpcCall
+from birnn_service.transports.grpc_status import fail
 
-logger = logging.getLogger(__name__)
-
-ENCODER_SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
-INFERENCE_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-# Health of the process, for liveness probes; readiness is the health of "" and of the services by name.
-LIVENESS = "liveness"
-READINESS = ("", ENCODER_SERVICE, INFERENCE_SERVICE)
 # Calls that may wait to be looked at, beside those that may be under way. Each takes some 10 KiB, and is answered or
 # refused within a fraction of a millisecond.
 PENDING = 20_000
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # How long late calls are kept waiting before and after connections begin to close.
 HOLD_SECONDS = 0.1
 # How long the last replies may take to be sent.
 GRACE_SECONDS = 1.0
 
+Services = Mapping[str, Sequence[Method | Feed]]
+"""Methods by the full name of their service."""
 
-class RpcServer:
-    """Takes calls in this process."""
 
-    def __init__(self, pool: Pipeline, settings: Settings, metrics: Metrics, *, share_port: bool = False) -> None:
-        """Serve `pool`.
+class GrpcServer:
+    """Takes calls over gRPC and hands them to an endpoint.
+
+    Methods are registered as if they took a stream of requests, which is the same on the wire: so a call can be refused
+    before its request is read, and a request's memory is free as soon as nothing needs it. gRPC keeps the request of
+    a unary method until its reply has been sent.
+    """
+
+    def __init__(self, endpoint: Endpoint, services: Services, settings: Settings, *, share_port: bool = False) -> None:
+        """Take calls to `services`.
 
         Args:
-            pool: Where requests go.
+            endpoint: Where calls go.
+            services: What can be called.
             settings: Address and limits.
-            metrics: Where calls are counted.
             share_port: Let other processes of this user take calls on the same port.
         """
-        self._pool = pool
+        self._endpoint = endpoint
         self._settings = settings
-        self._health = health_aio.HealthServicer()
+        self._arrivals = Arrivals(settings.process_memory_bytes, settings.max_request_seconds)
+        self._departures = Departures(settings.max_reply_seconds)
+        # Clear while connections close: calls that come then wait.
+        self._open = asyncio.Event()
+        self._open.set()
         self._server = grpc.aio.server(
             options=[
                 # Two servers on one port would share its calls without a word; better an error.
@@ -79,17 +77,11 @@ class RpcServer:
                 ("grpc.server.max_pending_requests_hard_limit", settings.max_calls + PENDING),
             ],
         )
-        guarded = GuardedServer(self._server, settings, metrics)
-        add_EncoderServiceServicer_to_server(EncoderService(pool, metrics), guarded)
-        add_GRPCInferenceServiceServicer_to_server(InferenceService(pool, settings, metrics), guarded)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
-        reflected = (ENCODER_SERVICE, INFERENCE_SERVICE, SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(reflected), guarded)
-
-    @property
-    def ready(self) -> bool:
-        """Whether calls are welcome."""
-        return self._pool.ready
+        for service, methods in services.items():
+            handlers = {method.name: self._handler(method) for method in methods}
+            self._server.add_registered_method_handlers(service, handlers)
+        reflected = (*services, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(reflected), self._server)
 
     async def listen(self) -> int:
         """Begin to take calls.
@@ -106,51 +98,49 @@ class RpcServer:
         except RuntimeError as error:
             raise StartupError(cannot_listen(self._settings, "the port is taken or not allowed")) from error
         await self._server.start()
-        await self._publish_health()
         return port
 
-    async def set_healthy(self, healthy: bool) -> None:
-        """Tell callers whether the engines work."""
-        self._pool.healthy = healthy
-        await self._publish_health()
-
-    async def set_accepting(self, accepting: bool) -> None:
-        """Tell callers whether this process can accept another connection."""
-        self._pool.accepting = accepting
-        await self._publish_health()
-
-    async def drain(self) -> None:
-        """Refuse new calls, let those under way finish, and close."""
-        self._pool.draining = True
-        await self._publish_health()
-        # What comes while the port closes is lost. Until then callers hear that they must turn to another server.
-        linger = asyncio.create_task(asyncio.sleep(self._settings.linger_seconds))
-        logger.info("draining %d calls, for at most %g s", self._pool.under_way, self._settings.drain_seconds)
-        try:
-            async with asyncio.timeout(self._settings.drain_seconds):
-                await self._pool.drain()
-        except TimeoutError:
-            logger.warning("%d calls did not finish in time and are cut off", self._pool.under_way)
-        await linger
-        await self._close()
-
-    async def _close(self) -> None:
+    async def close(self) -> None:
         """Close the port and all connections, and let what is computed be sent.
 
         gRPC answers CANCELLED to calls that come between the beginning of `stop` and the moment when a client hears of
         it. So callers who repeat their calls are kept waiting until then, and hear UNAVAILABLE, too.
         """
-        self._pool.refuses.clear()
+        self._open.clear()
         await asyncio.sleep(HOLD_SECONDS)
         stopping = asyncio.create_task(self._server.stop(GRACE_SECONDS))
         await asyncio.sleep(HOLD_SECONDS)
-        self._pool.refuses.set()
+        self._open.set()
         await stopping
 
-    async def _publish_health(self) -> None:
-        await self._health.set(LIVENESS, SERVING if self._pool.healthy else NOT_SERVING)
-        for service in READINESS:
-            await self._health.set(service, SERVING if self._pool.ready else NOT_SERVING)
+    def _handler(self, method: Method | Feed) -> grpc.RpcMethodHandler:
+        if isinstance(method, Feed):
+            return grpc.stream_stream_rpc_method_handler(self._feed(method))
+        return grpc.stream_unary_rpc_method_handler(self._unary(method))
+
+    def _unary(self, method: Method) -> Callable[[Any, grpc.aio.ServicerContext], Any]:
+        async def handle(_: object, context: grpc.aio.ServicerContext) -> bytes:
+            if not self._open.is_set():
+                await self._open.wait()
+            try:
+                reply = await self._endpoint.answer(method, GrpcCall(context, self._arrivals, self._departures))
+            except ServiceError as error:
+                await fail(context, error)
+            if method.encoder is not None:
+                self._departures.begin(context)
+            return reply
+
+        return handle
+
+    def _feed(self, method: Feed) -> Callable[[Any, grpc.aio.ServicerContext], Any]:
+        async def handle(_: object, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+            try:
+                async for reply in self._endpoint.feed(method, GrpcCall(context, self._arrivals, self._departures)):
+                    yield reply
+            except ServiceError as error:
+                await fail(context, error)
+
+        return handle
 
 
 def check_port(settings: Settings) -> None:

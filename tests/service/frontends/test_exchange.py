@@ -29,7 +29,7 @@ from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Message, Withdrawn
 from birnn_service.frontends.remote_compute import RemoteCompute
-from birnn_service.frontends.setup import RemoteEncoder, lanes_of
+from birnn_service.frontends.setup import RemoteEncoder
 from birnn_service.queueing.request import Computed
 
 # How long a state may take to come about on a busy machine.
@@ -88,8 +88,8 @@ class Exchange:
         ours, theirs = socket.socketpair()
         front = await Link.open(theirs, self._answered, lambda: self.remote.lose())
         engine = await Link.open(ours, self._asked, lambda: self.side.close())
-        self.remote = RemoteCompute(self.encoders, Arena(memory), front)
-        self.side = EngineSide(Arena(memory), lanes_of(self.encoders), self.fake, engine.send)
+        self.remote = RemoteCompute(Arena(memory), front)
+        self.side = EngineSide(Arena(memory), self.encoders, self.fake, engine.send)
         self.links = [front, engine]
 
     def _answered(self, message: Message) -> None:

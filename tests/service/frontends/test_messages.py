@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from birnn_service.engine.engine import Output
 from birnn_service.errors import DeadlineError, EngineError, InvalidRequestError, OverloadedError, ServiceError
 from birnn_service.frontends.messages import (
-    Accepting,
     Cancel,
     Counts,
     Decoder,
@@ -17,6 +17,7 @@ from birnn_service.frontends.messages import (
     Health,
     Listening,
     Message,
+    Obstacle,
     Refused,
     Setup,
     Withdrawn,
@@ -34,8 +35,21 @@ ERROR: st.SearchStrategy[ServiceError] = st.one_of(
     st.builds(EngineError, st.text()),
 )
 UINT32, UINT64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+# Names of encoders are those of folders, and hold no NUL.
+NAME = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 MESSAGE: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Encode, NUMBER, UINT32, UINT32, UINT64, UINT64, st.one_of(SECONDS, st.just(math.inf))),
+    st.builds(
+        Encode,
+        NUMBER,
+        UINT32,
+        UINT64,
+        UINT64,
+        st.one_of(SECONDS, st.just(math.inf)),
+        NAME,
+        NAME,
+        st.sampled_from(Output),
+        NAME,
+    ),
     st.builds(Cancel, NUMBER),
     st.builds(Done, NUMBER, SECONDS, SECONDS),
     st.builds(Failed, NUMBER, ERROR),
@@ -43,10 +57,10 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(Setup, st.binary(max_size=300)),
     st.builds(Listening),
     st.builds(Refused, st.text()),
-    st.builds(Health, st.booleans()),
+    st.builds(Health, st.dictionaries(st.tuples(st.text(), st.text()), st.text())),
     st.builds(Counts, st.binary(max_size=300)),
     st.builds(Drain),
-    st.builds(Accepting, st.booleans()),
+    st.builds(Obstacle, st.text()),
 )
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from birnn_bundle.bundle import Bundle
 from birnn_service.catalog import Encoders
-from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import UnavailableError
-from birnn_service.frontends.setup import RemoteEncoder, lanes_of, read_setup, write_setup
+from birnn_service.frontends.setup import RemoteEncoder, read_setup, write_setup
 from birnn_service.settings import load_settings
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -42,14 +42,6 @@ def test_its_tokenizers_give_the_same_tokens(name: str) -> None:
     assert theirs.batch.ids.tolist() == ours.batch.ids.tolist()
     assert theirs.unknown.tolist() == ours.unknown.tolist()
     assert theirs.errors == ours.errors
-
-
-def test_lanes_have_the_same_numbers_on_both_sides() -> None:
-    encoders = served()
-    found, _ = read_setup(write_setup(encoders, load_settings({}), 1))
-    ours = [(encoder.manifest.name, output) for encoder, output in lanes_of(encoders)]
-    assert ours == [(encoder.manifest.name, output) for encoder, output in lanes_of(found)]
-    assert ours[0] == ("smiles", Output.POOLED)
 
 
 def test_a_front_end_loads_no_engine() -> None:

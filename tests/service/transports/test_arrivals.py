@@ -1,13 +1,18 @@
 """Requests begin to be read a few at a time, and callers take turns."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 
-from birnn_service.errors import InvalidRequestError
+from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.transports.arrivals import MOST_FRESH, Arrivals
+from birnn_service.transports.grpc_status import fail
+
+GIB = 1 << 30
 
 
 class Incoming:
@@ -72,3 +77,64 @@ async def test_a_call_without_a_request_is_invalid(arrivals: Arrivals) -> None:
 
     with pytest.raises(InvalidRequestError, match="holds no request message"):
         await begin(arrivals, "one", Empty())
+
+
+@asynccontextmanager
+async def reading(arrivals: Arrivals) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server that sends back what `arrivals` reads."""
+    server = grpc.aio.server()
+
+    async def read(_: object, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            return await arrivals.read(context, "caller")
+        except ServiceError as error:
+            await fail(context, error)
+
+    server.add_registered_method_handlers("test", {"Read": grpc.stream_unary_rpc_method_handler(read)})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(None)
+
+
+async def open_and_send_nothing(arrivals: Arrivals) -> grpc.aio.AioRpcError:
+    """What becomes of a call whose request never comes."""
+    async with reading(arrivals) as channel:
+        assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
+        call = channel.stream_unary("/test/Read")()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call, 30)
+        assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
+        return caught.value
+
+
+def test_requests_that_do_not_come_keep_no_others_waiting() -> None:
+    async def run() -> list[bytes]:
+        async with reading(Arrivals(GIB, 600, lambda: 0)) as channel:
+            silent = [channel.stream_unary("/test/Read")() for _ in range(3 * MOST_FRESH)]
+            calls = [channel.unary_unary("/test/Read")(b"%d" % number) for number in range(3 * MOST_FRESH)]
+            replies = await asyncio.wait_for(asyncio.gather(*calls), 30)
+            assert not any(call.done() for call in silent)
+            # Callers who give up while they wait leave their places to others.
+            for call in silent:
+                call.cancel()
+            assert await asyncio.wait_for(channel.unary_unary("/test/Read")(b"last"), 30) == b"last"
+            return list(replies)
+
+    assert asyncio.run(run()) == [b"%d" % number for number in range(3 * MOST_FRESH)]
+
+
+def test_a_request_that_is_slow_to_arrive_is_refused_where_memory_is_short() -> None:
+    error = asyncio.run(open_and_send_nothing(Arrivals(GIB, 600, lambda: GIB)))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "more than 65% of the 1024 MiB that it may (--memory-mib)" in (error.details() or "")
+    assert "grpc-retry-pushback-ms" in dict(error.trailing_metadata())
+
+
+def test_a_request_that_does_not_arrive_in_time_is_refused() -> None:
+    error = asyncio.run(open_and_send_nothing(Arrivals(GIB, 0.2, lambda: 0)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "did not arrive within 0.2 s" in (error.details() or "")

@@ -2,11 +2,11 @@
 
 import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from birnn.openinference import inference_pb2 as pb
 from birnn_bundle.quoting import shown
 from birnn_service.errors import InvalidRequestError
+from birnn_service.pipeline import Options
 
 TRUNCATE, TIMEOUT, PRIORITY = "truncate", "timeout", "priority"
 # What clients of the protocol send along by themselves and what changes no encoding: sequences of requests (there is no
@@ -20,14 +20,6 @@ UNSUPPORTED = {
     "classification": "this server does not classify; take the output as it is",
 }
 LONGEST_NAME = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the parameters of a request ask for: truncation, and seconds until it is to be given up (None: no limit)."""
-
-    truncate: bool = False
-    timeout: float | None = None
 
 
 def read_parameters(request: pb.ModelInferRequest) -> Options:
@@ -57,7 +49,7 @@ def read_parameters(request: pb.ModelInferRequest) -> Options:
         raise InvalidRequestError(
             f"parameter 'timeout' is in microseconds and must not be negative, got {microseconds}"
         )
-    return Options(bool(truncate), microseconds / 1e6 if microseconds else None)
+    return Options(truncate=bool(truncate), timeout=microseconds / 1e6 if microseconds else None)
 
 
 def _refuse_unknown(parameters: Mapping[str, pb.InferParameter], where: str, known: Collection[str]) -> None:

@@ -6,30 +6,26 @@ protocol knows no errors by item, so a request with a sequence that cannot be en
 ones.
 """
 
-import asyncio
 import struct
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
-
-import grpc
+from collections.abc import Sequence
 
 from birnn.openinference import inference_pb2 as pb
-from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceServicer
 from birnn_bundle.errors import ItemError
 from birnn_bundle.quoting import shown, told
-from birnn_service.call import Call
-from birnn_service.catalog import Encoder
-from birnn_service.engine.engine import Output
-from birnn_service.errors import DeadlineError, InvalidRequestError, ServiceError
-from birnn_service.metrics import Metrics, server_version
+from birnn_service.call import Call, Method
+from birnn_service.catalog import Encoder, Encoders
+from birnn_service.errors import InvalidRequestError, ServiceError
+from birnn_service.metrics import server_version
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols.openinference.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
+from birnn_service.protocols.openinference.limits import limits_of
 from birnn_service.protocols.openinference.parameters import read_parameters
+from birnn_service.protocols.protobuf import method, simple
 from birnn_service.protocols.reply import with_numbers
 from birnn_service.settings import Settings
-from birnn_service.transports.grpc_status import CallRecord, deadline_of, fail
+from birnn_service.state import ServingState
 
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 INPUT, OUTPUT = "text", "embedding"
 # Parameter of a reply: what computed it.
 ENGINE = "engine"
@@ -38,63 +34,68 @@ LISTED_ERRORS = 3
 TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
 
 
-class InferenceService(GRPCInferenceServiceServicer):
+class InferenceProtocol:
     """Lets tritonclient, perf_analyzer and other clients of the protocol work unmodified."""
 
-    def __init__(self, pool: Pipeline, settings: Settings, metrics: Metrics) -> None:
-        self._pool = pool
+    def __init__(
+        self, encoders: Encoders[Encoder], state: ServingState, pipeline: Pipeline, settings: Settings
+    ) -> None:
+        self._encoders = encoders
+        self._state = state
+        self._pipeline = pipeline
         self._settings = settings
-        self._metrics = metrics
 
-    async def ServerLive(  # noqa: N802
-        self, request: pb.ServerLiveRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ServerLiveResponse:
-        """Answer, which proves that the server lives."""
-        return pb.ServerLiveResponse(live=True)
+    def methods(self) -> Sequence[Method]:
+        """All methods of the service."""
+        return [
+            simple("ServerLive", pb.ServerLiveRequest, lambda request: pb.ServerLiveResponse(live=True)),
+            simple("ServerReady", pb.ServerReadyRequest, self._server_ready),
+            simple("ServerMetadata", pb.ServerMetadataRequest, self._server_metadata),
+            simple("ModelReady", pb.ModelReadyRequest, self._model_ready),
+            simple("ModelMetadata", pb.ModelMetadataRequest, self._model_metadata),
+            simple("ModelConfig", pb.ModelConfigRequest, self._model_config),
+            method(
+                "ModelInfer",
+                pb.ModelInferRequest,
+                self._infer,
+                limits_of(self._settings.max_sequences),
+                lambda request: (request.model_name, request.model_version),
+            ),
+        ]
 
-    async def ServerReady(  # noqa: N802
-        self, request: pb.ServerReadyRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ServerReadyResponse:
+    def _server_ready(self, request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether every encoder is served and no shutdown is under way."""
-        return pb.ServerReadyResponse(ready=self._pool.ready)
+        return pb.ServerReadyResponse(ready=self._state.ready)
 
-    async def ServerMetadata(  # noqa: N802
-        self, request: pb.ServerMetadataRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ServerMetadataResponse:
+    def _server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """Name, version and extensions of the server."""
         return pb.ServerMetadataResponse(
             name="birnn-serving", version=server_version(), extensions=["model_configuration"]
         )
 
-    async def ModelReady(  # noqa: N802
-        self, request: pb.ModelReadyRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ModelReadyResponse:
+    def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Whether one encoder is served; an unknown one is not ready."""
         try:
-            self._pool.encoders.find(request.name, request.version)
+            self._encoders.find(request.name, request.version)
         except ServiceError:
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=not self._pool.draining)
+        return pb.ModelReadyResponse(ready=not self._state.draining)
 
-    async def ModelMetadata(  # noqa: N802
-        self, request: pb.ModelMetadataRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ModelMetadataResponse:
+    def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """Inputs and outputs of one encoder, the batch dimension included."""
-        encoder = await self._find(request.name, request.version, context)
+        encoder = self._encoders.find(request.name, request.version)
         tensor = pb.ModelMetadataResponse.TensorMetadata
         return pb.ModelMetadataResponse(
             name=encoder.manifest.name,
-            versions=[str(version) for version in self._pool.encoders.versions(encoder.manifest.name)],
+            versions=[str(version) for version in self._encoders.versions(encoder.manifest.name)],
             platform=PLATFORM,
             inputs=[tensor(name=name, datatype=datatype, shape=shape) for name, datatype, shape in _inputs(encoder)],
             outputs=[tensor(name=OUTPUT, datatype="FP32", shape=[-1, encoder.manifest.dimension])],
         )
 
-    async def ModelConfig(  # noqa: N802
-        self, request: pb.ModelConfigRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ModelConfigResponse:
+    def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """Configuration of one encoder; its dimensions leave out the batch."""
-        encoder = await self._find(request.name, request.version, context)
+        encoder = self._encoders.find(request.name, request.version)
         # Features and lengths have no batch dimension in common.
         batched = not encoder.manifest.features
         dims = [encoder.manifest.dimension] if batched else [-1, encoder.manifest.dimension]
@@ -112,51 +113,23 @@ class InferenceService(GRPCInferenceServiceServicer):
             )
         )
 
-    async def ModelInfer(  # type: ignore[override]  # noqa: N802
-        self, request: pb.ModelInferRequest, call: Call
-    ) -> bytes:
-        """Encode the strings of input `text`, or the features of its counterparts; the reply comes serialized."""
-        with CallRecord(self._metrics, "ModelInfer") as record:
-            try:
-                features = self._pool.encoders.find(request.model_name, request.model_version).manifest.features
-                read = read_feature_tensors if features else read_strings
-                _check_outputs(request)
-                options = read_parameters(request)
-                async with nullcontext() if options.timeout is None else _within(options.timeout):
-                    encoded = await self._pool.encode(
-                        request.model_name,
-                        request.model_version,
-                        read(request, self._settings.max_sequences),
-                        Output.POOLED,
-                        caller=call.caller,
-                        truncate=options.truncate,
-                        deadline=_sooner(deadline_of(call.context), options.timeout),
-                        memory=call.memory,
-                        found=record.name,
-                    )
-                if encoded.errors:
-                    raise InvalidRequestError(_list_errors(encoded.errors))
-            except ServiceError as error:
-                await record.fail(call.context, error)
-            manifest = encoded.encoder.manifest
-            output = pb.ModelInferResponse.InferOutputTensor(name=OUTPUT, datatype="FP32", shape=encoded.values.shape)
-            response = pb.ModelInferResponse(
-                model_name=manifest.name,
-                model_version=str(manifest.version),
-                id=request.id,
-                outputs=[output],
-            )
-            response.parameters[ENGINE].string_param = encoded.encoder.info.label
-            values = encoded.values.astype("<f4", copy=False)
-            reply = await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, values, response)
-            record.code = grpc.StatusCode.OK
-            return reply
-
-    async def _find(self, name: str, version: str, context: grpc.aio.ServicerContext) -> Encoder:
-        try:
-            return self._pool.encoders.find(name, version)
-        except ServiceError as error:
-            await fail(context, error)
+    async def _infer(self, request: pb.ModelInferRequest, call: Call) -> bytes:
+        """Encode the strings of input `text`, or the features of its counterparts."""
+        assert call.encoder is not None
+        manifest = call.encoder.manifest
+        read = read_feature_tensors if manifest.features else read_strings
+        _check_outputs(request)
+        options = read_parameters(request)
+        encoded = await self._pipeline.encode(call, read(request, self._settings.max_sequences), options)
+        if encoded.errors:
+            raise InvalidRequestError(_list_errors(encoded.errors))
+        output = pb.ModelInferResponse.InferOutputTensor(name=OUTPUT, datatype="FP32", shape=encoded.values.shape)
+        response = pb.ModelInferResponse(
+            model_name=manifest.name, model_version=str(manifest.version), id=request.id, outputs=[output]
+        )
+        response.parameters[ENGINE].string_param = encoded.encoder.info.label
+        values = encoded.values.astype("<f4", copy=False)
+        return await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, values, response)
 
 
 def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
@@ -164,28 +137,6 @@ def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
     if features := encoder.manifest.features:
         return [(FEATURES, "FP32", [-1, features]), (LENGTHS, "INT32", [-1])]
     return [(INPUT, "BYTES", [-1, 1])]
-
-
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncIterator[None]:
-    """Give up what takes longer than a request's time-out.
-
-    Raises:
-        DeadlineError: It did.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise DeadlineError(f"the request's parameter 'timeout' was {seconds:g} s, and they have passed") from error
-
-
-def _sooner(deadline: float | None, timeout: float | None) -> float | None:
-    """The sooner of a deadline on `time.monotonic` and a time from now; None for never."""
-    if timeout is None:
-        return deadline
-    end = time.monotonic() + timeout
-    return end if deadline is None else min(deadline, end)
 
 
 def _check_outputs(request: pb.ModelInferRequest) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from birnn.openinference import inference_pb2 as pb
 from birnn_service.errors import InvalidRequestError
-from birnn_service.protocols.openinference.parameters import Options, read_parameters
+from birnn_service.pipeline import Options
+from birnn_service.protocols.openinference.parameters import read_parameters
 
 Parameter = pb.InferParameter
 

@@ -1,33 +1,20 @@
-"""How many elements the request messages of each method may hold."""
+"""How many elements a ModelInfer request may hold."""
 
 from collections.abc import Mapping
 
 from birnn_service.protocols.wire import Limit
-from birnn_service.settings import Settings
 
-# Of the Open Inference Protocol: a legal request has two inputs, one output, and tensors of two dimensions.
+# A legal request has two inputs, one output, and tensors of two dimensions.
 MOST_TENSORS = 16
 MOST_DIMENSIONS = 16
 MOST_PARAMETERS = 64
 # Floats outside of raw contents become Python objects, some ten million a second.
 MOST_TYPED_FLOATS = 1 << 16
-ENCODE, MODEL_INFER = "Encode", "ModelInfer"
-
-Limits = Mapping[int, Limit]
 
 
-def limits_of(settings: Settings) -> Mapping[str, Limits]:
-    """Limits on the requests of each method that has any, by field number; other methods' fields occur once."""
-    return {ENCODE: _encode(settings), MODEL_INFER: _model_infer(settings)}
-
-
-def _encode(settings: Settings) -> Limits:
-    most, advice = settings.max_sequences, "split it, or raise --max-sequences"
-    return {3: Limit("sequences", most, advice), 8: Limit("lengths", most, advice, width=0)}
-
-
-def _model_infer(settings: Settings) -> Limits:
-    most, advice = settings.max_sequences, "split it, or raise --max-sequences"
+def limits_of(most: int) -> Mapping[int, Limit]:
+    """Limits on a request of at most `most` sequences, by field number."""
+    advice = "split it, or raise --max-sequences"
     unused = "typed contents are bytes_contents, fp32_contents and int_contents"
     parameters = Limit("parameters", MOST_PARAMETERS)
     contents = {

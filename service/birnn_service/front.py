@@ -1,0 +1,82 @@
+"""Where the calls of one process come in: its protocols, their endpoint, and what listens."""
+
+import asyncio
+import logging
+
+from birnn_service.catalog import Encoder, Encoders
+from birnn_service.endpoint import Endpoint
+from birnn_service.metrics import Metrics
+from birnn_service.pipeline import Compute, Pipeline
+from birnn_service.protocols import encoder, health
+from birnn_service.protocols.openinference import service as openinference
+from birnn_service.settings import Settings
+from birnn_service.state import ServingState
+from birnn_service.transports.grpc_server import GrpcServer, Services
+
+logger = logging.getLogger(__name__)
+
+SERVICES = (encoder.SERVICE, openinference.SERVICE)
+
+
+class Front:
+    """Takes calls in this process, over all protocols and transports."""
+
+    def __init__(
+        self,
+        encoders: Encoders[Encoder],
+        compute: Compute,
+        state: ServingState,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        share_port: bool = False,
+    ) -> None:
+        """Prepare to take calls.
+
+        Args:
+            encoders: What is served.
+            compute: What computes their requests.
+            state: Whether calls are taken.
+            settings: Addresses and limits.
+            metrics: Where calls are counted.
+            share_port: Let other processes of this user take calls on the same port.
+        """
+        self._state = state
+        self._settings = settings
+        self._pipeline = Pipeline(compute, settings, metrics)
+        self._endpoint = Endpoint(encoders, state, settings, metrics)
+        services: Services = {
+            encoder.SERVICE: encoder.EncoderProtocol(encoders, self._pipeline, settings, metrics).methods(),
+            openinference.SERVICE: openinference.InferenceProtocol(encoders, state, self._pipeline, settings).methods(),
+            health.SERVICE: health.HealthProtocol(state, SERVICES).methods(),
+        }
+        self._grpc = GrpcServer(self._endpoint, services, settings, share_port=share_port)
+
+    async def listen(self) -> int:
+        """Begin to take calls.
+
+        Returns:
+            The gRPC port.
+
+        Raises:
+            StartupError: It is taken, or the address is not this machine's.
+        """
+        return await self._grpc.listen()
+
+    async def drain(self) -> None:
+        """Refuse new calls, let those under way finish, and close."""
+        self._state.drain()
+        # What comes while the port closes is lost. Until then callers hear that they must turn to another server.
+        linger = asyncio.create_task(asyncio.sleep(self._settings.linger_seconds))
+        logger.info("draining %d calls, for at most %g s", self._endpoint.under_way, self._settings.drain_seconds)
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._endpoint.drained()
+        except TimeoutError:
+            logger.warning("%d calls did not finish in time and are cut off", self._endpoint.under_way)
+        await linger
+        await self._grpc.close()
+
+    def close(self) -> None:
+        """End its threads."""
+        self._pipeline.close()

@@ -1,0 +1,45 @@
+"""A call that came over gRPC."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import grpc
+
+from birnn_service.transports.arrivals import Arrivals
+from birnn_service.transports.caller import caller_of
+from birnn_service.transports.departures import Departures
+
+
+class GrpcCall:
+    """An `Incoming` call of grpcio's."""
+
+    __slots__ = ("_arrivals", "_context", "_departures", "caller")
+
+    def __init__(self, context: grpc.aio.ServicerContext, arrivals: Arrivals, departures: Departures) -> None:
+        self._context = context
+        self._arrivals = arrivals
+        self._departures = departures
+        self.caller = caller_of(context.peer())
+
+    @property
+    def deadline(self) -> float | None:
+        """When the caller gives up, on `time.monotonic`; None where it never does."""
+        remaining = self._context.time_remaining()
+        return None if remaining is None else time.monotonic() + remaining
+
+    async def read(self) -> bytes:
+        """Receive the request; see `Arrivals.read`."""
+        try:
+            return await self._arrivals.read(self._context, self.caller)
+        except grpc.aio.BaseError as error:  # the call has ended
+            raise asyncio.CancelledError from error
+
+    def at_end(self, ended: Callable[[], None]) -> None:
+        """Have `ended` called once the reply has been sent, or the caller has gone."""
+
+        def end(_: object) -> None:
+            ended()
+            self._departures.end(self._context)
+
+        self._context.add_done_callback(end)
