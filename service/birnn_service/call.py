@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from birnn_service.catalog import Encoder
+from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
 
 
@@ -29,6 +30,31 @@ class Incoming(Protocol):
 
     def at_end(self, ended: Callable[[], None]) -> None:
         """Have `ended` called once the call is over: its reply has been sent, or its caller has gone."""
+
+
+class Stream(Protocol):
+    """A call that has arrived at a transport, and that holds many requests."""
+
+    @property
+    def caller(self) -> str:
+        """Who calls."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the caller gives up on all of it, on `time.monotonic`; None where it never does."""
+
+    async def next(self) -> bytes | None:
+        """Receive the next request; None once there are no more.
+
+        Raises:
+            ServiceError: It cannot be taken.
+        """
+
+    async def write(self, reply: bytes) -> None:
+        """Send a reply; returns once the next one may be sent."""
+
+    def at_end(self, ended: Callable[[], None]) -> None:
+        """Have `ended` called once the call is over."""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,3 +111,26 @@ class Feed:
     name: str
     parse: Callable[[Any], Any]
     replies: Callable[[Any], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exchange:
+    """A method whose calls hold many requests; each of them is answered, and fails, by itself.
+
+    Attributes:
+        name: See `Method`.
+        parse: Turns a message into the id of a request, and the request; None instead of a request cancels the one of
+            that id. Raises InvalidRequestError.
+        method: Answers a request.
+        replied: Turns the id of a request and its answer into a reply.
+        failed: Turns the id of a request, and the error with which it failed, into a reply.
+        ordered: Whether replies come in the order of their requests. If not, they come as they are ready, and no two
+            requests under way may have the same id.
+    """
+
+    name: str
+    parse: Callable[[bytes], tuple[Any, Any]]
+    method: Method
+    replied: Callable[[Any, bytes], bytes]
+    failed: Callable[[Any, ServiceError], bytes]
+    ordered: bool = False

@@ -9,8 +9,9 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from birnn_service.call import Call, Feed, Incoming, Method
+from birnn_service.call import Call, Exchange, Feed, Incoming, Method, Stream
 from birnn_service.catalog import Encoder, Encoders
+from birnn_service.conversation import Conversation
 from birnn_service.errors import Code, OverloadedError, ServiceError, UnavailableError, UnexpectedError
 from birnn_service.memory_budget import RETRY_SECONDS, MemoryBudget
 from birnn_service.metrics import Metrics
@@ -36,6 +37,8 @@ class Endpoint:
         self._metrics = metrics
         self._most_calls = settings.max_calls
         self._budget = MemoryBudget(settings.call_memory_bytes)
+        self._window = settings.stream_window
+        self._conversations: set[Conversation] = set()
         self._held = 0
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -46,8 +49,10 @@ class Endpoint:
         """Number of calls to encoders that have been accepted and not yet answered."""
         return self._under_way
 
-    async def drained(self) -> None:
-        """Wait until no call to an encoder is under way."""
+    async def drain(self) -> None:
+        """Read no further requests of streams, and wait until no call to an encoder is under way."""
+        for conversation in self._conversations:
+            conversation.stop()
         await self._idle.wait()
 
     async def answer(self, method: Method, incoming: Incoming) -> bytes:
@@ -71,8 +76,26 @@ class Endpoint:
             async for reply in feed.replies(feed.parse(await incoming.read())):
                 yield reply
 
+    async def converse(self, exchange: Exchange, stream: Stream) -> None:
+        """Answer the requests of a stream.
+
+        Raises:
+            ServiceError: The stream as a whole failed; requests that were not answered may be sent again.
+        """
+        with self._call(exchange.name, stream) as call:
+            self._hold(stream, call)
+            call.memory.take(CALL_BYTES)
+            conversation = Conversation(exchange, stream, self.answer, self._window)
+            self._conversations.add(conversation)
+            try:
+                await conversation.run()
+            finally:
+                self._conversations.discard(conversation)
+            if self._state.draining:
+                raise UnavailableError("the server is shutting down; send the rest to another one")
+
     @contextmanager
-    def _call(self, method: str, incoming: Incoming) -> Iterator[Call]:
+    def _call(self, method: str, incoming: Incoming | Stream) -> Iterator[Call]:
         """A call, counted and timed whatever becomes of it; raises nothing but ServiceErrors."""
         caller = incoming.caller
         call = Call(caller, incoming.deadline, self._budget.open(caller))
@@ -93,18 +116,11 @@ class Endpoint:
             code = Code.CANCELLED
             raise
         finally:
-            self._metrics.count_call(_name(call), method, code, call.seconds)
+            self._metrics.count_call(_name(call), method, code.name, call.seconds)
 
     async def _encode(self, method: Method, incoming: Incoming, call: Call) -> bytes:
         """Answer a call to an encoder, which takes memory and time, if there is room."""
-        if self._state.draining:
-            raise UnavailableError("the server is shutting down; retry with another one")
-        if self._held >= self._most_calls:
-            raise OverloadedError(
-                f"this server has {self._held} calls under way, its limit (--max-calls); retry later", RETRY_SECONDS
-            )
-        self._held += 1
-        incoming.at_end(lambda: self._release(call))
+        self._hold(incoming, call)
         self._under_way += 1
         self._idle.clear()
         try:
@@ -120,6 +136,17 @@ class Endpoint:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+    def _hold(self, incoming: Incoming | Stream, call: Call) -> None:
+        """Let a call in that takes memory until its end."""
+        if self._state.draining:
+            raise UnavailableError("the server is shutting down; retry with another one")
+        if self._held >= self._most_calls:
+            raise OverloadedError(
+                f"this server has {self._held} calls under way, its limit (--max-calls); retry later", RETRY_SECONDS
+            )
+        self._held += 1
+        incoming.at_end(lambda: self._release(call))
 
     def _release(self, call: Call) -> None:
         self._held -= 1

@@ -3,19 +3,23 @@
 import enum
 from typing import ClassVar
 
+from birnn_bundle.quoting import one_line
 
-class Code(enum.StrEnum):
-    """What became of a call: the codes of google.rpc, by which metrics count; transports map them."""
+MOST_CHARACTERS = 1000
 
-    OK = "OK"
-    CANCELLED = "CANCELLED"
-    UNKNOWN = "UNKNOWN"
-    INVALID_ARGUMENT = "INVALID_ARGUMENT"
-    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
-    NOT_FOUND = "NOT_FOUND"
-    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
-    INTERNAL = "INTERNAL"
-    UNAVAILABLE = "UNAVAILABLE"
+
+class Code(enum.IntEnum):
+    """What became of a call: the codes of google.rpc, by whose names metrics count. Other transports map them."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    INTERNAL = 13
+    UNAVAILABLE = 14
 
 
 class StartupError(Exception):
@@ -28,6 +32,11 @@ class ServiceError(Exception):
     code: ClassVar[Code]
     retry_after: float = 0.0
     """Seconds after which the same call may succeed; 0 where that is not known, below 0 where it will not."""
+
+    @property
+    def message(self) -> str:
+        """What to tell the caller, of bounded length: gRPC's clients refuse a status of more than 8 KiB."""
+        return one_line(str(self), MOST_CHARACTERS)
 
 
 class InvalidRequestError(ServiceError):
@@ -68,6 +77,12 @@ class UnavailableError(ServiceError):
     """The server is starting or draining, or the encoder is not ready."""
 
     code = Code.UNAVAILABLE
+
+
+class CancelledRequestError(ServiceError):
+    """The caller has cancelled the request."""
+
+    code = Code.CANCELLED
 
 
 class BrokenEncoderError(UnavailableError):

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
+from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.endpoint import Endpoint
 from birnn_service.metrics import Metrics
 from birnn_service.pipeline import Compute, Pipeline
-from birnn_service.protocols import encoder, health
+from birnn_service.protocols import encoder, health, reflection
 from birnn_service.protocols.openinference import service as openinference
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
-from birnn_service.transports.grpc_server import GrpcServer, Services
+from birnn_service.transports.grpc_server import GrpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +47,12 @@ class Front:
         self._settings = settings
         self._pipeline = Pipeline(compute, settings, metrics)
         self._endpoint = Endpoint(encoders, state, settings, metrics)
-        services: Services = {
+        services: dict[str, Sequence[Method | Feed | Exchange]] = {
             encoder.SERVICE: encoder.EncoderProtocol(encoders, self._pipeline, settings, metrics).methods(),
             openinference.SERVICE: openinference.InferenceProtocol(encoders, state, self._pipeline, settings).methods(),
             health.SERVICE: health.HealthProtocol(state, SERVICES).methods(),
         }
+        services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
         self._grpc = GrpcServer(self._endpoint, services, settings, share_port=share_port)
 
     async def listen(self) -> int:
@@ -71,7 +74,7 @@ class Front:
         logger.info("draining %d calls, for at most %g s", self._endpoint.under_way, self._settings.drain_seconds)
         try:
             async with asyncio.timeout(self._settings.drain_seconds):
-                await self._endpoint.drained()
+                await self._endpoint.drain()
         except TimeoutError:
             logger.warning("%d calls did not finish in time and are cut off", self._endpoint.under_way)
         await linger

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     max_calls: Count = Field(
         8192, description="Most calls under way; beyond that they get RESOURCE_EXHAUSTED, before they are read."
     )
+    stream_window: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        256, description="Most requests under way on one stream; further ones are read when others have been answered."
+    )
     max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
         30.0,
         description="Most work that may wait, in predicted seconds; beyond that, callers that exceed their share get "

@@ -1,7 +1,9 @@
 """birnn.v1.EncoderService."""
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,16 +11,17 @@ import numpy as np
 from birnn.v1 import encoder_pb2 as pb
 from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
-from birnn_service.call import Call, Method
+from birnn_service.call import Call, Exchange, Method
 from birnn_service.catalog import Encoder, Encoders
+from birnn_service.conversation import parsed
 from birnn_service.engine.engine import Output
-from birnn_service.errors import InvalidRequestError
+from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.features import batch_of
 from birnn_service.half import halved
 from birnn_service.metrics import Metrics
 from birnn_service.pipeline import Encoded, Options, Pipeline
-from birnn_service.protocols.protobuf import method, simple
-from birnn_service.protocols.reply import INLINE_BYTES, with_numbers
+from birnn_service.protocols.protobuf import method, read_message, simple
+from birnn_service.protocols.reply import INLINE_BYTES, head_of, with_numbers
 from birnn_service.protocols.wire import Limit
 from birnn_service.settings import Settings
 
@@ -46,19 +49,31 @@ class EncoderProtocol:
         self._settings = settings
         self._metrics = metrics
 
-    def methods(self) -> Sequence[Method]:
+    def methods(self) -> Sequence[Method | Exchange]:
         """All methods of the service."""
         most, advice = self._settings.max_sequences, "split it, or raise --max-sequences"
-        limits = {3: Limit("sequences", most, advice), 8: Limit("lengths", most, advice, width=0)}
+        limits: dict[int, Limit] = {3: Limit("sequences", most, advice), 8: Limit("lengths", most, advice, width=0)}
         return [
             method(
                 "Encode", pb.EncodeRequest, self._encode, limits, lambda request: (request.encoder, request.version)
             ),
             simple("ListEncoders", pb.ListEncodersRequest, self._list_encoders),
+            Exchange(
+                "EncodeStream",
+                partial(_read_stream_request, {3: Limit("requests", 1, "send each by itself", inside=limits)}),
+                Method("EncodeStream", parsed, self._encode_of_stream, lambda asked: _address(asked.encode)),
+                _stream_reply,
+                _stream_failure,
+            ),
         ]
 
-    async def _encode(self, request: pb.EncodeRequest, call: Call) -> bytes:
-        """Encode the sequences of one request."""
+    async def _encode_of_stream(self, request: pb.EncodeStreamRequest, call: Call) -> bytes:
+        if not 0 <= request.timeout < math.inf:
+            raise InvalidRequestError(f"the timeout must be 0 or more seconds, not {request.timeout}")
+        return await self._encode(request.encode, call, request.timeout or None)
+
+    async def _encode(self, request: pb.EncodeRequest, call: Call, seconds: float | None = None) -> bytes:
+        """Encode the sequences of one request, in so many seconds."""
         output = OUTPUTS.get(request.output)
         if output is None:
             raise InvalidRequestError(f"unknown output {request.output}; use OUTPUT_POOLED or OUTPUT_TOKENS")
@@ -67,7 +82,7 @@ class EncoderProtocol:
             raise InvalidRequestError(
                 f"unknown element type {request.element_type}; use ELEMENT_TYPE_FLOAT32 or ELEMENT_TYPE_FLOAT16"
             )
-        encoded = await self._pipeline.encode(call, _sequences(request), Options(output, request.truncate))
+        encoded = await self._pipeline.encode(call, _sequences(request), Options(output, request.truncate, seconds))
         if dtype.itemsize == 2:
             encoded = await self._halved(encoded, output)
         return await _reply(encoded, dtype, call.seconds)
@@ -88,6 +103,30 @@ class EncoderProtocol:
         for (name, version), reason in self._encoders.broken.items():
             response.encoders.add(name=name, version=version, description=f"not served: {reason}")
         return response
+
+
+def _address(request: pb.EncodeRequest) -> tuple[str, str]:
+    return request.encoder, request.version
+
+
+def _read_stream_request(limits: Mapping[int, Limit], message: bytes) -> tuple[int, pb.EncodeStreamRequest | None]:
+    """Id and request of a message of a stream; no request where it cancels one."""
+    request = read_message("EncodeStream", pb.EncodeStreamRequest, message, limits)
+    action = request.WhichOneof("action")
+    if action is None:
+        raise InvalidRequestError("the message holds neither a request nor a cancellation")
+    return request.id, request if action == "encode" else None
+
+
+def _stream_reply(number: int, response: bytes) -> bytes:
+    # The serialized response is put behind what names it, see `birnn_service.protocols.reply`.
+    field = pb.EncodeStreamResponse.RESPONSE_FIELD_NUMBER
+    return pb.EncodeStreamResponse(id=number).SerializeToString() + head_of(field, len(response)) + response
+
+
+def _stream_failure(number: int | None, error: ServiceError) -> bytes:
+    failure = pb.Failure(code=error.code, message=error.message, retry_after=error.retry_after)
+    return pb.EncodeStreamResponse(id=number or 0, failure=failure).SerializeToString()
 
 
 def _sequences(request: pb.EncodeRequest) -> Sequence[bytes] | RaggedBatch:

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -11,12 +12,15 @@ from birnn_service.call import Call, Feed, Method
 from birnn_service.errors import InvalidRequestError
 from birnn_service.protocols.wire import Limit, check_counts
 
+M = TypeVar("M", bound=Message)
+NO_LIMITS: Mapping[int, Limit] = MappingProxyType({})
+
 
 def method(
     name: str,
     kind: type[Message],
     answer: Callable[[Any, Call], Awaitable[bytes]],
-    limits: Mapping[int, Limit] | None = None,
+    limits: Mapping[int, Limit] = NO_LIMITS,
     encoder: Callable[[Any], tuple[str, str]] | None = None,
 ) -> Method:
     """A method.
@@ -28,7 +32,7 @@ def method(
         limits: How many elements a request may hold, by field number; other fields occur once.
         encoder: Which encoder a request is for; see `Method`.
     """
-    return Method(name, partial(_parse, name, kind, limits or {}), answer, encoder)
+    return Method(name, partial(read_message, name, kind, limits=limits), answer, encoder)
 
 
 def simple(name: str, kind: type[Message], answer: Callable[[Any], Message]) -> Method:
@@ -47,10 +51,15 @@ def feed(name: str, kind: type[Message], replies: Callable[[Any], AsyncIterator[
         async for reply in replies(request):
             yield reply.SerializeToString()
 
-    return Feed(name, partial(_parse, name, kind, {}), serialized)
+    return Feed(name, partial(read_message, name, kind), serialized)
 
 
-def _parse(name: str, kind: type[Message], limits: Mapping[int, Limit], message: bytes) -> Message:
+def read_message(name: str, kind: type[M], message: bytes, limits: Mapping[int, Limit] = NO_LIMITS) -> M:
+    """Read a message of a method.
+
+    Raises:
+        InvalidRequestError: It holds too many elements, or is of another kind.
+    """
     check_counts(message, limits)
     try:
         return kind.FromString(message)

@@ -23,11 +23,15 @@ async def with_numbers(field: int, numbers: NDArray[Any], others: Message) -> by
         numbers: An array, little-endian.
         others: The message without that field.
     """
-    head = _varint(field << 3 | 2) + _varint(numbers.nbytes)
-    parts: list[Any] = [head, np.ascontiguousarray(numbers), others.SerializeToString()]
+    parts: list[Any] = [head_of(field, numbers.nbytes), np.ascontiguousarray(numbers), others.SerializeToString()]
     if numbers.nbytes <= INLINE_BYTES:
         return b"".join(parts)
     return await asyncio.to_thread(b"".join, parts)
+
+
+def head_of(field: int, size: int) -> bytes:
+    """What stands before the `size` bytes of a field of bytes, or of a message, within a message."""
+    return _varint(field << 3 | 2) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

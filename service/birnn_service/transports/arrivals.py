@@ -31,9 +31,17 @@ TIGHT = 0.65
 
 @dataclass(slots=True, eq=False)
 class _Read:
-    """A request that is being read: by which task, how often it was checked, and why it is refused."""
+    """A request that is being read.
+
+    Attributes:
+        task: Reads it.
+        most_looks: Checks after which it has taken too long; None where it may take any time.
+        looks: How often it was checked.
+        refusal: Why it is refused.
+    """
 
     task: "asyncio.Task[Any]"
+    most_looks: int | None
     looks: int = 0
     refusal: ServiceError | None = None
 
@@ -71,24 +79,45 @@ class Arrivals:
             self._fresh += 1
         else:
             await self._wait(caller)
+        read = self._begin(context, self._most_looks)
+        try:
+            message = await self._receive(context, read)
+        finally:
+            if read.looks == 0:
+                self._leave()
+        if message is None:
+            raise InvalidRequestError("the call holds no request message")
+        return message
+
+    async def next(self, context: grpc.aio.ServicerContext) -> bytes | None:
+        """Receive the next request of a stream, however long that takes; None once there are no more.
+
+        Raises:
+            OverloadedError: None came for some time, and memory is short. Part of one may take it.
+        """
+        # A stream is one call, and its requests come one by one: they need no turns.
+        return await self._receive(context, self._begin(context, None, looks=1))
+
+    def _begin(self, context: grpc.aio.ServicerContext, most_looks: int | None, looks: int = 0) -> _Read:
         task = asyncio.current_task()
         assert task is not None
-        read = self._reads[context] = _Read(task)
+        read = self._reads[context] = _Read(task, most_looks, looks)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+        return read
+
+    async def _receive(self, context: grpc.aio.ServicerContext, read: _Read) -> bytes | None:
         try:
             message = await context.read()
         except asyncio.CancelledError:
             if read.refusal is None:
                 raise
-            task.uncancel()
+            read.task.uncancel()
             raise read.refusal from None
         finally:
             self._reads.pop(context, None)
-            if read.looks == 0:
-                self._leave()
         if message is grpc.aio.EOF:
-            raise InvalidRequestError("the call holds no request message")
+            return None
         assert isinstance(message, bytes)
         return message
 
@@ -123,7 +152,7 @@ class Arrivals:
         for context, read in list(self._reads.items()):
             if read.looks == 0:
                 self._leave()
-            if read.looks >= self._most_looks:
+            if read.most_looks is not None and read.looks >= read.most_looks:
                 read.refusal = InvalidRequestError(f"the request did not arrive within {self._seconds:g} s")
             elif tight and read.looks >= SLOW_LOOKS:
                 read.refusal = OverloadedError(

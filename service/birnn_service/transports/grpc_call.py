@@ -12,7 +12,7 @@ from birnn_service.transports.departures import Departures
 
 
 class GrpcCall:
-    """An `Incoming` call of grpcio's."""
+    """An `Incoming` call or a `Stream` of grpcio's."""
 
     __slots__ = ("_arrivals", "_context", "_departures", "caller")
 
@@ -34,6 +34,19 @@ class GrpcCall:
             return await self._arrivals.read(self._context, self.caller)
         except grpc.aio.BaseError as error:  # the call has ended
             raise asyncio.CancelledError from error
+
+    async def next(self) -> bytes | None:
+        """Receive the next request of a stream; see `Arrivals.next`."""
+        try:
+            return await self._arrivals.next(self._context)
+        except grpc.aio.BaseError as error:  # the call has ended
+            raise asyncio.CancelledError from error
+
+    async def write(self, reply: bytes) -> None:
+        """Send a reply of a stream."""
+        self._departures.begin(self._context)
+        await self._context.write(reply)
+        self._departures.end(self._context)
 
     def at_end(self, ended: Callable[[], None]) -> None:
         """Have `ended` called once the reply has been sent, or the caller has gone."""

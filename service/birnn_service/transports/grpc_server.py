@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from birnn_service.call import Feed, Method
+from birnn_service.call import Exchange, Feed, Method
 from birnn_service.endpoint import Endpoint
 from birnn_service.errors import ServiceError, StartupError
 from birnn_service.settings import Settings
@@ -27,7 +25,7 @@ HOLD_SECONDS = 0.1
 # How long the last replies may take to be sent.
 GRACE_SECONDS = 1.0
 
-Services = Mapping[str, Sequence[Method | Feed]]
+Services = Mapping[str, Sequence[Method | Feed | Exchange]]
 """Methods by the full name of their service."""
 
 
@@ -80,8 +78,6 @@ class GrpcServer:
         for service, methods in services.items():
             handlers = {method.name: self._handler(method) for method in methods}
             self._server.add_registered_method_handlers(service, handlers)
-        reflected = (*services, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(reflected), self._server)
 
     async def listen(self) -> int:
         """Begin to take calls.
@@ -113,7 +109,9 @@ class GrpcServer:
         self._open.set()
         await stopping
 
-    def _handler(self, method: Method | Feed) -> grpc.RpcMethodHandler:
+    def _handler(self, method: Method | Feed | Exchange) -> grpc.RpcMethodHandler:
+        if isinstance(method, Exchange):
+            return grpc.stream_stream_rpc_method_handler(self._exchange(method))
         if isinstance(method, Feed):
             return grpc.stream_stream_rpc_method_handler(self._feed(method))
         return grpc.stream_unary_rpc_method_handler(self._unary(method))
@@ -129,6 +127,17 @@ class GrpcServer:
             if method.encoder is not None:
                 self._departures.begin(context)
             return reply
+
+        return handle
+
+    def _exchange(self, exchange: Exchange) -> Callable[[Any, grpc.aio.ServicerContext], Any]:
+        async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
+            if not self._open.is_set():
+                await self._open.wait()
+            try:
+                await self._endpoint.converse(exchange, GrpcCall(context, self._arrivals, self._departures))
+            except ServiceError as error:
+                await fail(context, error)
 
         return handle
 

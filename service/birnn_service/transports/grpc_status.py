@@ -4,12 +4,9 @@ from typing import NoReturn
 
 import grpc
 from google.protobuf import any_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
-from birnn_bundle.quoting import one_line
 from birnn_service.errors import ServiceError
-
-MOST_CHARACTERS = 1000
 
 
 async def fail(context: grpc.aio.ServicerContext, error: ServiceError) -> NoReturn:
@@ -18,20 +15,18 @@ async def fail(context: grpc.aio.ServicerContext, error: ServiceError) -> NoRetu
     Raises:
         grpc.aio.AbortError: Always; this is how gRPC ends a call.
     """
-    # Clients refuse a status of more than 8 KiB, and would tell their callers that instead.
-    message = one_line(str(error), MOST_CHARACTERS)
     metadata: list[tuple[str, str | bytes]] = []
     if error.retry_after > 0:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(error.retry_after * 1000))
         detail = any_pb2.Any()
         detail.Pack(retry)
-        status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=message, details=[detail])
+        status = status_pb2.Status(code=error.code, message=error.message, details=[detail])
         metadata.append(("grpc-status-details-bin", status.SerializeToString()))
         # Clients with a retry policy wait this long by themselves.
         metadata.append(("grpc-retry-pushback-ms", str(round(error.retry_after * 1000))))
     elif error.retry_after < 0:
         # gRPC's sign for "do not try again": the answer stays the same, and the caller should hear the reason now.
         metadata.append(("grpc-retry-pushback-ms", "-1"))
-    await context.abort(grpc.StatusCode[error.code], message, tuple(metadata))
+    await context.abort(grpc.StatusCode[error.code.name], error.message, tuple(metadata))
     raise AssertionError("abort always raises")
