@@ -1,0 +1,89 @@
+"""For LlamaIndex: an encoder of a birnn server as `BaseEmbedding`."""
+
+from typing import Any, Literal
+
+from birnn.integrations.served_encoder import ServedEncoder
+
+try:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.bridge.pydantic import PrivateAttr
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "birnn.integrations.llama_index needs llama-index-core: pip install 'birnn-serving[llama-index]'"
+    ) from error
+
+# LlamaIndex's own, 10, is for services that are paid by the call.
+BATCH = 512
+
+
+class BirnnEmbedding(BaseEmbedding):
+    """Embeds texts with an encoder of a birnn server.
+
+    Args:
+        address: HOST:PORT, or any gRPC target; see `birnn.Client`.
+        encoder: Name of the encoder.
+        version: Its version; None for the highest. Vectors of two versions do not go together, so name it where they
+            are stored.
+        timeout: Seconds for each call; None for no limit.
+        truncate: Cut texts that are too long for the encoder instead of failing them.
+        on_error: What becomes of a text that cannot be encoded: "raise" a `birnn.SequenceError` that names all of them
+            by their places in the call, or fill its vector with "nan".
+        client_options: Further options of `birnn.Client`, such as `retry_for`.
+        options: Those of `BaseEmbedding`, such as `embed_batch_size`, the most texts in a call.
+    """
+
+    address: str
+    encoder: str
+    version: str | int | None
+    timeout: float | None
+    truncate: bool
+    on_error: Literal["raise", "nan"]
+    client_options: dict[str, Any]
+    _served: ServedEncoder = PrivateAttr()
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        encoder: str,
+        version: str | int | None = None,
+        timeout: float | None = None,
+        truncate: bool = False,
+        on_error: Literal["raise", "nan"] = "raise",
+        client_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        call = {
+            "encoder": encoder,
+            "version": version,
+            "timeout": timeout,
+            "truncate": truncate,
+            "on_error": on_error,
+        }
+        client_options = client_options or {}
+        options = {"embed_batch_size": BATCH, "model_name": encoder, **options}
+        super().__init__(address=address, client_options=client_options, **call, **options)
+        self._served = ServedEncoder(address, client_options, call)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """What LlamaIndex stores as the kind of this component."""
+        return "BirnnEmbedding"
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._served.encode([query])[0]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._served.encode([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self._served.encode(texts)
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return (await self._served.encode_async([query]))[0]
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return (await self._served.encode_async([text]))[0]
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await self._served.encode_async(texts)
