@@ -21,6 +21,10 @@ class Incoming(Protocol):
     def deadline(self) -> float | None:
         """When the caller gives up, on `time.monotonic`; None where it never does."""
 
+    @property
+    def request_id(self) -> str:
+        """By which the caller wants to find the call in the log; empty for none."""
+
     async def read(self) -> Sized:
         """Receive the request, as the protocol's `parse` expects it.
 
@@ -42,6 +46,10 @@ class Stream(Protocol):
     @property
     def deadline(self) -> float | None:
         """When the caller gives up on all of it, on `time.monotonic`; None where it never does."""
+
+    @property
+    def request_id(self) -> str:
+        """By which the caller wants to find the call in the log; empty for none."""
 
     async def next(self) -> bytes | None:
         """Receive the next request; None once there are no more.

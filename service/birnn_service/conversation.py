@@ -31,20 +31,24 @@ class _Parsed:
 class _Turn:
     """A request of a stream, as a call of its own."""
 
-    __slots__ = ("_came", "_ended", "caller", "deadline", "id", "task")
+    __slots__ = ("_came", "_ended", "caller", "deadline", "id", "request_id", "task")
 
     def __init__(self, stream: Stream, number: Any, came: "_Parsed | ServiceError") -> None:
-        self._came = came
+        self._came: _Parsed | ServiceError | None = came
         self._ended: list[Callable[[], None]] = []
         self.caller = stream.caller
         self.deadline = stream.deadline
+        self.request_id = stream.request_id
         self.id = number
         self.task: asyncio.Task[bytes]
 
     async def read(self) -> Sized:
-        if isinstance(self._came, ServiceError):
-            raise self._came
-        return self._came
+        # Handed over, so that its memory is free as soon as the endpoint needs it no more.
+        came, self._came = self._came, None
+        assert came is not None
+        if isinstance(came, ServiceError):
+            raise came
+        return came
 
     def at_end(self, ended: Callable[[], None]) -> None:
         self._ended.append(ended)

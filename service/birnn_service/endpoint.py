@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+from birnn_bundle.quoting import shown
 from birnn_service.call import Call, Exchange, Feed, Incoming, Method, Stream
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.conversation import Conversation
@@ -72,7 +73,8 @@ class Endpoint:
         Raises:
             ServiceError: It failed; see `birnn_service.errors`.
         """
-        with self._call(feed.name, incoming):
+        with self._call(feed.name, incoming, timed=False) as call:
+            self._hold(incoming, call)
             async for reply in feed.replies(feed.parse(await incoming.read())):
                 yield reply
 
@@ -82,7 +84,8 @@ class Endpoint:
         Raises:
             ServiceError: The stream as a whole failed; requests that were not answered may be sent again.
         """
-        with self._call(exchange.name, stream) as call:
+        with self._call(exchange.name, stream, timed=False) as call:
+            self._check_open()
             self._hold(stream, call)
             call.memory.take(CALL_BYTES)
             conversation = Conversation(exchange, stream, self.answer, self._window)
@@ -91,12 +94,15 @@ class Endpoint:
                 await conversation.run()
             finally:
                 self._conversations.discard(conversation)
-            if self._state.draining:
-                raise UnavailableError("the server is shutting down; send the rest to another one")
+            self._check_open()
 
     @contextmanager
-    def _call(self, method: str, incoming: Incoming | Stream) -> Iterator[Call]:
-        """A call, counted and timed whatever becomes of it; raises nothing but ServiceErrors."""
+    def _call(self, method: str, incoming: Incoming | Stream, *, timed: bool = True) -> Iterator[Call]:
+        """A call, counted and timed whatever becomes of it; raises nothing but ServiceErrors.
+
+        Calls that last as long as their callers like are not timed, and counted only where they fail: what counts of a
+        stream is its requests.
+        """
         caller = incoming.caller
         call = Call(caller, incoming.deadline, self._budget.open(caller))
         code = Code.OK
@@ -104,10 +110,11 @@ class Endpoint:
             yield call
         except ServiceError as error:
             code = error.code
+            logger.debug("%s%s failed: %s", method, _id(incoming), error.message)
             raise
         except Exception as error:
             code = Code.INTERNAL
-            logger.error("%s failed unexpectedly", method, exc_info=error)
+            logger.error("%s%s failed unexpectedly", method, _id(incoming), exc_info=error)
             self._metrics.unexpected_errors.labels(_name(call), method).inc()
             raise UnexpectedError(
                 f"the server failed unexpectedly ({type(error).__name__}); its log says more"
@@ -116,10 +123,14 @@ class Endpoint:
             code = Code.CANCELLED
             raise
         finally:
-            self._metrics.count_call(_name(call), method, code.name, call.seconds)
+            if timed:
+                self._metrics.count_call(_name(call), method, code.name, call.seconds)
+            elif code not in (Code.OK, Code.CANCELLED):
+                self._metrics.requests.labels(_name(call), method, code.name).inc()
 
     async def _encode(self, method: Method, incoming: Incoming, call: Call) -> bytes:
         """Answer a call to an encoder, which takes memory and time, if there is room."""
+        self._check_open()
         self._hold(incoming, call)
         self._under_way += 1
         self._idle.clear()
@@ -137,10 +148,12 @@ class Endpoint:
             if not self._under_way:
                 self._idle.set()
 
-    def _hold(self, incoming: Incoming | Stream, call: Call) -> None:
-        """Let a call in that takes memory until its end."""
+    def _check_open(self) -> None:
         if self._state.draining:
             raise UnavailableError("the server is shutting down; retry with another one")
+
+    def _hold(self, incoming: Incoming | Stream, call: Call) -> None:
+        """Let a call in that takes memory until its end."""
         if self._held >= self._most_calls:
             raise OverloadedError(
                 f"this server has {self._held} calls under way, its limit (--max-calls); retry later", RETRY_SECONDS
@@ -156,3 +169,7 @@ class Endpoint:
 def _name(call: Call) -> str:
     # Unknown names are not labels: a caller could make as many as it likes.
     return call.encoder.manifest.name if call.encoder else ""
+
+
+def _id(incoming: Incoming | Stream) -> str:
+    return f" {shown(incoming.request_id)}" if incoming.request_id else ""

@@ -276,3 +276,14 @@ def test_a_repeated_sequence_comes_from_the_cache_and_is_the_same_to_the_bit() -
         assert server.metric("birnn_cache_misses_total", encoder="smiles") == 60
         assert server.metric("birnn_cache_bytes") > 60 * width
         assert server.metric("birnn_sequences_total", encoder="smiles") == 60
+
+
+def test_a_request_id_comes_back_whatever_becomes_of_the_call(stub: EncoderServiceStub) -> None:
+    for sequences, encoder in (([b"CCO"], "smiles"), ([b"CCO"], "nothing")):
+        call = stub.Encode.future(
+            pb.EncodeRequest(encoder=encoder, sequences=sequences),
+            metadata=(("x-request-id", "order 7"),),
+            timeout=PATIENCE_SECONDS,
+        )
+        assert (call.exception() is None) == (encoder == "smiles")
+        assert dict(call.trailing_metadata())["x-request-id"] == "order 7"

@@ -10,17 +10,22 @@ from birnn_service.transports.arrivals import Arrivals
 from birnn_service.transports.caller import caller_of
 from birnn_service.transports.departures import Departures
 
+REQUEST_ID = "x-request-id"
+
 
 class GrpcCall:
     """An `Incoming` call or a `Stream` of grpcio's."""
 
-    __slots__ = ("_arrivals", "_context", "_departures", "caller")
+    __slots__ = ("_arrivals", "_context", "_departures", "caller", "request_id")
 
     def __init__(self, context: grpc.aio.ServicerContext, arrivals: Arrivals, departures: Departures) -> None:
         self._context = context
         self._arrivals = arrivals
         self._departures = departures
         self.caller = caller_of(context.peer())
+        self.request_id = _request_id(context)
+        if self.request_id:
+            context.set_trailing_metadata(((REQUEST_ID, self.request_id),))
 
     @property
     def deadline(self) -> float | None:
@@ -56,3 +61,10 @@ class GrpcCall:
             self._departures.end(self._context)
 
         self._context.add_done_callback(end)
+
+
+def _request_id(context: grpc.aio.ServicerContext) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID:
+            return str(value)
+    return ""

@@ -15,7 +15,7 @@ async def fail(context: grpc.aio.ServicerContext, error: ServiceError) -> NoRetu
     Raises:
         grpc.aio.AbortError: Always; this is how gRPC ends a call.
     """
-    metadata: list[tuple[str, str | bytes]] = []
+    metadata: list[tuple[str, str | bytes]] = list(context.trailing_metadata())
     if error.retry_after > 0:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(error.retry_after * 1000))
