@@ -19,8 +19,9 @@ from bench.simulation.load import Request
 from bench.simulation.policies import Ours
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.planner import cheapest
-from birnn_service.queueing.queue import Queue, Waiting, Window
+from birnn_service.queueing.queue import Queue, Window
 from birnn_service.queueing.scheduler import Scheduler
+from birnn_service.queueing.waiting import Waiting
 
 # Shares of the overhead that divisions are tried with, and rows of packed batches.
 SPENT = (0.25, 0.5, 1.0)
@@ -32,7 +33,7 @@ TRIED = 96
 class Clairvoyant(Ours):
     """Plays each choice until all that arrives in the next `horizon` seconds is done.
 
-    All requests are of one caller, and none has a deadline.
+    All requests are NORMAL ones of one caller, and none has a deadline.
     """
 
     def __init__(self, device: Device, requests: Sequence[Request], *, horizon: float, choices: int = 16) -> None:

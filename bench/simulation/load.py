@@ -8,17 +8,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from birnn_service.queueing.priority import Priority
+
 Random = np.random.Generator
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """When it arrives, its lengths, when its caller gives up, and who that is."""
+    """When it arrives, its lengths, when its caller gives up, who that is, and how urgent it is."""
 
     arrival: float
     lengths: NDArray[np.int64]
     deadline: float | None = None
     caller: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 class Lengths(Protocol):

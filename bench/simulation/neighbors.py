@@ -8,6 +8,7 @@ import numpy as np
 from bench.simulation.device import Device, Outcome, simulate
 from bench.simulation.load import Lengths, Random, Request, with_patience
 from bench.simulation.policies import Ours
+from birnn_service.queueing.priority import Priority
 
 SINGLE = "single"
 # Seconds between single calls on average, for how long they come alone, and for how long beside the neighbor.
@@ -85,16 +86,24 @@ class Beside:
 
 
 def beside(
-    device: Device, neighbor: Neighbor, lengths: Lengths, *, lanes: int = 1, caller: str = SINGLE, seed: int = 0
+    device: Device,
+    neighbor: Neighbor,
+    lengths: Lengths,
+    *,
+    lanes: int = 1,
+    caller: str = SINGLE,
+    priority: Priority = Priority.NORMAL,
+    seed: int = 0,
 ) -> Beside:
     """Simulate single calls beside a neighbor; the calls of both go to all of so many lanes.
 
-    Single calls come from `caller`, which has called for a while when the neighbor begins.
+    Single calls come from `caller`, which has called for a while when the neighbor begins, and are NORMAL. Those of the
+    neighbor have a `priority`.
     """
     random = np.random.default_rng(seed)
     times = np.cumsum(random.exponential(PAUSE, round((BEFORE + SECONDS) / PAUSE))).tolist()
     singles = [Request(time, lengths(random, 1), None, caller) for time in times]
-    others = [_later(call, BEFORE) for call in neighbor(device, lengths, random)]
+    others = [replace(_later(call, BEFORE), priority=priority) for call in neighbor(device, lengths, random)]
     requests = sorted([*singles, *others], key=lambda call: call.arrival)
     ours = {id(call) for call in singles}
     outcome = _run(device, requests, lanes)

@@ -52,7 +52,9 @@ class Ours:
     def add(self, number: int, request: Request, now: float) -> bool:
         """Queue a request, unless the scheduler refuses it."""
         try:
-            self.scheduler.add(self.lane_of(number), number, request.lengths, request.deadline, now, request.caller)
+            self.scheduler.add(
+                self.lane_of(number), number, request.lengths, request.deadline, now, request.caller, request.priority
+            )
         except (DeadlineError, OverloadedError):
             return False
         return True

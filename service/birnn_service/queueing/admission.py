@@ -14,11 +14,12 @@ def check_backlog(total: float, own: float, share: float, limit: float) -> None:
     While less than the limit waits, everything is admitted, so a lone caller may use all of it. Beyond the limit a
     request is admitted if its caller stays within its own share. A caller that has filled its share is refused and
     causes no other to be refused. Of n callers none of which was refused, the last ones are admitted beyond the limit:
-    at most 1/2 + 1/3 + ... + 1/n times the limit in all.
+    at most 1/2 + 1/3 + ... + 1/n times the limit in all, and as much again of HIGH requests.
 
     Args:
         total: Predicted seconds until all that waits is done.
-        own: The part of it that is the caller's on this lane, with its new request.
+        own: The part of it that is the caller's on this lane, with its new request; where that is HIGH, without what it
+            passes.
         share: The caller's share of the limit, as a fraction.
         limit: Predicted seconds that may wait.
 

@@ -22,12 +22,13 @@ from birnn_service.errors import DeadlineError, EngineError, ServiceError, Unava
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.observer import Observer
 from birnn_service.queueing.placement import Placement
-from birnn_service.queueing.queue import Waiting
+from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed, Request, Values
 from birnn_service.queueing.run import Part, Run
 from birnn_service.queueing.scheduler import Scheduler
 from birnn_service.queueing.sharing import Sharing
 from birnn_service.queueing.slots import Slots, outcome_of
+from birnn_service.queueing.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,15 @@ class Dispatcher:
         self._dispatch_is_due = False
         self._closed = False
 
-    async def encode(self, lane: Lane, batch: RaggedBatch, deadline: float | None = None, *, caller: str) -> Computed:
+    async def encode(
+        self,
+        lane: Lane,
+        batch: RaggedBatch,
+        deadline: float | None = None,
+        *,
+        caller: str,
+        priority: Priority = Priority.NORMAL,
+    ) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
         Pooled encodings of sequences that are in flight already are not computed again where sharing them is no slower.
@@ -76,6 +85,7 @@ class Dispatcher:
             batch: The sequences of one request.
             deadline: When the caller gives up, on the dispatcher's clock.
             caller: Who asks. Callers share the device fairly, whatever else they send.
+            priority: How urgent it is among the caller's requests; LOW also yields to other callers.
 
         Raises:
             OverloadedError: More work waits than the bound allows, and the caller's share of it is full.
@@ -86,7 +96,7 @@ class Dispatcher:
         if self._closed:
             raise UnavailableError("the server is shutting down; retry with another one")
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
-        request = Request(lane, batch, caller, self._clock(), deadline, future, missing=len(batch))
+        request = Request(lane, batch, caller, self._clock(), deadline, future, len(batch), priority)
         self._placement.arrived(bool(self._requests), request.queued)
         self._requests.add(request)
         try:
@@ -128,7 +138,8 @@ class Dispatcher:
             return
         number = next(self._numbers)
         lengths = request.batch.lengths if len(rows) == len(request.batch) else request.batch.lengths[rows]
-        self._scheduler.add(request.lane, number, lengths, request.deadline, self._clock(), request.caller)
+        now = self._clock()
+        self._scheduler.add(request.lane, number, lengths, request.deadline, now, request.caller, request.priority)
         self._submissions[number] = Part(request, rows)
         request.submissions.append(number)
 
@@ -143,7 +154,8 @@ class Dispatcher:
         sharing = self._sharing.get(request.lane)
         if sharing is None or self._closed:
             return
-        for _, orphan, row in sharing.leave(request, rows):
+        # The most urgent ones first, for those that come later follow them.
+        for _, orphan, row in sorted(sharing.leave(request, rows), key=lambda follower: follower[1].priority):
             if orphan.future.done() or not sharing.lead(orphan, row):
                 continue
             try:

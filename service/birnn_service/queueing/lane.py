@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.queueing.cost import CostModel, tokens_of
-from birnn_service.queueing.queue import Queue, Waiting
+from birnn_service.queueing.priority import Priority
+from birnn_service.queueing.queue import Queue
+from birnn_service.queueing.waiting import Waiting
 
 # Rows the planner looks at. Among so many, lengths can be matched almost perfectly (97 % full batches among 1,024).
 WINDOW = 2048
@@ -17,6 +19,10 @@ WINDOW = 2048
 # of 4 made the mean a third less and the 99th percentile a third more; a patience of 1 to 4 gave the lowest mean.
 STRETCH = 8.0
 PATIENCE = 2.0
+# Seconds of waiting that a step of priority is worth, so what waits becomes more urgent: a row is passed by the HIGH
+# ones that its caller sends in the minute after it, and a LOW row of a minute ago is as urgent as a NORMAL one of now
+# (see `Queue.age`). It is twice the default bound of the backlog, so that a HIGH row passes all that waits by then.
+AGEING = 60.0
 # Weight of one batch in the running mean of how far batches drift from their profile, and the most that one may count.
 SMOOTHING = 0.05
 LARGEST_DRIFT = 5.0
@@ -74,7 +80,14 @@ class Lane:
         self.wide_cost = self.wide_profile and self.wide_profile.scaled(self.drift)
         return predicted
 
-    def arrange(self, submission: int, lengths: NDArray[np.int64], deadline: float, now: float) -> Waiting:
+    def arrange(
+        self,
+        submission: int,
+        lengths: NDArray[np.int64],
+        deadline: float,
+        now: float,
+        priority: Priority = Priority.NORMAL,
+    ) -> Waiting:
         """The rows of a request, ready to be added.
 
         They come in blocks of a batch's worth. All rows of a block have the same rank: the time at which the block
@@ -83,35 +96,40 @@ class Lane:
         slowed down by about the same factor. Ranks are points in time, so no request starves. (Earliest deadline first
         on such deadlines bounds the largest stretch: Bender, Chakrabarti and Muthukrishnan, "Flow and stretch metrics
         for scheduling continuous job streams", SODA 1998.) A deadline moves a request forward in time to be met.
+
+        A LOW request has ranks that are `AGEING` later, where its deadline allows that. A HIGH one comes as much
+        earlier among its caller's rows; to other callers it has the ranks of a NORMAL one.
         """
         # Besides the rest of the request there is the batch under way when its turn comes.
         max_rows = self.engine.info.max_rows
         under_way = 0.0 if deadline == math.inf else self.cost.seconds(max_rows, int(lengths.max()))
+        start = now + AGEING if priority is Priority.LOW else now
         if len(lengths) <= max_rows:
             alone = self.seconds(lengths)
-            rank = max(now, min(now + PATIENCE * alone, deadline - PATIENCE * (alone + under_way)))
+            rank = max(now, min(start + PATIENCE * alone, deadline - PATIENCE * (alone + under_way)))
             ranks = np.full(len(lengths), rank)
         else:
-            ranks = self._block_ranks(lengths, deadline, now, under_way)
+            ranks = np.maximum(now, self._block_ranks(lengths, deadline, start, under_way))
         return Waiting(
             rank=ranks,
             deadline=np.full(len(lengths), deadline),
             submission=np.full(len(lengths), submission, dtype=np.int64),
             row=np.arange(len(lengths)),
             length=lengths,
+            order=ranks - AGEING if priority is Priority.HIGH else None,
         )
 
     def _block_ranks(
-        self, lengths: NDArray[np.int64], deadline: float, now: float, under_way: float
+        self, lengths: NDArray[np.int64], deadline: float, start: float, under_way: float
     ) -> NDArray[np.float64]:
-        """Ranks [n] of a request of several blocks, where the batch that runs when its turn comes takes `under_way`."""
+        """Ranks [n] of several blocks from `start` on, where the batch under way at their turn takes `under_way`."""
         max_rows = self.engine.info.max_rows
         done = np.cumsum(self.cost.shares(lengths, max_rows))
         first = np.arange(len(lengths)) // max_rows * max_rows
         before = np.where(first, done[first - 1], 0.0)
         block = done[np.minimum(first + max_rows, len(lengths)) - 1] - before
         latest = deadline - PATIENCE * (done[-1] - before + under_way)
-        ranks: NDArray[np.float64] = np.maximum(now, np.minimum(now + STRETCH * before + PATIENCE * block, latest))
+        ranks: NDArray[np.float64] = np.minimum(start + STRETCH * before + PATIENCE * block, latest)
         return ranks
 
     def due_rank(self, rows: Waiting, now: float) -> float:

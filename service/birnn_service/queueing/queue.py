@@ -1,15 +1,16 @@
 """The queue of one lane: waiting rows by caller, and the order in which callers and rows are served."""
 
+import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birnn_service.queueing.cost import CostModel, tokens_of
 from birnn_service.queueing.fairness import Flow, VirtualTime
+from birnn_service.queueing.waiting import Waiting
 
 # The caller that health probes are, and the weight of its share beside other callers' 1.
 HEALTH = "health"
@@ -18,62 +19,31 @@ HEALTH_WEIGHT = 0.1
 # sent either. In simulations of mixed sizes of 4 and 64 callers at 80 percent load, the mean was 1 to 8 percent lower
 # than that of a single caller, and up to 23 percent higher where large and small ones shared a flow.
 LARGE_WEIGHT = 1 / 8
+# The weight of a caller's LOW requests of any size: they are to large ones what large ones are to small ones. So what a
+# caller gains by sending some as LOW is at most 1/64 of a share.
+LOW_WEIGHT = 1 / 64
+# Seconds of virtual time by which LOW requests begin to wait behind others: each other flow that goes on waiting is
+# served for so long first. Without it, one LOW call would wait for a burst only, less than its caller's NORMAL ones.
+LOW_LEAD = 1.0
+SMALL_WEIGHT = 1.0
+WEIGHTS = (SMALL_WEIGHT, LARGE_WEIGHT, LOW_WEIGHT)
 # Flows that are told apart while they wait, and half as many of unknown callers. What others send waits as one more
 # flow, so that memory and the time of a decision are bounded, whoever calls.
 MAX_FLOWS = 1024
 OTHERS = "others"
 
 
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """Waiting rows as parallel arrays [n], the most urgent first.
-
-    `rank` orders rows, `deadline` is infinite for none, `submission` and `row` say which row of which submission each
-    is, and `length` is in tokens.
-    """
-
-    rank: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    deadline: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    submission: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    length: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-
-    def select(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Waiting":
-        """The rows at the given positions."""
-        return Waiting(*(column[which] for column in self._columns()))
-
-    def joined(self, other: "Waiting") -> "Waiting":
-        """Both, in order of rank; among equals those of `self` first."""
-        if len(self) == 0:
-            return other
-        merged = Waiting.concatenate([self, other])
-        if self.rank[-1] <= other.rank[0]:
-            return merged
-        return merged.select(np.argsort(merged.rank, kind="stable"))
-
-    @staticmethod
-    def concatenate(pieces: Iterable["Waiting"]) -> "Waiting":
-        """All of them, in the order given."""
-        return Waiting(*map(np.concatenate, zip(*(piece._columns() for piece in pieces), strict=True)))
-
-    def __len__(self) -> int:
-        return len(self.rank)
-
-    def _columns(self) -> tuple[NDArray[Any], ...]:
-        return (self.rank, self.deadline, self.submission, self.row, self.length)
-
-
 NOTHING = Waiting()
 
-# A caller, and whether the requests are of more than one batch.
-Key = tuple[str, bool]
+# A caller, and the weight of its requests of one kind: of at most one batch, larger ones, or LOW ones of any size.
+Key = tuple[str, float]
 
 
 @dataclass(slots=True, eq=False)
 class CallerFlow(Flow):
-    """What waits of one caller in one lane, in order of rank; its requests of at most one batch, or its larger ones.
+    """What waits of one caller in one lane, in order: its requests of at most one batch, its larger ones, or LOW ones.
 
-    These are two flows, so that a caller's small requests pass its large ones: one address may have many users.
+    These are three flows, so that a caller's small requests pass its large ones: one address may have many users.
 
     Attributes:
         key: Whose rows they are, and of which requests.
@@ -82,19 +52,23 @@ class CallerFlow(Flow):
         tokens: Their tokens in all.
     """
 
-    key: Key = (OTHERS, False)
+    key: Key = (OTHERS, SMALL_WEIGHT)
     known: bool = False
     rows: Waiting = NOTHING
     tokens: int = 0
 
     @property
     def rank(self) -> float:
-        """The rank of its most urgent row."""
+        """The least rank of its rows."""
         return float(self.rows.rank[0])
 
     def due(self, latest: float) -> int:
         """How many rows have a rank of at most `latest`."""
         return len(self.rows) if latest == math.inf else int(self.rows.rank.searchsorted(latest, side="right"))
+
+    def ahead_of(self, rows: Waiting) -> int:
+        """How many of its rows come before the last of new `rows`."""
+        return int(self.rows.keys.searchsorted(rows.keys[-1], side="right"))
 
     def next_rows(self, count: int) -> Waiting:
         """The `count` most urgent rows."""
@@ -195,8 +169,8 @@ class Turns:
 class Queue:
     """The waiting rows of one lane.
 
-    Callers share the device fairly (see `fairness`), on predicted seconds. Within a caller, rows are served by rank. A
-    deadline is part of a row's rank, so it moves a row forward among its caller's rows only.
+    Callers share the device fairly (see `fairness`), on predicted seconds. Within a caller, rows are served by rank,
+    HIGH ones first. A deadline is part of a row's rank, so it moves a row forward among its caller's rows only.
 
     Attributes:
         time: Virtual time; all lanes of a device have the same.
@@ -208,6 +182,8 @@ class Queue:
         self.sequences = self.tokens = 0
         self.time = VirtualTime()
         self._waiting: dict[Key, CallerFlow] = {}
+        # Those of them whose requests are LOW.
+        self._low: dict[Key, CallerFlow] = {}
         # Flows without waiting rows that are ahead of virtual time. They are forgotten once it has caught up with them,
         # or when there are too many.
         self._ahead: dict[Key, CallerFlow] = {}
@@ -221,15 +197,25 @@ class Queue:
             self._ahead.pop(flow.key, None)
             self.time.begin(flow)
             self._waiting[flow.key] = flow
+            if flow.key[1] == LOW_WEIGHT:
+                self._low[flow.key] = flow
         tokens = tokens_of(rows.length)
         flow.rows = flow.rows.joined(rows)
         flow.tokens += tokens
         self.tokens += tokens
         self.sequences += len(rows)
 
+    def age(self, now: float) -> None:
+        """Let LOW rows whose rank has come wait on among their callers' large requests, and yield no more."""
+        for flow in [flow for flow in self._low.values() if flow.rank <= now]:
+            count = flow.due(now)
+            aged = flow.next_rows(count)
+            self._keep(flow, flow.rows.select(slice(count, None)))
+            self.add(self.flow_of(flow.key[0], LARGE_WEIGHT, known=flow.known), aged)
+
     def remove(self, caller: str, submissions: NDArray[np.int64]) -> None:
         """Forget the waiting rows of some of a caller's submissions."""
-        for key in ((caller, False), (caller, True), (OTHERS, False), (OTHERS, True)):
+        for key in itertools.product((caller, OTHERS), WEIGHTS):
             flow = self._waiting.get(key)
             if flow is not None:
                 self._keep(flow, flow.rows.select(~np.isin(flow.rows.submission, submissions)))
@@ -274,15 +260,17 @@ class Queue:
             if len(flow.rows):
                 self._keep(flow, flow.rows.select(~np.isin(flow.rows.submission, submissions)))
 
-    def flow_of(self, caller: str, *, large: bool = False, known: bool = False) -> CallerFlow:
-        """The flow that a request waits in, which is of more than one batch (`large`) or not, and of a known caller."""
-        key = (caller, large)
+    def flow_of(self, caller: str, weight: float = SMALL_WEIGHT, *, known: bool = False) -> CallerFlow:
+        """The flow that a request waits in, of a kind that has one of `WEIGHTS`, of a known caller or not."""
+        key = (caller, weight)
         if key not in self._waiting and len(self._waiting) >= (MAX_FLOWS if known else MAX_FLOWS // 2):
-            key, known = (OTHERS, large), False
-        flow = self._waiting.get(key) or self._ahead.get(key)
+            key, known = (OTHERS, weight), False
+        flow = self._waiting.get(key)
         if flow is None:
-            weight = HEALTH_WEIGHT if key[0] == HEALTH else 1.0
-            return CallerFlow(weight * LARGE_WEIGHT if large else weight, key=key, known=known)
+            share = weight * HEALTH_WEIGHT if key[0] == HEALTH else weight
+            flow = self._ahead.get(key) or CallerFlow(share, key=key)
+            if weight == LOW_WEIGHT:
+                flow.start = max(flow.start, self.time.now + LOW_LEAD)
         flow.known = known
         return flow
 
@@ -322,6 +310,7 @@ class Queue:
         self.tokens += flow.tokens - tokens
         if not len(flow.rows):
             del self._waiting[flow.key]
+            self._low.pop(flow.key, None)
             self._ahead[flow.key] = flow
             self._forget()
 

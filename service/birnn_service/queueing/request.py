@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.errors import ServiceError
 from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.priority import Priority
 
 Values = NDArray[np.float32]
 
@@ -40,6 +41,7 @@ class Request:
         deadline: When its caller gives up, None for never.
         future: Its outcome.
         missing: Rows that are not there yet.
+        priority: How urgent it is.
         started: When the last of its runs so far started.
         compute: The longest of its runs so far, in seconds.
         values: Its encodings, from the first delivery on.
@@ -56,6 +58,7 @@ class Request:
     deadline: float | None
     future: "asyncio.Future[Computed]"
     missing: int
+    priority: Priority = Priority.NORMAL
     started: float = 0.0
     compute: float = 0.0
     values: Values | None = None

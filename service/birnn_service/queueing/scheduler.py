@@ -12,7 +12,9 @@ from birnn_service.queueing.fairness import VirtualTime
 from birnn_service.queueing.known_callers import KnownCallers
 from birnn_service.queueing.lane import WINDOW, Lane
 from birnn_service.queueing.planner import plan_batch, plan_side_by_side
-from birnn_service.queueing.queue import CallerFlow, Turns, Waiting, Window
+from birnn_service.queueing.priority import Priority
+from birnn_service.queueing.queue import LARGE_WEIGHT, LOW_WEIGHT, OTHERS, SMALL_WEIGHT, CallerFlow, Turns, Window
+from birnn_service.queueing.waiting import Waiting
 
 # Due rows among which lengths are matched, in batches of an efficient size. The more, the less padding; but the further
 # the order in which rows are done strays from that in which they came, and a request is done only with its last row.
@@ -72,6 +74,7 @@ class Scheduler:
         deadline: float | None,
         now: float,
         caller: str,
+        priority: Priority = Priority.NORMAL,
     ) -> None:
         """Queue the rows of a request.
 
@@ -82,31 +85,40 @@ class Scheduler:
             deadline: When its caller gives up, None for never.
             now: The time.
             caller: Whose request it is.
+            priority: How urgent it is among its caller's requests, and whether it yields to other callers.
 
         Raises:
             OverloadedError: More work waits than the bound allows and the caller's share of it is full, or more than
                 can be done before the deadline. An empty queue takes a request of any size.
             DeadlineError: The deadline cannot be met even if nothing else waited.
         """
-        large = len(lengths) > lane.engine.info.max_rows
-        flow = lane.queue.flow_of(caller, large=large, known=self._known.called(caller, now))
-        self._check_backlog(lane, flow, lengths)
-        rows = lane.arrange(submission, lengths, math.inf if deadline is None else deadline, now)
+        if priority is Priority.LOW:
+            weight = LOW_WEIGHT
+        else:
+            weight = LARGE_WEIGHT if len(lengths) > lane.engine.info.max_rows else SMALL_WEIGHT
+        flow = lane.queue.flow_of(caller, weight, known=self._known.called(caller, now))
+        if priority is Priority.HIGH and flow.key[0] == OTHERS:
+            # What waits there is of several callers, and none may pass another's by saying that it is urgent.
+            priority = Priority.NORMAL
+        rows = lane.arrange(submission, lengths, math.inf if deadline is None else deadline, now, priority)
+        self._check_backlog(lane, flow, rows)
         if deadline is not None:
             self._check_deadline(lane, flow, rows, deadline - now)
         lane.queue.add(flow, rows)
 
-    def _check_backlog(self, lane: Lane, flow: CallerFlow, lengths: NDArray[np.int64]) -> None:
+    def _check_backlog(self, lane: Lane, flow: CallerFlow, rows: Waiting) -> None:
         total = self.backlog_seconds
         if total <= self._max_backlog_seconds:
             return
-        own = lane.seconds(lengths) + flow.seconds(lane.cost, lane.engine.info.max_rows)
+        # A HIGH request is not refused for what it passes: NORMAL ones that fill its caller's share.
+        before = len(flow.rows) if rows.order is None else flow.ahead_of(rows)
+        own = lane.seconds(rows.length) + lane.seconds(flow.rows.length[:before])
         lanes = sum(1 for each in self.lanes if each is lane or len(each.queue))
         check_backlog(total, own / self.slots, lane.queue.share_of(flow) / lanes, self._max_backlog_seconds)
 
     def _check_deadline(self, lane: Lane, flow: CallerFlow, rows: Waiting, left: float) -> None:
         max_rows, alone = lane.engine.info.max_rows, lane.seconds(rows.length)
-        before = flow.due(float(rows.rank[-1])) if len(flow.rows) else 0
+        before = flow.ahead_of(rows) if len(flow.rows) else 0
         own = lane.seconds(flow.rows.length[:before]) if before else 0.0
         end = max(self._time.now, flow.start) + (own + alone) / flow.weight
         others = sum(
@@ -136,7 +148,7 @@ class Scheduler:
         """
         selections: list[Selection] = []
         late: list[int] = []
-        while idle > 0 and (turn := self.next_turn()) is not None:
+        while idle > 0 and (turn := self.next_turn(now)) is not None:
             lane, turns = turn
             window, batches, slots = self._plan(lane, turns, idle, now)
             dropped = _late(lane, window.rows, batches, slots, now)
@@ -161,11 +173,13 @@ class Scheduler:
         else:
             lane.queue.take(window, np.concatenate(batches), np.concatenate(costs))
 
-    def next_turn(self) -> tuple[Lane, Turns] | None:
+    def next_turn(self, now: float) -> tuple[Lane, Turns] | None:
         """The lane whose turn it is, and the order of service in it; None where nothing waits."""
         waiting = [lane for lane in self.lanes if lane.queue.sequences]
         if not waiting:
             return None
+        for lane in waiting:
+            lane.queue.age(now)
         self._time.follow(flow for lane in waiting for flow in lane.queue.flows)
         lane = waiting[0] if len(waiting) == 1 else min(waiting, key=lambda lane: lane.queue.lead(self._burst(lane)))
         return lane, lane.queue.turns(lane.cost, lane.engine.info.max_rows, self._burst(lane))

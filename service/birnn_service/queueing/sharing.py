@@ -14,9 +14,9 @@ class Sharing:
     def join(self, request: Request) -> list[int]:
         """Let the rows of `request` follow equal ones where these are done no later; the others become leaders.
 
-        A row that runs already is done first. One that waits is done no later if it is of the same caller and no
-        further back in its request than this one in its own (see `Lane.arrange`). Otherwise a row is computed twice
-        rather than late: what other callers have in the queue must not delay it.
+        A row that runs already is done first. One that waits is done no later if it is of the same caller, no less
+        urgent, and no further back in its request than this one in its own (see `Lane.arrange`). Otherwise a row is
+        computed twice rather than late: what other callers have in the queue must not delay it.
 
         Returns:
             The rows that have to be computed.
@@ -30,7 +30,11 @@ class Sharing:
                 computed.append(row)
                 continue
             other, place = leader
-            waits_no_longer = other.caller == request.caller and place // self._max_rows <= row // self._max_rows
+            waits_no_longer = (
+                other.caller == request.caller
+                and other.priority <= request.priority
+                and place // self._max_rows <= row // self._max_rows
+            )
             if waits_no_longer or other.launched[place]:
                 other.followers.setdefault(place, []).append((request, row))
             else:

@@ -7,6 +7,7 @@ import pytest
 from bench.simulation.device import CPU, GPU, PACKED, Device
 from bench.simulation.load import LogNormal
 from bench.simulation.neighbors import NEIGHBORS, Beside, beside
+from birnn_service.queueing.priority import Priority
 
 ONE_SLOT = replace(PACKED, slots=1, wide_cost=None)
 LARGE = ["8,192 with a tight deadline", "32 x 512 in flight"]
@@ -22,6 +23,12 @@ def assert_bounded(result: Beside) -> None:
 @pytest.mark.parametrize("neighbor", NEIGHBORS)
 def test_a_neighbor_costs_a_single_call_no_more_than_three_batches(neighbor: str, device: Device, lanes: int) -> None:
     assert_bounded(beside(device, NEIGHBORS[neighbor], LogNormal(), lanes=lanes))
+
+
+@pytest.mark.parametrize("priority", [Priority.HIGH, Priority.LOW])
+@pytest.mark.parametrize("neighbor", NEIGHBORS)
+def test_the_same_holds_whatever_priority_the_neighbor_claims(neighbor: str, priority: Priority) -> None:
+    assert_bounded(beside(PACKED, NEIGHBORS[neighbor], LogNormal(), priority=priority))
 
 
 @pytest.mark.parametrize(("neighbor", "device"), [(LARGE[0], GPU), *((name, CPU) for name in LARGE)])

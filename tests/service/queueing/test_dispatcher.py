@@ -15,6 +15,7 @@ from birnn_service.errors import EngineError, UnavailableError
 from birnn_service.queueing.cost import CostModel
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.priority import Priority
 from tests.service.queueing.sum_engine import COST, SumEngine, batch_of, lane_of
 
 REQUESTS = st.lists(
@@ -193,4 +194,26 @@ async def test_slots_that_are_idle_together_run_a_batch_together_where_that_ends
     await dispatcher.encode(lane, batch_of([1]), caller="a")
     await dispatcher.encode(lane, batch_of([1], [2]), caller="a")
     assert engine.used == used
+    dispatcher.close()
+
+
+async def test_a_high_request_passes_those_of_its_caller_and_a_low_one_lets_others_pass() -> None:
+    engine = SumEngine(slots=1)
+    engine.info = replace(engine.info, max_rows=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
+    await asyncio.sleep(0)
+    calls = [
+        ("a", Priority.LOW, 1), ("a", Priority.NORMAL, 2), ("a", Priority.NORMAL, 3), ("a", Priority.HIGH, 4),
+    ]  # fmt: skip
+    tasks = [
+        asyncio.create_task(dispatcher.encode(lane, batch_of([number]), caller=caller, priority=priority))
+        for caller, priority, number in calls
+    ]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(running, *tasks)
+    assert engine.batches == [[[0]], [[4]], [[2]], [[3]], [[1]]]
     dispatcher.close()

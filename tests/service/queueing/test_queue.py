@@ -2,12 +2,38 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.simulation.device import PACKED
+from bench.simulation.policies import SimulatedEngine
+from birnn_service.engine.engine import Output
 from birnn_service.queueing import queue as module
 from birnn_service.queueing.cost import CostModel
-from birnn_service.queueing.queue import HEALTH, MAX_FLOWS, OTHERS, Queue, Waiting
+from birnn_service.queueing.lane import AGEING, Lane
+from birnn_service.queueing.priority import Priority
+from birnn_service.queueing.queue import (
+    HEALTH,
+    LARGE_WEIGHT,
+    LOW_WEIGHT,
+    MAX_FLOWS,
+    OTHERS,
+    SMALL_WEIGHT,
+    CallerFlow,
+    Queue,
+)
+from birnn_service.queueing.waiting import Waiting
 
+ARRIVALS = st.lists(
+    st.tuples(
+        st.floats(0, 200.0),
+        st.integers(1, 8),
+        st.just(np.inf) | st.floats(0.1, 100.0),
+        st.sampled_from([Priority.HIGH, Priority.NORMAL]),
+    ),
+    min_size=1,
+    max_size=20,
+)
 COST = CostModel(0.0, 0.0, 1.0, packed=True)
 ROWS = 8
 
@@ -63,9 +89,49 @@ def test_within_a_caller_the_rank_decides_and_between_callers_it_does_not() -> N
     assert order[1::2] == [2] * 6
 
 
+@given(ARRIVALS)
+def test_the_rows_of_a_caller_are_in_order_of_their_ranks_with_a_minute_for_priority(
+    arrivals: list[tuple[float, int, float, Priority]],
+) -> None:
+    queue, flow = Queue(), CallerFlow()
+    lane = Lane("simulated", SimulatedEngine(PACKED), Output.POOLED, 1, PACKED.cost)
+    keys, ranks = [], []
+    for submission, (now, count, patience, priority) in enumerate(sorted(arrivals)):
+        lengths = np.full(count, 20)
+        (rank, *_) = lane.arrange(submission, lengths, now + patience, now).rank.tolist()
+        keys.append((rank - AGEING * (priority is Priority.HIGH), submission))
+        ranks += [rank] * count
+        queue.add(flow, lane.arrange(submission, lengths, now + patience, now, priority))
+    assert list(dict.fromkeys(flow.rows.submission.tolist())) == [submission for _, submission in sorted(keys)]
+    assert flow.rows.rank.tolist() == sorted(ranks), "other callers see the ranks of NORMAL rows"
+
+
+@given(st.floats(0, 1e6), st.integers(1, 500), st.floats(1e-3, 1e3))
+def test_a_low_request_has_the_ranks_of_a_normal_one_a_minute_later_unless_its_deadline_is_sooner(
+    now: float, count: int, patience: float
+) -> None:
+    lane = Lane("simulated", SimulatedEngine(PACKED), Output.POOLED, 1, PACKED.cost)
+    lengths = np.full(count, 20)
+    low = lane.arrange(0, lengths, np.inf, now, Priority.LOW)
+    assert low.order is None
+    assert low.rank == pytest.approx(lane.arrange(0, lengths, np.inf, now + AGEING).rank, rel=1e-12)
+    hurried = lane.arrange(0, lengths, now + patience, now, Priority.LOW).rank
+    assert (hurried >= lane.arrange(0, lengths, now + patience, now).rank).all()
+    assert (hurried <= np.maximum(now, np.minimum(low.rank, now + patience))).all()
+
+
+def test_low_requests_have_an_eighth_of_the_weight_of_large_ones() -> None:
+    queue = Queue()
+    queue.add(queue.flow_of("a", LARGE_WEIGHT), rows(1, 40))
+    queue.add(queue.flow_of("b", LOW_WEIGHT), rows(2, 40))
+    assert served(queue, 36).count(2) == 4
+    queue.remove("b", np.array([2]))
+    assert [flow.key for flow in queue.flows] == [("a", LARGE_WEIGHT)]
+
+
 def test_large_requests_have_an_eighth_of_the_weight_of_small_ones_of_the_same_caller() -> None:
     queue = Queue()
-    queue.add(queue.flow_of("a", large=True), rows(1, 40))
+    queue.add(queue.flow_of("a", LARGE_WEIGHT), rows(1, 40))
     queue.add(queue.flow_of("a"), rows(2, 40))
     assert served(queue, 36).count(1) == 4
 
@@ -94,8 +160,8 @@ def test_the_number_of_flows_is_bounded_and_rows_beyond_it_can_still_be_removed(
     for number in range(100):
         queue.add(queue.flow_of(f"new-{number}"), rows(number, 1))
     assert len(list(queue.flows)) == 5
-    assert queue.flow_of("another").key == (OTHERS, False)
-    assert queue.flow_of("old", known=True).key == ("old", False)
+    assert queue.flow_of("another").key == (OTHERS, SMALL_WEIGHT)
+    assert queue.flow_of("old", known=True).key == ("old", SMALL_WEIGHT)
     for number in range(100):
         queue.remove(f"new-{number}", np.array([number]))
     assert (queue.sequences, queue.tokens, len(list(queue.flows))) == (0, 0, 0)
@@ -107,7 +173,7 @@ def test_the_flow_of_all_others_has_the_weight_of_a_caller_whoever_begins_it(mon
     for number in range(4):
         queue.add(queue.flow_of(f"new-{number}"), rows(number, 1))
     flow = queue.flow_of(HEALTH)
-    assert (flow.key, flow.weight) == ((OTHERS, False), 1.0)
+    assert (flow.key, flow.weight) == ((OTHERS, SMALL_WEIGHT), 1.0)
 
 
 def test_callers_are_forgotten_when_others_have_caught_up_with_them() -> None:

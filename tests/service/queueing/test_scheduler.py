@@ -10,19 +10,22 @@ from hypothesis import strategies as st
 from bench.simulation.device import CPU, GPU, PACKED, Device, Launch, Outcome, simulate
 from bench.simulation.load import Fixed, LogNormal, Request, make_load, with_patience
 from bench.simulation.policies import Fifo, Ours
-from birnn_service.queueing.queue import HEALTH
+from birnn_service.queueing import queue
+from birnn_service.queueing.priority import Priority
+from birnn_service.queueing.queue import HEALTH, OTHERS
 
 LENGTHS = LogNormal()
 
 REQUESTS = st.lists(
     st.builds(
-        lambda arrival, rows, patience, caller: Request(
-            arrival, np.array(rows), arrival + patience if patience else None, caller
+        lambda arrival, rows, patience, caller, priority: Request(
+            arrival, np.array(rows), arrival + patience if patience else None, caller, priority
         ),
         st.floats(0, 0.05),
         st.lists(st.integers(1, 300), min_size=1, max_size=40),
         st.none() | st.floats(0.02, 0.2),
         st.sampled_from(["a", "a", "b", "c", HEALTH]),
+        st.sampled_from(Priority),
     ),
     min_size=1,
     max_size=25,
@@ -43,7 +46,7 @@ class Watched(Ours):
         super().__init__(device, lanes=lanes)
 
     def fill(self, idle: int, now: float) -> tuple[list[Launch], list[int]]:
-        turn = self.scheduler.next_turn()
+        turn = self.scheduler.next_turn(now)
         first = turn and turn[1].flows[0].rows
         launches, late = super().fill(idle, now)
         if first and idle:
@@ -179,3 +182,22 @@ def test_on_a_gpu_batches_are_few_and_full() -> None:
     rate = 0.5 * GPU.capacity(LENGTHS) / 32
     ours = simulate(Ours(GPU), make_load(rate, int(0.2 * rate), Fixed(32), LENGTHS, seed=5), GPU)
     assert np.mean([len(batch.rows) for batch in ours.batches]) > 100
+
+
+def test_a_high_request_with_a_deadline_is_admitted_though_its_callers_backlog_would_take_longer() -> None:
+    scheduler = Ours(CPU)
+    for number in range(800):
+        assert scheduler.add(number, Request(0.0, np.array([40])), 0.0)
+    hurried = Request(0.1, np.array([40]), 0.2)
+    assert not scheduler.add(800, hurried, 0.1)
+    assert scheduler.add(801, replace(hurried, priority=Priority.HIGH), 0.1)
+
+
+def test_where_callers_share_a_flow_none_passes_the_others_by_claiming_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "MAX_FLOWS", 2)
+    scheduler = Ours(CPU)
+    for number in range(4):
+        priority = Priority.HIGH if number == 3 else Priority.NORMAL
+        assert scheduler.add(number, Request(0.0, np.array([40]), None, f"new-{number}", priority), 0.0)
+    (shared,) = (flow for flow in scheduler.lanes[0].queue.flows if flow.key[0] == OTHERS)
+    assert shared.rows.submission.tolist() == [1, 2, 3]

@@ -1,12 +1,14 @@
 """Equal sequences in flight are computed once, and whoever follows another is not lost with it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from birnn_service.errors import EngineError, UnavailableError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from tests.service.queueing.sum_engine import SumEngine, batch_of, lane_of
 
@@ -104,4 +106,40 @@ async def test_a_sequence_that_waits_far_back_in_the_queue_of_one_caller_delays_
     assert len(engine.batches) < 8
     assert not waiting[-1].done()
     await asyncio.gather(running, *waiting)
+    dispatcher.close()
+
+
+async def test_an_urgent_sequence_does_not_wait_for_an_equal_one_that_is_less_urgent() -> None:
+    engine = SumEngine(slots=1)
+    engine.info = replace(engine.info, max_rows=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    tasks = []
+    for number, priority in [(0, Priority.NORMAL), (7, Priority.LOW), (5, Priority.NORMAL), (7, Priority.HIGH)]:
+        tasks.append(asyncio.create_task(dispatcher.encode(lane, batch_of([number]), caller="a", priority=priority)))
+        await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+    assert engine.batches == [[[0]], [[7]], [[5]], [[7]]]
+    dispatcher.close()
+
+
+async def test_of_those_whose_leader_is_gone_the_most_urgent_leads() -> None:
+    engine = SumEngine(slots=1)
+    engine.info = replace(engine.info, max_rows=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    tasks = []
+    for number, priority in [
+        (0, Priority.NORMAL), (7, Priority.HIGH), (7, Priority.LOW), (7, Priority.HIGH), (5, Priority.NORMAL)
+    ]:  # fmt: skip
+        tasks.append(asyncio.create_task(dispatcher.encode(lane, batch_of([number]), caller="a", priority=priority)))
+        await asyncio.sleep(0)
+    tasks.pop(1).cancel()
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+    assert engine.batches == [[[0]], [[7]], [[5]]]
     dispatcher.close()
