@@ -48,7 +48,7 @@ class Front:
         self._pipeline = Pipeline(compute, settings, metrics)
         self._endpoint = Endpoint(encoders, state, settings, metrics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {
-            encoder.SERVICE: encoder.EncoderProtocol(encoders, self._pipeline, settings, metrics).methods(),
+            encoder.SERVICE: encoder.EncoderProtocol(encoders, state, self._pipeline, settings).methods(),
             openinference.SERVICE: openinference.InferenceProtocol(encoders, state, self._pipeline, settings).methods(),
             health.SERVICE: health.HealthProtocol(state, SERVICES).methods(),
         }

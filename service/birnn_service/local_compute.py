@@ -1,6 +1,7 @@
 """Computing in this process: the response cache, and the dispatcher behind it."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from birnn_service.engine.engine import Output
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
+from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.response_cache import ResponseCache
 
@@ -28,16 +30,24 @@ class LocalCompute:
         metrics.cache_bytes.set_function(lambda: cache.bytes)
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
+        self,
+        encoder: Encoder,
+        output: Output,
+        batch: RaggedBatch,
+        deadline: float | None = None,
+        *,
+        caller: str,
+        priority: Priority = Priority.NORMAL,
     ) -> Computed:
         """See `birnn_service.pipeline.Compute`."""
         lane = self._lanes[address_of(encoder)][output]
+        encode = partial(self._dispatcher.encode, lane, deadline=deadline, caller=caller, priority=priority)
         if output is Output.POOLED and self._cache.enabled:
-            return await self._look_up(label_of(encoder), lane, batch, deadline, caller)
-        return await self._dispatcher.encode(lane, batch, deadline, caller=caller)
+            return await self._look_up(label_of(encoder), lane, batch, encode)
+        return await encode(batch)
 
     async def _look_up(
-        self, label: str, lane: Lane, batch: RaggedBatch, deadline: float | None, caller: str
+        self, label: str, lane: Lane, batch: RaggedBatch, encode: Callable[[RaggedBatch], Awaitable[Computed]]
     ) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
         metrics = self._metrics.of(lane.encoder)
@@ -47,9 +57,9 @@ class LocalCompute:
         metrics.cache_hits.inc(len(keys) - len(missing))
         metrics.cache_misses.inc(len(missing))
         if len(missing) == len(keys):
-            computed = await self._dispatcher.encode(lane, batch, deadline, caller=caller)
+            computed = await encode(batch)
         elif len(missing):
-            computed = await self._dispatcher.encode(lane, batch.take(missing), deadline, caller=caller)
+            computed = await encode(batch.take(missing))
         else:
             computed = Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
         for row, encoding in zip(missing.tolist(), computed.values, strict=True):

@@ -5,69 +5,50 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from birnn_bundle.errors import ItemError
+from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenized, within_vocabulary
 from birnn_service.call import Call
 from birnn_service.catalog import Encoder, label_of, width_of
+from birnn_service.encoded import Encoded, Notice, in_form
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
 from birnn_service.errors import DeadlineError, InvalidRequestError
 from birnn_service.features import check_width, read_features
 from birnn_service.memory_budget import Hold
 from birnn_service.metrics import EncoderMetrics, Metrics
+from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.settings import Settings
 from birnn_service.tokenize import tokenize
 from birnn_service.tokenizing import Tokenizing
+from birnn_service.vectors import ElementType
 
 # Memory that a reply takes for each of its bytes: as batches give it, as it is put together, as gRPC sends it.
 REPLY_COST = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A sequence that was encoded, but not quite as it was sent."""
-
-    index: int
-    unknown_tokens: int
-    truncated_tokens: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """The outcome of one request.
-
-    Attributes:
-        encoder: Which encoder and version answered.
-        values: Pooled: float32 [sequences, D], the rows of failed items NaN. Tokens: float32 [tokens, 2H], sequences
-            back to back, failed items without rows. As float16 where that was asked for.
-        lengths: Tokens of each sequence, 0 for failed items, int64 [sequences].
-        errors: Items without an encoding, by ascending index.
-        notices: Items with unknown or cut tokens, by ascending index.
-        tokenize, queue, compute: Where the time went, in seconds.
-    """
-
-    encoder: Encoder
-    values: NDArray[np.float32] | NDArray[np.float16]
-    lengths: NDArray[np.int64]
-    errors: list[ItemError]
-    notices: list[Notice]
-    tokenize: float
-    queue: float
-    compute: float
+# Up to so many bytes a reply is put into its form on the event loop: a thread's hop would cost more.
+INLINE_BYTES = 1 << 20
 
 
 class Compute(Protocol):
     """Computes encodings, in this process or in another."""
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
+        self,
+        encoder: Encoder,
+        output: Output,
+        batch: RaggedBatch,
+        deadline: float | None = None,
+        *,
+        caller: str,
+        priority: Priority = Priority.NORMAL,
     ) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
@@ -77,6 +58,7 @@ class Compute(Protocol):
             batch: The sequences of one request.
             deadline: When the caller gives up, on `time.monotonic`.
             caller: Who asks; callers share the device fairly.
+            priority: How urgent it is.
 
         Raises:
             ServiceError: The batch was not encoded; see `birnn_service.errors`.
@@ -91,11 +73,17 @@ class Options:
         output: One vector a sequence or one a token.
         truncate: Cut long sequences instead of failing them.
         timeout: Seconds from now in which it is to be answered; None for no limit but the call's own.
+        normalize: Scale each vector to length 1.
+        element_type: What the numbers are to be.
+        priority: How urgent it is.
     """
 
     output: Output = Output.POOLED
     truncate: bool = False
     timeout: float | None = None
+    normalize: bool = False
+    element_type: ElementType = ElementType.FLOAT32
+    priority: Priority = Priority.NORMAL
 
 
 class Pipeline:
@@ -146,8 +134,20 @@ class Pipeline:
         noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
         self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, noted, seconds)
         self._reserve(encoder, tokenized, output, len(sequences), call.memory)
-        computed = await self._run(encoder, tokenized, output, deadline, call.caller)
-        return _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
+        computed = await self._run(encoder, tokenized, options, deadline, call.caller)
+        encoded = _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
+        return await self._in_form(encoded, options)
+
+    async def _in_form(self, encoded: Encoded, options: Options) -> Encoded:
+        """An outcome as it was asked for."""
+        if not options.normalize and options.element_type is ElementType.FLOAT32:
+            return encoded
+        form = partial(in_form, encoded, options.element_type, normalize=options.normalize)
+        formed = form() if encoded.values.nbytes <= INLINE_BYTES else await asyncio.to_thread(form)
+        if lost := len(formed.errors) - len(encoded.errors):
+            name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
+            self._metrics.sequence_errors.labels(name, code).inc(lost)
+        return formed
 
     async def _read(
         self,
@@ -209,11 +209,13 @@ class Pipeline:
         memory.take(REPLY_COST * size)
 
     async def _run(
-        self, encoder: Encoder, tokenized: Tokenized, output: Output, deadline: float | None, caller: str
+        self, encoder: Encoder, tokenized: Tokenized, options: Options, deadline: float | None, caller: str
     ) -> Computed:
         if len(tokenized.batch) == 0:
-            return Computed(np.empty((0, width_of(encoder, output)), dtype=np.float32), 0.0, 0.0)
-        return await self._compute.encode(encoder, output, tokenized.batch, deadline, caller=caller)
+            return Computed(np.empty((0, width_of(encoder, options.output)), dtype=np.float32), 0.0, 0.0)
+        return await self._compute.encode(
+            encoder, options.output, tokenized.batch, deadline, caller=caller, priority=options.priority
+        )
 
     def _count(
         self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, noted: list[int], seconds: float
@@ -247,4 +249,6 @@ def _assemble(
         Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
         for item in noted
     ]
-    return Encoded(encoder, values, lengths, tokenized.errors, notices, seconds, computed.queue, computed.compute)
+    return Encoded(
+        encoder, output, values, lengths, tokenized.errors, notices, seconds, computed.queue, computed.compute
+    )

@@ -287,3 +287,22 @@ def test_a_request_id_comes_back_whatever_becomes_of_the_call(stub: EncoderServi
         )
         assert (call.exception() is None) == (encoder == "smiles")
         assert dict(call.trailing_metadata())["x-request-id"] == "order 7"
+
+
+def test_vectors_come_in_the_form_that_was_asked_for(stub: EncoderServiceStub) -> None:
+    strings = [*molecules(40), ""]
+    plain = vectors(encode(stub, strings))
+    lengths = np.linalg.norm(plain.astype(np.float64), axis=1, keepdims=True)
+    unit = encode(stub, strings, normalize=True)
+    assert np.abs(vectors(unit)[:-1] - (plain / lengths)[:-1]).max() < 1e-6
+    int8 = encode(stub, strings, normalize=True, element_type=pb.ELEMENT_TYPE_INT8)
+    scales = np.frombuffer(int8.scales, "<f4")
+    integers = np.frombuffer(int8.embeddings, np.int8).reshape(int8.shape)
+    assert np.isnan(scales).tolist() == [False] * 40 + [True]
+    assert (np.abs(integers[:40] * scales[:40, None] - vectors(unit)[:40]) <= 0.5001 * scales[:40, None]).all()
+    for options in ({"priority": 9}, {"element_type": 9}, {"output": 9}):
+        with pytest.raises(grpc.RpcError) as caught:
+            encode(stub, ["CCO"], **options)
+        assert status(caught.value)[0] is grpc.StatusCode.INVALID_ARGUMENT
+    for priority in (pb.PRIORITY_HIGH, pb.PRIORITY_LOW):
+        assert np.abs(vectors(encode(stub, ["CCO"], priority=priority)) - vectors(encode(stub, ["CCO"]))).max() < 1e-5

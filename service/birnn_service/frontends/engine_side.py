@@ -68,7 +68,9 @@ class EngineSide:
         encoder, output = self._encoders.find(request.encoder, request.version), request.output
         batch = self._arena.read_batch(request.start, request.sequences, request.tokens, encoder.manifest.features)
         deadline = from_wire(request.deadline)
-        computed = await self._compute.encode(encoder, output, batch, deadline, caller=request.caller)
+        computed = await self._compute.encode(
+            encoder, output, batch, deadline, caller=request.caller, priority=request.priority
+        )
         rows = request.sequences if output is Output.POOLED else request.tokens
         await self._write(request.start, computed.values, (rows, width_of(encoder, output)))
         return Done(request.number, computed.queue, computed.compute)

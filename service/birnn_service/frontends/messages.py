@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from birnn_service import errors
 from birnn_service.engine.engine import Output
+from birnn_service.queueing.priority import Priority
 from birnn_service.state import Address
 
 HEADER = struct.Struct("=BxxxIQ")
-_ENCODE = struct.Struct("=IQQd")
+_ENCODE = struct.Struct("=IQQdB")
 _DONE = struct.Struct("=dd")
 _FAILED = struct.Struct("=Bxxxxxxxd")
 # Of a body; the largest is the description of what is served, with the tokenizers' vocabularies.
@@ -47,6 +48,7 @@ class Encode(NamedTuple):
     tokens: int
     start: int
     deadline: float
+    priority: Priority
     encoder: str
     version: str
     output: Output
@@ -173,13 +175,15 @@ class Decoder:
 
 def _pack_encode(message: Encode) -> bytes:
     texts = (message.encoder, message.version, message.output.value, message.caller)
-    return _ENCODE.pack(*message[1:5]) + "\0".join(texts).encode()
+    return _ENCODE.pack(*message[1:6]) + "\0".join(texts).encode()
 
 
 def _unpack_encode(number: int, body: bytes) -> Encode:
-    sequences, tokens, start, deadline = _ENCODE.unpack_from(body)
+    sequences, tokens, start, deadline, priority = _ENCODE.unpack_from(body)
     encoder, version, output, caller = body[_ENCODE.size :].decode().split("\0")
-    return Encode(number, sequences, tokens, start, deadline, encoder, version, Output(output), caller)
+    return Encode(
+        number, sequences, tokens, start, deadline, Priority(priority), encoder, version, Output(output), caller
+    )
 
 
 def _pack_health(message: Health) -> bytes:

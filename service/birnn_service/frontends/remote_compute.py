@@ -11,6 +11,7 @@ from birnn_service.errors import UnavailableError
 from birnn_service.frontends.arena import Arena, Blocks
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Withdrawn, to_wire
+from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 
 
@@ -41,7 +42,14 @@ class RemoteCompute:
         return self._blocks.used
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
+        self,
+        encoder: Encoder,
+        output: Output,
+        batch: RaggedBatch,
+        deadline: float | None = None,
+        *,
+        caller: str,
+        priority: Priority = Priority.NORMAL,
     ) -> Computed:
         """See `birnn_service.pipeline.Compute`; also raises OverloadedError where the arena is full."""
         if self._lost:
@@ -54,7 +62,7 @@ class RemoteCompute:
         self._pending[number] = _Pending(future, start, rows, width)
         name, version = address_of(encoder)
         self._link.send(
-            Encode(number, len(batch), batch.tokens, start, to_wire(deadline), name, version, output, caller)
+            Encode(number, len(batch), batch.tokens, start, to_wire(deadline), priority, name, version, output, caller)
         )
         try:
             return await future

@@ -4,37 +4,45 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
-
-import numpy as np
+from typing import TypeVar
 
 from birnn.v1 import encoder_pb2 as pb
-from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.call import Call, Exchange, Method
-from birnn_service.catalog import Encoder, Encoders
+from birnn_service.catalog import Encoder, Encoders, address_of
 from birnn_service.conversation import parsed
+from birnn_service.encoded import Encoded
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.features import batch_of
-from birnn_service.half import halved
-from birnn_service.metrics import Metrics
-from birnn_service.pipeline import Encoded, Options, Pipeline
+from birnn_service.pipeline import Options, Pipeline
 from birnn_service.protocols.protobuf import method, read_message, simple
-from birnn_service.protocols.reply import INLINE_BYTES, head_of, with_numbers
+from birnn_service.protocols.reply import head_of, with_numbers
 from birnn_service.protocols.wire import Limit
+from birnn_service.queueing.priority import Priority
 from birnn_service.settings import Settings
+from birnn_service.state import ServingState
+from birnn_service.vectors import ElementType
+
+K = TypeVar("K", Output, ElementType, Priority)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EncoderService"].full_name
-OUTPUTS = {
+OUTPUTS: Mapping[int, Output] = {
     pb.OUTPUT_UNSPECIFIED: Output.POOLED,
     pb.OUTPUT_POOLED: Output.POOLED,
     pb.OUTPUT_TOKENS: Output.TOKENS,
 }
-DTYPES: dict[int, np.dtype[Any]] = {
-    pb.ELEMENT_TYPE_UNSPECIFIED: np.dtype("<f4"),
-    pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
-    pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
+ELEMENT_TYPES: Mapping[int, ElementType] = {
+    pb.ELEMENT_TYPE_UNSPECIFIED: ElementType.FLOAT32,
+    pb.ELEMENT_TYPE_FLOAT32: ElementType.FLOAT32,
+    pb.ELEMENT_TYPE_FLOAT16: ElementType.FLOAT16,
+    pb.ELEMENT_TYPE_INT8: ElementType.INT8,
+}
+PRIORITIES: Mapping[int, Priority] = {
+    pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    pb.PRIORITY_HIGH: Priority.HIGH,
+    pb.PRIORITY_NORMAL: Priority.NORMAL,
+    pb.PRIORITY_LOW: Priority.LOW,
 }
 # Up to so many errors and notices a reply is written on the event loop: a thread's hop would cost more.
 INLINE_ITEMS = 512
@@ -43,11 +51,13 @@ INLINE_ITEMS = 512
 class EncoderProtocol:
     """Our own protocol: many strings or sequences of features in, vectors as bytes out, errors by item."""
 
-    def __init__(self, encoders: Encoders[Encoder], pipeline: Pipeline, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, encoders: Encoders[Encoder], state: ServingState, pipeline: Pipeline, settings: Settings
+    ) -> None:
         self._encoders = encoders
+        self._state = state
         self._pipeline = pipeline
         self._settings = settings
-        self._metrics = metrics
 
     def methods(self) -> Sequence[Method | Exchange]:
         """All methods of the service."""
@@ -74,35 +84,51 @@ class EncoderProtocol:
 
     async def _encode(self, request: pb.EncodeRequest, call: Call, seconds: float | None = None) -> bytes:
         """Encode the sequences of one request, in so many seconds."""
-        output = OUTPUTS.get(request.output)
-        if output is None:
-            raise InvalidRequestError(f"unknown output {request.output}; use OUTPUT_POOLED or OUTPUT_TOKENS")
-        dtype = DTYPES.get(request.element_type)
-        if dtype is None:
-            raise InvalidRequestError(
-                f"unknown element type {request.element_type}; use ELEMENT_TYPE_FLOAT32 or ELEMENT_TYPE_FLOAT16"
-            )
-        encoded = await self._pipeline.encode(call, _sequences(request), Options(output, request.truncate, seconds))
-        if dtype.itemsize == 2:
-            encoded = await self._halved(encoded, output)
-        return await _reply(encoded, dtype, call.seconds)
-
-    async def _halved(self, encoded: Encoded, output: Output) -> Encoded:
-        if encoded.values.nbytes <= INLINE_BYTES:
-            rounded = halved(encoded, output)
-        else:
-            rounded = await asyncio.to_thread(halved, encoded, output)
-        if lost := len(rounded.errors) - len(encoded.errors):
-            name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
-            self._metrics.sequence_errors.labels(name, code).inc(lost)
-        return rounded
+        options = Options(
+            output=_known("OUTPUT", OUTPUTS, request.output),
+            truncate=request.truncate,
+            timeout=seconds,
+            normalize=request.normalize,
+            element_type=_known("ELEMENT_TYPE", ELEMENT_TYPES, request.element_type),
+            priority=_known("PRIORITY", PRIORITIES, request.priority),
+        )
+        return await _reply(await self._pipeline.encode(call, _sequences(request), options), options, call.seconds)
 
     def _list_encoders(self, request: pb.ListEncodersRequest) -> pb.ListEncodersResponse:
         """List what is served, and what is there but broken."""
-        response = pb.ListEncodersResponse(encoders=[_describe(encoder) for encoder in self._encoders])
+        response = pb.ListEncodersResponse(encoders=[self._describe(encoder) for encoder in self._encoders])
         for (name, version), reason in self._encoders.broken.items():
             response.encoders.add(name=name, version=version, description=f"not served: {reason}")
         return response
+
+    def _describe(self, encoder: Encoder) -> pb.Encoder:
+        manifest, info = encoder.manifest, encoder.info
+        return pb.Encoder(
+            name=manifest.name,
+            version=str(manifest.version),
+            architecture=manifest.architecture,
+            dimension=manifest.dimension,
+            token_dimension=manifest.token_dimension,
+            pooling=manifest.pooling,
+            tokenizer=encoder.tokenizer.kind,
+            max_length=manifest.max_length,
+            description=manifest.description,
+            engine=info.engine,
+            device=info.device,
+            precision=info.precision,
+            ready=self._state.serves(*address_of(encoder)),
+            features=manifest.features,
+        )
+
+
+def _known(prefix: str, known: Mapping[int, K], number: int) -> K:
+    """What the number of an enumeration stands for; raises InvalidRequestError for an unknown one."""
+    try:
+        return known[number]
+    except KeyError:
+        names = ", ".join(f"{prefix}_{one.name}" for one in dict.fromkeys(known.values()))
+        what = prefix.lower().replace("_", " ")
+        raise InvalidRequestError(f"unknown {what} {number}; use one of {names}") from None
 
 
 def _address(request: pb.EncodeRequest) -> tuple[str, str]:
@@ -142,17 +168,15 @@ def _sequences(request: pb.EncodeRequest) -> Sequence[bytes] | RaggedBatch:
     return batch_of(request.features, list(request.lengths))
 
 
-async def _reply(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> bytes:
+async def _reply(encoded: Encoded, options: Options, seconds: float) -> bytes:
     if len(encoded.errors) + len(encoded.notices) <= INLINE_ITEMS:
-        others = _others(encoded, dtype, seconds)
+        others = _others(encoded, options.element_type, seconds)
     else:
-        others = await asyncio.to_thread(_others, encoded, dtype, seconds)
-    return await with_numbers(
-        pb.EncodeResponse.EMBEDDINGS_FIELD_NUMBER, encoded.values.astype(dtype, copy=False), others
-    )
+        others = await asyncio.to_thread(_others, encoded, options.element_type, seconds)
+    return await with_numbers(pb.EncodeResponse.EMBEDDINGS_FIELD_NUMBER, encoded.values, others)
 
 
-def _others(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.EncodeResponse:
+def _others(encoded: Encoded, element_type: ElementType, seconds: float) -> pb.EncodeResponse:
     """All of a reply but the numbers."""
     manifest = encoded.encoder.manifest
     return pb.EncodeResponse(
@@ -171,26 +195,7 @@ def _others(encoded: Encoded, dtype: np.dtype[Any], seconds: float) -> pb.Encode
             for notice in encoded.notices
         ],
         timings=pb.Timings(tokenize=encoded.tokenize, queue=encoded.queue, compute=encoded.compute, total=seconds),
-        element_type=pb.ELEMENT_TYPE_FLOAT16 if dtype.itemsize == 2 else pb.ELEMENT_TYPE_FLOAT32,
+        element_type=pb.ElementType.Value(f"ELEMENT_TYPE_{element_type.name}"),
+        scales=b"" if encoded.scales is None else encoded.scales.tobytes(),
         engine=encoded.encoder.info.label,
-    )
-
-
-def _describe(encoder: Encoder) -> pb.Encoder:
-    manifest, info = encoder.manifest, encoder.info
-    return pb.Encoder(
-        name=manifest.name,
-        version=str(manifest.version),
-        architecture=manifest.architecture,
-        dimension=manifest.dimension,
-        token_dimension=manifest.token_dimension,
-        pooling=manifest.pooling,
-        tokenizer=encoder.tokenizer.kind,
-        max_length=manifest.max_length,
-        description=manifest.description,
-        engine=info.engine,
-        device=info.device,
-        precision=info.precision,
-        ready=True,
-        features=manifest.features,
     )

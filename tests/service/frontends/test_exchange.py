@@ -30,6 +30,7 @@ from birnn_service.frontends.link import Link
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Message, Withdrawn
 from birnn_service.frontends.remote_compute import RemoteCompute
 from birnn_service.frontends.setup import RemoteEncoder
+from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 
 # How long a state may take to come about on a busy machine.
@@ -55,13 +56,22 @@ class Fake:
         self.under_way = 0
         self.deadlines: list[float | None] = []
         self.callers: list[str] = []
+        self.priorities: list[Priority] = []
         self.random = random.Random(0)
 
     async def encode(
-        self, encoder: Encoder, output: Output, batch: RaggedBatch, deadline: float | None = None, *, caller: str
+        self,
+        encoder: Encoder,
+        output: Output,
+        batch: RaggedBatch,
+        deadline: float | None = None,
+        *,
+        caller: str,
+        priority: Priority = Priority.NORMAL,
     ) -> Computed:
         self.deadlines.append(deadline)
         self.callers.append(caller)
+        self.priorities.append(priority)
         self.under_way += 1
         try:
             await self.hold.wait()
@@ -185,13 +195,14 @@ async def test_what_nobody_thought_of_is_an_error_of_the_engine() -> None:
             await exchange.remote.encode(exchange.encoder, Output.POOLED, random_batch(random.Random(2), 5), caller="a")
 
 
-async def test_deadline_and_caller_arrive_as_they_were() -> None:
+async def test_deadline_caller_and_priority_arrive_as_they_were() -> None:
     async with exchanging() as exchange:
         batch = random_batch(random.Random(3), 5)
         await exchange.remote.encode(exchange.encoder, Output.POOLED, batch, 1234.5, caller="ipv6:2001:db8::/64")
-        await exchange.remote.encode(exchange.encoder, Output.POOLED, batch, None, caller="ä")
+        await exchange.remote.encode(exchange.encoder, Output.POOLED, batch, None, caller="ä", priority=Priority.LOW)
         assert exchange.fake.deadlines == [1234.5, None]
         assert exchange.fake.callers == ["ipv6:2001:db8::/64", "ä"]
+        assert exchange.fake.priorities == [Priority.NORMAL, Priority.LOW]
 
 
 async def test_a_cancelled_request_ends_on_the_other_side_too() -> None:

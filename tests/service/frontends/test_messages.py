@@ -25,6 +25,7 @@ from birnn_service.frontends.messages import (
     pack,
     to_wire,
 )
+from birnn_service.queueing.priority import Priority
 
 NUMBER = st.integers(0, 2**64 - 1)
 SECONDS = st.floats(0, 1e9)
@@ -45,6 +46,7 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
         UINT64,
         UINT64,
         st.one_of(SECONDS, st.just(math.inf)),
+        st.sampled_from(Priority),
         NAME,
         NAME,
         st.sampled_from(Output),
