@@ -6,8 +6,11 @@ import re
 
 DEFAULT_ADDRESS = "127.0.0.1:8001"
 
-_PORT = re.compile(r":([0-9]+)$")
+# A name or IPv4 address, or an IPv6 address in brackets.
+_HOST = re.compile(r"[^\s:/,\[\]]+|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[^\s\[\]]+)?\]")
+_PORT = re.compile(r"[0-9]+")
 _LARGEST_PORT = 65_535
+_LONGEST_PORT = 5
 
 
 def channel_options(address: str, shared: bool = True) -> list[tuple[str, str | int]]:
@@ -41,18 +44,33 @@ def checked_address(address: str) -> str:
     """The address as it is.
 
     Raises:
-        ValueError: It has no port or one that cannot be, or is a URL.
+        ValueError: It is none that can be reached; says what to write instead.
     """
-    if "://" in address and address.partition("://")[0] in ("http", "https", "grpc"):
-        raise ValueError(f"address {address!r} must be HOST:PORT without {address.partition('://')[0]}://")
     scheme, _, rest = address.partition(":")
-    if not rest or (scheme not in ("unix", "unix-abstract", "dns", "ipv4", "ipv6") and not _PORT.search(address)):
-        raise ValueError(f"address {address!r} has no port; write HOST:PORT, for example {DEFAULT_ADDRESS}")
-    for part in address.split(","):
-        port = _PORT.search(part)
-        if port and not scheme.startswith("unix") and not 1 <= int(port[1]) <= _LARGEST_PORT:
-            raise ValueError(f"address {address!r}: a port is a number from 1 to {_LARGEST_PORT}, not {port[1]}")
+    if rest.startswith("//") and scheme in ("http", "https", "grpc"):
+        raise ValueError(f"address {address!r} must be HOST:PORT without {scheme}://")
+    if scheme in ("unix", "unix-abstract") and rest:
+        return address
+    if scheme in ("ipv4", "ipv6"):
+        endpoints = rest.split(",")
+    else:
+        endpoints = [rest.rpartition("/")[2] if scheme == "dns" else address]
+    for endpoint in endpoints:
+        if problem := _problem(endpoint):
+            raise ValueError(f"address {address!r}: {problem}")
     return address
+
+
+def _problem(endpoint: str) -> str | None:
+    """What is wrong with HOST:PORT; None for nothing."""
+    host, _, port = endpoint.rpartition(":")
+    if ":" in host and not {"[", ","}.intersection(host):
+        return "write an IPv6 address in brackets, for example [::1]:8001"
+    if not _HOST.fullmatch(host) or not _PORT.fullmatch(port):
+        return f"write HOST:PORT without spaces, PORT in digits, for example {DEFAULT_ADDRESS}"
+    if len(port) > _LONGEST_PORT or not 1 <= int(port) <= _LARGEST_PORT:
+        return f"a port is a number from 1 to {_LARGEST_PORT}, not {port}"
+    return None
 
 
 def _is_loopback(address: str) -> bool:

@@ -329,17 +329,6 @@ def test_encoders_are_listed(client: Client) -> None:
         client.encoder("broken")
 
 
-@pytest.mark.parametrize("address", ["localhost", "http://localhost:8001", "127.0.0.1:", ""])
-def test_an_address_without_a_port_or_with_a_url_scheme_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="HOST:PORT"):
-        Client(address)
-
-
-@pytest.mark.parametrize("address", ["localhost:1", "[::1]:8001", "dns:///a.b:8001", "unix:/tmp/socket"])
-def test_grpc_targets_are_accepted(address: str) -> None:
-    Client(address).close()
-
-
 def test_threads_may_share_a_client(service: FakeService, client: Client) -> None:
     service.delays = random.Random(2)
     wrong: list[int] = []

@@ -138,14 +138,36 @@ def test_a_timeout_that_is_no_number_is_refused(service: FakeService, client: Cl
             way()
 
 
-BAD_PORTS = ["127.0.0.1:99999", "localhost:0", "dns:///a:65536", "ipv4:1.2.3.4:1,1.2.3.4:70000"]
+ADDRESS = "write HOST:PORT without spaces, PORT in digits, for example 127.0.0.1:8001"
+BRACKETS = r"write an IPv6 address in brackets, for example \[::1\]:8001"
+PORT = "a port is a number from 1 to 65535, not "
+BAD_ADDRESSES = {
+    ADDRESS: (
+        *("", "localhost", "127.0.0.1:", ":8001", "a b:1", " a:1", "a:1\n", "a: 1", "a:\u0661", "a:+1", "a:1,b:2"),
+        *("[::1]", "[a]:1", "dns:///a", "dns:8001", "ipv4:1.2.3.4", "ipv4:1.2.3.4:1,", "unix:"),
+    ),
+    BRACKETS: ("::1", "::1:8001", "ipv6:::1:8001"),
+    PORT: ("127.0.0.1:99999", "localhost:0", "dns:///a:65536", "ipv4:1.2.3.4:1,1.2.3.4:70000", "a:" + "1" * 5000),
+    "must be HOST:PORT without http://": ("http://localhost:8001",),
+}
 
 
-@pytest.mark.parametrize("address", BAD_PORTS)
-def test_a_port_that_cannot_be_is_refused(address: str) -> None:
+@pytest.mark.parametrize(("message", "address"), [(m, a) for m, addresses in BAD_ADDRESSES.items() for a in addresses])
+def test_what_is_no_address_is_refused_with_what_to_write(message: str, address: str) -> None:
     for kind in (Client, AsyncClient):
-        with pytest.raises(ValueError, match="a port is a number from 1 to 65535"):
+        with pytest.raises(ValueError, match=message):
             kind(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost:1", "my_host:65535", "[::1]:8001", "[fe80::1%eth0]:1", "unix:/tmp/a b"),
+        *("dns:///a.b:8001", "dns://1.1.1.1/a:1", "ipv4:1.2.3.4:1,5.6.7.8:2", "ipv6:[::1]:1,[::2]:1"),
+    ],
+)
+def test_grpc_targets_are_accepted(address: str) -> None:
+    Client(address).close()
 
 
 def test_an_http_port_is_recognized() -> None:
