@@ -1,9 +1,11 @@
 """Replies to the parts of one input, put together."""
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn.encode_call import Chunk
+from birnn.chunk import Chunk
 from birnn.encodings import EncoderInfo, Encodings, ItemError, ItemNotice, Timings, TokenEncodings
 from birnn.errors import SequenceError
 
@@ -57,10 +59,15 @@ class Assembly:
         self._timings += chunk.timings
         self._filled += len(chunk)
 
-    def raise_errors(self) -> None:
-        """Raise a SequenceError where a sequence has no encoding."""
-        if self._errors:
+    def checked(self, on_error: str) -> Self:
+        """This, as the caller wants it who says what becomes of sequences that have no encoding.
+
+        Raises:
+            SequenceError: There are some, and `on_error` is "raise".
+        """
+        if self._errors and on_error == "raise":
             raise SequenceError(self._errors, self._count)
+        return self
 
     def chunk(self) -> Chunk:
         """All chunks as one; its matrix is empty for tokens."""
@@ -99,8 +106,8 @@ def encodings(chunk: Chunk) -> Encodings:
     )
 
 
-def token_encodings(chunk: Chunk, tokens: list[NDArray[np.float32]]) -> TokenEncodings:
-    """A chunk of per-token encodings as a result."""
+def token_encodings(chunk: Chunk, tokens: list[NDArray[np.float32]] | None = None) -> TokenEncodings:
+    """A chunk of per-token encodings as a result; `tokens` are its rows by sequence, where they are known already."""
     return TokenEncodings(
         encoder=chunk.encoder,
         version=chunk.version,
@@ -109,7 +116,7 @@ def token_encodings(chunk: Chunk, tokens: list[NDArray[np.float32]]) -> TokenEnc
         errors=chunk.errors,
         notices=chunk.notices,
         timings=chunk.timings,
-        tokens=tokens,
+        tokens=by_sequence(chunk) if tokens is None else tokens,
     )
 
 

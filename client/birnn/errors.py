@@ -1,18 +1,21 @@
 """What can go wrong with a call, as exceptions that say what to do."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from birnn.encodings import ItemError
+from birnn.v1 import encoder_pb2 as pb
 
 _SHOWN_ITEMS = 5
 # How gRPC words a connection that could not be made, as opposed to a server that answered UNAVAILABLE.
 _NO_CONNECTION = ("failed to connect", "connections to all backends failing", "errors resolving", "dns resolution")
 # How gRPC words an answer in HTTP/1.
 _OTHER_PROTOCOL = ("expected settings frame", "http1")
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class EncodeError(Exception):
@@ -63,6 +66,32 @@ class InconsistentReplyError(EncodeError):
     """The server's replies do not fit what was sent, or do not fit together."""
 
 
+class FailedRequest(grpc.RpcError):  # type: ignore[misc] # whose package has no types
+    """How a request of a stream failed while the stream goes on.
+
+    Attributes:
+        retry_after: Seconds after which it may succeed; 0 where that is not known, below 0 where it will not.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str, retry_after: float = 0.0) -> None:
+        super().__init__(details)
+        self._code, self._details = code, details
+        self.retry_after = retry_after
+
+    @classmethod
+    def of(cls, failure: pb.Failure) -> Self:
+        """As the server tells it."""
+        return cls(_CODES.get(failure.code, grpc.StatusCode.UNKNOWN), failure.message, failure.retry_after)
+
+    def code(self) -> grpc.StatusCode:
+        """The status code."""
+        return self._code
+
+    def details(self) -> str:
+        """What is wrong."""
+        return self._details
+
+
 class SequenceError(EncodeError):
     """Some sequences have no encoding; the others do: see `on_error` to get those.
 
@@ -103,7 +132,10 @@ def call_error(error: grpc.RpcError, address: str, timeout: float | None) -> Enc
         case grpc.StatusCode.UNAVAILABLE:
             return ServerUnavailableError(f"the server at {address} is unavailable: {details}; try again later", code)
         case grpc.StatusCode.RESOURCE_EXHAUSTED if is_too_large(error):
-            message = f"the request is too large for {address}: {details}; send fewer or shorter sequences"
+            message = (
+                f"a message is larger than {address}, or what is between, lets through ({details}); "
+                "use a smaller batch_size, or send shorter sequences"
+            )
             return InvalidRequestError(message, code)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             wait = retry_after(error)
@@ -130,12 +162,19 @@ def is_no_connection(error: grpc.RpcError) -> bool:
 
 
 def is_too_large(error: grpc.RpcError) -> bool:
-    """Whether RESOURCE_EXHAUSTED is about the size of the message, which time does not change."""
-    return "larger than max" in (error.details() or "")
+    """Whether RESOURCE_EXHAUSTED is what gRPC says of a message above a limit of size, which time does not change."""
+    return "message larger than max" in (error.details() or "")
+
+
+def is_lost(error: grpc.RpcError) -> bool:
+    """Whether grpc.aio has lost why a stream ended, as it does while one is written to (grpc/grpc#36066)."""
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"
 
 
 def is_final(error: grpc.RpcError) -> bool:
     """Whether the server asks not to be called again for this: its grpc-retry-pushback-ms is negative."""
+    if isinstance(error, FailedRequest):
+        return error.retry_after < 0
     return any(
         key == "grpc-retry-pushback-ms" and not (value.isascii() and value.isdecimal())
         for key, value in error.trailing_metadata() or ()
@@ -144,6 +183,8 @@ def is_final(error: grpc.RpcError) -> bool:
 
 def retry_after(error: grpc.RpcError) -> float | None:
     """Seconds after which the server asks to be called again (google.rpc.RetryInfo); None where it does not say."""
+    if isinstance(error, FailedRequest):
+        return error.retry_after if error.retry_after > 0 else None
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             try:

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 # A sequence: text, or its UTF-8; or features [length, F].
 Item = str | bytes
 Features = NDArray[np.floating[Any]]
-# What a client may be given: one sequence, or many.
-Input = Iterable[Item] | Item | Iterable[Features] | Features
+# What a client may be given: many sequences, or one.
+Strings = Iterable[Item] | Item
+FeatureArrays = Iterable[Features] | Features
 
 
 def is_single(sequences: object) -> bool:
@@ -20,23 +21,18 @@ def is_single(sequences: object) -> bool:
     return isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
 
 
-def as_list(sequences: Input) -> list[Any]:
-    """The sequences as a list.
-
-    Raises:
-        TypeError: It is something that does not iterate its rows.
-    """
-    return [sequences] if is_single(sequences) else list(checked_rows(sequences))
-
-
-def checked_rows(sequences: Any) -> Any:
-    """The input as it is.
+def rows(sequences: Any) -> Iterator[Any]:
+    """The sequences one by one.
 
     Raises:
         TypeError: It is something that iterates, but not its rows, or not in an order; says what to write instead.
     """
+    if is_single(sequences):
+        return iter([sequences])
     kind = type(sequences).__name__
-    if isinstance(sequences, Mapping):
+    if isinstance(sequences, AsyncIterable):
+        advice = "asynchronously; only the streams of AsyncClient take it"
+    elif isinstance(sequences, Mapping):
         advice = "its keys; pass list(x.values()), or one column of it"
     elif hasattr(type(sequences), "columns"):  # of pandas, polars, pyarrow and others
         advice = "its columns; pass one column, for example x['smiles']"
@@ -47,7 +43,7 @@ def checked_rows(sequences: Any) -> Any:
     elif isinstance(sequences, io.IOBase):
         advice = "its lines with their ends; pass x.read().splitlines()"
     else:
-        return sequences
+        return iter(sequences)
     raise TypeError(f"sequences are given as a {kind}, which iterates {advice}")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import grpc
 import numpy as np
@@ -49,6 +50,14 @@ class Failure:
 
 
 @dataclass
+class StreamEnd:
+    """How one stream ends when its request number `after` comes: as if all was well where there is no failure."""
+
+    after: int
+    failure: Failure | None = None
+
+
+@dataclass
 class FakeService(rpc.EncoderServiceServicer):
     """Sequences with `!` are unknown characters, those above MAX_LENGTH bytes too long, `?` is an unknown token."""
 
@@ -59,7 +68,13 @@ class FakeService(rpc.EncoderServiceServicer):
     version_of_call: dict[int, str] = field(default_factory=dict)
     engine_of_call: dict[int, str] = field(default_factory=dict)
     drop_a_row: bool = False
-    knows_half: bool = True
+    knows: frozenset[str] = frozenset({"EncodeStream", "element_type", "normalize"})
+    # Answers of a stream come in groups of so many, the last first.
+    reversed_by: int = 1
+    wrong_ids: bool = False
+    ends: deque[StreamEnd] = field(default_factory=deque)
+    streams: int = 0
+    streamed: list[pb.EncodeStreamRequest] = field(default_factory=list)
     requests: list[pb.EncodeRequest] = field(default_factory=list)
     attempts: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -92,21 +107,53 @@ class FakeService(rpc.EncoderServiceServicer):
         return pb.ListEncodersResponse(encoders=encoders)
 
     def Encode(self, request: pb.EncodeRequest, context: grpc.ServicerContext) -> pb.EncodeResponse:  # noqa: N802
+        outcome = self._outcome(request, context)
+        if isinstance(outcome, Failure):
+            _fail(context, outcome)
+        return outcome
+
+    def EncodeStream(  # noqa: N802
+        self, request_iterator: Iterator[pb.EncodeStreamRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.EncodeStreamResponse]:
+        with self.lock:
+            self.streams += 1
+            end = self.ends.popleft() if self.ends else None
+        if "EncodeStream" not in self.knows:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        group: list[pb.EncodeStreamRequest] = []
+        for count, request in enumerate(request_iterator, 1):
+            self.streamed.append(request)
+            if end is not None and count == end.after:
+                if end.failure is not None:
+                    _fail(context, end.failure)
+                return
+            group.append(request)
+            if len(group) == self.reversed_by:
+                yield from [self._response(request, context) for request in reversed(group)]
+                group = []
+
+    def _response(self, request: pb.EncodeStreamRequest, context: grpc.ServicerContext) -> pb.EncodeStreamResponse:
+        outcome = self._outcome(request.encode, context)
+        number = request.id + 1000 if self.wrong_ids else request.id
+        if isinstance(outcome, Failure):
+            failure = pb.Failure(code=outcome.code.value[0], message=outcome.message, retry_after=outcome.pushback or 0)
+            return pb.EncodeStreamResponse(id=number, failure=failure)
+        return pb.EncodeStreamResponse(id=number, response=outcome)
+
+    def _outcome(self, request: pb.EncodeRequest, context: grpc.ServicerContext) -> pb.EncodeResponse | Failure:
         with self.lock:
             self.attempts += 1
             call = len(self.requests)
-            failure = self.failures.popleft() if self.failures else None
-            if failure is None:
-                self.requests.append(request)
+            if self.failures:
+                return self.failures.popleft()
+            self.requests.append(request)
             delay = self.delays.uniform(0, 0.02) if self.delays else 0.0
-        if failure is not None:
-            _fail(context, failure)
         if request.encoder not in ("smiles", "text"):
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no encoder {request.encoder!r}; served are: smiles, text")
+            return Failure(grpc.StatusCode.NOT_FOUND, f"no encoder {request.encoder!r}; served are: smiles, text")
         if self.never_held not in request.sequences:
             self._hold(context)
         self._wait(delay)
-        reply = _answer(request, half=self.knows_half and request.element_type == pb.ELEMENT_TYPE_FLOAT16)
+        reply = _answer(request, self.knows)
         reply.version = self.version_of_call.get(call, request.version or "10")
         reply.engine = self.engine_of_call.get(call, "hash 1, cpu, float32")
         if self.drop_a_row:
@@ -128,7 +175,7 @@ class FakeService(rpc.EncoderServiceServicer):
             time.sleep(delay)
 
 
-def _fail(context: grpc.ServicerContext, failure: Failure) -> None:
+def _fail(context: grpc.ServicerContext, failure: Failure) -> NoReturn:
     if failure.pushback is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(failure.pushback * 1000))
@@ -142,13 +189,14 @@ def _fail(context: grpc.ServicerContext, failure: Failure) -> None:
             )
         )
     context.abort(failure.code, failure.message)
+    raise AssertionError("abort raises")
 
 
-def _answer(request: pb.EncodeRequest, half: bool) -> pb.EncodeResponse:
+def _answer(request: pb.EncodeRequest, knows: frozenset[str]) -> pb.EncodeResponse:
     tokens = request.output == pb.OUTPUT_TOKENS
     reply = pb.EncodeResponse(encoder=request.encoder, timings=pb.Timings(total=0.001))
     rows = []
-    for index, sequence in enumerate(request.sequences):
+    for index, sequence in enumerate(_sequences(request)):
         if len(sequence) > MAX_LENGTH and request.truncate:
             reply.notices.add(index=index, truncated_tokens=len(sequence) - MAX_LENGTH)
             sequence = sequence[:MAX_LENGTH]
@@ -164,11 +212,44 @@ def _answer(request: pb.EncodeRequest, half: bool) -> pb.EncodeResponse:
         rows.append(matrix(sequence) if tokens else vector(sequence)[None])
     width = TOKEN_DIMENSION if tokens else DIMENSION
     values = np.concatenate([np.empty((0, width), np.float32), *rows])
+    if request.normalize and "normalize" in knows:
+        values = normalized(values)
     reply.shape.extend(values.shape)
-    reply.embeddings = values.astype("<f2" if half else "<f4").tobytes()
-    if half:
-        reply.element_type = pb.ELEMENT_TYPE_FLOAT16
+    if "element_type" in knows:
+        reply.element_type = request.element_type or pb.ELEMENT_TYPE_FLOAT32
+    if reply.element_type == pb.ELEMENT_TYPE_INT8:
+        integers, scales = as_int8(values)
+        reply.embeddings, reply.scales = integers.tobytes(), scales.tobytes()
+    else:
+        reply.embeddings = values.astype("<f2" if reply.element_type == pb.ELEMENT_TYPE_FLOAT16 else "<f4").tobytes()
     return reply
+
+
+def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each vector scaled to length 1, but for those of zeros."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+
+
+def as_int8(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Vectors as int8, and the factor of each."""
+    scales = np.abs(vectors).max(axis=-1, initial=0) / np.float32(127)
+    integers = np.rint(vectors / np.where(scales == 0, 1, scales)[..., None])
+    return np.nan_to_num(integers).astype(np.int8), scales.astype("<f4")
+
+
+def from_int8(integers: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a client is to make of them."""
+    return integers.astype(np.float32) * scales[..., None]
+
+
+def _sequences(request: pb.EncodeRequest) -> list[bytes]:
+    """Those of a request; of features the bytes, of which each is a token."""
+    if not request.lengths:
+        return list(request.sequences)
+    step = len(request.features) // sum(request.lengths)
+    ends = np.cumsum(request.lengths) * step
+    return [request.features[end - length * step : end] for end, length in zip(ends, request.lengths, strict=True)]
 
 
 def _error(sequence: bytes) -> tuple[pb.ItemError.Code.ValueType, str] | None:
@@ -186,11 +267,15 @@ def _error(sequence: bytes) -> tuple[pb.ItemError.Code.ValueType, str] | None:
 
 
 @contextmanager
-def serving(credentials: grpc.ServerCredentials | None = None, port: int = 0) -> Iterator[FakeService]:
-    """A fake service on a port, 0 for a free one."""
+def serving(
+    credentials: grpc.ServerCredentials | None = None, port: int = 0, longest_message: int = -1
+) -> Iterator[FakeService]:
+    """A fake service on a port, 0 for a free one, which takes messages up to a number of bytes, -1 for any."""
     service = FakeService()
     # Without SO_REUSEPORT, which would let a second server have the same port.
-    server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(
+        ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", longest_message)]
+    )
     rpc.add_EncoderServiceServicer_to_server(service, server)
     port = (
         server.add_insecure_port(f"127.0.0.1:{port}")

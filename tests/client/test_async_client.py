@@ -43,7 +43,7 @@ async def test_tokens_single_sequences_and_empty_inputs(service: FakeService) ->
 
 
 async def test_half_rounds_what_travels(service: FakeService) -> None:
-    async with AsyncClient(service.address, half=True) as client:
+    async with AsyncClient(service.address, element_type="float16") as client:
         rounded = vector("CCO").astype(np.float16).astype(np.float32)
         np.testing.assert_array_equal(await client.encode("CCO"), rounded)
         np.testing.assert_array_equal([part.vectors[0] async for part in client.stream("CCO")], [rounded])

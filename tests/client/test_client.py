@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 import birnn
 from birnn import Client
-from birnn.encode_call import EncodeCall
-from birnn.v1 import encoder_pb2 as pb
+from tests.client.asking import CLIENTS, ask
 from tests.client.fake_service import (
     DIMENSION,
     MAX_LENGTH,
@@ -160,33 +159,6 @@ def test_a_call_names_each_engine_that_answered_a_part_of_it_once(service: FakeS
     assert client.call(many(40)).engines == ()
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_half_halves_the_reply_where_the_server_knows_how_and_still_gives_float32(
-    service: FakeService, known: bool
-) -> None:
-    service.knows_half = known
-    exact = np.array([vector(molecule) for molecule in MOLECULES])
-    expected = exact.astype(np.float16).astype(np.float32) if known else exact
-    assert not known or (expected != exact).any()
-    with Client(service.address, half=True) as client:
-        vectors = client.encode(MOLECULES)
-        (part,) = client.stream(MOLECULES)
-        tokens = client.encode_tokens("CCO")
-    assert vectors.dtype == part.vectors.dtype == tokens.dtype == np.float32
-    np.testing.assert_array_equal(vectors, expected)
-    np.testing.assert_array_equal(part.vectors, expected)
-    np.testing.assert_array_equal(tokens, matrix("CCO"))
-    assert {request.element_type for request in service.requests} == {pb.ELEMENT_TYPE_FLOAT16}
-
-
-def test_a_reply_of_a_type_that_is_not_known_is_refused() -> None:
-    call = EncodeCall("pooled", "smiles", None, False, 8, None)
-    request = pb.EncodeRequest(sequences=[b"C"])
-    reply = pb.EncodeResponse(lengths=[1], shape=[1, 2], embeddings=bytes(16), element_type=9)  # type: ignore[arg-type]
-    with pytest.raises(birnn.InconsistentReplyError, match="type 9; update this client"):
-        call.parse(request, reply)
-
-
 def test_something_that_is_no_sequence_is_named(client: Client) -> None:
     with pytest.raises(TypeError, match=r"sequence 1 is 3\.5, a float"):
         client.encode(["CC", 3.5])  # type: ignore[list-item]
@@ -224,7 +196,7 @@ def test_leaving_a_stream_cancels_the_calls_under_way(service: FakeService, clie
     parts = client.stream(many(1000))
     next(parts)
     assert service.held.wait(5)
-    parts.close()  # type: ignore[attr-defined]
+    parts.close()
     assert service.cancelled.wait(5)
 
 
@@ -313,6 +285,27 @@ def test_a_reply_of_the_wrong_size_is_an_error(service: FakeService, client: Cli
     service.drop_a_row = True
     with pytest.raises(birnn.InconsistentReplyError, match="2 sequences were sent"):
         client.encode(["CCO", "CC"])
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("method", ["encode", "stream"])
+def test_replies_beyond_grpc_s_own_limit_of_4_mib_are_taken(
+    service: FakeService, kind: type[Client] | type[birnn.AsyncClient], method: str
+) -> None:
+    service.engine_of_call = {0: "x" * (5 << 20)}
+    assert len(ask(kind(service.address), method, ["CCO"])) == 1
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("method", ["encode", "stream"])
+def test_a_request_that_is_too_large_for_the_server_is_not_repeated(
+    kind: type[Client] | type[birnn.AsyncClient], method: str
+) -> None:
+    with (
+        serving(longest_message=1000) as service,
+        pytest.raises(birnn.InvalidRequestError, match=r"larger than max.*use a smaller batch_size"),
+    ):
+        ask(kind(service.address), method, ["C" * 2000])
 
 
 def test_encoders_are_listed(client: Client) -> None:

@@ -41,8 +41,12 @@ def test_what_does_not_iterate_its_rows_is_refused(service: FakeService, given: 
             lambda: client.encode_feature_tokens(given, "series"),
             lambda: client.call(given),
             lambda: client.call_tokens(given),
-            lambda: next(client.stream(given)),
-            lambda: next(client.stream_tokens(given)),
+            lambda: client.call_features(given, "series"),
+            lambda: client.call_feature_tokens(given, "series"),
+            lambda: client.stream(given),
+            lambda: client.stream_tokens(given),
+            lambda: client.stream_features(given, "series"),
+            lambda: client.stream_feature_tokens(given, "series"),
         ]
         for way in ways:
             with pytest.raises(TypeError, match=message):
@@ -60,11 +64,20 @@ async def test_the_async_client_refuses_the_same(service: FakeService, given: An
             client.encode_feature_tokens(given, "series"),
             client.call(given),
             client.call_tokens(given),
-            anext(client.stream(given)),
-            anext(client.stream_tokens(given)),
+            client.call_features(given, "series"),
+            client.call_feature_tokens(given, "series"),
         ):
             with pytest.raises(TypeError, match=message):
                 await way
+        streams: list[Callable[[], Any]] = [
+            lambda: client.stream(given),
+            lambda: client.stream_tokens(given),
+            lambda: client.stream_features(given, "series"),
+            lambda: client.stream_feature_tokens(given, "series"),
+        ]
+        for stream in streams:
+            with pytest.raises(TypeError, match=message):
+                stream()
     assert service.attempts == 0
 
 
@@ -83,9 +96,9 @@ def test_rows_that_are_records_are_told_from_columns(client: Client) -> None:
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_a_pickled_client_connects_by_itself(service: FakeService, kind: type[Client] | type[AsyncClient]) -> None:
-    original = kind(service.address, batch_size=7, in_flight=2, half=True, retry_for=1.5)
+    original = kind(service.address, batch_size=7, in_flight=2, element_type="float16", retry_for=1.5)
     copy = pickle.loads(pickle.dumps(original))
-    for name in ("address", "_batch_size", "_in_flight", "_half", "_outage"):
+    for name in ("address", "_options"):
         assert getattr(copy, name) == getattr(original, name)
     if isinstance(copy, AsyncClient):
         found = asyncio.run(copy.encode(["CCO"]))

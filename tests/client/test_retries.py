@@ -117,7 +117,7 @@ async def test_an_async_client_waits_too() -> None:
         waiting = asyncio.create_task(client.encode(["CCO"]))
         await asyncio.sleep(0.3)
         await client.close()
-        with pytest.raises(birnn.EncodeError, match="closed during the call"):
+        with pytest.raises(birnn.EncodeError, match="client was closed"):
             await waiting
 
 
@@ -131,7 +131,7 @@ def test_closing_ends_the_wait_for_a_server() -> None:
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.3)
         client.close()
-        with pytest.raises(birnn.EncodeError, match="closed during the call"):
+        with pytest.raises(birnn.EncodeError, match="client was closed"):
             waiting.result(timeout=30)
 
 

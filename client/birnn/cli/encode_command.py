@@ -21,8 +21,10 @@ from birnn.cli.finite_float_range import FiniteFloatRange
 from birnn.cli.printing import Format, Printer
 from birnn.cli.told_lines import ToldLines, told_lines
 from birnn.client import Client
+from birnn.encode_call import ELEMENT_TYPES
 from birnn.encodings import EncoderInfo
 from birnn.errors import EncodeError
+from birnn.options import ElementType
 from birnn.vector_files import EncodedLines, VectorFile, VectorFileError, check_format, create
 from birnn.vector_files.vector_file import readable
 from birnn_bundle.numerals import counted
@@ -158,7 +160,12 @@ class Told:
 @click.option("--tokens", is_flag=True, help="One vector for each token instead of one for each sequence.")
 @click.option("--truncate", is_flag=True, help="Cut sequences that are too long instead of failing them.")
 @click.option(
-    "--half", is_flag=True, help="Let encodings travel as float16: half the bytes, rounded to 11 significant bits."
+    "--element-type",
+    type=click.Choice(list(ELEMENT_TYPES)),
+    default="float32",
+    show_default=True,
+    help="How encodings travel: float16 takes half the bytes, rounded to 11 significant bits; int8 a quarter, rounded "
+    "to a 127th of the largest number of each vector.",
 )
 @click.option(
     "--batch-size",
@@ -193,7 +200,7 @@ def encode(
     version: str | None,
     tokens: bool,
     truncate: bool,
-    half: bool,
+    element_type: ElementType,
     batch_size: int,
     timeout: float | None,
     retry_for: float,
@@ -216,7 +223,7 @@ def encode(
     _check_usage(sequences, path, reading, out, form, tokens)
     _check_files(path, {"--out": out, "--errors": errors, "--notices": notices})
     try:
-        client = Client(address, batch_size=batch_size, half=half, retry_for=retry_for)
+        client = Client(address, batch_size=batch_size, element_type=element_type, retry_for=retry_for)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--address") from error
     started = time.perf_counter()

@@ -216,7 +216,7 @@ def test_long_sequences_can_be_cut(folder: Path) -> None:
 
 
 def test_encodings_can_travel_as_float16(folder: Path) -> None:
-    assert encode("CCO", "--half", "--out", "half.npy").exit_code == 0
+    assert encode("CCO", "--element-type", "float16", "--out", "half.npy").exit_code == 0
     assert encode("CCO", "--out", "whole.npy").exit_code == 0
     half, whole = np.load(folder / "half.npy"), np.load(folder / "whole.npy")
     assert half.dtype == np.float32

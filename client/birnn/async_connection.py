@@ -1,0 +1,125 @@
+"""The connection of `AsyncClient`: gRPC works in the caller's event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from birnn.channel import channel_options
+from birnn.connection import Connection, closed_error
+from birnn.request_stream import Outcome, RequestStream, StreamedRequest
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+
+
+class AsyncConnection(Connection):
+    """Connects anew in each event loop, of which one runs at a time."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, retry_for: float) -> None:
+        super().__init__(address, credentials, retry_for)
+        # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def close(self) -> None:
+        # The connection of an event loop that has ended went with it.
+        if self._channel is not None and self._loop is asyncio.get_running_loop():
+            self._closed = True
+            await self._channel.close()
+
+    def encode(self, request: pb.EncodeRequest, timeout: float | None) -> grpc.aio.UnaryUnaryCall:
+        return self._stub().Encode(request, timeout=timeout)
+
+    def list_encoders(self, timeout: float | None) -> grpc.aio.UnaryUnaryCall:
+        return self._stub().ListEncoders(pb.ListEncodersRequest(), timeout=timeout)
+
+    def stream(self) -> RequestStream:
+        return _AsyncStream(self._stub())
+
+    def _stub(self) -> EncoderServiceStub:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError("this AsyncClient is used in another event loop that still runs; make one for each")
+            self._loop, self._channel, self._closed = loop, None, False
+        if self._closed:
+            raise closed_error()
+        if self._channel is None:
+            options = channel_options(self.address)
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self.address, options)
+            else:
+                self._channel = grpc.aio.secure_channel(self.address, self._credentials, options)
+        return EncoderServiceStub(self._channel)
+
+    async def _reply(self, under_way: Any) -> Any:
+        try:
+            return await under_way
+        except (grpc.aio.UsageError, asyncio.CancelledError) as error:
+            # The running task may be asked to stop, too, rather than the call it waits for.
+            task = asyncio.current_task()
+            if self._closed and not (task is not None and task.cancelling()):
+                raise closed_error() from error
+            raise
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class _AsyncRequest(StreamedRequest):
+    def __init__(self, number: int, request: pb.EncodeRequest, timeout: float | None) -> None:
+        super().__init__(number, request, timeout)
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def settle(self, outcome: Outcome) -> None:
+        # A task that is cancelled cancels what it waits for.
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    def __await__(self) -> Generator[Any, None, pb.EncodeResponse]:
+        return self._result().__await__()
+
+    async def _result(self) -> pb.EncodeResponse:
+        try:
+            async with asyncio.timeout(self._left()):
+                outcome = await self._outcome
+        except TimeoutError:
+            outcome = self._late()
+        return self._response(outcome)
+
+
+class _AsyncStream(RequestStream):
+    """A task of gRPC sends requests, and one of its own takes responses, also while the caller does other things."""
+
+    _streamed = _AsyncRequest
+
+    def __init__(self, stub: EncoderServiceStub) -> None:
+        unsent: asyncio.Queue[_AsyncRequest | None] = asyncio.Queue()
+        super().__init__(unsent)
+        self._call: Any = stub.EncodeStream(_messages(unsent))
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+
+    def _cancel(self) -> None:
+        self._call.cancel()
+
+    async def _read(self) -> None:
+        end: Exception | None = None
+        try:
+            async for response in self._call:
+                self._answer(response)
+        except Exception as error:
+            # Whatever it is, those who wait are to hear of it.
+            end = error
+            self._call.cancel()
+        except asyncio.CancelledError:
+            # The channel was closed, or nobody waits any more.
+            end = closed_error()
+        self._end(end)
+
+
+async def _messages(unsent: "asyncio.Queue[_AsyncRequest | None]") -> AsyncIterator[pb.EncodeStreamRequest]:
+    while (request := await unsent.get()) is not None:
+        yield request.message()

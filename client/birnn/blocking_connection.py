@@ -1,0 +1,113 @@
+"""The connection of `Client`: gRPC's threads wait for the server, and the caller's waits for them."""
+
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import grpc
+
+from birnn.channel import channel_options
+from birnn.connection import Connection, closed_error
+from birnn.request_stream import Outcome, RequestStream, StreamedRequest
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+
+T = TypeVar("T")
+
+
+def now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that blocks where others are suspended: it ends in one step, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("a coroutine of a blocking connection was suspended")
+
+
+class BlockingConnection(Connection):
+    """Connects once, and is used by any thread."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, retry_for: float) -> None:
+        super().__init__(address, credentials, retry_for)
+        options = channel_options(address)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, options)
+        self._open_stub = EncoderServiceStub(self._channel)
+        self._closed = threading.Event()
+
+    async def close(self) -> None:
+        self._closed.set()
+        self._channel.close()
+
+    def encode(self, request: pb.EncodeRequest, timeout: float | None) -> grpc.Future:
+        return self._stub().Encode.future(request, timeout=timeout)
+
+    def list_encoders(self, timeout: float | None) -> grpc.Future:
+        return self._stub().ListEncoders.future(pb.ListEncodersRequest(), timeout=timeout)
+
+    def stream(self) -> RequestStream:
+        return _BlockingStream(self._stub())
+
+    def _stub(self) -> EncoderServiceStub:
+        if self._closed.is_set():
+            raise closed_error()
+        return self._open_stub
+
+    async def _reply(self, under_way: Any) -> Any:
+        try:
+            return under_way.result()
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            if self._closed.is_set() or isinstance(error, grpc.FutureCancelledError):
+                raise closed_error() from error
+            raise
+
+    async def _sleep(self, seconds: float) -> None:
+        if self._closed.wait(seconds):
+            raise closed_error()
+
+
+class _BlockingRequest(StreamedRequest):
+    def __init__(self, number: int, request: pb.EncodeRequest, timeout: float | None) -> None:
+        super().__init__(number, request, timeout)
+        self._outcome: Future[Outcome] = Future()
+
+    def settle(self, outcome: Outcome) -> None:
+        self._outcome.set_result(outcome)
+
+    def result(self) -> pb.EncodeResponse:
+        try:
+            outcome = self._outcome.result(self._left())
+        except TimeoutError:
+            outcome = self._late()
+        return self._response(outcome)
+
+
+class _BlockingStream(RequestStream):
+    """A thread of gRPC sends requests, and one of its own takes responses, also while the caller does other things."""
+
+    _streamed = _BlockingRequest
+
+    def __init__(self, stub: EncoderServiceStub) -> None:
+        unsent: SimpleQueue[_BlockingRequest | None] = SimpleQueue()
+        super().__init__(unsent)
+        self._call: Any = stub.EncodeStream(request.message() for request in iter(unsent.get, None))
+        threading.Thread(target=self._read, name="birnn stream", daemon=True).start()
+
+    def _cancel(self) -> None:
+        self._call.cancel()
+
+    def _read(self) -> None:
+        end: Exception | None = None
+        try:
+            for response in self._call:
+                self._answer(response)
+        except Exception as error:
+            # Whatever it is, those who wait are to hear of it.
+            end = error
+            self._call.cancel()
+        self._end(end)

@@ -1,0 +1,86 @@
+"""The requests of one input on their way: a few at a time, answered in order."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any
+
+from birnn.chunk import Chunk
+from birnn.connection import Connection, UnderWay
+from birnn.encode_call import EncodeCall
+from birnn.request_stream import RequestStream
+from birnn.v1 import encoder_pb2 as pb
+
+
+class Flow:
+    """Reads an input no further ahead than its requests under way, and gives their replies in order.
+
+    Args:
+        connection: Where to send them.
+        call: What to ask for.
+        sequences: The input.
+        in_flight: Most requests under way at a time.
+        streamed: Send them over one stream, where the server has that, rather than as calls of their own.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        call: EncodeCall,
+        sequences: Iterator[Any] | AsyncIterator[Any],
+        in_flight: int,
+        *,
+        streamed: bool,
+    ) -> None:
+        self._connection = connection
+        self._call = call
+        self._sequences: Iterator[Any] | AsyncIterator[Any] | None = sequences
+        self._in_flight = in_flight
+        self._streamed = streamed
+        self._stream: RequestStream | None = None
+        self._pending: deque[tuple[pb.EncodeRequest, UnderWay]] = deque()
+
+    async def next(self) -> Chunk | None:
+        """The reply to the next request; None after the last.
+
+        Raises:
+            EncodeError: It failed.
+            TypeError: An item of the input is no sequence.
+        """
+        while len(self._pending) < self._in_flight and (request := await self._next_request()) is not None:
+            self._pending.append((request, self._send(request)))
+        if not self._pending:
+            return None
+        request, under_way = self._pending[0]
+        call = self._call
+        reply = await self._connection.answer(under_way, partial(self._send, request), call.deadline, call.timeout)
+        self._pending.popleft()
+        return call.chunk(request, reply)
+
+    def close(self) -> None:
+        """Cancel what is under way."""
+        for _, under_way in self._pending:
+            under_way.cancel()
+        if self._stream is not None:
+            self._stream.close()
+
+    async def _next_request(self) -> pb.EncodeRequest | None:
+        if isinstance(self._sequences, AsyncIterator):
+            async for sequence in self._sequences:
+                if (request := self._call.add(sequence)) is not None:
+                    return request
+        elif self._sequences is not None:
+            for sequence in self._sequences:
+                if (request := self._call.add(sequence)) is not None:
+                    return request
+        # Not asked again: not every iterator that has ended stays so.
+        self._sequences = None
+        return self._call.flush()
+
+    def _send(self, request: pb.EncodeRequest, *, alone: bool = False) -> UnderWay:
+        timeout = self._call.remaining()
+        if alone or not (self._streamed and self._connection.streams):
+            return self._connection.encode(request, timeout)
+        if self._stream is None or self._stream.over:
+            self._stream = self._connection.stream()
+        return self._stream.send(request, timeout)
