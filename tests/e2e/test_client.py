@@ -69,3 +69,19 @@ def test_asynchronous_callers_share_the_server_and_get_their_own(server: ServerP
         assert np.abs(np.concatenate(parts) - together).max() < 1e-5
 
     asyncio.run(scenario())
+
+
+def test_a_stream_of_requests_gives_what_calls_give(server: ServerProcess) -> None:
+    strings = [*molecules(120), *GARBAGE]
+
+    async def asynchronous() -> list[birnn.Encodings]:
+        async with birnn.AsyncClient(server.address, batch_size=10) as client:
+            return [part async for part in client.stream(strings, timeout=60)]
+
+    with birnn.Client(server.address, batch_size=10) as client:
+        together = client.encode(strings, on_error="nan")
+        for parts in (list(client.stream(strings, timeout=60)), asyncio.run(asynchronous())):
+            np.testing.assert_allclose(np.concatenate([part.vectors for part in parts]), together, atol=1e-5)
+        with pytest.raises(birnn.UnknownEncoderError, match="smiles, smiles-small, text"):
+            next(client.stream(strings, "protein"))
+        assert client._connection.streams

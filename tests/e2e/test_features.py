@@ -35,6 +35,8 @@ def test_served_vectors_of_features_are_those_of_the_module(client: birnn.Client
     assert np.abs(client.encode_features(sequences(), "signals") - final).max() < 1e-6
     assert np.abs(client.encode_features(sequences()[2], "signals") - final[2]).max() < 1e-6
     assert np.abs(np.concatenate(client.encode_feature_tokens(sequences(), "signals")) - tokens).max() < 1e-6
+    parts = client.stream_features(sequences(), "signals")
+    assert np.abs(np.concatenate([part.vectors for part in parts]) - final).max() < 1e-6
 
 
 async def test_the_client_for_asyncio_does_the_same(server: ServerProcess) -> None:
