@@ -25,8 +25,11 @@ class Incoming(Protocol):
     def request_id(self) -> str:
         """By which the caller wants to find the call in the log; empty for none."""
 
-    async def read(self) -> Sized:
+    async def read(self, grow: Callable[[int], None]) -> Sized:
         """Receive the request, as the protocol's `parse` expects it.
+
+        Args:
+            grow: Told of bytes before they are taken in, where they come piece by piece; refuses what is too much.
 
         Raises:
             ServiceError: It does not come, or cannot be taken.
@@ -95,15 +98,16 @@ class Method:
 
     Attributes:
         name: Of the method, in metrics and messages.
-        parse: Turns what a transport has read into a request; raises InvalidRequestError.
-        answer: Answers a request, in the bytes of the protocol; raises ServiceError.
+        parse: Turns what a transport has read into a request; raises InvalidRequestError. What it returns is awaited
+            if it can be.
+        answer: Answers a request, in what the transport sends: bytes over gRPC; raises ServiceError.
         encoder: Name and version of the encoder that a request is for; None where calls are about none. Such calls
             take little memory and time, and are answered whatever the server is doing.
     """
 
     name: str
     parse: Callable[[Any], Any]
-    answer: Callable[[Any, Call], Awaitable[bytes]]
+    answer: Callable[[Any, Call], Awaitable[Any]]
     encoder: Callable[[Any], tuple[str, str]] | None = None
 
 

@@ -42,7 +42,7 @@ class _Turn:
         self.id = number
         self.task: asyncio.Task[bytes]
 
-    async def read(self) -> Sized:
+    async def read(self, grow: Callable[[int], None]) -> Sized:
         # Handed over, so that its memory is free as soon as the endpoint needs it no more.
         came, self._came = self._came, None
         assert came is not None

@@ -5,9 +5,11 @@ counted. What goes wrong on the way comes out as a ServiceError.
 """
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from birnn_bundle.quoting import shown
 from birnn_service.call import Call, Exchange, Feed, Incoming, Method, Stream
@@ -56,8 +58,8 @@ class Endpoint:
             conversation.stop()
         await self._idle.wait()
 
-    async def answer(self, method: Method, incoming: Incoming) -> bytes:
-        """Answer a call.
+    async def answer(self, method: Method, incoming: Incoming) -> Any:
+        """Answer a call, in what its transport sends.
 
         Raises:
             ServiceError: It failed; see `birnn_service.errors`.
@@ -65,7 +67,7 @@ class Endpoint:
         with self._call(method.name, incoming) as call:
             if method.encoder is not None:
                 return await self._encode(method, incoming, call)
-            return await method.answer(method.parse(await incoming.read()), call)
+            return await method.answer(await _parsed(method, await incoming.read(_unheeded)), call)
 
     async def feed(self, feed: Feed, incoming: Incoming) -> AsyncIterator[bytes]:
         """Answer a call with replies until its caller goes.
@@ -75,7 +77,7 @@ class Endpoint:
         """
         with self._call(feed.name, incoming, timed=False) as call:
             self._hold(incoming, call)
-            async for reply in feed.replies(feed.parse(await incoming.read())):
+            async for reply in feed.replies(feed.parse(await incoming.read(call.memory.take))):
                 yield reply
 
     async def converse(self, exchange: Exchange, stream: Stream) -> None:
@@ -128,16 +130,16 @@ class Endpoint:
             elif code not in (Code.OK, Code.CANCELLED):
                 self._metrics.requests.labels(_name(call), method, code.name).inc()
 
-    async def _encode(self, method: Method, incoming: Incoming, call: Call) -> bytes:
+    async def _encode(self, method: Method, incoming: Incoming, call: Call) -> Any:
         """Answer a call to an encoder, which takes memory and time, if there is room."""
         self._check_open()
         self._hold(incoming, call)
         self._under_way += 1
         self._idle.clear()
         try:
-            message = await incoming.read()
+            message = await incoming.read(call.memory.take)
             call.memory.take(CALL_BYTES + REQUEST_COST * len(message))
-            request = method.parse(message)
+            request = await _parsed(method, message)
             # Nothing needs the bytes any more.
             del message
             assert method.encoder is not None
@@ -164,6 +166,15 @@ class Endpoint:
     def _release(self, call: Call) -> None:
         self._held -= 1
         call.memory.close()
+
+
+def _unheeded(size: int) -> None:
+    """Memory of requests that hold little: no one counts it."""
+
+
+async def _parsed(method: Method, message: Any) -> Any:
+    request = method.parse(message)
+    return await request if inspect.isawaitable(request) else request
 
 
 def _name(call: Call) -> str:

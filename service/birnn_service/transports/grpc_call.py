@@ -33,8 +33,8 @@ class GrpcCall:
         remaining = self._context.time_remaining()
         return None if remaining is None else time.monotonic() + remaining
 
-    async def read(self) -> bytes:
-        """Receive the request; see `Arrivals.read`."""
+    async def read(self, grow: Callable[[int], None]) -> bytes:
+        """Receive the request; see `Arrivals.read`. gRPC does not tell how much of it has come, so nothing grows."""
         try:
             return await self._arrivals.read(self._context, self.caller)
         except grpc.aio.BaseError as error:  # the call has ended

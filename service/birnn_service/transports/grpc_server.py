@@ -121,7 +121,7 @@ class GrpcServer:
             if not self._open.is_set():
                 await self._open.wait()
             try:
-                reply = await self._endpoint.answer(method, GrpcCall(context, self._arrivals, self._departures))
+                reply: bytes = await self._endpoint.answer(method, GrpcCall(context, self._arrivals, self._departures))
             except ServiceError as error:
                 await fail(context, error)
             if method.encoder is not None:
