@@ -14,8 +14,19 @@ from tests.e2e.server_process import ServerProcess
 
 ENCODE, INFER = "/birnn.v1.EncoderService/Encode", "/inference.GRPCInferenceService/ModelInfer"
 HEALTH, REFLECTION = "/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+STREAM = "/birnn.v1.EncoderService/EncodeStream"
+# On a stream requests fail one by one, and say so in a reply.
+STREAMS = (REFLECTION, STREAM)
 MOST = 16_384
 MILLION = 1_000_000
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A message of one field."""
+    size, varint = len(content), b""
+    while size > 0x7F:
+        size, varint = size >> 7, varint + bytes([size & 0x7F | 0x80])
+    return bytes([number << 3 | 2]) + varint + bytes([size]) + content
 
 
 def infer(**fields: Any) -> bytes:
@@ -49,6 +60,7 @@ def attacks() -> dict[str, tuple[str, bytes, str]]:
         "1 M outputs": (INFER, infer(outputs=[output] * MILLION), "outputs"),
         "100,000 parameters": (INFER, infer(parameters={str(i): parameter for i in range(100_000)}), "parameters"),
         "7 M raw contents": (INFER, b"\x3a\x00" * (7 * MILLION), "raw contents"),
+        "7 M sequences, on a stream": (STREAM, field(3, b"\x1a\x00" * (7 * MILLION)), f"more than {MOST} sequences"),
         "8 M unknown fields": (HEALTH, b"\x78\x00" * (7 * MILLION), "unknown"),
         "8 M unknown fields, to reflection": (REFLECTION, b"\x78\x00" * (7 * MILLION), "unknown"),
     }  # fmt: skip
@@ -68,6 +80,12 @@ def test_a_message_that_holds_too_much_is_refused_while_probes_are_answered(serv
     ):
         call = channel.stream_unary(method, request_serializer=None, response_deserializer=None)
         for _ in range(3):
+            if method in STREAMS:
+                replies = channel.stream_stream(method, request_serializer=None, response_deserializer=None)
+                (reply,) = replies(iter([message]), timeout=60)
+                assert words.encode() in reply
+                outcomes.count("refused")
+                continue
             with pytest.raises(grpc.RpcError) as caught:
                 call(iter([message]), timeout=60)
             assert isinstance(caught.value, grpc.Call)
