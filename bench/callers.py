@@ -5,6 +5,7 @@ caller has sequences that no other has.
 """
 
 import asyncio
+import itertools
 import json
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 import grpc
@@ -34,7 +35,7 @@ CONNECTIONS = 4
 TIMEOUT = 60.0
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
-Method = Literal["infer", "encode", "health"]
+Method = Literal["infer", "encode", "stream", "health"]
 # One call: sends its message and waits for the reply.
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -53,8 +54,9 @@ def message(method: Method, model: str, sequences: Sequence[str]) -> Any:
     """The message of one call of a method."""
     if method == "infer":
         return infer_request(model, sequences)
-    if method == "encode":
-        return encoder_pb2.EncodeRequest(encoder=model, sequences=[sequence.encode() for sequence in sequences])
+    if method in ("encode", "stream"):
+        encode = encoder_pb2.EncodeRequest(encoder=model, sequences=[sequence.encode() for sequence in sequences])
+        return encode if method == "encode" else encoder_pb2.EncodeStreamRequest(encode=encode)
     return health_pb2.HealthCheckRequest()
 
 
@@ -81,10 +83,44 @@ def call_of(method: Method, channel: grpc.aio.Channel) -> Call:
     stubs: dict[Method, Callable[[], Any]] = {
         "infer": lambda: GRPCInferenceServiceStub(channel).ModelInfer,
         "encode": lambda: EncoderServiceStub(channel).Encode,
+        "stream": lambda: EncodeStream(channel),
         "health": lambda: health_pb2_grpc.HealthStub(channel).Check,
     }
     multicallable = stubs[method]()
     return lambda request: multicallable(request, timeout=TIMEOUT)
+
+
+class EncodeStream:
+    """Calls over one stream, as if each were a call of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stream = EncoderServiceStub(channel).EncodeStream()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count(1)
+        # Only one message may be on its way at a time.
+        self._writing = asyncio.Lock()
+        self._reader = asyncio.ensure_future(self._read())
+
+    async def __call__(self, request: encoder_pb2.EncodeStreamRequest, *, timeout: float) -> Any:  # noqa: ASYNC109
+        """Send a request and wait for its reply."""
+        number = next(self._numbers)
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        sent = encoder_pb2.EncodeStreamRequest(id=number, timeout=timeout, encode=request.encode)
+        async with self._writing:
+            await self._stream.write(sent)
+        return await self._waiting[number]
+
+    async def _read(self) -> None:
+        try:
+            async for reply in self._stream:
+                waiting = self._waiting.pop(reply.id)
+                if reply.HasField("failure"):
+                    waiting.set_exception(RuntimeError(reply.failure.message))
+                else:
+                    waiting.set_result(reply.response)
+        except grpc.aio.AioRpcError as error:
+            for waiting in self._waiting.values():
+                waiting.set_exception(error)
 
 
 async def drive(
@@ -95,7 +131,9 @@ async def drive(
     Raises:
         grpc.aio.AioRpcError: A call failed.
     """
-    channels = [grpc.aio.insecure_channel(address, OPTIONS) for _ in range(min(CONNECTIONS, len(messages)))]
+    # What is to be known of streams is what one of them does.
+    connections = 1 if method == "stream" else min(CONNECTIONS, len(messages))
+    channels = [grpc.aio.insecure_channel(address, OPTIONS) for _ in range(connections)]
     recorded: list[tuple[float, float]] = []
     end = time.monotonic() + seconds
 
@@ -107,9 +145,10 @@ async def drive(
             number += 1
 
     try:
+        calls = [call_of(method, channel) for channel in channels]
         async with asyncio.TaskGroup() as group:
             for number, mine in enumerate(messages):
-                group.create_task(caller(call_of(method, channels[number % len(channels)]), mine))
+                group.create_task(caller(calls[number % len(calls)], mine))
     finally:
         for channel in channels:
             await channel.close()
@@ -158,7 +197,7 @@ def run_callers(
 
 @click.command()
 @click.option("--address", required=True)
-@click.option("--method", type=click.Choice(["infer", "encode", "health"]), required=True)
+@click.option("--method", type=click.Choice(get_args(Method)), required=True)
 @click.option("--model", required=True)
 @click.option("--batch", type=int, required=True)
 @click.option("--in-flight", type=int, required=True)

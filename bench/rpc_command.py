@@ -1,14 +1,18 @@
 """`python -m bench rpc`: what a call costs with an engine that costs nothing, and what an empty health check costs."""
 
+import math
 import os
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.callers import Method, run_callers
 from bench.encoders import MAX_LENGTH, random_bundle
@@ -26,8 +30,9 @@ CALLS: dict[Method, str] = {
     "health": "grpc.health.v1.Health/Check",
     "infer": "inference.GRPCInferenceService/ModelInfer",
     "encode": "birnn.v1.EncoderService/Encode",
+    "stream": "birnn.v1.EncoderService/EncodeStream",
 }
-LOADS = [Load("lone", 1, 1), Load("many", 1, 16), Load("bulk", 32, 8)]
+LOADS = [Load("lone", 1, 1), Load("many", 1, 64), Load("bulk", 32, 8)]
 
 
 @click.command()
@@ -54,23 +59,21 @@ def rpc(file: Path, out: Path, quick: bool, rounds: int, seconds: float, perf_an
         (place / "1").symlink_to(bundle.path)
         command = _command(scratch / "models")
         with running(command, bundle.manifest.name, on_cores(server), scratch / "server.log"):
-            rows = measure(
-                command.address, bundle.manifest.name, sequences, callers, rounds, seconds, analyzer, scratch
-            )
+            rows = measure(command, bundle.manifest.name, sequences, callers, rounds, seconds, analyzer, scratch)
     result = {"server_cores": server, "caller_cores": callers, "rounds": rounds, "seconds": seconds, "rows": rows}
     write_result(out, "rpc", result, render)
 
 
 def _command(models: Path) -> Command:
-    port = free_port()
+    port, metrics = free_port(), free_port()
     arguments = [sys.executable, "-m", "bench.idle_server", "--models", str(models), "--device", "cpu"]
     # Its encodings are zeros, which a health check by a forward pass would rightly refuse.
-    arguments += ["--grpc-port", str(port), "--metrics-port", str(free_port()), "--health-seconds", "86400"]
-    return Command(arguments, f"127.0.0.1:{port}", {"PYTHONPATH": PYTHONPATH})
+    arguments += ["--grpc-port", str(port), "--metrics-port", str(metrics), "--health-seconds", "86400"]
+    return Command(arguments, f"127.0.0.1:{port}", {"PYTHONPATH": PYTHONPATH}, f"http://127.0.0.1:{metrics}/metrics")
 
 
 def measure(
-    address: str,
+    command: Command,
     model: str,
     sequences: Sequence[str],
     cores: Sequence[int],
@@ -81,9 +84,12 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Medians over rounds of every call under every load."""
     samples: dict[tuple[Method, Load, str], list[Sample]] = {}
+    costs: dict[tuple[Method, Load, str], list[float]] = {}
+    address = command.address
     for _ in range(rounds):
         for method in CALLS:
             for load in LOADS if method != "health" else LOADS[:2]:
+                before = _spent(command)
                 sample = run_callers(
                     address,
                     method,
@@ -95,7 +101,10 @@ def measure(
                     prefix=on_cores(cores),
                     scratch=scratch,
                 )
+                after = _spent(command)
                 samples.setdefault((method, load, "asyncio"), []).append(sample)
+                cost = (after[0] - before[0]) / max(1.0, after[1] - before[1])
+                costs.setdefault((method, load, "asyncio"), []).append(cost)
                 if method == "infer" and analyzer is not None:
                     sample = analyzer.run(
                         load, model, address, sequences, window=seconds / 3, prefix=on_cores(cores), scratch=scratch
@@ -105,8 +114,23 @@ def measure(
     for (method, load, generator), taken in samples.items():
         middle = medians(taken)
         assert middle is not None
-        rows.append({"call": CALLS[method], "load": asdict(load), "generator": generator, **asdict(middle)})
+        cost = median(costs.get((method, load, generator), [math.nan]))
+        rows.append(
+            {"call": CALLS[method], "load": asdict(load), "generator": generator, "cpu": cost, **asdict(middle)}
+        )
     return rows
+
+
+def _spent(command: Command) -> tuple[float, float]:
+    """CPU seconds of the server so far, and calls."""
+    assert command.metrics is not None
+    with urllib.request.urlopen(command.metrics, timeout=10) as reply:
+        families = list(text_string_to_metric_families(reply.read().decode()))
+    samples = [sample for family in families for sample in family.samples]
+    return tuple(  # type: ignore[return-value]
+        sum(sample.value for sample in samples if sample.name == name)
+        for name in ("process_cpu_seconds_total", "birnn_requests_total")
+    )
 
 
 def render(result: dict[str, Any]) -> str:
@@ -118,14 +142,16 @@ def render(result: dict[str, Any]) -> str:
         sequences = "" if "health" in row["call"] else f"{row['sequences_per_second']:,.0f}"
         rate = f"{row['calls_per_second']:,.0f}"
         latency = [f"{1000 * row['p50']:.2f}", f"{1000 * row['p99']:.2f}"]
-        rows.append([row["call"], text, row["generator"], rate, sequences, *latency])
+        cpu = "" if math.isnan(row["cpu"]) else f"{1e6 * row['cpu']:.0f}"
+        rows.append([row["call"], text, row["generator"], rate, sequences, *latency, cpu])
     return "\n\n".join(
         [
             "# The front end alone",
             "The real server with an engine that answers zeros at once (`bench/idle_server.py`): gRPC, tokenizer, "
             f"batcher and replies remain. Server on core {result['server_cores']}, callers in a process of their own "
-            f"on {result['caller_cores']}; medians of {result['rounds']} rounds. Where the asyncio callers drive it, "
+            f"on {result['caller_cores']}; medians of {result['rounds']} rounds. EncodeStream is one "
+            "stream. Where the asyncio callers drive it, "
             "their own cost is a bound too.",
-            table(["call", "load", "callers", "calls/s", "sequences/s", "p50 ms", "p99 ms"], rows),
+            table(["call", "load", "callers", "calls/s", "sequences/s", "p50 ms", "p99 ms", "server µs a call"], rows),
         ]
     )

@@ -36,7 +36,7 @@ def test_too_few_sequences_for_all_callers_are_an_error() -> None:
         deal("infer", "smiles", SEQUENCES, Load("", 32, 8))
 
 
-@pytest.mark.parametrize("method", ["infer", "encode", "health"])
+@pytest.mark.parametrize("method", ["infer", "encode", "stream", "health"])
 def test_callers_measure_a_real_server_from_a_process_of_their_own(
     server: ServerProcess, method: Method, tmp_path: Path
 ) -> None:

@@ -28,9 +28,8 @@ def encode_request(source: random.Random, strings: list[str]) -> bytes:
     request.encode.encoder = source.choice(["smiles-small"] * 19 + ["nothing"])
     request.encode.sequences.extend(text.encode() for text in source.sample(strings, source.randrange(1, 5)))
     # The highest number of each enumeration and, seldom, one beyond.
-    request.encode.output, request.encode.element_type, request.encode.priority = (
-        source.randrange(highest + 1 + (source.random() < 0.02)) for highest in (2, 3, 3)
-    )
+    for field, highest in (("output", 2), ("element_type", 3), ("priority", 3)):
+        setattr(request.encode, field, source.randrange(highest + 1 + (source.random() < 0.02)))
     request.encode.normalize = source.random() < 0.5
     return request.SerializeToString()
 
