@@ -1,0 +1,85 @@
+"""Receiving and unpacking the body of a request, within bounds."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from birnn_service.transports.http_connection import Connection
+from birnn_service.transports.http_message import Grow, HttpRequestError
+
+# Up to so many bytes are unpacked on the event loop: a thread's hop would cost more.
+INLINE_BYTES = 1 << 18
+
+
+async def read_body(
+    connection: Connection,
+    receive: Callable[[], Awaitable[Any]],
+    size: int | None,
+    encoding: str,
+    grow: Grow,
+    most: int,
+) -> bytes:
+    """The body of a request.
+
+    Args:
+        connection: Where it comes from.
+        receive: ASGI's, which gives the next part.
+        size: What the request says of it.
+        encoding: How it is packed: `gzip` or `identity`.
+        grow: Asked before the body takes more memory.
+        most: Most bytes of it, packed and unpacked.
+
+    Raises:
+        HttpRequestError: It is too large, did not arrive, or is packed in another way.
+    """
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise HttpRequestError(415, "the request's Content-Encoding may be gzip or left out")
+    if size is not None and size > most:
+        raise _too_large(most)
+    pieces: list[bytes] = []
+    total, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HttpRequestError(400, "the connection ended within the request")
+        piece, more = message["body"], message["more_body"]
+        if more and connection.fault is not None:
+            raise HttpRequestError(*connection.fault)
+        total += len(piece)
+        if total > most:
+            raise _too_large(most)
+        grow(len(piece))
+        pieces.append(piece)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if not encoding.endswith("gzip"):
+        return body
+    unpacked = await unpack(body, most)
+    grow(len(unpacked))
+    return unpacked
+
+
+async def unpack(packed: bytes, most: int) -> bytes:
+    """What a gzip file holds, at most `most` bytes.
+
+    Raises:
+        HttpRequestError: It holds more, or is no such file.
+    """
+    try:
+        reader = zlib.decompressobj(wbits=31)
+        start = reader.decompress(packed, min(most, INLINE_BYTES))
+        if not reader.eof:
+            start += await asyncio.to_thread(reader.decompress, reader.unconsumed_tail, most - len(start) + 1)
+    except zlib.error as error:
+        raise HttpRequestError(400, "the body is not what its Content-Encoding says, gzip") from error
+    if len(start) > most:
+        raise _too_large(most)
+    if not reader.eof or reader.unused_data:
+        raise HttpRequestError(400, "the body is not one whole gzip file")
+    return start
+
+
+def _too_large(most: int) -> HttpRequestError:
+    return HttpRequestError(
+        413, f"this server accepts requests of at most {most >> 20} MiB (--max-message-mib), unpacked; split it"
+    )

@@ -1,0 +1,330 @@
+"""A connection of uvicorn with bounds on everything that a caller can do to it.
+
+uvicorn has no limits on heads, on requests sent ahead, or on the time that any of this takes. Its protocol class is a
+set of callbacks for httptools' parser; the class here counts in the same callbacks. Deadlines are attributes that one
+sweep compares, because timers would cost every request more than all of the rest here.
+"""
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from birnn_service.transports.caller import caller_of
+from birnn_service.transports.http_message import HttpLimits, Scope
+
+logger = logging.getLogger(__name__)
+
+# Of all connections, what one caller may have.
+CALLER_SHARE = 0.75
+# Requests that may wait on a connection behind the one that is answered.
+MOST_AHEAD = 8
+# How long what is left of a refused request is received and dropped: who closes at once loses the reply, too.
+LINGER_SECONDS = 2.0
+# Bodies in smaller pieces than this, on average, are refused, because each piece costs as much as a KiB. The first ones
+# are free.
+LEAST_PIECE, FREE_PIECES = 64, 1024
+
+Serve = Callable[["Connection", Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+
+class Phase(Enum):
+    """What a connection waits for until its deadline."""
+
+    HEAD = "head"
+    BODY = "body"
+    CALL = "call"
+    REPLY = "reply"
+    CLOSE = "close"
+
+
+class Connections:
+    """All connections of a server: bounds their number, and ends those whose deadline has passed."""
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self.limits = limits
+        self.draining = False
+        self._all: set[Connection] = set()
+        # Those without a request under way, the one that waits longest first.
+        self._waiting: dict[Connection, None] = {}
+        self._callers: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def admit(self, connection: "Connection") -> bool:
+        """Take in a new connection, if need be in place of one that waits."""
+        self._all.add(connection)
+        self._waiting[connection] = None
+        self._callers[connection.caller] += 1
+        if self._callers[connection.caller] > CALLER_SHARE * self.limits.connections:
+            return False
+        if len(self._all) <= self.limits.connections:
+            return True
+        oldest = next(iter(self._waiting))
+        oldest.transport.abort()
+        return oldest is not connection
+
+    def begin(self, connection: "Connection") -> None:
+        """A connection has a request under way."""
+        self._waiting.pop(connection, None)
+
+    def rest(self, connection: "Connection") -> None:
+        """A connection has none any more."""
+        self._waiting[connection] = None
+
+    def forget(self, connection: "Connection") -> None:
+        """A connection has ended."""
+        self._all.discard(connection)
+        self._waiting.pop(connection, None)
+        self._callers[connection.caller] -= 1
+        if self._callers[connection.caller] <= 0:
+            del self._callers[connection.caller]
+
+    def abort(self) -> None:
+        """End all connections."""
+        for connection in list(self._all):
+            connection.transport.abort()
+
+    def sweep(self, now: float) -> None:
+        """End what has taken too long."""
+        for connection in [each for each in self._all if each.until < now]:
+            connection.expire()
+
+
+class Connection(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        serve: Serve,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._all = connections
+        self._limits = connections.limits
+        self.app = partial(serve, self)
+        self.peer = self.caller = ""
+        self.until = math.inf
+        self.lost = False
+        self.call: asyncio.Task[Any] | None = None
+        """What is cancelled if the caller leaves."""
+        self.fault: tuple[int, str] | None = None
+        """Why the body that is being received never will be whole: a status and the reason."""
+        self._reason = (400, "this is no valid HTTP request")
+        self._phase = Phase.HEAD
+        self._deaf = False
+        self._opened = 0.0
+        self._in_head = self._in_body = False
+        self._head_bytes = self._headers = self._body_bytes = self._pieces = 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether the next reply is the last: callers are to find new servers."""
+        return self._all.draining or self.loop.time() - self._opened > self._limits.connection_seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The connection is there."""
+        super().connection_made(transport)
+        # So `pause_writing` and `resume_writing` tell whether the kernel has taken everything.
+        transport.set_write_buffer_limits(high=0)
+        name = transport.get_extra_info("peername")
+        host, port = name[:2] if isinstance(name, tuple) else ("", 0)
+        self.peer = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}" if host else "unix:"
+        self.caller = caller_of(self.peer)
+        self._opened = self.loop.time()
+        self._wait(Phase.HEAD, self._limits.head_seconds)
+        if not self._all.admit(self):
+            self._refuse(503, "there are too many connections; retry later")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended; nobody waits for what is under way."""
+        super().connection_lost(exc)
+        self.lost = True
+        self._all.forget(self)
+        if self.call is not None:
+            self.call.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        if self.until == math.inf and self._phase is Phase.HEAD:
+            self._wait(Phase.HEAD, self._limits.head_seconds)
+        had_head = self._in_head
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(*self._reason)
+        if self._in_head and had_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.head_bytes:
+                self._refuse(*self._head_too_large())
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if len(self.pipeline) >= MOST_AHEAD:
+            self._fail(400, f"more than {MOST_AHEAD} requests were sent ahead")
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = self._headers = self._body_bytes = self._pieces = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the target came."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came, or a trailer, which nothing here reads."""
+        self._headers += 1
+        self._count_head(len(name) + len(value) + 4)
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        if self.parser.should_upgrade():
+            return
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            self._fail(501, "the only transfer encoding that this server knows is chunked")
+        self._in_head, self._in_body = False, True
+        self._all.begin(self)
+        super().on_headers_complete()
+        self._wait(Phase.BODY, self._limits.request_seconds)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body came."""
+        self._body_bytes += len(body)
+        self._pieces += 1
+        if self._pieces > FREE_PIECES and self._pieces * LEAST_PIECE > self._body_bytes:
+            self._fail(400, f"the body comes in chunks of fewer than {LEAST_PIECE} bytes")
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        if not self._in_body:
+            return
+        self._in_body = False
+        super().on_message_complete()
+        self._wait(Phase.CALL, math.inf)
+
+    def on_response_complete(self) -> None:
+        """The reply has been handed to the system, or waits for its reader."""
+        super().on_response_complete()
+        if self.pipeline or (self.cycle is not None and not self.cycle.response_complete):
+            return
+        self._all.rest(self)
+        if self._in_body and not self.transport.is_closing():
+            self._linger()
+        elif self._in_head:
+            self._wait(Phase.HEAD, self._limits.head_seconds)
+        else:
+            # uvicorn's own timer closes what stays idle.
+            self._wait(Phase.HEAD, math.inf)
+
+    def begin_reply(self) -> None:
+        """A reply is ready to be sent."""
+        self._wait(Phase.REPLY, self._limits.reply_seconds)
+
+    async def end_reply(self, end: Callable[[], Awaitable[None]]) -> None:
+        """Wait until the caller has taken all of a reply, or is gone; `end` then says that it was the last piece."""
+        while self.flow.write_paused and not self.lost:
+            await self.flow.drain()
+        if self._in_body and not self.lost:
+            # What is left of the request is received first: see `_linger`.
+            self.cycle.keep_alive = True
+        await end()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.until = math.inf
+        if self._phase is Phase.BODY and self.cycle is not None and not self.cycle.response_complete:
+            self._refuse(408, f"the request did not arrive within {self._limits.request_seconds:g} s")
+        elif self._phase is Phase.HEAD and self._in_head:
+            self._refuse(408, f"the request's head did not arrive within {self._limits.head_seconds:g} s")
+        else:
+            if self._phase is Phase.REPLY:
+                logger.warning(
+                    "%s has not taken a reply within %g s (--max-reply-seconds): its connection was ended",
+                    self.peer,
+                    self._limits.reply_seconds,
+                )
+            self.transport.abort()
+
+    def _wait(self, phase: Phase, seconds: float) -> None:
+        self._phase = phase
+        self.until = self.loop.time() + seconds
+
+    def _fail(self, status: int, reason: str) -> None:
+        """Stop the parser."""
+        self._reason = (status, reason)
+        raise ValueError(reason)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.head_bytes or self._headers > self._limits.headers:
+            self._fail(*self._head_too_large())
+
+    def _head_too_large(self) -> tuple[int, str]:
+        return 431, f"a request's head has at most {self._limits.head_bytes} bytes and {self._limits.headers} headers"
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Receive nothing more. Replies under way come first; a call that reads its request learns the reason."""
+        if self._deaf:
+            return
+        self._deaf = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            if self._in_body:
+                self.fault = (status, reason)
+                self.cycle.message_event.set()
+            return
+        text = f"{reason}\n".encode()
+        head = (
+            f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(text)}\r\nconnection: close\r\n"
+            + ("retry-after: 1\r\n" if status == 503 else "")
+            + "\r\n"
+        )
+        self.transport.write(STATUS_LINE[status] + head.encode() + text)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close as soon as the caller has, or has had time to read the reply."""
+        self._deaf = True
+        self._unset_keepalive_if_required()
+        self._wait(Phase.CLOSE, LINGER_SECONDS)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read a request again as if it did not offer another protocol: Java's clients offer HTTP/2 with every one.
+
+        The parser takes whatever follows for the other protocol, so another one goes on.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "this server is no proxy")
+            return
+        kept = [pair for pair in self.headers if pair[0] not in (b"upgrade", b"connection", b"http2-settings")]
+        head = b"".join(b"%b: %b\r\n" % pair for pair in kept)
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self.url, head, rest))

@@ -1,0 +1,136 @@
+"""Requests and replies of HTTP, as the protocols over it see them."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from birnn_bundle.quoting import shown
+from birnn_service.errors import InvalidRequestError
+
+TIMEOUT = "x-request-timeout"
+
+# Told how many more bytes a request is about to take; may raise a ServiceError.
+Grow = Callable[[int], None]
+
+
+class HttpRequestError(InvalidRequestError):
+    """A request that HTTP has a status of its own for: 408, 413, 415."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HttpRequest:
+    """A request whose body has not been read yet.
+
+    Attributes:
+        method: GET, POST and so on.
+        path: With escapes resolved.
+        query: As it came.
+        headers: By name in lower case; those that came more than once are joined by commas.
+        caller: Who calls; callers share the device fairly.
+        size: Bytes of the body as it comes, where the request says so.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    caller: str
+    size: int | None
+    _read: Callable[[Grow], Awaitable[bytes]]
+    _callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    async def read(self, grow: Grow = lambda size: None) -> bytes:
+        """Receive the body, unpacked; once only.
+
+        Args:
+            grow: Asked before the request takes more memory.
+
+        Raises:
+            HttpRequestError: It is too large, too slow, or packed in an unknown way.
+        """
+        return await self._read(grow)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds after which the caller gives up, by X-Request-Timeout; None for never.
+
+        Raises:
+            InvalidRequestError: The header is no positive number.
+        """
+        value = self.headers.get(TIMEOUT)
+        if value is None:
+            return None
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) or not float(value):
+            raise InvalidRequestError(f"X-Request-Timeout must be a positive number of seconds, got {shown(value)}")
+        return float(value)
+
+    def at_end(self, ended: Callable[[], None]) -> None:
+        """Have `ended` called once the caller has taken the reply, or is gone."""
+        self._callbacks.append(ended)
+
+    def end(self) -> None:
+        """The exchange has ended."""
+        while self._callbacks:
+            self._callbacks.pop()()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HttpReply:
+    """A reply.
+
+    Attributes:
+        status: Such as 200.
+        body: In pieces, of bytes or of views of bytes; they are sent as they are.
+        media_type: Of the body.
+        headers: Others; the transport adds those of its own.
+        compressible: Whether packing saves much.
+    """
+
+    status: int
+    body: Sequence[bytes | memoryview]
+    media_type: str = "application/json"
+    headers: Sequence[tuple[str, str]] = ()
+    compressible: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return sum(len(piece) for piece in self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What callers may do.
+
+    Attributes:
+        body_bytes: Largest body of a request, packed and unpacked.
+        request_seconds: How long a body may take to arrive.
+        reply_seconds: How long a caller may take to read a reply.
+        head_seconds: How long a request's head may take to arrive.
+        idle_seconds: How long a connection may wait for its next request. Proxies keep theirs for 60 s.
+        connection_seconds: Age at which a connection is closed with its next reply.
+        connections: Most connections. One caller has at most three quarters of them.
+        head_bytes: Most bytes of a request's head.
+        headers: Most headers of a request.
+        compress_from: Bytes of a reply from which it is packed, where that helps and is asked for; None for never.
+    """
+
+    body_bytes: int
+    request_seconds: float = 60.0
+    reply_seconds: float = 60.0
+    head_seconds: float = 10.0
+    idle_seconds: int = 75
+    connection_seconds: float = 600.0
+    connections: int = 4096
+    head_bytes: int = 16_384
+    headers: int = 100
+    compress_from: int | None = None
+
+
+Answer = Callable[[HttpRequest], Awaitable[HttpReply]]
+Scope = dict[str, Any]
