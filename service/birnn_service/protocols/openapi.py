@@ -1,0 +1,275 @@
+"""The OpenAPI document of what is served over HTTP."""
+
+from collections.abc import Sequence
+from typing import Any
+
+TITLE = "birnn-serving"
+JSON = "application/json"
+BINARY = "application/octet-stream"
+# Statuses of errors: the caller's, and those after which another try may help.
+ERRORS = {
+    "400": "The request is wrong; the message says what to change.",
+    "404": "No such encoder or version.",
+    "408": "The request did not arrive in time.",
+    "413": "The request is too large; split it.",
+    "415": "The body is packed in another way than gzip.",
+    "429": "Too much is under way; Retry-After says when to try again.",
+    "500": "A fault of the server.",
+    "503": "The server is starting or draining, or the encoder is not ready.",
+    "504": "The time that the caller allows is over.",
+}
+TIMEOUT = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "description": "Seconds after which the caller gives up.",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
+
+
+def document(version: str, models: Sequence[str], most: int) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        version: Of the server.
+        models: Encoders that are served, as NAME@VERSION.
+        most: Most sequences in a call.
+    """
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": TITLE,
+            "version": version,
+            "summary": "Encodings of sequences: OpenAI's embeddings and the Open Inference Protocol.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {**_openai(), **_open_inference()},
+        "components": {"schemas": {**_openai_schemas(models, most), **_open_inference_schemas()}},
+    }
+
+
+def _operation(
+    name: str, summary: str, reply: dict[str, Any], error: str, *statuses: str, request: Any = None, **more: Any
+) -> dict[str, Any]:
+    errors = {
+        status: {"description": ERRORS[status], "content": {JSON: {"schema": _reference(error)}}} for status in statuses
+    }
+    for status in ("429", "503"):
+        if status in errors:
+            errors[status]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}
+    body = {} if request is None else {"requestBody": {"required": True, "content": request}}
+    return {"operationId": name, "summary": summary, **more, **body, "responses": {"200": reply, **errors}}
+
+
+def _openai() -> dict[str, Any]:
+    calls = ("400", "404", "408", "413", "415", "429", "500", "503", "504")
+    return {
+        "/v1/embeddings": {
+            "post": _operation(
+                "createEmbeddings",
+                "Encode strings.",
+                _reply("Vectors, in the order of the strings.", "EmbeddingsReply"),
+                "OpenAIError",
+                *calls,
+                request={JSON: {"schema": _reference("EmbeddingsRequest")}},
+                parameters=[TIMEOUT],
+                tags=["OpenAI"],
+            )
+        },
+        "/v1/models": {
+            "get": _operation(
+                "listModels", "List encoders.", _reply("They.", "Models"), "OpenAIError", "500", tags=["OpenAI"]
+            )
+        },
+        "/v1/models/{model}": {
+            "get": _operation(
+                "getModel",
+                "Describe an encoder.",
+                _reply("It.", "Model"),
+                "OpenAIError",
+                "404",
+                "500",
+                tags=["OpenAI"],
+                parameters=[_path("model", "NAME, for its highest version, or NAME@VERSION.")],
+            )
+        },
+    }
+
+
+def _open_inference() -> dict[str, Any]:
+    tags = {"tags": ["Open Inference"]}
+    paths: dict[str, Any] = {
+        "/v2": {"get": _operation("serverMetadata", "Describe the server.", _reply("It.", "Server"), "Error", **tags)},
+        "/v2/health/live": {"get": _health("serverLive", "Whether the engines work.", **tags)},
+        "/v2/health/ready": {"get": _health("serverReady", "Whether every encoder is served.", **tags)},
+    }
+    name = _path("model", "Name of an encoder.")
+    version = _path("version", "Its version.")
+    for suffix, where, parameters in (
+        ("", "/v2/models/{model}", [name]),
+        ("Version", "/v2/models/{model}/versions/{version}", [name, version]),
+    ):
+        more = {**tags, "parameters": parameters}
+        paths[where] = {
+            "get": _operation(
+                f"modelMetadata{suffix}", "Describe an encoder.", _reply("It.", "ModelMetadata"), "Error", "404", **more
+            )
+        }
+        paths[f"{where}/ready"] = {"get": _health(f"modelReady{suffix}", "Whether an encoder is served.", **more)}
+        paths[f"{where}/config"] = {
+            "get": _operation(
+                f"modelConfig{suffix}", "Configuration, in Triton's form.", _reply("It.", "Any"), "Error", "404", **more
+            )
+        }
+        reply = _reply("Tensors.", "InferReply")
+        reply["content"][BINARY] = {}
+        reply["headers"] = {
+            "Inference-Header-Content-Length": {
+                "schema": {"type": "integer"},
+                "description": "Bytes of JSON before the tensors that were asked for as bytes.",
+            }
+        }
+        paths[f"{where}/infer"] = {
+            "post": _operation(
+                f"infer{suffix}",
+                "Encode sequences.",
+                reply,
+                "Error",
+                *("400", "404", "408", "413", "415", "429", "500", "503", "504"),
+                request={JSON: {"schema": _reference("InferRequest")}, BINARY: {}},
+                tags=tags["tags"],
+                parameters=[
+                    *parameters,
+                    TIMEOUT,
+                    {
+                        "name": "Inference-Header-Content-Length",
+                        "in": "header",
+                        "description": "Bytes of JSON before the tensors that come as bytes.",
+                        "schema": {"type": "integer", "minimum": 0},
+                    },
+                ],
+            )
+        }
+    return paths
+
+
+def _health(name: str, summary: str, **more: Any) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        **more,
+        "responses": {"200": {"description": "Yes."}, "503": {"description": "No."}},
+    }
+
+
+def _openai_schemas(models: Sequence[str], most: int) -> dict[str, Any]:
+    text, perhaps = {"type": "string"}, {"type": ["string", "null"]}
+    return {
+        "EmbeddingsRequest": {
+            "type": "object",
+            "required": ["model", "input"],
+            "additionalProperties": False,
+            "properties": {
+                "model": {**text, "description": "NAME or NAME@VERSION.", "examples": list(models)},
+                "input": {"anyOf": [text, {"type": "array", "items": text, "minItems": 1, "maxItems": most}]},
+                "encoding_format": {"enum": ["float", "base64"], "default": "float"},
+                "dimensions": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "description": "No encoder was trained for vectors to be cut; only its own dimension is taken.",
+                },
+                "user": {**text, "description": "Changes nothing."},
+                "on_error": {
+                    "enum": ["fail", "null"],
+                    "default": "fail",
+                    "description": "Whether strings that cannot be encoded fail the request, or have no embedding.",
+                },
+                "truncate": {"type": "boolean", "default": False, "description": "Cut strings that are too long."},
+            },
+        },
+        "EmbeddingsReply": _object(
+            object={"const": "list"},
+            data={"type": "array", "items": _reference("Embedding")},
+            model={**text, "description": "NAME@VERSION of the encoder that answered."},
+            usage=_object(prompt_tokens={"type": "integer"}, total_tokens={"type": "integer"}),
+        ),
+        "Embedding": {
+            "type": "object",
+            "required": ["object", "index", "embedding"],
+            "properties": {
+                "object": {"const": "embedding"},
+                "index": {"type": "integer"},
+                "embedding": {
+                    "anyOf": [
+                        {"type": "array", "items": {"type": "number"}},
+                        {**text, "contentEncoding": "base64", "description": "Of little-endian float32."},
+                        {"type": "null"},
+                    ]
+                },
+                "error": _object(code=text, message=text),
+            },
+        },
+        "Model": _object(id=text, object={"const": "model"}, created={"type": "integer"}, owned_by=text),
+        "Models": _object(object={"const": "list"}, data={"type": "array", "items": _reference("Model")}),
+        "OpenAIError": _object(error=_object(message=text, type=text, param=perhaps, code=perhaps)),
+    }
+
+
+def _open_inference_schemas() -> dict[str, Any]:
+    text, shape = {"type": "string"}, {"type": "array", "items": {"type": "integer"}}
+    parameters = {"type": "object", "additionalProperties": {"type": ["boolean", "number", "string"]}}
+    tensor = _object(name=text, datatype=text, shape=shape)
+    filled = {
+        **tensor,
+        "properties": {**tensor["properties"], "parameters": parameters, "data": {"type": "array"}},
+    }
+    wanted = {**_object(name=text), "properties": {"name": text, "parameters": parameters}}
+    return {
+        "Any": {"type": "object"},
+        "Error": _object(error=text),
+        "Server": _object(name=text, version=text, extensions={"type": "array", "items": text}),
+        "ModelMetadata": _object(
+            name=text,
+            versions={"type": "array", "items": text},
+            platform=text,
+            inputs={"type": "array", "items": tensor},
+            outputs={"type": "array", "items": tensor},
+        ),
+        "InferRequest": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": text,
+                "parameters": parameters,
+                "inputs": {"type": "array", "items": filled},
+                "outputs": {"type": "array", "items": wanted},
+            },
+        },
+        "InferReply": {
+            "type": "object",
+            "required": ["model_name", "outputs"],
+            "properties": {
+                "model_name": text,
+                "model_version": text,
+                "id": text,
+                "parameters": parameters,
+                "outputs": {"type": "array", "items": filled},
+            },
+        },
+    }
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    """An object that has all of these."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _reference(schema: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def _reply(description: str, schema: str) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": _reference(schema)}}}
+
+
+def _path(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": {"type": "string"}}

@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pytest
+
+from birnn.openinference import inference_pb2 as pb
+from birnn_service.errors import InvalidRequestError
+from birnn_service.protocols.openinference.http_reply import config, metadata, padded, write_infer
+
+OUTPUTS = {"embedding": np.array([[1, 2.5]], "<f4"), "lengths": np.array([3], "<i4")}
+
+
+def test_tensors_come_as_json() -> None:
+    pieces, headers = write_infer("a", "1", OUTPUTS, lambda name: False, request_id="7", parameters={"engine": "x"})
+    assert headers == [("content-type", "application/json")]
+    assert json.loads(b"".join(pieces)) == {
+        "model_name": "a",
+        "model_version": "1",
+        "id": "7",
+        "parameters": {"engine": "x"},
+        "outputs": [
+            {"name": "embedding", "datatype": "FP32", "shape": [1, 2], "data": [1, 2.5]},
+            {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [3]},
+        ],
+    }
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2"])
+def test_tensors_come_as_bytes(dtype: str) -> None:
+    outputs = {"embedding": np.array([[1, 2.5]], dtype), "lengths": np.array([3], "<i4")}
+    pieces, headers = write_infer("a", "1", outputs, lambda name: name == "embedding")
+    body, size = b"".join(pieces), int(dict(headers)["inference-header-content-length"])
+    head, raw = json.loads(body[:size]), body[size:]
+    little = dtype.replace(">", "<")
+    assert head["outputs"][0]["datatype"] == {"<f4": "FP32", "<f2": "FP16"}[little]
+    assert head["outputs"][0]["parameters"] == {"binary_data_size": len(raw)}
+    assert head["outputs"][1]["data"] == [3]
+    assert np.frombuffer(raw, little).tolist() == [1, 2.5]
+
+
+def test_tokens_are_padded_within_bounds() -> None:
+    rows, lengths = np.arange(1, 9, dtype=np.float32).reshape(4, 2), np.array([1, 0, 3])
+    tensor = padded(rows, lengths, 72)
+    assert tensor.shape == (3, 3, 2)
+    assert tensor[0].tolist() == [[1, 2], [0, 0], [0, 0]]
+    assert not tensor[1].any()
+    assert tensor[2].tolist() == [[3, 4], [5, 6], [7, 8]]
+    with pytest.raises(InvalidRequestError, match="3 sequences padded to 3 tokens"):
+        padded(rows, lengths, 71)
+    assert padded(np.empty((0, 2), np.float32), np.array([0, 0]), 0).shape == (2, 0, 2)
+
+
+def test_shapes_are_numbers() -> None:
+    tensor = pb.ModelMetadataResponse.TensorMetadata(name="text", datatype="BYTES", shape=[-1, 1])
+    told = metadata(pb.ModelMetadataResponse(name="a", versions=["1"], platform="birnn", inputs=[tensor]))
+    assert told["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
+    model = pb.ModelConfig(name="a", output=[pb.ModelOutput(name="embedding", data_type=pb.TYPE_FP32, dims=[4])])
+    assert config(model)["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": [4]}]
