@@ -39,7 +39,8 @@ async def read_json(text: bytes, most: int) -> Any:
 
 def parse_json(text: bytes, most: int) -> Any:
     """What a text holds; see `read_json`."""
-    if len(text) > SMALL_BYTES:
+    # Most texts hold few enough, even with what their strings hold.
+    if len(text) > SMALL_BYTES and _count(text, 0, len(text), most) > most:
         count_values(text, most)
     try:
         return orjson.loads(text)
@@ -59,12 +60,21 @@ def count_values(text: bytes, most: int) -> int:
     while position < len(text):
         quote = text.find(b'"', position)
         end = quote if quote >= 0 else len(text)
-        for start in range(position, end, PIECE_BYTES):
-            piece = text[start : min(end, start + PIECE_BYTES)]
-            count += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
-            if count > most:
-                raise InvalidRequestError(f"the request holds more than {most} values; split it")
+        count += _count(text, position, end, most)
+        if count > most:
+            raise InvalidRequestError(f"the request holds more than {most} values; split it")
         position = _end_of_string(text, end + 1)
+    return count
+
+
+def _count(text: bytes, start: int, end: int, most: int) -> int:
+    """Commas and opening brackets within a part of a text; where there are more than `most`, some number above."""
+    count = 0
+    for piece in range(start, end, PIECE_BYTES):
+        stop = min(end, piece + PIECE_BYTES)
+        count += text.count(b",", piece, stop) + text.count(b"[", piece, stop) + text.count(b"{", piece, stop)
+        if count > most:
+            break
     return count
 
 

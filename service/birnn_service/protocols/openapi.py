@@ -22,7 +22,7 @@ TIMEOUT = {
     "name": "X-Request-Timeout",
     "in": "header",
     "description": "Seconds after which the caller gives up.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "schema": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$", "examples": ["0.5"]},
 }
 
 
@@ -114,7 +114,9 @@ def _open_inference() -> dict[str, Any]:
                 f"modelMetadata{suffix}", "Describe an encoder.", _reply("It.", "ModelMetadata"), "Error", "404", **more
             )
         }
-        paths[f"{where}/ready"] = {"get": _health(f"modelReady{suffix}", "Whether an encoder is served.", **more)}
+        ready = _health(f"modelReady{suffix}", "Whether an encoder is served.", **more)
+        ready["responses"]["404"] = {"description": ERRORS["404"]}
+        paths[f"{where}/ready"] = {"get": ready}
         paths[f"{where}/config"] = {
             "get": _operation(
                 f"modelConfig{suffix}", "Configuration, in Triton's form.", _reply("It.", "Any"), "Error", "404", **more

@@ -8,8 +8,10 @@ from typing import Any
 from birnn_service.transports.http_connection import Connection
 from birnn_service.transports.http_message import Grow, HttpRequestError
 
-# Up to so many bytes are unpacked on the event loop: a thread's hop would cost more.
-INLINE_BYTES = 1 << 18
+# Up to so many bytes are unpacked to so many on the event loop: a thread's hop would cost more.
+INLINE_BYTES, INLINE_UNPACKED = 1 << 14, 1 << 18
+# So much at a time, so that other threads have their turn.
+PIECE_BYTES = 1 << 18
 
 
 async def read_body(
@@ -60,23 +62,41 @@ async def read_body(
 
 
 async def unpack(packed: bytes, most: int) -> bytes:
-    """What a gzip file holds, at most `most` bytes.
+    """What a gzip file holds, at most `most` bytes; large ones are unpacked on a thread.
 
     Raises:
         HttpRequestError: It holds more, or is no such file.
     """
     try:
-        reader = zlib.decompressobj(wbits=31)
-        start = reader.decompress(packed, min(most, INLINE_BYTES))
-        if not reader.eof:
-            start += await asyncio.to_thread(reader.decompress, reader.unconsumed_tail, most - len(start) + 1)
+        if len(packed) <= INLINE_BYTES:
+            return _unpack(packed, min(most, INLINE_UNPACKED))
+    except HttpRequestError as error:
+        if error.status != 413 or most <= INLINE_UNPACKED:
+            raise
+    return await asyncio.to_thread(_unpack, packed, most)
+
+
+def _unpack(packed: bytes, most: int) -> bytes:
+    reader = zlib.decompressobj(wbits=31)
+    pieces: list[bytes] = []
+    total = 0
+    try:
+        for start in range(0, len(packed), INLINE_BYTES):
+            piece, data = b"", packed[start : start + INLINE_BYTES]
+            while data or len(piece) == PIECE_BYTES:
+                piece = reader.decompress(data, PIECE_BYTES)
+                data = reader.unconsumed_tail
+                pieces.append(piece)
+                total += len(piece)
+                if total > most:
+                    raise _too_large(most)
+                if reader.unused_data:
+                    break
     except zlib.error as error:
         raise HttpRequestError(400, "the body is not what its Content-Encoding says, gzip") from error
-    if len(start) > most:
-        raise _too_large(most)
     if not reader.eof or reader.unused_data:
         raise HttpRequestError(400, "the body is not one whole gzip file")
-    return start
+    return b"".join(pieces)
 
 
 def _too_large(most: int) -> HttpRequestError:

@@ -33,6 +33,8 @@ LINGER_SECONDS = 2.0
 # Bodies in smaller pieces than this, on average, are refused, because each piece costs as much as a KiB. The first ones
 # are free.
 LEAST_PIECE, FREE_PIECES = 64, 1024
+# What chunks may take beside a body that they hold, at most as much as the body: sizes, extensions, trailers.
+FREE_BYTES = 1 << 20
 
 Serve = Callable[["Connection", Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
@@ -40,6 +42,7 @@ Serve = Callable[["Connection", Scope, Callable[[], Awaitable[Any]], Callable[[A
 class Phase(Enum):
     """What a connection waits for until its deadline."""
 
+    IDLE = "idle"
     HEAD = "head"
     BODY = "body"
     CALL = "call"
@@ -129,7 +132,7 @@ class Connection(HttpToolsProtocol):
         self._deaf = False
         self._opened = 0.0
         self._in_head = self._in_body = False
-        self._head_bytes = self._headers = self._body_bytes = self._pieces = 0
+        self._head_bytes = self._headers = self._body_bytes = self._body_wire = self._pieces = 0
 
     @property
     def ends(self) -> bool:
@@ -139,8 +142,6 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The connection is there."""
         super().connection_made(transport)
-        # So `pause_writing` and `resume_writing` tell whether the kernel has taken everything.
-        transport.set_write_buffer_limits(high=0)
         name = transport.get_extra_info("peername")
         host, port = name[:2] if isinstance(name, tuple) else ("", 0)
         self.peer = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}" if host else "unix:"
@@ -163,9 +164,9 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
-        if self.until == math.inf and self._phase is Phase.HEAD:
+        if self._phase is Phase.IDLE:
             self._wait(Phase.HEAD, self._limits.head_seconds)
-        had_head = self._in_head
+        had_head, had_body = self._in_head, self._in_body
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -176,6 +177,10 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 self._refuse(*self._head_too_large())
+        if self._in_body and had_body:
+            self._body_wire += len(data)
+            if self._body_wire > 2 * self._body_bytes + FREE_BYTES:
+                self._refuse(400, "the body's chunks take more than the body")
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -183,7 +188,7 @@ class Connection(HttpToolsProtocol):
             self._fail(400, f"more than {MOST_AHEAD} requests were sent ahead")
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = self._headers = self._body_bytes = self._pieces = 0
+        self._head_bytes = self._headers = self._body_bytes = self._body_wire = self._pieces = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the target came."""
@@ -194,15 +199,16 @@ class Connection(HttpToolsProtocol):
         """A header came, or a trailer, which nothing here reads."""
         self._headers += 1
         self._count_head(len(name) + len(value) + 4)
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head:
+            return
+        super().on_header(name, value)
+        if self.headers[-1][0] == b"transfer-encoding" and value.lower() != b"chunked":
+            self._fail(501, "the only transfer encoding that this server knows is chunked")
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         if self.parser.should_upgrade():
             return
-        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
-            self._fail(501, "the only transfer encoding that this server knows is chunked")
         self._in_head, self._in_body = False, True
         self._all.begin(self)
         super().on_headers_complete()
@@ -225,31 +231,41 @@ class Connection(HttpToolsProtocol):
         self._wait(Phase.CALL, math.inf)
 
     def on_response_complete(self) -> None:
-        """The reply has been handed to the system, or waits for its reader."""
+        """The reply is written: the system has it, or it waits for its reader."""
         super().on_response_complete()
         if self.pipeline or (self.cycle is not None and not self.cycle.response_complete):
             return
         self._all.rest(self)
-        if self._in_body and not self.transport.is_closing():
+        if self.transport.is_closing():
+            self._wait(Phase.REPLY, self._limits.reply_seconds)
+        elif self._in_body:
             self._linger()
         elif self._in_head:
             self._wait(Phase.HEAD, self._limits.head_seconds)
         else:
-            # uvicorn's own timer closes what stays idle.
-            self._wait(Phase.HEAD, math.inf)
+            # uvicorn closes idle connections itself, but waits for those who do not read.
+            self._wait(Phase.IDLE, self._limits.idle_seconds + self._limits.reply_seconds)
 
     def begin_reply(self) -> None:
         """A reply is ready to be sent."""
         self._wait(Phase.REPLY, self._limits.reply_seconds)
 
-    async def end_reply(self, end: Callable[[], Awaitable[None]]) -> None:
-        """Wait until the caller has taken all of a reply, or is gone; `end` then says that it was the last piece."""
+    def end_reply(self) -> None:
+        """The last piece of a reply is next."""
+        if self._in_body and not self.lost:
+            # What is left of the request is received before the connection is closed: see `_linger`.
+            self.cycle.keep_alive = True
+
+    async def sent(self) -> None:
+        """Wait until the caller has taken a reply, but for at most 64 KiB, or is gone."""
+        if not self.flow.write_paused:
+            return
+        if self._phase is Phase.IDLE:
+            self._wait(Phase.REPLY, self._limits.reply_seconds)
         while self.flow.write_paused and not self.lost:
             await self.flow.drain()
-        if self._in_body and not self.lost:
-            # What is left of the request is received first: see `_linger`.
-            self.cycle.keep_alive = True
-        await end()
+        if self._phase is Phase.REPLY and not self.transport.is_closing():
+            self._wait(Phase.IDLE, self._limits.idle_seconds + self._limits.reply_seconds)
 
     def expire(self) -> None:
         """The deadline has passed."""

@@ -22,7 +22,7 @@ class HttpRequestError(InvalidRequestError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: that would take as long as to parse it
 class HttpRequest:
     """A request whose body has not been read yet.
 

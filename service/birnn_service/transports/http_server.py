@@ -4,8 +4,9 @@ import asyncio
 import gzip
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from birnn_service.transports.http_message import Answer, HttpLimits, HttpReply,
 
 logger = logging.getLogger(__name__)
 
+# Connections that may wait to be accepted. All that wait are accepted at once, at some 0.1 ms each.
 BACKLOG = 2048
 # Up to so many bytes are packed on the event loop.
 INLINE_BYTES = 1 << 16
@@ -120,16 +122,17 @@ class HttpServer:
         request = self._request(connection, scope, receive)
         connection.call = asyncio.current_task()
         try:
-            reply = await self._reply(request)
+            reply, headers = await self._reply(request)
             connection.call = None
-            await _send(connection, reply, send)
+            await _send(connection, reply, headers, send)
         except asyncio.CancelledError:  # the caller has left, or the server closes
             connection.transport.abort()
         finally:
             connection.call = None
             request.end()
 
-    async def _reply(self, request: HttpRequest) -> HttpReply:
+    async def _reply(self, request: HttpRequest) -> tuple[HttpReply, list[tuple[str, str]]]:
+        """The reply to a request, and all of its headers but those that connections need."""
         reply = self._cors.preflight(request)
         if reply is None:
             try:
@@ -138,13 +141,12 @@ class HttpServer:
                 logger.error("%s %s failed unexpectedly", request.method, request.path[:100], exc_info=error)
                 reply = HttpReply(500, (b"the server failed unexpectedly; its log says more\n",), "text/plain")
         headers = [*reply.headers, *self._cors.headers(request.headers)]
-        body = reply.body
         if self._limits.compress_from is not None and reply.compressible and reply.size >= self._limits.compress_from:
             headers.append(("vary", "accept-encoding"))
             if accepts_gzip(request.headers.get("accept-encoding", "")):
                 headers.append(("content-encoding", "gzip"))
-                body = (await _pack(reply),)
-        return HttpReply(reply.status, body, reply.media_type, headers)
+                reply = replace(reply, body=(await _pack(reply),))
+        return reply, headers
 
     def _request(self, connection: Connection, scope: Scope, receive: Callable[[], Awaitable[Any]]) -> HttpRequest:
         headers: dict[str, str] = {}
@@ -184,8 +186,13 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-async def _send(connection: Connection, reply: HttpReply, send: Callable[[Any], Awaitable[None]]) -> None:
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
+async def _send(
+    connection: Connection,
+    reply: HttpReply,
+    fields: Sequence[tuple[str, str]],
+    send: Callable[[Any], Awaitable[None]],
+) -> None:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
     if reply.status not in (204, 304):
         headers.append((b"content-type", reply.media_type.encode("latin-1")))
         headers.append((b"content-length", b"%d" % reply.size))
@@ -193,9 +200,12 @@ async def _send(connection: Connection, reply: HttpReply, send: Callable[[Any], 
         headers.append((b"connection", b"close"))
     connection.begin_reply()
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    for piece in reply.body:
+    *pieces, last = reply.body or (b"",)
+    for piece in pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await connection.end_reply(lambda: send({"type": "http.response.body"}))
+    connection.end_reply()
+    await send({"type": "http.response.body", "body": last})
+    await connection.sent()
 
 
 async def _pack(reply: HttpReply) -> bytes:

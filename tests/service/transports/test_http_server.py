@@ -125,6 +125,13 @@ async def test_tiny_chunks_are_refused() -> None:
     assert b"chunks" in reply
 
 
+async def test_endless_extensions_of_a_chunk_are_refused() -> None:
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1;"
+    async with serving() as (_, port):
+        reply = await exchange(port, head, *[b"x" * (1 << 18)] * 6)
+    assert status(reply) == 400
+
+
 async def test_a_call_can_be_refused_before_its_body_is_read() -> None:
     async def refuse(request: HttpRequest) -> HttpReply:
         return HttpReply(429, (b"later",), "text/plain")

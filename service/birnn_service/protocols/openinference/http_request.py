@@ -80,9 +80,9 @@ def read_infer(body: bytes, header_length: str | None, name: str, version: str, 
     message = pb.ModelInferRequest(model_name=name, model_version=version, id=_text(values.get("id", ""), "id"))
     parameters = _object(values.get("parameters", {}), "`parameters`")
     _read_parameters(parameters, message.parameters)
-    contents = [_read_input(message, tensor, most) for tensor in _list(values, "inputs")]
-    if any(isinstance(content, int) for content in contents):
-        _take_raw(message, contents, rest)
+    sizes = [_read_input(message, tensor, most) for tensor in _list(values, "inputs")]
+    if any(size is not None for size in sizes):
+        _take_raw(message, sizes, rest)
     elif len(rest):
         raise InvalidRequestError(f"{len(rest)} bytes follow the JSON, and no input has {BINARY_SIZE!r}")
     outputs: dict[str, bool] = {}
@@ -95,11 +95,11 @@ def read_infer(body: bytes, header_length: str | None, name: str, version: str, 
     return InferRequest(message, len(body), _flag(parameters, BINARY_ALL), outputs)
 
 
-def _read_input(message: pb.ModelInferRequest, values: dict[str, Any], most: int) -> int | bytes:
+def _read_input(message: pb.ModelInferRequest, values: dict[str, Any], most: int) -> int | None:
     """Add an input to a request.
 
     Returns:
-        Bytes that it takes behind the JSON, or what it holds as such bytes.
+        Bytes that it takes behind the JSON; None where it is in the JSON.
     """
     name, datatype = _text(values.get("name"), "name of an input"), _text(values.get("datatype"), "`datatype`")
     shape = values.get("shape")
@@ -124,13 +124,12 @@ def _read_input(message: pb.ModelInferRequest, values: dict[str, Any], most: int
                 f"input {shown(name)} holds {len(data)} strings and this server accepts {most} (--max-sequences); "
                 "split it"
             )
-        strings = [item.encode() for item in data]
-        tensor.contents.bytes_contents.extend(strings)
-        return b"".join(struct.pack("<I", len(item)) + item for item in strings)
+        tensor.contents.bytes_contents.extend([item.encode() for item in data])
+        return None
     if datatype not in NUMBERS:
         raise InvalidRequestError(f"input {shown(name)} is {told(datatype)}; known are BYTES, FP32 and INT32")
     dtype, field = NUMBERS[datatype]
-    if not {int, float} >= set(map(type, data)) or (datatype == "INT32" and float in set(map(type, data))):
+    if not set(map(type, data)) <= ({int} if datatype == "INT32" else {int, float}):
         raise InvalidRequestError(f"data of input {shown(name)} must be numbers that fit {datatype}")
     limit = most if datatype == "INT32" and name == "lengths" else MOST_TYPED_FLOATS
     if len(data) > limit:
@@ -138,29 +137,37 @@ def _read_input(message: pb.ModelInferRequest, values: dict[str, Any], most: int
             f"input {shown(name)} holds more than {limit} numbers as JSON; send them as bytes ({BINARY_SIZE!r})"
         )
     try:
-        array = np.array(data, dtype=dtype)
+        numbers = np.array(data, dtype=dtype)
     except OverflowError as error:
         raise InvalidRequestError(f"data of input {shown(name)} must be numbers that fit {datatype}") from error
-    getattr(tensor.contents, field).extend(array.tolist())
-    return array.tobytes()
+    getattr(tensor.contents, field).extend(numbers.tolist())
+    return None
 
 
-def _take_raw(message: pb.ModelInferRequest, contents: Sequence[int | bytes], rest: memoryview) -> None:
+def _take_raw(message: pb.ModelInferRequest, sizes: Sequence[int | None], rest: memoryview) -> None:
     """Give every input its bytes: gRPC's message has either all of them so, or none."""
     position = 0
-    for tensor, content in zip(message.inputs, contents, strict=True):
-        tensor.ClearField("contents")
-        if isinstance(content, int):
-            if position + content > len(rest):
-                raise InvalidRequestError(
-                    f"input {shown(tensor.name)} has {content} bytes, and {len(rest) - position} are left"
-                )
-            message.raw_input_contents.append(bytes(rest[position : position + content]))
-            position += content
-        else:
-            message.raw_input_contents.append(content)
+    for tensor, size in zip(message.inputs, sizes, strict=True):
+        if size is None:
+            message.raw_input_contents.append(_packed(tensor))
+            tensor.ClearField("contents")
+            continue
+        if position + size > len(rest):
+            raise InvalidRequestError(
+                f"input {shown(tensor.name)} has {size} bytes, and {len(rest) - position} are left"
+            )
+        message.raw_input_contents.append(bytes(rest[position : position + size]))
+        position += size
     if position != len(rest):
         raise InvalidRequestError(f"{len(rest) - position} bytes follow those of the last input")
+
+
+def _packed(tensor: pb.ModelInferRequest.InferInputTensor) -> bytes:
+    """What a tensor holds, as raw contents."""
+    if tensor.datatype == "BYTES":
+        return b"".join(struct.pack("<I", len(item)) + item for item in tensor.contents.bytes_contents)
+    dtype, field = NUMBERS[tensor.datatype]
+    return np.array(getattr(tensor.contents, field), dtype=dtype).tobytes()
 
 
 def _flat(data: Any, name: str) -> list[Any]:
