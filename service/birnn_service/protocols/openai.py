@@ -217,7 +217,7 @@ def write_error(error: ServiceError) -> bytes:
                 "message": message_of(error),
                 "type": kind,
                 "param": field,
-                "code": CODES.get(error.code, str(error.code).lower()),
+                "code": CODES.get(error.code, error.code.name.lower()),
             }
         }
     )

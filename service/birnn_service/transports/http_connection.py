@@ -8,7 +8,6 @@ sweep compares, because timers would cost every request more than all of the res
 import asyncio
 import logging
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
@@ -20,12 +19,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from birnn_service.transports.caller import caller_of
-from birnn_service.transports.http_message import HttpLimits, Scope
+from birnn_service.transports.http_connections import Connections
+from birnn_service.transports.http_message import Scope
 
 logger = logging.getLogger(__name__)
 
-# Of all connections, what one caller may have.
-CALLER_SHARE = 0.75
 # Requests that may wait on a connection behind the one that is answered.
 MOST_AHEAD = 8
 # How long what is left of a refused request is received and dropped: who closes at once loses the reply, too.
@@ -48,60 +46,6 @@ class Phase(Enum):
     CALL = "call"
     REPLY = "reply"
     CLOSE = "close"
-
-
-class Connections:
-    """All connections of a server: bounds their number, and ends those whose deadline has passed."""
-
-    def __init__(self, limits: HttpLimits) -> None:
-        self.limits = limits
-        self.draining = False
-        self._all: set[Connection] = set()
-        # Those without a request under way, the one that waits longest first.
-        self._waiting: dict[Connection, None] = {}
-        self._callers: Counter[str] = Counter()
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def admit(self, connection: "Connection") -> bool:
-        """Take in a new connection, if need be in place of one that waits."""
-        self._all.add(connection)
-        self._waiting[connection] = None
-        self._callers[connection.caller] += 1
-        if self._callers[connection.caller] > CALLER_SHARE * self.limits.connections:
-            return False
-        if len(self._all) <= self.limits.connections:
-            return True
-        oldest = next(iter(self._waiting))
-        oldest.transport.abort()
-        return oldest is not connection
-
-    def begin(self, connection: "Connection") -> None:
-        """A connection has a request under way."""
-        self._waiting.pop(connection, None)
-
-    def rest(self, connection: "Connection") -> None:
-        """A connection has none any more."""
-        self._waiting[connection] = None
-
-    def forget(self, connection: "Connection") -> None:
-        """A connection has ended."""
-        self._all.discard(connection)
-        self._waiting.pop(connection, None)
-        self._callers[connection.caller] -= 1
-        if self._callers[connection.caller] <= 0:
-            del self._callers[connection.caller]
-
-    def abort(self) -> None:
-        """End all connections."""
-        for connection in list(self._all):
-            connection.transport.abort()
-
-    def sweep(self, now: float) -> None:
-        """End what has taken too long."""
-        for connection in [each for each in self._all if each.until < now]:
-            connection.expire()
 
 
 class Connection(HttpToolsProtocol):
@@ -267,6 +211,10 @@ class Connection(HttpToolsProtocol):
         if self._phase is Phase.REPLY and not self.transport.is_closing():
             self._wait(Phase.IDLE, self._limits.idle_seconds + self._limits.reply_seconds)
 
+    def abort(self) -> None:
+        """End it at once, whatever is left to send."""
+        self.transport.abort()
+
     def expire(self) -> None:
         """The deadline has passed."""
         self.until = math.inf
@@ -281,7 +229,7 @@ class Connection(HttpToolsProtocol):
                     self.peer,
                     self._limits.reply_seconds,
                 )
-            self.transport.abort()
+            self.abort()
 
     def _wait(self, phase: Phase, seconds: float) -> None:
         self._phase = phase

@@ -15,7 +15,8 @@ import uvicorn
 from birnn_service.errors import StartupError
 from birnn_service.transports.cors import Cors
 from birnn_service.transports.http_body import read_body
-from birnn_service.transports.http_connection import Connection, Connections
+from birnn_service.transports.http_connection import Connection
+from birnn_service.transports.http_connections import Connections
 from birnn_service.transports.http_message import Answer, HttpLimits, HttpReply, HttpRequest, Scope
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class HttpServer:
             connection.call = None
             await _send(connection, reply, headers, send)
         except asyncio.CancelledError:  # the caller has left, or the server closes
-            connection.transport.abort()
+            connection.abort()
         finally:
             connection.call = None
             request.end()
