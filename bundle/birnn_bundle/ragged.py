@@ -58,6 +58,11 @@ class RaggedBatch:
         return self.values.shape[1] if self.values.ndim == 2 else 0
 
     @property
+    def holds_ids(self) -> bool:
+        """Whether its tokens are ids, not features."""
+        return self.values.ndim == 1
+
+    @property
     def tokens(self) -> int:
         """Number of tokens of all sequences together."""
         return len(self.values)
@@ -108,6 +113,14 @@ class RaggedBatch:
         # Position of every wanted token: its place in the result, moved by how far its sequence moved.
         moved = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return RaggedBatch(self.values[np.arange(offsets[-1]) + moved], offsets)
+
+    def cut(self, longest: int) -> "RaggedBatch":
+        """Each sequence without what it holds beyond `longest` tokens."""
+        lengths = np.minimum(self.lengths, longest)
+        if (lengths == self.lengths).all():
+            return self
+        steps = np.arange(self.tokens) - np.repeat(self.offsets[:-1], self.lengths)
+        return RaggedBatch(self.values[steps < longest], offsets_of(lengths))
 
     def count(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         """How many tokens of each sequence are flagged [n], by one flag for each token."""

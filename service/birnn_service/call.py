@@ -68,6 +68,23 @@ class Stream(Protocol):
         """Have `ended` called once the call is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Where the time of a call to an encoder went, in seconds, and for how many sequences.
+
+    Attributes:
+        sequences: Those that were encoded.
+        tokenize, queue, compute: See `birnn_service.pipeline.Encoded`.
+        until: From the call's arrival to its encodings; what comes then is making the reply.
+    """
+
+    sequences: int
+    tokenize: float
+    queue: float
+    compute: float
+    until: float
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """A call under way.
@@ -77,6 +94,7 @@ class Call:
         deadline: When the caller gives up, on `time.monotonic`; None where it never does.
         memory: What it holds of the memory budget until its reply has been sent.
         encoder: Which encoder it is for, once that is known.
+        spent: Where its time went, once its sequences have been encoded.
         started: When it arrived, on `time.perf_counter`.
     """
 
@@ -84,6 +102,7 @@ class Call:
     deadline: float | None
     memory: Hold
     encoder: Encoder | None = None
+    spent: Spent | None = None
     started: float = field(default_factory=time.perf_counter)
 
     @property

@@ -20,6 +20,7 @@ from birnn_service.memory_budget import RETRY_SECONDS, MemoryBudget
 from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
+from birnn_service.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,19 @@ REQUEST_COST = 24
 class Endpoint:
     """Answers the calls of all transports of a process."""
 
-    def __init__(self, encoders: Encoders[Encoder], state: ServingState, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        encoders: Encoders[Encoder],
+        state: ServingState,
+        settings: Settings,
+        metrics: Metrics,
+        statistics: Statistics,
+    ) -> None:
         """Answer calls to `encoders` within the limits of the settings, as long as the state allows it."""
         self._encoders = encoders
         self._state = state
         self._metrics = metrics
+        self._statistics = statistics
         self._most_calls = settings.max_calls
         self._budget = MemoryBudget(settings.call_memory_bytes)
         self._window = settings.stream_window
@@ -129,6 +138,7 @@ class Endpoint:
                 self._metrics.count_call(_name(call), method, code.name, call.seconds)
             elif code not in (Code.OK, Code.CANCELLED):
                 self._metrics.requests.labels(_name(call), method, code.name).inc()
+            self._statistics.count_call(call, well=code is Code.OK)
 
     async def _encode(self, method: Method, incoming: Incoming, call: Call) -> Any:
         """Answer a call to an encoder, which takes memory and time, if there is room."""

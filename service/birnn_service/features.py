@@ -1,11 +1,15 @@
 """Reading sequences of float features: what tokenizing is for strings."""
 
-import numpy as np
+from typing import Any
 
-from birnn_bundle.errors import ItemError, ItemErrorCode
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch, offsets_of
-from birnn_bundle.tokenizer import Tokenized, too_long
+from birnn_bundle.tokenizer import SequenceError, Tokenized
 from birnn_service.errors import InvalidRequestError
+from birnn_service.ragged_input import read_batch
 
 
 def batch_of(values: bytes, lengths: list[int]) -> RaggedBatch:
@@ -45,30 +49,13 @@ def read_features(batch: RaggedBatch, *, max_length: int, truncate: bool) -> Tok
         max_length: Most steps of a sequence.
         truncate: Cut longer ones instead of failing them.
     """
-    lengths = batch.lengths
-    broken = batch.count(np.asarray(~np.isfinite(batch.values).all(axis=1)))
-    over = np.maximum(lengths - max_length, 0)
-    good = (lengths > 0) & (broken == 0) & ((over == 0) | truncate)
-    errors = [_error(batch, row, max_length, truncate) for row in np.flatnonzero(~good).tolist()]
-    rows = np.flatnonzero(good)
-    kept = batch if len(rows) == len(batch) else batch.take(rows)
-    over = over[rows]
-    if over.any():
-        steps = np.arange(kept.tokens) - np.repeat(kept.offsets[:-1], kept.lengths)
-        kept = RaggedBatch(kept.values[steps < max_length], offsets_of(kept.lengths - over))
-    return Tokenized(kept, rows, np.zeros(len(rows), dtype=np.int64), over, errors)
+    broken = np.asarray(~np.isfinite(batch.values).all(axis=1))
+    return read_batch(batch, broken, _error, max_length=max_length, truncate=truncate)
 
 
-def _error(batch: RaggedBatch, row: int, max_length: int, truncate: bool) -> ItemError:
-    values = batch.row(row)
-    if not len(values):
-        return ItemError(row, ItemErrorCode.EMPTY, "the sequence is empty; leave it out or send at least one step")
-    if len(values) > max_length and not truncate:
-        error = too_long(len(values), max_length)
-        return ItemError(row, error.code, str(error))
-    step, feature = (int(axis) for axis in np.argwhere(~np.isfinite(values))[0])
-    return ItemError(
-        row,
+def _error(values: NDArray[Any], step: int) -> SequenceError:
+    feature = int(np.flatnonzero(~np.isfinite(values[step]))[0])
+    return SequenceError(
         ItemErrorCode.NOT_FINITE,
         f"feature {feature} of step {step} is {values[step, feature]}; send finite numbers",
     )

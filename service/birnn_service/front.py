@@ -10,10 +10,18 @@ from birnn_service.endpoint import Endpoint
 from birnn_service.metrics import Metrics
 from birnn_service.pipeline import Compute, Pipeline
 from birnn_service.protocols import encoder, health, reflection
+from birnn_service.protocols.openai.service import OpenAIProtocol
 from birnn_service.protocols.openinference import service as openinference
+from birnn_service.protocols.openinference.http_service import InferenceOverHttp
+from birnn_service.protocols.openinference.service import InferenceProtocol
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
-from birnn_service.transports.grpc_server import GrpcServer
+from birnn_service.statistics import Statistics
+from birnn_service.transports.grpc_server import GRACE_SECONDS, GrpcServer
+from birnn_service.transports.http_app import HttpApp
+from birnn_service.transports.http_message import limits_of as http_limits
+from birnn_service.transports.http_server import HttpServer
+from birnn_service.transports.shared_port import Ports
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +38,7 @@ class Front:
         state: ServingState,
         settings: Settings,
         metrics: Metrics,
+        statistics: Statistics,
         *,
         share_port: bool = False,
     ) -> None:
@@ -41,34 +50,50 @@ class Front:
             state: Whether calls are taken.
             settings: Addresses and limits.
             metrics: Where calls are counted.
+            statistics: Where they are counted, too, for the whole server.
             share_port: Let other processes of this user take calls on the same port.
         """
         self._state = state
         self._settings = settings
         self._pipeline = Pipeline(compute, settings, metrics)
-        self._endpoint = Endpoint(encoders, state, settings, metrics)
+        self._endpoint = Endpoint(encoders, state, settings, metrics, statistics)
+        inference = InferenceProtocol(encoders, state, self._pipeline, settings, statistics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {
             encoder.SERVICE: encoder.EncoderProtocol(encoders, state, self._pipeline, settings).methods(),
-            openinference.SERVICE: openinference.InferenceProtocol(encoders, state, self._pipeline, settings).methods(),
+            openinference.SERVICE: inference.methods(),
             health.SERVICE: health.HealthProtocol(state, SERVICES).methods(),
         }
         services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
-        self._grpc = GrpcServer(self._endpoint, services, settings, share_port=share_port)
+        self._grpc = GrpcServer(self._endpoint, services, settings.grpc_address, settings, share_port=share_port)
+        app = HttpApp(
+            self._endpoint,
+            InferenceOverHttp(inference, state, settings).methods(),
+            OpenAIProtocol(encoders, state, self._pipeline, settings).methods(),
+        )
+        self._http = HttpServer(app.answer, http_limits(settings), cors_origins=settings.cors)
+        self._share_port = share_port
 
-    async def listen(self) -> int:
+    async def listen(self) -> Ports:
         """Begin to take calls.
 
         Returns:
-            The gRPC port.
+            Where.
 
         Raises:
-            StartupError: It is taken, or the address is not this machine's.
+            StartupError: A port is taken, or the address is not this machine's.
         """
-        return await self._grpc.listen()
+        address = self._settings.http_address
+        http = None
+        if address is not None:
+            listener = address.listen(share=self._share_port)
+            http = listener.getsockname()[1]
+            await self._http.listen(listener)
+        return Ports(await self._grpc.listen(), http)
 
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""
         self._state.drain()
+        self._http.drain()
         # What comes while the port closes is lost. Until then callers hear that they must turn to another server.
         linger = asyncio.create_task(asyncio.sleep(self._settings.linger_seconds))
         logger.info("draining %d calls, for at most %g s", self._endpoint.under_way, self._settings.drain_seconds)
@@ -78,7 +103,7 @@ class Front:
         except TimeoutError:
             logger.warning("%d calls did not finish in time and are cut off", self._endpoint.under_way)
         await linger
-        await self._grpc.close()
+        await asyncio.gather(self._grpc.close(), self._http.close(GRACE_SECONDS))
 
     def close(self) -> None:
         """End its threads."""

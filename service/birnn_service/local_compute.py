@@ -1,5 +1,6 @@
 """Computing in this process: the response cache, and the dispatcher behind it."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
@@ -15,18 +16,25 @@ from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.response_cache import ResponseCache
+from birnn_service.statistics import Statistics
 
 
 class LocalCompute:
     """Takes from the response cache what is there, and has the dispatcher of this process compute the rest."""
 
     def __init__(
-        self, encoders: Iterable[ServedEncoder], dispatcher: Dispatcher, cache: ResponseCache, metrics: Metrics
+        self,
+        encoders: Iterable[ServedEncoder],
+        dispatcher: Dispatcher,
+        cache: ResponseCache,
+        metrics: Metrics,
+        statistics: Statistics,
     ) -> None:
         self._lanes = {address_of(encoder): encoder.lanes for encoder in encoders}
         self._dispatcher = dispatcher
         self._cache = cache
         self._metrics = metrics
+        self._statistics = statistics
         metrics.cache_bytes.set_function(lambda: cache.bytes)
 
     async def encode(
@@ -43,18 +51,21 @@ class LocalCompute:
         lane = self._lanes[address_of(encoder)][output]
         encode = partial(self._dispatcher.encode, lane, deadline=deadline, caller=caller, priority=priority)
         if output is Output.POOLED and self._cache.enabled:
-            return await self._look_up(label_of(encoder), lane, batch, encode)
+            return await self._look_up(encoder, lane, batch, encode)
         return await encode(batch)
 
     async def _look_up(
-        self, label: str, lane: Lane, batch: RaggedBatch, encode: Callable[[RaggedBatch], Awaitable[Computed]]
+        self, encoder: Encoder, lane: Lane, batch: RaggedBatch, encode: Callable[[RaggedBatch], Awaitable[Computed]]
     ) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
-        metrics = self._metrics.of(lane.encoder)
+        metrics, label = self._metrics.of(lane.encoder), label_of(encoder)
+        start = time.perf_counter()
         keys = batch.keys()
         kept = [self._cache.get(label, key) for key in keys]
         missing = np.array([row for row, found in enumerate(kept) if found is None], dtype=np.intp)
-        metrics.cache_hits.inc(len(keys) - len(missing))
+        hits, seconds = len(keys) - len(missing), time.perf_counter() - start
+        self._statistics.count_look_ups(address_of(encoder), hits, len(missing), seconds)
+        metrics.cache_hits.inc(hits)
         metrics.cache_misses.inc(len(missing))
         if len(missing) == len(keys):
             computed = await encode(batch)

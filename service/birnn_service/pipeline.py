@@ -6,14 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 
 from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenized, within_vocabulary
-from birnn_service.call import Call
+from birnn_service.call import Call, Spent
 from birnn_service.catalog import Encoder, label_of, width_of
 from birnn_service.encoded import Encoded, Notice, in_form
 from birnn_service.engine.cores import available_cores
@@ -25,6 +25,7 @@ from birnn_service.metrics import EncoderMetrics, Metrics
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.settings import Settings
+from birnn_service.token_ids import read_ids
 from birnn_service.tokenize import tokenize
 from birnn_service.tokenizing import Tokenizing
 from birnn_service.vectors import ElementType
@@ -76,6 +77,7 @@ class Options:
         normalize: Scale each vector to length 1.
         element_type: What the numbers are to be.
         priority: How urgent it is.
+        padded: The reply takes as much room for every sequence as for the longest.
     """
 
     output: Output = Output.POOLED
@@ -84,6 +86,14 @@ class Options:
     normalize: bool = False
     element_type: ElementType = ElementType.FLOAT32
     priority: Priority = Priority.NORMAL
+    padded: bool = False
+
+
+class _Cut(TypedDict):
+    """How long sequences may be, as all that reads them is told."""
+
+    max_length: int
+    truncate: bool
 
 
 class Pipeline:
@@ -106,7 +116,7 @@ class Pipeline:
 
         Args:
             call: Says which encoder, who asks, until when, and holds the memory; what the reply takes is added.
-            sequences: UTF-8; or a batch of features, for an encoder that reads those.
+            sequences: UTF-8; or a batch of token ids; or one of features, for an encoder that reads those.
             options: What is wanted.
 
         Raises:
@@ -133,8 +143,9 @@ class Pipeline:
         seconds = time.perf_counter() - start
         noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
         self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, noted, seconds)
-        self._reserve(encoder, tokenized, output, len(sequences), call.memory)
+        self._reserve(encoder, tokenized, options, len(sequences), call.memory)
         computed = await self._run(encoder, tokenized, options, deadline, call.caller)
+        call.spent = Spent(len(tokenized.rows), seconds, computed.queue, computed.compute, call.seconds)
         encoded = _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
         return await self._in_form(encoded, options)
 
@@ -158,35 +169,27 @@ class Pipeline:
         caller: str,
     ) -> Tokenized:
         """What an encoder can encode of a request, and why not the rest."""
-        manifest, longest = encoder.manifest, self._settings.max_sequence_bytes
+        manifest, longest, label = encoder.manifest, self._settings.max_sequence_bytes, label_of(encoder)
+        cut = _Cut(max_length=manifest.max_length, truncate=truncate)
         if isinstance(sequences, RaggedBatch):
-            if not manifest.features:
-                raise InvalidRequestError(
-                    f"encoder {manifest.name!r} reads strings; send sequences instead of features"
-                )
-            check_width(sequences, manifest.features)
-            sizes = (4 * sequences.features * sequences.lengths).tolist()
-        elif manifest.features:
-            raise InvalidRequestError(
-                f"encoder {manifest.name!r} reads {manifest.features} float features a step; send features and lengths "
-                "instead of strings"
-            )
+            _check_kind(encoder, "ids" if sequences.holds_ids else "features")
+            if not sequences.holds_ids:
+                check_width(sequences, manifest.features)
+            # Ids are read faster than the strings from which they come.
+            label += " by ids" if sequences.holds_ids else ""
+            sizes = (sequences.values.itemsize * max(1, sequences.features) * sequences.lengths).tolist()
         else:
+            _check_kind(encoder, "strings")
             # Longer ones fail before they are looked at.
             sizes = [size if size <= longest else 0 for size in map(len, sequences)]
 
         def read(start: int, end: int) -> Tokenized:
-            if isinstance(sequences, RaggedBatch):
-                return read_features(sequences.between(start, end), max_length=manifest.max_length, truncate=truncate)
-            return tokenize(
-                encoder.tokenizer,
-                sequences[start:end],
-                max_length=manifest.max_length,
-                max_bytes=longest,
-                truncate=truncate,
-            )
+            if not isinstance(sequences, RaggedBatch):
+                return tokenize(encoder.tokenizer, sequences[start:end], max_bytes=longest, **cut)
+            batch = sequences.between(start, end)
+            return read_ids(batch, manifest.vocab_size, **cut) if batch.holds_ids else read_features(batch, **cut)
 
-        return await self._tokenizing.run(label_of(encoder), sizes, read, deadline=deadline, caller=caller)
+        return await self._tokenizing.run(label, sizes, read, deadline=deadline, caller=caller)
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.max_sequences
@@ -197,13 +200,18 @@ class Pipeline:
                 f"the request holds {count} sequences and this server accepts {limit} in a call; split it"
             )
 
-    def _reserve(self, encoder: Encoder, tokenized: Tokenized, output: Output, count: int, memory: Hold) -> None:
+    def _reserve(self, encoder: Encoder, tokenized: Tokenized, options: Options, count: int, memory: Hold) -> None:
         """Set aside the memory that the reply to `count` sequences will take; refuse replies that are too large."""
-        rows = count if output is Output.POOLED else tokenized.batch.tokens
+        output, rows, padding = options.output, count, ""
+        if output is Output.TOKENS:
+            rows = tokenized.batch.tokens
+            if options.padded:
+                longest = int(tokenized.batch.lengths.max(initial=0))
+                rows, padding = count * longest, f", with {count} sequences padded to {longest} tokens,"
         size, limit = rows * width_of(encoder, output) * 4, self._settings.max_reply_bytes
         if size > limit:
             raise InvalidRequestError(
-                f"the reply would hold {size / (1 << 20):.4g} MiB and this server sends at most "
+                f"the reply would hold {size / (1 << 20):.4g} MiB{padding} and this server sends at most "
                 f"{limit / (1 << 20):.4g} (--max-reply-mib); split the request"
             )
         memory.take(REPLY_COST * size)
@@ -227,6 +235,17 @@ class Pipeline:
         if noted:
             metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
             metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))
+
+
+def _check_kind(encoder: Encoder, sent: str) -> None:
+    """Refuse what an encoder does not read."""
+    name, features = encoder.manifest.name, encoder.manifest.features
+    if features and sent != "features":
+        raise InvalidRequestError(
+            f"encoder {name!r} reads {features} float features a step; send features and lengths instead of {sent}"
+        )
+    if not features and sent == "features":
+        raise InvalidRequestError(f"encoder {name!r} reads strings; send sequences instead of features")
 
 
 def _assemble(

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from birnn_bundle.onnxruntime import ort
-from birnn_service.catalog import Encoders, label_of
+from birnn_service.catalog import Encoders, address_of, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
 from birnn_service.encoders import ServedEncoder, load_encoders
 from birnn_service.front import Front
@@ -20,12 +20,14 @@ from birnn_service.health import HealthMonitor
 from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
 from birnn_service.metrics import Metrics
+from birnn_service.queueing.batch_statistics import BatchStatistics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.response_cache import ResponseCache
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
-from birnn_service.transports.grpc_server import check_port
+from birnn_service.statistics import Statistics
+from birnn_service.transports.shared_port import Ports
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,8 @@ logger = logging.getLogger(__name__)
 class TakesCalls(Protocol):
     """Where calls come in: this process, or several in front of it."""
 
-    async def listen(self) -> int:
-        """Begin to take calls; returns the gRPC port."""
+    async def listen(self) -> Ports:
+        """Begin to take calls; returns where."""
 
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""
@@ -69,15 +71,21 @@ class Server:
         )
         http.start()
         try:
-            check_port(settings)
+            settings.grpc_address.check()
+            if settings.http_address is not None:
+                settings.http_address.check()
             encoders = await self._load()
-            async with self._dispatching(encoders) as dispatcher, self._taking_calls(encoders, dispatcher) as front:
-                port = await front.listen()
+            statistics = Statistics(encoders, 1 + settings.frontends)
+            async with (
+                self._dispatching(encoders, statistics) as dispatcher,
+                self._taking_calls(encoders, dispatcher, statistics) as front,
+            ):
+                ports = await front.listen()
                 self._state.start(encoders.broken)
                 # What is loaded stays: collections that walk all of it keep calls waiting for nothing.
                 gc.collect()
                 gc.freeze()
-                self._announce(encoders, port, http.port)
+                self._announce(encoders, ports, http.port)
                 watch = asyncio.create_task(DescriptorWatch(self._metrics, self._state).run())
                 await self._stop.wait()
                 watch.cancel()
@@ -113,14 +121,17 @@ class Server:
         return self._state.live and (self._monitor is None or self._monitor.awake)
 
     @asynccontextmanager
-    async def _dispatching(self, encoders: Encoders[ServedEncoder]) -> AsyncIterator[Dispatcher]:
+    async def _dispatching(
+        self, encoders: Encoders[ServedEncoder], statistics: Statistics
+    ) -> AsyncIterator[Dispatcher]:
         """Run the dispatcher and the watch over its health."""
         settings = self._settings
-        lanes = [lane for encoder in encoders for lane in encoder.lanes.values()]
+        addresses = {lane: address_of(encoder) for encoder in encoders for lane in encoder.lanes.values()}
+        lanes = list(addresses)
         dispatcher = Dispatcher(
             lanes,
             max(encoder.info.slots for encoder in encoders),
-            observers=[QueueMetrics(self._metrics, lanes)],
+            observers=[QueueMetrics(self._metrics, lanes), BatchStatistics(statistics, addresses)],
             max_backlog_seconds=settings.max_backlog_seconds,
         )
         self._monitor = HealthMonitor(
@@ -143,24 +154,25 @@ class Server:
 
     @asynccontextmanager
     async def _taking_calls(
-        self, encoders: Encoders[ServedEncoder], dispatcher: Dispatcher
+        self, encoders: Encoders[ServedEncoder], dispatcher: Dispatcher, statistics: Statistics
     ) -> AsyncIterator[TakesCalls]:
         """Where calls come in, by the settings."""
         settings, state, metrics = self._settings, self._state, self._metrics
-        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), metrics)
+        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), metrics, statistics)
         if settings.frontends:
-            async with FrontEnds(encoders, compute, state, settings, metrics, self._merged) as front_ends:
+            async with FrontEnds(encoders, compute, state, settings, metrics, self._merged, statistics) as front_ends:
                 yield front_ends
         else:
-            front = Front(encoders, compute, state, settings, metrics)
+            front = Front(encoders, compute, state, settings, metrics, statistics)
             try:
                 yield front
             finally:
                 front.close()
 
-    def _announce(self, encoders: Encoders[ServedEncoder], grpc_port: int, metrics_port: int) -> None:
+    def _announce(self, encoders: Encoders[ServedEncoder], ports: Ports, metrics_port: int) -> None:
         served, host, count = ", ".join(map(label_of, encoders)), self._settings.host, self._settings.frontends
         logger.info(
-            "serving %s on %s:%d (gRPC%s), metrics on http://%s:%d/metrics",
-            served, host, grpc_port, f", {count} front-ends" if count else "", host, metrics_port,
+            "serving %s on %s:%d (gRPC%s)%s, metrics on http://%s:%d/metrics",
+            served, host, ports.grpc, f", {count} front-ends" if count else "",
+            "" if ports.http is None else f" and http://{host}:{ports.http}", host, metrics_port,
         )  # fmt: skip

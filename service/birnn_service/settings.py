@@ -1,6 +1,7 @@
 """The server's settings: one typed model, each field a flag, a BIRNN_* variable or a TOML key."""
 
 import difflib
+import itertools
 import os
 import tomllib
 from collections.abc import Collection, Mapping
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
 from birnn_service.memory import available_memory
+from birnn_service.transports.socket_address import SocketAddress
 
 ENV_PREFIX = "BIRNN_"
 # Variables that other parts of birnn read: the `birnn` command and setup.py.
@@ -36,6 +38,16 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 takes a free one.")
+    http_port: Port | None = Field(
+        None,
+        description="HTTP port of OpenAI's embeddings and of the Open Inference Protocol, usually 8000; 0 takes a free "
+        "one. By default there is none.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Web pages that may call over HTTP, by their origins, separated by commas; * for all. None by "
+        "default.",
+    )
     metrics_port: Port = Field(8002, description="HTTP port of /metrics, /healthz and /readyz; 0 takes a free one.")
     device: Device = Field(
         "auto", description="Where encoders run. `auto` takes CUDA where it works and says what it chose."
@@ -104,6 +116,15 @@ class Settings(BaseSettings):
     max_reply_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="How long a caller may take to read a reply; then its connection is ended."
     )
+    max_head_seconds: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="How long the head of an HTTP request may take to arrive."
+    )
+    max_idle_seconds: Count = Field(
+        75, description="How long an HTTP connection may wait for its next request. Proxies keep theirs for 60 s."
+    )
+    max_connections: Count = Field(
+        4096, description="Most HTTP connections; one caller has at most three quarters of them."
+    )
     max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
         600.0, description="Age at which clients are asked to reconnect, so that they find new replicas; calls finish."
     )
@@ -132,8 +153,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
-        if self.grpc_port == self.metrics_port != 0:
-            raise ValueError(f"--grpc-port and --metrics-port are both {self.grpc_port}; each needs a port of its own")
+        ports = {"--grpc-port": self.grpc_port, "--http-port": self.http_port, "--metrics-port": self.metrics_port}
+        for (one, port), (other, same) in itertools.combinations(ports.items(), 2):
+            if port and port == same:
+                raise ValueError(f"{one} and {other} are both {port}; each needs a port of its own")
         return self
 
     @classmethod
@@ -152,6 +175,21 @@ class Settings(BaseSettings):
     def memory_bytes(self) -> int:
         """Memory that the server may take, front-ends included."""
         return self.memory_mib << 20 if self.memory_mib else available_memory()
+
+    @property
+    def cors(self) -> list[str]:
+        """Origins of the web pages that may call."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
+    def grpc_address(self) -> SocketAddress:
+        """Where gRPC listens."""
+        return SocketAddress(self.host, self.grpc_port, "gRPC")
+
+    @property
+    def http_address(self) -> SocketAddress | None:
+        """Where HTTP listens; None where it does not."""
+        return None if self.http_port is None else SocketAddress(self.host, self.http_port, "HTTP")
 
     @property
     def process_memory_bytes(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from bench.callers import Method, deal, infer_request, run_callers
 from bench.loads import Load
-from birnn_service.protocols.openinference.service import read_strings
+from birnn_service.protocols.openinference.inputs import read_strings
 from tests.e2e.molecules import chains
 from tests.e2e.server_process import ServerProcess, running
 

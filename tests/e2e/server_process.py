@@ -23,7 +23,9 @@ MODELS = Path(__file__).parents[2] / "models"
 SMILES = Bundle.load(MODELS / "smiles" / "2").manifest
 # How long a state may take to come about. It bounds a test that fails; none is to depend on the machine's speed.
 PATIENCE_SECONDS = 300
-SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\), metrics on (http://[\w.]+:\d+)/metrics")
+SERVING = re.compile(
+    r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)(?: and (http://[\w.]+:\d+))?, metrics on (http://[\w.]+:\d+)/metrics"
+)
 
 
 @dataclass
@@ -33,6 +35,7 @@ class ServerProcess:
     process: subprocess.Popen[str]
     address: str = ""
     http: str = ""
+    rest: str = ""
     log: list[str] = field(default_factory=list)
     serving: threading.Event = field(default_factory=threading.Event)
 
@@ -41,7 +44,8 @@ class ServerProcess:
         for line in self.process.stderr:
             self.log.append(line)
             if match := SERVING.search(line):
-                self.address, self.http = match.groups()
+                self.address, rest, self.http = match.groups()
+                self.rest = rest or ""
                 self.serving.set()
         self.serving.set()
 

@@ -18,6 +18,7 @@ from birnn_service.frontends.setup import RemoteEncoder
 from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings, load_settings
 from birnn_service.state import ServingState
+from birnn_service.statistics import Statistics
 from birnn_service.transports.grpc_server import GrpcServer
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -35,9 +36,9 @@ async def serving(
     state = ServingState()
     state.start({})
     of_encoder = (lambda request: ("", "")) if name == "ModelInfer" else None
-    endpoint = Endpoint(encoders, state, settings, metrics)
+    endpoint = Endpoint(encoders, state, settings, metrics, Statistics(encoders))
     methods = [Method(name, pb.ModelInferRequest.FromString, answer, of_encoder)]
-    server = GrpcServer(endpoint, {"test": methods}, settings)
+    server = GrpcServer(endpoint, {"test": methods}, settings.grpc_address, settings)
     port = await server.listen()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

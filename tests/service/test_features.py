@@ -11,7 +11,7 @@ from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.errors import InvalidRequestError
 from birnn_service.features import batch_of, check_width, read_features
-from birnn_service.protocols.openinference.feature_tensors import read_feature_tensors
+from birnn_service.protocols.openinference.ragged_tensors import FEATURES, read_ragged_tensors
 
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 
@@ -86,7 +86,7 @@ def infer_request(raw: bool = True, **changes: object) -> pb.ModelInferRequest:
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "contents"])
 def test_tensors_are_read_by_name_whatever_their_order(raw: bool) -> None:
-    batch = read_feature_tensors(infer_request(raw), 100)
+    batch = read_ragged_tensors(infer_request(raw), FEATURES, 100)
     assert batch.row(0).tolist() == [[0, 1], [2, 3]]
     assert batch.row(1).tolist() == [[4, 5]]
 
@@ -97,30 +97,30 @@ def test_tensors_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(
         InvalidRequestError, match=r"expected the inputs 'features' and 'lengths', got \['lengths', 'text"
     ):
-        read_feature_tensors(request, 100)
+        read_ragged_tensors(request, FEATURES, 100)
     request = infer_request()
     request.inputs[1].datatype = "FP64"
     with pytest.raises(InvalidRequestError, match=r"'features' must be FP32 of shape .* got FP64 \[3, 2\]"):
-        read_feature_tensors(request, 100)
+        read_ragged_tensors(request, FEATURES, 100)
     request = infer_request()
     request.inputs[0].shape[:] = [2, 1]
     with pytest.raises(InvalidRequestError, match="'lengths' must be INT32 of shape"):
-        read_feature_tensors(request, 100)
+        read_ragged_tensors(request, FEATURES, 100)
     request = infer_request()
     request.raw_input_contents[0] = struct.pack("<2i", 2, 2)
-    with pytest.raises(InvalidRequestError, match="'lengths' adds up to 4 steps, and 'features' holds 3"):
-        read_feature_tensors(request, 100)
+    with pytest.raises(InvalidRequestError, match="'lengths' adds up to 4 tokens or steps, and 'features' holds 3"):
+        read_ragged_tensors(request, FEATURES, 100)
     request = infer_request()
     request.raw_input_contents[0] = struct.pack("<2i", 4, -1)
-    with pytest.raises(InvalidRequestError, match="'lengths' adds up to 3 steps"):
-        read_feature_tensors(request, 100)
+    with pytest.raises(InvalidRequestError, match="'lengths' adds up to 3 tokens or steps"):
+        read_ragged_tensors(request, FEATURES, 100)
     request = infer_request()
     request.raw_input_contents[1] = bytes(20)
     with pytest.raises(InvalidRequestError, match="'features' declares 6 elements and holds 5"):
-        read_feature_tensors(request, 100)
+        read_ragged_tensors(request, FEATURES, 100)
     request.raw_input_contents[1] = bytes(21)
     with pytest.raises(InvalidRequestError, match="end within an element"):
-        read_feature_tensors(request, 100)
+        read_ragged_tensors(request, FEATURES, 100)
     del request.raw_input_contents[1]
     with pytest.raises(InvalidRequestError, match="two inputs, but 1 raw contents"):
-        read_feature_tensors(request, 100)
+        read_ragged_tensors(request, FEATURES, 100)

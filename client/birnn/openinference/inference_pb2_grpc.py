@@ -59,15 +59,30 @@ class GRPCInferenceServiceStub(object):
                 request_serializer=birnn_dot_openinference_dot_inference__pb2.ModelMetadataRequest.SerializeToString,
                 response_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelMetadataResponse.FromString,
                 _registered_method=True)
+        self.ModelInfer = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelInfer',
+                request_serializer=birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.SerializeToString,
+                response_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelInferResponse.FromString,
+                _registered_method=True)
+        self.ModelStreamInfer = channel.stream_stream(
+                '/inference.GRPCInferenceService/ModelStreamInfer',
+                request_serializer=birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.SerializeToString,
+                response_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelStreamInferResponse.FromString,
+                _registered_method=True)
         self.ModelConfig = channel.unary_unary(
                 '/inference.GRPCInferenceService/ModelConfig',
                 request_serializer=birnn_dot_openinference_dot_inference__pb2.ModelConfigRequest.SerializeToString,
                 response_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelConfigResponse.FromString,
                 _registered_method=True)
-        self.ModelInfer = channel.unary_unary(
-                '/inference.GRPCInferenceService/ModelInfer',
-                request_serializer=birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.SerializeToString,
-                response_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelInferResponse.FromString,
+        self.ModelStatistics = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelStatistics',
+                request_serializer=birnn_dot_openinference_dot_inference__pb2.ModelStatisticsRequest.SerializeToString,
+                response_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelStatisticsResponse.FromString,
+                _registered_method=True)
+        self.RepositoryIndex = channel.unary_unary(
+                '/inference.GRPCInferenceService/RepositoryIndex',
+                request_serializer=birnn_dot_openinference_dot_inference__pb2.RepositoryIndexRequest.SerializeToString,
+                response_deserializer=birnn_dot_openinference_dot_inference__pb2.RepositoryIndexResponse.FromString,
                 _registered_method=True)
 
 
@@ -104,15 +119,36 @@ class GRPCInferenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ModelConfig(self, request, context):
-        """An extension of the protocol (`model_configuration`), which perf_analyzer asks for.
+    def ModelInfer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModelStreamInfer(self, request_iterator, context):
+        """Replies come in the order of their requests. A request that fails ends nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ModelInfer(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def ModelConfig(self, request, context):
+        """Extension `model_configuration`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModelStatistics(self, request, context):
+        """Extension `statistics`, which perf_analyzer prints.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepositoryIndex(self, request, context):
+        """Of the extension `model_repository`, whose other methods this server does not have: what it serves, it loads itself.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -145,15 +181,30 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
                     request_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelMetadataRequest.FromString,
                     response_serializer=birnn_dot_openinference_dot_inference__pb2.ModelMetadataResponse.SerializeToString,
             ),
+            'ModelInfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelInfer,
+                    request_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.FromString,
+                    response_serializer=birnn_dot_openinference_dot_inference__pb2.ModelInferResponse.SerializeToString,
+            ),
+            'ModelStreamInfer': grpc.stream_stream_rpc_method_handler(
+                    servicer.ModelStreamInfer,
+                    request_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.FromString,
+                    response_serializer=birnn_dot_openinference_dot_inference__pb2.ModelStreamInferResponse.SerializeToString,
+            ),
             'ModelConfig': grpc.unary_unary_rpc_method_handler(
                     servicer.ModelConfig,
                     request_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelConfigRequest.FromString,
                     response_serializer=birnn_dot_openinference_dot_inference__pb2.ModelConfigResponse.SerializeToString,
             ),
-            'ModelInfer': grpc.unary_unary_rpc_method_handler(
-                    servicer.ModelInfer,
-                    request_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.FromString,
-                    response_serializer=birnn_dot_openinference_dot_inference__pb2.ModelInferResponse.SerializeToString,
+            'ModelStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelStatistics,
+                    request_deserializer=birnn_dot_openinference_dot_inference__pb2.ModelStatisticsRequest.FromString,
+                    response_serializer=birnn_dot_openinference_dot_inference__pb2.ModelStatisticsResponse.SerializeToString,
+            ),
+            'RepositoryIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepositoryIndex,
+                    request_deserializer=birnn_dot_openinference_dot_inference__pb2.RepositoryIndexRequest.FromString,
+                    response_serializer=birnn_dot_openinference_dot_inference__pb2.RepositoryIndexResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -302,6 +353,60 @@ class GRPCInferenceService(object):
             _registered_method=True)
 
     @staticmethod
+    def ModelInfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/ModelInfer',
+            birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.SerializeToString,
+            birnn_dot_openinference_dot_inference__pb2.ModelInferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelStreamInfer(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/inference.GRPCInferenceService/ModelStreamInfer',
+            birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.SerializeToString,
+            birnn_dot_openinference_dot_inference__pb2.ModelStreamInferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ModelConfig(request,
             target,
             options=(),
@@ -329,7 +434,7 @@ class GRPCInferenceService(object):
             _registered_method=True)
 
     @staticmethod
-    def ModelInfer(request,
+    def ModelStatistics(request,
             target,
             options=(),
             channel_credentials=None,
@@ -342,9 +447,36 @@ class GRPCInferenceService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/inference.GRPCInferenceService/ModelInfer',
-            birnn_dot_openinference_dot_inference__pb2.ModelInferRequest.SerializeToString,
-            birnn_dot_openinference_dot_inference__pb2.ModelInferResponse.FromString,
+            '/inference.GRPCInferenceService/ModelStatistics',
+            birnn_dot_openinference_dot_inference__pb2.ModelStatisticsRequest.SerializeToString,
+            birnn_dot_openinference_dot_inference__pb2.ModelStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepositoryIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/RepositoryIndex',
+            birnn_dot_openinference_dot_inference__pb2.RepositoryIndexRequest.SerializeToString,
+            birnn_dot_openinference_dot_inference__pb2.RepositoryIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,12 +25,15 @@ from birnn_service.memory_budget import RETRY_SECONDS, mib
 KEEP_BYTES = 64 << 20
 
 
-def create_memory(size: int) -> int:
-    """Make an anonymous file of `size` bytes, which takes memory only where it is written; returns its descriptor."""
+def create_memory(size: int, name: str = "arena") -> int:
+    """Make an anonymous file of `size` bytes, which takes memory only where it is written; returns its descriptor.
+
+    The name is for people who look at a process.
+    """
     # Imported here because Windows has none, where one process does everything.
     import fcntl
 
-    descriptor = os.memfd_create("birnn-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    descriptor = os.memfd_create(f"birnn-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, size)
     # Neither process can cut the memory off under the other, which would end that with a bus error.
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

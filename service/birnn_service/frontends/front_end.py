@@ -63,8 +63,13 @@ class FrontEnd:
         self._link: Link
         self._side: EngineSide | None = None
 
-    async def start(self, memory: int, *messages: Message) -> None:
-        """Start the process with an arena of `memory` bytes, and send it `messages`.
+    async def start(self, memory: int, statistics: int, *messages: Message) -> None:
+        """Start the process, and send it `messages`.
+
+        Args:
+            memory: Bytes of its arena.
+            statistics: Descriptor of the memory in which it counts calls.
+            messages: What it is to know first.
 
         Raises:
             OSError: The system has no room for another process, or for its memory.
@@ -73,7 +78,7 @@ class FrontEnd:
         ours.setblocking(False)
         descriptor = create_memory(memory)
         try:
-            passed = (theirs.fileno(), descriptor)
+            passed = (theirs.fileno(), descriptor, statistics)
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "birnn_service.frontends.process", str(self.number), *map(str, passed)),
                 pass_fds=passed,

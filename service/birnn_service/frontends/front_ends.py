@@ -17,7 +17,8 @@ from birnn_service.metrics import Metrics
 from birnn_service.pipeline import Compute
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
-from birnn_service.transports.shared_port import SharedPort
+from birnn_service.statistics import Statistics
+from birnn_service.transports.shared_port import Ports, SharedPort
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class FrontEnds:
         settings: Settings,
         metrics: Metrics,
         merged: MergedMetrics,
+        statistics: Statistics,
     ) -> None:
         """Prepare front-ends.
 
@@ -52,24 +54,27 @@ class FrontEnds:
             settings: Address, limits, and how many.
             metrics: Where restarts are counted.
             merged: Where their own counts go.
+            statistics: Where they count calls.
         """
         self._encoders = encoders
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
         self._merged = merged
+        self._statistics = statistics
         self._lives = itertools.count(1)
         self._running: set[FrontEnd] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._telling: asyncio.Task[None]
         self._state = state
         self._draining = asyncio.Event()
-        self._port: SharedPort
+        self._held: list[SharedPort] = []
+        self._ports: Ports
         self._setup: Setup
         metrics.frontends.set_function(lambda: self._listening)
 
     async def __aenter__(self) -> "FrontEnds":
-        """Take the port.
+        """Take the ports.
 
         Raises:
             StartupError: It is taken, or this system cannot share it.
@@ -79,30 +84,34 @@ class FrontEnds:
                 "--frontends needs Linux, whose processes share a port evenly and memory without a name; "
                 "leave it at 0 here: one process does everything"
             )
-        self._port = SharedPort(self._settings)
-        self._setup = Setup(write_setup(self._encoders, self._settings, self._port.number))
+        try:
+            self._ports = self._hold_ports()
+        except StartupError:
+            self._release_ports()
+            raise
+        self._setup = Setup(write_setup(self._encoders, self._settings, self._ports))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all that still runs, and give the port back."""
+        """End all that still runs, and give the ports back."""
         for task in (*self._keepers, self._telling):
             task.cancel()
         for front_end in self._running:
             front_end.kill()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        self._port.close()
+        self._release_ports()
 
     @property
     def _listening(self) -> int:
         return sum(front_end.listening.is_set() for front_end in self._running)
 
-    async def listen(self) -> int:
+    async def listen(self) -> Ports:
         """Start all front-ends and wait until every one of them takes calls.
 
         Returns:
-            The port.
+            The ports.
 
         Raises:
             StartupError: One of them does not.
@@ -118,7 +127,7 @@ class FrontEnds:
                 await asyncio.gather(*started)
         except TimeoutError:
             raise StartupError(f"a front-end does not take calls after {START_SECONDS:g} s") from None
-        return self._port.number
+        return self._ports
 
     async def drain(self) -> None:
         """Have all front-ends refuse new calls, finish those under way, and end."""
@@ -130,6 +139,18 @@ class FrontEnds:
             settings = self._settings
             async with asyncio.timeout(max(settings.drain_seconds, settings.linger_seconds) + END_SECONDS):
                 await asyncio.gather(*self._keepers)
+
+    def _hold_ports(self) -> Ports:
+        settings = self._settings
+        self._held.append(SharedPort(settings.grpc_address))
+        if settings.http_address is not None:
+            self._held.append(SharedPort(settings.http_address))
+        grpc, *http = (port.number for port in self._held)
+        return Ports(grpc, http[0] if http else None)
+
+    def _release_ports(self) -> None:
+        for port in self._held:
+            port.close()
 
     def _look(self) -> None:
         """Note what keeps calls from being taken; new connections go to all front-ends alike, so each must be able."""
@@ -173,7 +194,13 @@ class FrontEnds:
     async def _live(self, number: int, started: "asyncio.Future[None]") -> str:
         """One life of a front-end; returns how it ended."""
         front_end = FrontEnd(number, next(self._lives), self._compute, self._encoders, self._merged, self._look)
-        await front_end.start(self._settings.frontend_memory_mib << 20, self._setup, Health(self._state.unhealthy))
+        assert self._statistics.descriptor is not None
+        await front_end.start(
+            self._settings.frontend_memory_mib << 20,
+            self._statistics.descriptor,
+            self._setup,
+            Health(self._state.unhealthy),
+        )
         self._running.add(front_end)
         if self._draining.is_set():
             front_end.send(Drain())

@@ -1,6 +1,7 @@
 """The front-end process: takes calls, tokenizes, has the engine process compute, and writes replies.
 
-Usage: python -m birnn_service.frontends.process NUMBER SOCKET MEMORY, the last two being descriptors that it inherits.
+Usage: python -m birnn_service.frontends.process NUMBER SOCKET MEMORY STATISTICS; all but the first are descriptors that
+it inherits.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from birnn_service.frontends.remote_compute import RemoteCompute
 from birnn_service.frontends.setup import read_setup
 from birnn_service.metrics import Metrics
 from birnn_service.state import ServingState
+from birnn_service.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +48,10 @@ REPORT_SECONDS = 0.5
 class FrontEndProcess:
     """This process's life: hear what is served, take calls, drain when told to, or when the engine process is gone."""
 
-    def __init__(self, number: int, arena: Arena) -> None:
+    def __init__(self, number: int, arena: Arena, statistics: int) -> None:
         self._number = number
         self._arena = arena
+        self._statistics = statistics
         self._stop = asyncio.Event()
         self._gone = asyncio.Event()
         self._setup: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -71,7 +74,8 @@ class FrontEndProcess:
         )
         metrics = Metrics()
         self._compute = RemoteCompute(self._arena, link)
-        front = Front(encoders, self._compute, self._state, settings, metrics, share_port=True)
+        statistics = Statistics(encoders, 1 + settings.frontends, self._number, self._statistics)
+        front = Front(encoders, self._compute, self._state, settings, metrics, statistics, share_port=True)
         try:
             await front.listen()
         except StartupError as error:
@@ -139,16 +143,16 @@ class FrontEndProcess:
         self._stop.set()
 
 
-async def _main(number: int, sock: socket.socket, memory: int) -> int:
-    return await FrontEndProcess(number, Arena(memory)).run(sock)
+async def _main(number: int, sock: socket.socket, memory: int, statistics: int) -> int:
+    return await FrontEndProcess(number, Arena(memory), statistics).run(sock)
 
 
 def main() -> None:
     """Run a front-end."""
-    number, sock, memory = map(int, sys.argv[1:])
+    number, sock, memory, statistics = map(int, sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(KeyboardInterrupt):
-        sys.exit(uvloop.run(_main(number, socket.socket(fileno=sock), memory)))
+        sys.exit(uvloop.run(_main(number, socket.socket(fileno=sock), memory, statistics)))
 
 
 if __name__ == "__main__":

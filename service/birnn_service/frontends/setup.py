@@ -12,6 +12,7 @@ from birnn_bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.engine.engine import EngineInfo
 from birnn_service.settings import Settings
+from birnn_service.transports.shared_port import Ports
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,10 +24,10 @@ class RemoteEncoder:
     info: EngineInfo
 
 
-def write_setup(encoders: Encoders[Encoder], settings: Settings, port: int) -> bytes:
-    """Describe what is served, for front-ends that listen on `port`."""
+def write_setup(encoders: Encoders[Encoder], settings: Settings, ports: Ports) -> bytes:
+    """Describe what is served, for front-ends that listen on `ports`."""
     content = {
-        "settings": {**settings.model_dump(mode="json"), "grpc_port": port},
+        "settings": {**settings.model_dump(mode="json"), "grpc_port": ports.grpc, "http_port": ports.http},
         "encoders": [
             {
                 "manifest": encoder.manifest.to_json(),

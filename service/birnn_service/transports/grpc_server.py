@@ -1,8 +1,6 @@
 """What listens for gRPC: grpcio's server for asyncio."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +8,13 @@ import grpc
 
 from birnn_service.call import Exchange, Feed, Method
 from birnn_service.endpoint import Endpoint
-from birnn_service.errors import ServiceError, StartupError
+from birnn_service.errors import ServiceError
 from birnn_service.settings import Settings
 from birnn_service.transports.arrivals import Arrivals
 from birnn_service.transports.departures import Departures
 from birnn_service.transports.grpc_call import GrpcCall
 from birnn_service.transports.grpc_status import fail
+from birnn_service.transports.socket_address import SocketAddress
 
 # Calls that may wait to be looked at, beside those that may be under way. Each takes some 10 KiB, and is answered or
 # refused within a fraction of a millisecond.
@@ -37,17 +36,26 @@ class GrpcServer:
     a unary method until its reply has been sent.
     """
 
-    def __init__(self, endpoint: Endpoint, services: Services, settings: Settings, *, share_port: bool = False) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        services: Services,
+        address: SocketAddress,
+        settings: Settings,
+        *,
+        share_port: bool = False,
+    ) -> None:
         """Take calls to `services`.
 
         Args:
             endpoint: Where calls go.
             services: What can be called.
-            settings: Address and limits.
+            address: Where to listen.
+            settings: Limits.
             share_port: Let other processes of this user take calls on the same port.
         """
         self._endpoint = endpoint
-        self._settings = settings
+        self._address = address
         self._arrivals = Arrivals(settings.process_memory_bytes, settings.max_request_seconds)
         self._departures = Departures(settings.max_reply_seconds)
         # Clear while connections close: calls that come then wait.
@@ -88,11 +96,11 @@ class GrpcServer:
         Raises:
             StartupError: It is taken, or the address is not this machine's.
         """
-        address = f"{self._settings.host}:{self._settings.grpc_port}"
+        address = self._address
         try:
-            port: int = self._server.add_insecure_port(address)
+            port: int = self._server.add_insecure_port(f"{address.host}:{address.port}")
         except RuntimeError as error:
-            raise StartupError(cannot_listen(self._settings, "the port is taken or not allowed")) from error
+            raise address.refused("the port is taken or not allowed") from error
         await self._server.start()
         return port
 
@@ -150,30 +158,3 @@ class GrpcServer:
                 await fail(context, error)
 
         return handle
-
-
-def check_port(settings: Settings) -> None:
-    """Fail before encoders are loaded where the gRPC port, which opens only after that, cannot be had.
-
-    Raises:
-        StartupError: It is taken, not allowed, or the address is not this machine's.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.grpc_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            if os.name == "posix":
-                # Connections of a server that has just ended linger, and are no reason not to start.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise StartupError(cannot_listen(settings, str(error.strerror))) from error
-
-
-def cannot_listen(settings: Settings, reason: str) -> str:
-    """What to say where the gRPC port cannot be had."""
-    return (
-        f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {reason}; "
-        "choose another with --grpc-port or --host"
-    )

@@ -7,6 +7,7 @@ from typing import Any
 
 from birnn_bundle.quoting import shown
 from birnn_service.errors import InvalidRequestError
+from birnn_service.settings import Settings
 
 TIMEOUT = "x-request-timeout"
 
@@ -130,6 +131,19 @@ class HttpLimits:
     head_bytes: int = 16_384
     headers: int = 100
     compress_from: int | None = None
+
+
+def limits_of(settings: Settings) -> HttpLimits:
+    """The limits that the settings name."""
+    return HttpLimits(
+        body_bytes=settings.max_message_mib << 20,
+        request_seconds=settings.max_request_seconds,
+        reply_seconds=settings.max_reply_seconds,
+        head_seconds=settings.max_head_seconds,
+        idle_seconds=settings.max_idle_seconds,
+        connection_seconds=settings.max_connection_seconds,
+        connections=settings.max_connections,
+    )
 
 
 Answer = Callable[[HttpRequest], Awaitable[HttpReply]]

@@ -12,39 +12,17 @@ from typing import Any, cast
 
 import uvicorn
 
-from birnn_service.errors import StartupError
 from birnn_service.transports.cors import Cors
 from birnn_service.transports.http_body import read_body
 from birnn_service.transports.http_connection import Connection
 from birnn_service.transports.http_connections import Connections
 from birnn_service.transports.http_message import Answer, HttpLimits, HttpReply, HttpRequest, Scope
+from birnn_service.transports.socket_address import BACKLOG
 
 logger = logging.getLogger(__name__)
 
-# Connections that may wait to be accepted. All that wait are accepted at once, at some 0.1 ms each.
-BACKLOG = 2048
 # Up to so many bytes are packed on the event loop.
 INLINE_BYTES = 1 << 16
-
-
-def bind(host: str, port: int, *, share_port: bool = False) -> socket.socket:
-    """A socket on an address; port 0 takes a free one.
-
-    Args:
-        host: An address, or a name of one.
-        port: Its port.
-        share_port: Let other processes of this user listen on it, too.
-
-    Raises:
-        StartupError: The port is taken or the address is not this machine's.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, reuse_port=share_port, backlog=BACKLOG)
-    except OSError as error:
-        raise StartupError(
-            f"cannot listen on {host}:{port} for HTTP: {error.strerror}; choose another with --http-port or --host"
-        ) from error
 
 
 class HttpServer:

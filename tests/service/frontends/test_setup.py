@@ -10,6 +10,7 @@ from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import UnavailableError
 from birnn_service.frontends.setup import RemoteEncoder, read_setup, write_setup
 from birnn_service.settings import load_settings
+from birnn_service.transports.shared_port import Ports
 
 MODELS = Path(__file__).parents[3] / "models"
 INFO = EngineInfo("onnxruntime 1", "cpu", "float32", slots=2, max_rows=32, parallel_slots=True)
@@ -23,7 +24,9 @@ def served() -> Encoders[RemoteEncoder]:
 
 def test_a_front_end_knows_what_is_served_and_what_is_broken_without_the_models_folder() -> None:
     encoders = served()
-    found, settings = read_setup(write_setup(encoders, load_settings({"grpc_port": 0, "models": "nowhere"}), 4711))
+    found, settings = read_setup(
+        write_setup(encoders, load_settings({"grpc_port": 0, "models": "nowhere"}), Ports(4711, None))
+    )
     assert [encoder.manifest for encoder in found] == [encoder.manifest for encoder in encoders]
     assert [encoder.info for encoder in found] == [INFO, INFO]
     assert found.broken == {("protein", "3"): "weights.bin was changed"}
@@ -35,7 +38,7 @@ def test_a_front_end_knows_what_is_served_and_what_is_broken_without_the_models_
 @pytest.mark.parametrize("name", ["smiles", "text"])
 def test_its_tokenizers_give_the_same_tokens(name: str) -> None:
     encoders = served()
-    found, _ = read_setup(write_setup(encoders, load_settings({}), 1))
+    found, _ = read_setup(write_setup(encoders, load_settings({}), Ports(1, None)))
     strings = [b"CC(=O)Oc1ccccc1C(=O)O", b"C[Zz]C", "A sentence, with a naïve word.".encode(), b""]
     ours = encoders.find(name, "").tokenizer.tokenize(strings, 1024)
     theirs = found.find(name, "").tokenizer.tokenize(strings, 1024)

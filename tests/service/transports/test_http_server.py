@@ -9,7 +9,8 @@ import pytest
 
 from birnn_service.errors import InvalidRequestError, OverloadedError, StartupError
 from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpRequest, HttpRequestError
-from birnn_service.transports.http_server import HttpServer, accepts_gzip, bind
+from birnn_service.transports.http_server import HttpServer, accepts_gzip
+from birnn_service.transports.socket_address import SocketAddress
 
 LIMITS = HttpLimits(
     body_bytes=1 << 20,
@@ -22,6 +23,10 @@ LIMITS = HttpLimits(
     headers=20,
 )
 HOST = b"Host: x\r\n"
+
+
+def address(port: int) -> SocketAddress:
+    return SocketAddress("127.0.0.1", port, "HTTP")
 
 
 async def echo(request: HttpRequest) -> HttpReply:
@@ -38,7 +43,7 @@ async def serving(
     limits: HttpLimits = LIMITS,
     cors_origins: tuple[str, ...] = (),
 ) -> AsyncIterator[tuple[HttpServer, int]]:
-    server, listener = HttpServer(answer, limits, cors_origins=cors_origins), bind("127.0.0.1", 0)
+    server, listener = HttpServer(answer, limits, cors_origins=cors_origins), address(0).listen()
     port = listener.getsockname()[1]
     await server.listen(listener)
     try:
@@ -397,7 +402,7 @@ async def test_draining_finishes_what_is_under_way() -> None:
         await release.wait()
         return HttpReply(200, (b"done",))
 
-    server, listener = HttpServer(wait, LIMITS), bind("127.0.0.1", 0)
+    server, listener = HttpServer(wait, LIMITS), address(0).listen()
     port = listener.getsockname()[1]
     await server.listen(listener)
     call = asyncio.create_task(exchange(port, post(b"", close=False)))
@@ -492,12 +497,12 @@ def request_with(headers: dict[str, str]) -> HttpRequest:
 
 
 def test_a_taken_port_is_said_to_be_taken() -> None:
-    with bind("127.0.0.1", 0) as taken:
+    with address(0).listen() as taken:
         taken.listen()
         with pytest.raises(StartupError, match="--http-port"):
-            bind("127.0.0.1", taken.getsockname()[1])
+            address(taken.getsockname()[1]).listen()
 
 
 def test_processes_of_one_server_share_a_port() -> None:
-    with bind("127.0.0.1", 0, share_port=True) as first:
-        bind("127.0.0.1", first.getsockname()[1], share_port=True).close()
+    with address(0).listen(share=True) as first:
+        address(first.getsockname()[1]).listen(share=True).close()

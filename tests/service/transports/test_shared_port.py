@@ -4,14 +4,14 @@ import sys
 import pytest
 
 from birnn_service.errors import StartupError
-from birnn_service.settings import load_settings
 from birnn_service.transports.shared_port import SharedPort
+from birnn_service.transports.socket_address import SocketAddress
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="front-ends need Linux")
 
 
 def port(number: int) -> SharedPort:
-    return SharedPort(load_settings({"grpc_port": number}))
+    return SharedPort(SocketAddress("127.0.0.1", number, "gRPC"))
 
 
 def listener(number: int, *, share: bool) -> socket.socket:
@@ -45,4 +45,4 @@ def test_front_ends_can_listen_on_it_and_once_they_do_nobody_who_does_not_share(
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(StartupError, match="cannot listen"):
-        SharedPort(load_settings({"grpc_port": 0, "host": "192.0.2.1"}))
+        SharedPort(SocketAddress("192.0.2.1", 0, "gRPC"))

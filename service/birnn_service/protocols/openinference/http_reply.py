@@ -4,14 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from birnn.openinference import inference_pb2 as pb
-from birnn_service.errors import InvalidRequestError
 from birnn_service.protocols.json_text import write_json, write_numbers
 from birnn_service.protocols.openinference.http_request import BINARY_SIZE, HEADER_LENGTH
-
-DATATYPES = {"<f4": "FP32", "<f2": "FP16", "<i4": "INT32", "|i1": "INT8"}
+from birnn_service.protocols.openinference.outputs import datatype_of
 
 
 def write_infer(
@@ -42,7 +40,7 @@ def write_infer(
     raw: list[memoryview] = []
     for place, (name, array) in enumerate(outputs.items()):
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        head: dict[str, Any] = {"name": name, "datatype": DATATYPES[array.dtype.str], "shape": array.shape}
+        head: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
         if as_bytes(name):
             head["parameters"] = {BINARY_SIZE: array.nbytes}
             raw.append(array.reshape(-1).view(np.uint8).data)
@@ -58,56 +56,18 @@ def write_infer(
     return [text, *raw], [("content-type", "application/octet-stream"), (HEADER_LENGTH, str(len(text)))]
 
 
-def padded(rows: NDArray[Any], lengths: NDArray[np.int64], most: int) -> NDArray[Any]:
-    """Vectors of tokens as one tensor [sequences, longest, D], zero behind the end of each sequence.
-
-    Args:
-        rows: [tokens of all sequences, D].
-        lengths: Tokens of each sequence.
-        most: Most bytes of it.
-
-    Raises:
-        InvalidRequestError: It would be larger, because one sequence is much longer than others.
-    """
-    longest = int(lengths.max(initial=0))
-    size = len(lengths) * longest * rows.shape[1] * rows.itemsize
-    if size > most:
-        raise InvalidRequestError(
-            f"the reply would hold {size / (1 << 20):.4g} MiB, {len(lengths)} sequences padded to {longest} tokens, "
-            f"and this server sends at most {most / (1 << 20):.4g} (--max-reply-mib); split the request, or sort its "
-            "sequences by length first"
-        )
-    tensor = np.zeros((len(lengths), longest, rows.shape[1]), dtype=rows.dtype)
-    tensor[np.arange(longest) < lengths[:, None]] = rows
-    return tensor
+def plain(message: Message) -> dict[str, Any]:
+    """A message of gRPC as JSON's values. protobuf's own JSON writes numbers of 64 bits as strings."""
+    return {field.name: _value(field, getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
 
 
-def metadata(message: pb.ModelMetadataResponse) -> dict[str, Any]:
-    """What `GET /v2/models/NAME` answers. protobuf's own JSON writes shapes as strings."""
-    return {
-        "name": message.name,
-        "versions": list(message.versions),
-        "platform": message.platform,
-        "inputs": [_tensor(tensor) for tensor in message.inputs],
-        "outputs": [_tensor(tensor) for tensor in message.outputs],
-    }
+def _value(field: Any, value: Any) -> Any:
+    if field.is_repeated:
+        return [_one(field, item) for item in value]
+    return _one(field, value)
 
 
-def config(message: pb.ModelConfig) -> dict[str, Any]:
-    """What `GET /v2/models/NAME/config` answers."""
-
-    def tensor(item: pb.ModelInput | pb.ModelOutput) -> dict[str, Any]:
-        return {"name": item.name, "data_type": pb.DataType.Name(item.data_type), "dims": list(item.dims)}
-
-    return {
-        "name": message.name,
-        "platform": message.platform,
-        "backend": message.backend,
-        "max_batch_size": message.max_batch_size,
-        "input": [tensor(item) for item in message.input],
-        "output": [tensor(item) for item in message.output],
-    }
-
-
-def _tensor(tensor: pb.ModelMetadataResponse.TensorMetadata) -> dict[str, Any]:
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+def _one(field: Any, value: Any) -> Any:
+    if field.message_type is not None:
+        return plain(value)
+    return field.enum_type.values_by_number[value].name if field.enum_type is not None else value

@@ -19,7 +19,7 @@ from birnn_service.protocols.openinference.limits import (
     MOST_DIMENSIONS,
     MOST_PARAMETERS,
     MOST_TENSORS,
-    MOST_TYPED_FLOATS,
+    MOST_TYPED_NUMBERS,
 )
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -76,7 +76,7 @@ def read_infer(body: bytes, header_length: str | None, name: str, version: str, 
             )
         size = int(header_length)
         text, rest = body[:size], memoryview(body)[size:]
-    values = _object(parse_json(text, max(most, MOST_TYPED_FLOATS) + OTHER_VALUES), "the request")
+    values = _object(parse_json(text, max(most, MOST_TYPED_NUMBERS) + OTHER_VALUES), "the request")
     message = pb.ModelInferRequest(model_name=name, model_version=version, id=_text(values.get("id", ""), "id"))
     parameters = _object(values.get("parameters", {}), "`parameters`")
     _read_parameters(parameters, message.parameters)
@@ -131,7 +131,7 @@ def _read_input(message: pb.ModelInferRequest, values: dict[str, Any], most: int
     dtype, field = NUMBERS[datatype]
     if not set(map(type, data)) <= ({int} if datatype == "INT32" else {int, float}):
         raise InvalidRequestError(f"data of input {shown(name)} must be numbers that fit {datatype}")
-    limit = most if datatype == "INT32" and name == "lengths" else MOST_TYPED_FLOATS
+    limit = most if datatype == "INT32" and name == "lengths" else MOST_TYPED_NUMBERS
     if len(data) > limit:
         raise InvalidRequestError(
             f"input {shown(name)} holds more than {limit} numbers as JSON; send them as bytes ({BINARY_SIZE!r})"

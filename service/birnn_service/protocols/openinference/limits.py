@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from birnn_service.protocols.wire import Limit
 
-# A legal request has two inputs, one output, and tensors of two dimensions.
+# A legal request has two inputs, two outputs, and tensors of two dimensions.
 MOST_TENSORS = 16
 MOST_DIMENSIONS = 16
 MOST_PARAMETERS = 64
-# Floats outside of raw contents become Python objects, some ten million a second.
-MOST_TYPED_FLOATS = 1 << 16
+# Numbers outside of raw contents become Python objects, some ten million a second.
+MOST_TYPED_NUMBERS = 1 << 16
 
 
 def limits_of(most: int) -> Mapping[int, Limit]:
@@ -19,11 +19,11 @@ def limits_of(most: int) -> Mapping[int, Limit]:
     parameters = Limit("parameters", MOST_PARAMETERS)
     contents = {
         1: Limit("bool_contents", 0, unused, width=0),
-        2: Limit("int_contents", most, advice, width=0),
+        2: Limit("int_contents", max(most, MOST_TYPED_NUMBERS), "send them as raw_input_contents", width=0),
         3: Limit("int64_contents", 0, unused, width=0),
         4: Limit("uint_contents", 0, unused, width=0),
         5: Limit("uint64_contents", 0, unused, width=0),
-        6: Limit("fp32_contents", MOST_TYPED_FLOATS, "send them as raw_input_contents", width=4),
+        6: Limit("fp32_contents", MOST_TYPED_NUMBERS, "send them as raw_input_contents", width=4),
         7: Limit("fp64_contents", 0, unused, width=8),
         8: Limit("sequences", most, advice),
     }
@@ -35,6 +35,6 @@ def limits_of(most: int) -> Mapping[int, Limit]:
     return {
         4: parameters,
         5: Limit("inputs", MOST_TENSORS, "one or two are expected", inside=tensor),
-        6: Limit("outputs", MOST_TENSORS, "one is expected", inside={2: parameters}),
+        6: Limit("outputs", MOST_TENSORS, "one or two are expected", inside={2: parameters}),
         7: Limit("raw contents", MOST_TENSORS, "one for each input is expected"),
     }

@@ -2,13 +2,24 @@
 
 import difflib
 from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 from birnn.openinference import inference_pb2 as pb
 from birnn_bundle.quoting import shown
+from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError
 from birnn_service.pipeline import Options
+from birnn_service.queueing.priority import Priority
+from birnn_service.vectors import ElementType
+
+K = TypeVar("K")
 
 TRUNCATE, TIMEOUT, PRIORITY = "truncate", "timeout", "priority"
+POOLING, NORMALIZE, ELEMENT_TYPE = "pooling", "normalize", "element_type"
+HONORED = (TRUNCATE, TIMEOUT, PRIORITY, POOLING, NORMALIZE, ELEMENT_TYPE)
+ELEMENT_TYPES = {"FP32": ElementType.FLOAT32, "FP16": ElementType.FLOAT16}
+# Triton ranks from 1, the most urgent, and 0 stands for a model's default; what is not here is LOW.
+PRIORITIES = {0: Priority.NORMAL, 1: Priority.HIGH, 2: Priority.NORMAL}
 # What clients of the protocol send along by themselves and what changes no encoding: sequences of requests (there is no
 # state here), how Triton streams replies and names traces, and the form of outputs in HTTP, which gRPC does not have.
 HINTS = ("sequence_id", "sequence_start", "sequence_end", "binary_data", "binary_data_output", "headers")
@@ -20,10 +31,16 @@ UNSUPPORTED = {
     "classification": "this server does not classify; take the output as it is",
 }
 LONGEST_NAME = 64
+Parameters = Mapping[str, pb.InferParameter]
 
 
-def read_parameters(request: pb.ModelInferRequest) -> Options:
+def read_parameters(request: pb.ModelInferRequest, output: Output, pooling: str) -> Options:
     """What the parameters of a request, its inputs and its outputs ask for.
+
+    Args:
+        request: Holds them.
+        output: What its outputs are made of.
+        pooling: Of the encoder, which has one.
 
     Raises:
         InvalidRequestError: One is unknown, not supported, or of another type.
@@ -31,28 +48,30 @@ def read_parameters(request: pb.ModelInferRequest) -> Options:
     for tensor in request.inputs:
         if tensor.parameters:
             _refuse_unknown(tensor.parameters, f"of {shown(tensor.name)}", ())
-    for output in request.outputs:
-        if output.parameters:
-            _refuse_unknown(output.parameters, f"of {shown(output.name)}", ())
+    for wanted in request.outputs:
+        if wanted.parameters:
+            _refuse_unknown(wanted.parameters, f"of {shown(wanted.name)}", ())
+    # Vectors of tokens come as a tensor that is padded.
+    padded = output is Output.TOKENS
     parameters = request.parameters
     if not parameters:
-        return Options()
-    _refuse_unknown(parameters, "of the request", (TRUNCATE, TIMEOUT, PRIORITY))
-    if PRIORITY in parameters and _integer(PRIORITY, parameters[PRIORITY]) != 0:
-        raise InvalidRequestError(
-            "parameter 'priority' must be 0 or left out: this server ranks calls by their size and deadline"
-        )
-    truncate = TRUNCATE in parameters and _read(TRUNCATE, parameters[TRUNCATE], "bool_param")
+        return Options(output, padded=padded)
+    _refuse_unknown(parameters, "of the request", HONORED)
     # As elsewhere, a time-out of 0 is none.
-    microseconds = _integer(TIMEOUT, parameters[TIMEOUT]) if TIMEOUT in parameters else 0
-    if microseconds < 0:
-        raise InvalidRequestError(
-            f"parameter 'timeout' is in microseconds and must not be negative, got {microseconds}"
-        )
-    return Options(truncate=bool(truncate), timeout=microseconds / 1e6 if microseconds else None)
+    microseconds = _number(parameters, TIMEOUT, "is in microseconds and")
+    _one_of(parameters, POOLING, {pooling: None}, pooling)
+    return Options(
+        output,
+        truncate=_flag(parameters, TRUNCATE),
+        timeout=microseconds / 1e6 if microseconds else None,
+        normalize=_flag(parameters, NORMALIZE),
+        element_type=_one_of(parameters, ELEMENT_TYPE, ELEMENT_TYPES, "FP32"),
+        priority=PRIORITIES.get(_number(parameters, PRIORITY, "ranks from 1, the most urgent, and"), Priority.LOW),
+        padded=padded,
+    )
 
 
-def _refuse_unknown(parameters: Mapping[str, pb.InferParameter], where: str, known: Collection[str]) -> None:
+def _refuse_unknown(parameters: Parameters, where: str, known: Collection[str]) -> None:
     for name in parameters:
         if name in known or name in HINTS or name.startswith(HINT_PREFIX):
             continue
@@ -65,13 +84,30 @@ def _refuse_unknown(parameters: Mapping[str, pb.InferParameter], where: str, kno
         raise InvalidRequestError(f"unknown parameter {shown(name)} {where}; {listed}{hint}")
 
 
-def _integer(name: str, parameter: pb.InferParameter) -> int:
-    return int(_read(name, parameter, "int64_param", "uint64_param"))
+def _flag(parameters: Parameters, name: str) -> bool:
+    return bool(_read(parameters, name, "bool_param"))
 
 
-def _read(name: str, parameter: pb.InferParameter, *kinds: str) -> int:
-    kind = parameter.WhichOneof("parameter_choice")
+def _one_of(parameters: Parameters, name: str, known: Mapping[str, K], default: str) -> K:
+    text = str(_read(parameters, name, "string_param") or default)
+    if text not in known:
+        raise InvalidRequestError(f"parameter {name!r} must be {' or '.join(known)}, got {shown(text)}")
+    return known[text]
+
+
+def _number(parameters: Parameters, name: str, meaning: str) -> int:
+    number = int(_read(parameters, name, "int64_param", "uint64_param") or 0)
+    if number < 0:
+        raise InvalidRequestError(f"parameter {name!r} {meaning} must not be negative, got {number}")
+    return number
+
+
+def _read(parameters: Parameters, name: str, *kinds: str) -> bool | int | str | None:
+    """Value of a parameter; None where there is none."""
+    if name not in parameters:
+        return None
+    kind = parameters[name].WhichOneof("parameter_choice")
     if kind not in kinds:
         raise InvalidRequestError(f"parameter {name!r} must be {' or '.join(kinds)}, got {kind or 'no value'}")
-    value: int = getattr(parameter, kind)
+    value: bool | int | str = getattr(parameters[name], kind)
     return value

@@ -1,65 +1,84 @@
-"""The Open Inference Protocol, version 2.
+"""The Open Inference Protocol, version 2, with Triton's extensions for streams, statistics and the index of models.
 
-An encoder is a model with one input `text`, BYTES [-1, 1], and one output `embedding`, FP32 [-1, D]; one that reads
-float features has the inputs `features` and `lengths` in place of `text` (see `feature_tensors`). The
-protocol knows no errors by item, so a request with a sequence that cannot be encoded fails as a whole and says which
-ones.
+An encoder is a model with one input `text`, BYTES [-1, 1], and one output `embedding`, FP32 [-1, D]; what else it takes
+and gives: see `inputs` and `outputs`. The protocol knows no errors by item, so a request with a sequence that cannot be
+encoded fails as a whole and says which ones.
 """
 
-import struct
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
 
 from birnn.openinference import inference_pb2 as pb
-from birnn_bundle.errors import ItemError
-from birnn_bundle.quoting import shown, told
-from birnn_service.call import Call, Method
-from birnn_service.catalog import Encoder, Encoders
-from birnn_service.errors import InvalidRequestError, ServiceError
+from birnn_service.call import Call, Exchange, Method
+from birnn_service.catalog import Encoder, Encoders, address_of
+from birnn_service.conversation import parsed
+from birnn_service.errors import ServiceError
 from birnn_service.metrics import server_version
 from birnn_service.pipeline import Pipeline
-from birnn_service.protocols.openinference.feature_tensors import FEATURES, LENGTHS, read_feature_tensors
+from birnn_service.protocols.openinference.description import config_of, metadata_of, statistics_of
+from birnn_service.protocols.openinference.inputs import read_inputs
 from birnn_service.protocols.openinference.limits import limits_of
+from birnn_service.protocols.openinference.outputs import VECTORS, datatype_of, read_outputs, tensors_of
 from birnn_service.protocols.openinference.parameters import read_parameters
-from birnn_service.protocols.protobuf import method, simple
-from birnn_service.protocols.reply import with_numbers
+from birnn_service.protocols.protobuf import method, read_message, simple
+from birnn_service.protocols.reply import INLINE_BYTES, head_of, with_numbers
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
+from birnn_service.statistics import Statistics
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-INPUT, OUTPUT = "text", "embedding"
-# Parameter of a reply: what computed it.
-ENGINE = "engine"
-PLATFORM = "birnn"
-LISTED_ERRORS = 3
-TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
+# What clients may look for before they use it.
+EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule_policy", "statistics")
+# Parameters of replies: what computed it; of those of a stream, that no more replies follow to the request, and the
+# status of one that failed.
+ENGINE, FINAL, CODE = "engine", "triton_final_response", "code"
+_FINAL = pb.ModelInferResponse(parameters={FINAL: pb.InferParameter(bool_param=True)}).SerializeToString()
+READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 
 
 class InferenceProtocol:
     """Lets tritonclient, perf_analyzer and other clients of the protocol work unmodified."""
 
     def __init__(
-        self, encoders: Encoders[Encoder], state: ServingState, pipeline: Pipeline, settings: Settings
+        self,
+        encoders: Encoders[Encoder],
+        state: ServingState,
+        pipeline: Pipeline,
+        settings: Settings,
+        statistics: Statistics,
     ) -> None:
         self._encoders = encoders
         self._state = state
         self._pipeline = pipeline
         self._settings = settings
+        self._statistics = statistics
 
-    def methods(self) -> Sequence[Method]:
+    def methods(self) -> Sequence[Method | Exchange]:
         """All methods of the service."""
+        limits = limits_of(self._settings.max_sequences)
+        stream = "ModelStreamInfer"
         return [
             simple("ServerLive", pb.ServerLiveRequest, lambda request: pb.ServerLiveResponse(live=True)),
             simple("ServerReady", pb.ServerReadyRequest, self._server_ready),
-            simple("ServerMetadata", pb.ServerMetadataRequest, self._server_metadata),
-            simple("ModelReady", pb.ModelReadyRequest, self._model_ready),
-            simple("ModelMetadata", pb.ModelMetadataRequest, self._model_metadata),
-            simple("ModelConfig", pb.ModelConfigRequest, self._model_config),
-            method(
-                "ModelInfer",
-                pb.ModelInferRequest,
-                self._infer,
-                limits_of(self._settings.max_sequences),
-                lambda request: (request.model_name, request.model_version),
+            simple("ServerMetadata", pb.ServerMetadataRequest, self.server_metadata),
+            simple("ModelReady", pb.ModelReadyRequest, self.model_ready),
+            simple("ModelMetadata", pb.ModelMetadataRequest, self.model_metadata),
+            simple("ModelConfig", pb.ModelConfigRequest, self.model_config),
+            simple("ModelStatistics", pb.ModelStatisticsRequest, self.model_statistics),
+            simple("RepositoryIndex", pb.RepositoryIndexRequest, self.repository_index),
+            method("ModelInfer", pb.ModelInferRequest, self._infer, limits, _address),
+            Exchange(
+                stream,
+                lambda message: _with_id(read_message(stream, pb.ModelInferRequest, message, limits)),
+                Method(stream, parsed, self._infer, _address),
+                _stream_reply,
+                _stream_failure,
+                ordered=True,
             ),
         ]
 
@@ -67,134 +86,103 @@ class InferenceProtocol:
         """Whether every encoder is served and no shutdown is under way."""
         return pb.ServerReadyResponse(ready=self._state.ready)
 
-    def _server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+    def server_metadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """Name, version and extensions of the server."""
-        return pb.ServerMetadataResponse(
-            name="birnn-serving", version=server_version(), extensions=["model_configuration"]
-        )
+        return pb.ServerMetadataResponse(name="birnn-serving", version=server_version(), extensions=EXTENSIONS)
 
-    def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """Whether one encoder is served; an unknown one is not ready."""
+    def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        """Whether calls to one encoder are answered; an unknown one is not ready."""
         try:
-            self._encoders.find(request.name, request.version)
+            encoder = self._encoders.find(request.name, request.version)
         except ServiceError:
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=not self._state.draining)
+        return pb.ModelReadyResponse(ready=self._state.serves(*address_of(encoder)))
 
-    def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        """Inputs and outputs of one encoder, the batch dimension included."""
+    def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        """Inputs and outputs of one encoder."""
         encoder = self._encoders.find(request.name, request.version)
-        tensor = pb.ModelMetadataResponse.TensorMetadata
-        return pb.ModelMetadataResponse(
-            name=encoder.manifest.name,
-            versions=[str(version) for version in self._encoders.versions(encoder.manifest.name)],
-            platform=PLATFORM,
-            inputs=[tensor(name=name, datatype=datatype, shape=shape) for name, datatype, shape in _inputs(encoder)],
-            outputs=[tensor(name=OUTPUT, datatype="FP32", shape=[-1, encoder.manifest.dimension])],
+        return metadata_of(encoder, self._encoders.versions(encoder.manifest.name))
+
+    def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        """Configuration of one encoder."""
+        encoder = self._encoders.find(request.name, request.version)
+        return pb.ModelConfigResponse(config=config_of(encoder, self._settings.max_sequences))
+
+    def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """What the whole server has counted, of all encoders that the request means."""
+        encoders: Iterable[Encoder] = self._encoders
+        if request.name or request.version:
+            found = self._encoders.find(request.name, request.version)
+            same = (encoder for encoder in encoders if encoder.manifest.name == found.manifest.name)
+            encoders = [found] if request.version else same
+        return pb.ModelStatisticsResponse(
+            model_stats=[statistics_of(encoder, self._statistics.of(address_of(encoder))) for encoder in encoders]
         )
 
-    def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        """Configuration of one encoder; its dimensions leave out the batch."""
-        encoder = self._encoders.find(request.name, request.version)
-        # Features and lengths have no batch dimension in common.
-        batched = not encoder.manifest.features
-        dims = [encoder.manifest.dimension] if batched else [-1, encoder.manifest.dimension]
-        return pb.ModelConfigResponse(
-            config=pb.ModelConfig(
-                name=encoder.manifest.name,
-                platform=PLATFORM,
-                backend="birnn",
-                max_batch_size=self._settings.max_sequences if batched else 0,
-                input=[
-                    pb.ModelInput(name=name, data_type=TYPES[datatype], dims=shape[1:] if batched else shape)
-                    for name, datatype, shape in _inputs(encoder)
-                ],
-                output=[pb.ModelOutput(name=OUTPUT, data_type=pb.TYPE_FP32, dims=dims)],
-            )
-        )
+    def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        """Every version of every encoder found, and why one is not ready."""
+        index = pb.RepositoryIndexResponse()
+        for name, version in map(address_of, self._encoders):
+            reason = self._state.unhealthy.get((name, version), "")
+            if not reason and not self._state.serves(name, version):
+                reason = "the server is shutting down" if self._state.draining else "the server is starting"
+            index.models.add(name=name, version=version, state=UNAVAILABLE if reason else READY, reason=reason)
+        for (name, version), reason in self._encoders.broken.items():
+            index.models.add(name=name, version=version, state=UNAVAILABLE, reason=reason)
+        if request.ready:
+            ready = [model for model in index.models if model.state == READY]
+            index = pb.RepositoryIndexResponse(models=ready)
+        return index
 
-    async def _infer(self, request: pb.ModelInferRequest, call: Call) -> bytes:
-        """Encode the strings of input `text`, or the features of its counterparts."""
+    async def tensors(
+        self, request: pb.ModelInferRequest, call: Call, seconds: float | None = None
+    ) -> Mapping[str, NDArray[Any]]:
+        """Encode the sequences of a request, in so many seconds; its outputs by name, the vectors first."""
         assert call.encoder is not None
         manifest = call.encoder.manifest
-        read = read_feature_tensors if manifest.features else read_strings
-        _check_outputs(request)
-        options = read_parameters(request)
-        encoded = await self._pipeline.encode(call, read(request, self._settings.max_sequences), options)
-        if encoded.errors:
-            raise InvalidRequestError(_list_errors(encoded.errors))
-        output = pb.ModelInferResponse.InferOutputTensor(name=OUTPUT, datatype="FP32", shape=encoded.values.shape)
-        response = pb.ModelInferResponse(
-            model_name=manifest.name, model_version=str(manifest.version), id=request.id, outputs=[output]
-        )
-        response.parameters[ENGINE].string_param = encoded.encoder.info.label
-        values = encoded.values.astype("<f4", copy=False)
-        return await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, values, response)
+        names = read_outputs(request)
+        options = read_parameters(request, VECTORS[names[0]], manifest.pooling)
+        if seconds is not None:
+            options = replace(options, timeout=min(seconds, options.timeout or seconds))
+        sequences = read_inputs(request, manifest, self._settings.max_sequences)
+        encoded = await self._pipeline.encode(call, sequences, options)
+        make = partial(tensors_of, encoded, names)
+        # Padding costs what the reply holds, not what was computed.
+        rows = int(encoded.lengths.max(initial=0)) * len(encoded.lengths) if options.padded else len(encoded.values)
+        small = 4 * rows * encoded.values.shape[1] <= INLINE_BYTES
+        return make() if small else await asyncio.to_thread(make)
+
+    async def _infer(self, request: pb.ModelInferRequest, call: Call) -> bytes:
+        """Encode the sequences of a request."""
+        tensors = await self.tensors(request, call)
+        assert call.encoder is not None
+        name, version = address_of(call.encoder)
+        response = pb.ModelInferResponse(model_name=name, model_version=version, id=request.id)
+        for output, tensor in tensors.items():
+            response.outputs.add(name=output, datatype=datatype_of(tensor), shape=tensor.shape)
+        response.parameters[ENGINE].string_param = call.encoder.info.label
+        vectors, *others = tensors.values()
+        # Contents come in the order of their outputs, and the vectors are written before all else.
+        response.raw_output_contents.extend(other.tobytes() for other in others)
+        return await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, vectors, response)
 
 
-def _inputs(encoder: Encoder) -> list[tuple[str, str, list[int]]]:
-    """Name, type and shape of each input, the batch dimension included."""
-    if features := encoder.manifest.features:
-        return [(FEATURES, "FP32", [-1, features]), (LENGTHS, "INT32", [-1])]
-    return [(INPUT, "BYTES", [-1, 1])]
+def _address(request: pb.ModelInferRequest) -> tuple[str, str]:
+    return request.model_name, request.model_version
 
 
-def _check_outputs(request: pb.ModelInferRequest) -> None:
-    for output in request.outputs:
-        if output.name != OUTPUT:
-            raise InvalidRequestError(f"unknown output {shown(output.name)}; the only one is {OUTPUT!r}")
+def _with_id(request: pb.ModelInferRequest) -> tuple[str, pb.ModelInferRequest]:
+    return request.id, request
 
 
-def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
-    """The strings of a request's only input, at most so many.
-
-    Raises:
-        InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings, or they are
-            too many.
-    """
-    if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
-        names = ", ".join(shown(tensor.name) for tensor in request.inputs[:3]) or "none"
-        raise InvalidRequestError(f"expected one input named {INPUT!r}, got {len(request.inputs)}: {names}")
-    tensor = request.inputs[0]
-    shape = tensor.shape[:3]
-    if tensor.datatype != "BYTES" or len(shape) not in (1, 2) or shape[0] < 0 or shape[1:] not in ([], [1]):
-        raise InvalidRequestError(f"input {INPUT!r} must be BYTES of shape [n, 1], got {told(tensor.datatype)} {shape}")
-    if len(request.raw_input_contents) > 1:
-        raise InvalidRequestError(f"one input, but {len(request.raw_input_contents)} raw contents")
-    if request.raw_input_contents:
-        strings: Sequence[bytes] = unpack_bytes(request.raw_input_contents[0], most)
-    else:
-        strings = tensor.contents.bytes_contents
-    if len(strings) != shape[0]:
-        raise InvalidRequestError(f"input {INPUT!r} declares {shape[0]} strings and holds {len(strings)}")
-    return strings
+def _stream_reply(number: str, response: bytes) -> bytes:
+    # Two serialized messages, one behind the other, are one with the fields of both.
+    field = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
+    return head_of(field, len(response) + len(_FINAL)) + response + _FINAL
 
 
-def unpack_bytes(raw: bytes, most: int) -> list[bytes]:
-    """Elements of a raw BYTES tensor: each a little-endian uint32 length and that many bytes.
-
-    Raises:
-        InvalidRequestError: The content ends within an element, or holds more than `most`.
-    """
-    strings: list[bytes] = []
-    position = 0
-    while position < len(raw):
-        if len(strings) == most:
-            raise InvalidRequestError(
-                f"raw contents of {INPUT!r} hold more than {most} strings (--max-sequences); split it"
-            )
-        if position + 4 > len(raw):
-            raise InvalidRequestError(f"raw contents of {INPUT!r} end within a length, at byte {position}")
-        (size,) = struct.unpack_from("<I", raw, position)
-        position += 4
-        if position + size > len(raw):
-            raise InvalidRequestError(f"raw contents of {INPUT!r} end within a string of {size} bytes")
-        strings.append(raw[position : position + size])
-        position += size
-    return strings
-
-
-def _list_errors(errors: list[ItemError]) -> str:
-    listed = "; ".join(f"{error.index}: {error.reason}" for error in errors[:LISTED_ERRORS])
-    more = f"; and {len(errors) - LISTED_ERRORS} more" if len(errors) > LISTED_ERRORS else ""
-    return f"{len(errors)} sequences cannot be encoded: {listed}{more}"
+def _stream_failure(number: str | None, error: ServiceError) -> bytes:
+    response = pb.ModelInferResponse(id=number or "")
+    response.parameters[FINAL].bool_param = True
+    response.parameters[CODE].string_param = error.code.name
+    return pb.ModelStreamInferResponse(error_message=error.message, infer_response=response).SerializeToString()

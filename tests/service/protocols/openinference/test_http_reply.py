@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from birnn.openinference import inference_pb2 as pb
-from birnn_service.errors import InvalidRequestError
-from birnn_service.protocols.openinference.http_reply import config, metadata, padded, write_infer
+from birnn_service.protocols.openinference.http_reply import plain, write_infer
 
 OUTPUTS = {"embedding": np.array([[1, 2.5]], "<f4"), "lengths": np.array([3], "<i4")}
 
@@ -38,21 +37,9 @@ def test_tensors_come_as_bytes(dtype: str) -> None:
     assert np.frombuffer(raw, little).tolist() == [1, 2.5]
 
 
-def test_tokens_are_padded_within_bounds() -> None:
-    rows, lengths = np.arange(1, 9, dtype=np.float32).reshape(4, 2), np.array([1, 0, 3])
-    tensor = padded(rows, lengths, 72)
-    assert tensor.shape == (3, 3, 2)
-    assert tensor[0].tolist() == [[1, 2], [0, 0], [0, 0]]
-    assert not tensor[1].any()
-    assert tensor[2].tolist() == [[3, 4], [5, 6], [7, 8]]
-    with pytest.raises(InvalidRequestError, match="3 sequences padded to 3 tokens"):
-        padded(rows, lengths, 71)
-    assert padded(np.empty((0, 2), np.float32), np.array([0, 0]), 0).shape == (2, 0, 2)
-
-
 def test_shapes_are_numbers() -> None:
     tensor = pb.ModelMetadataResponse.TensorMetadata(name="text", datatype="BYTES", shape=[-1, 1])
-    told = metadata(pb.ModelMetadataResponse(name="a", versions=["1"], platform="birnn", inputs=[tensor]))
+    told = plain(pb.ModelMetadataResponse(name="a", versions=["1"], platform="birnn", inputs=[tensor]))
     assert told["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
     model = pb.ModelConfig(name="a", output=[pb.ModelOutput(name="embedding", data_type=pb.TYPE_FP32, dims=[4])])
-    assert config(model)["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": [4]}]
+    assert plain(model)["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": [4]}]

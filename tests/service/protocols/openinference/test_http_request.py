@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from birnn_service.errors import InvalidRequestError
-from birnn_service.protocols.openinference.feature_tensors import read_feature_tensors
 from birnn_service.protocols.openinference.http_request import InferRequest, read_infer
-from birnn_service.protocols.openinference.service import read_strings
+from birnn_service.protocols.openinference.inputs import read_strings
+from birnn_service.protocols.openinference.ragged_tensors import FEATURES as FEATURES_INPUT
+from birnn_service.protocols.openinference.ragged_tensors import read_ragged_tensors
 
 TEXT = {"name": "text", "datatype": "BYTES", "shape": [2, 1], "data": ["C", "é"]}
 PACKED = struct.pack("<I", 1) + b"C" + struct.pack("<I", 2) + "é".encode()
@@ -46,7 +47,7 @@ def test_features_are_read_in_any_form() -> None:
         read(LENGTHS, packed(FEATURES, 16), raw=raw_values),
         read(packed(LENGTHS, 4), packed(FEATURES, 16), raw=raw_lengths + raw_values),
     ):
-        batch = read_feature_tensors(request.message, 100)
+        batch = read_ragged_tensors(request.message, FEATURES_INPUT, 100)
         assert np.array_equal(batch.values, values)
         assert batch.lengths.tolist() == [2]
 

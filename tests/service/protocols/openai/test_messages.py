@@ -17,7 +17,7 @@ from birnn_service.errors import (
     UnknownEncoderError,
 )
 from birnn_service.protocols.http_errors import headers_of, status_of
-from birnn_service.protocols.openai import (
+from birnn_service.protocols.openai.messages import (
     EmbeddingsRequest,
     FieldError,
     check_dimensions,

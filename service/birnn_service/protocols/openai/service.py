@@ -1,0 +1,102 @@
+"""OpenAI's embeddings over HTTP."""
+
+import asyncio
+from collections.abc import Callable
+
+from birnn_service.call import Call, Method
+from birnn_service.catalog import Encoder, Encoders, address_of
+from birnn_service.metrics import server_version
+from birnn_service.pipeline import INLINE_BYTES, Options, Pipeline
+from birnn_service.protocols.json_text import read_json, write_json
+from birnn_service.protocols.openai.messages import (
+    OTHER_VALUES,
+    EmbeddingsRequest,
+    check_dimensions,
+    read_embeddings,
+    refuse_failed,
+    write_embeddings,
+    write_error,
+    write_model,
+    write_models,
+)
+from birnn_service.protocols.openapi import document
+from birnn_service.settings import Settings
+from birnn_service.state import ServingState
+from birnn_service.transports.http_app import HttpMethods
+from birnn_service.transports.http_call import HttpMessage
+from birnn_service.transports.http_message import HttpReply
+
+# A number takes about so many bytes as JSON.
+JSON_COST = 3
+
+
+class OpenAIProtocol:
+    """Lets clients of OpenAI's embeddings work unmodified."""
+
+    def __init__(
+        self, encoders: Encoders[Encoder], state: ServingState, pipeline: Pipeline, settings: Settings
+    ) -> None:
+        self._encoders = encoders
+        self._state = state
+        self._pipeline = pipeline
+        self._settings = settings
+
+    def methods(self) -> HttpMethods:
+        """All methods, and the description of all that there is over HTTP."""
+        return HttpMethods(
+            "",
+            {
+                ("POST", "/v1/embeddings"): Method(
+                    "POST /v1/embeddings", self._read, self._embed, lambda asked: (asked[1].name, asked[1].version)
+                ),
+                ("GET", "/v1/models"): self._simple("GET /v1/models", self._models),
+                ("GET", "/v1/models/{model}"): self._simple("GET /v1/models/{model}", self._model),
+                ("GET", "/openapi.json"): self._simple("GET /openapi.json", self._document),
+            },
+            write_error,
+        )
+
+    def _simple(self, name: str, answer: Callable[[HttpMessage], bytes]) -> Method:
+        """A method that answers at once."""
+
+        async def reply(message: HttpMessage, call: Call) -> HttpReply:
+            return HttpReply(200, [answer(message)])
+
+        return Method(name, lambda message: message, reply)
+
+    async def _read(self, message: HttpMessage) -> tuple[HttpMessage, EmbeddingsRequest]:
+        most = self._settings.max_sequences
+        return message, read_embeddings(await read_json(message.body, most + OTHER_VALUES), most)
+
+    async def _embed(self, asked: tuple[HttpMessage, EmbeddingsRequest], call: Call) -> HttpReply:
+        message, request = asked
+        assert call.encoder is not None
+        check_dimensions(request.dimensions, call.encoder.manifest.dimension)
+        options = Options(truncate=request.truncate, timeout=message.request.timeout)
+        encoded = await self._pipeline.encode(call, request.texts, options)
+        if not request.nulls:
+            refuse_failed(encoded.errors)
+        call.memory.take(JSON_COST * encoded.values.nbytes)
+        model = "@".join(address_of(call.encoder))
+
+        def written() -> list[bytes]:
+            pieces = write_embeddings(model, encoded.values, encoded.lengths, encoded.errors, base64=request.base64)
+            return [b"".join(pieces)]
+
+        # Numbers take a microsecond each as JSON.
+        small = encoded.values.nbytes <= INLINE_BYTES >> 4
+        return HttpReply(200, written() if small else await asyncio.to_thread(written), compressible=True)
+
+    def _models(self, message: HttpMessage) -> bytes:
+        names = dict.fromkeys(encoder.manifest.name for encoder in self._encoders)
+        labels = ["@".join(address_of(encoder)) for encoder in self._encoders]
+        return write_models(map(write_model, [*names, *labels]))
+
+    def _model(self, message: HttpMessage) -> bytes:
+        name, _, version = message.values["model"].partition("@")
+        self._encoders.find(name, version)
+        return write_json(write_model(message.values["model"]))
+
+    def _document(self, message: HttpMessage) -> bytes:
+        models = ["@".join(address_of(encoder)) for encoder in self._encoders]
+        return write_json(document(server_version(), models, self._settings.max_sequences))

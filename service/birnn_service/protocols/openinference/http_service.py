@@ -1,0 +1,147 @@
+"""The Open Inference Protocol over HTTP, with Triton's extensions; all that it means stands in `service`."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from birnn.openinference import inference_pb2 as pb
+from birnn_service.call import Call, Method
+from birnn_service.catalog import address_of
+from birnn_service.errors import ServiceError
+from birnn_service.pipeline import INLINE_BYTES
+from birnn_service.protocols.json_text import SMALL_BYTES, parse_json, write_json
+from birnn_service.protocols.openinference.http_reply import plain, write_infer
+from birnn_service.protocols.openinference.http_request import HEADER_LENGTH, InferRequest, read_infer
+from birnn_service.protocols.openinference.service import ENGINE, EXTENSIONS, InferenceProtocol
+from birnn_service.settings import Settings
+from birnn_service.state import ServingState
+from birnn_service.transports.http_app import HttpMethods
+from birnn_service.transports.http_call import HttpMessage
+from birnn_service.transports.http_message import HttpReply
+
+# Values in the body of a request for the index: a flag.
+INDEX_VALUES = 16
+# A number takes about so many bytes as JSON for each of its own.
+JSON_COST = 3
+
+
+class InferenceOverHttp:
+    """Lets tritonclient.http, KServe's client and curl work."""
+
+    def __init__(self, protocol: InferenceProtocol, state: ServingState, settings: Settings) -> None:
+        self._protocol = protocol
+        self._state = state
+        self._settings = settings
+
+    def methods(self) -> HttpMethods:
+        """All methods."""
+        methods = {
+            ("GET", "/v2"): _simple("GET /v2", self._server),
+            ("GET", "/v2/health/live"): _probe("GET /v2/health/live", lambda _: self._state.live),
+            ("GET", "/v2/health/ready"): _probe("GET /v2/health/ready", lambda _: self._state.ready),
+            ("GET", "/v2/models/stats"): _simple("GET /v2/models/stats", self._statistics),
+            ("POST", "/v2/repository/index"): _simple("POST /v2/repository/index", self._index),
+        }
+        for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            # Versions are one method: a version is not what metrics tell apart here.
+            name = "/v2/models/{model}"
+            methods |= {
+                ("GET", path): _simple(f"GET {name}", self._metadata),
+                ("GET", f"{path}/ready"): _probe(f"GET {name}/ready", self._ready),
+                ("GET", f"{path}/config"): _simple(f"GET {name}/config", self._config),
+                ("GET", f"{path}/stats"): _simple(f"GET {name}/stats", self._statistics),
+                ("POST", f"{path}/infer"): Method(
+                    "POST /v2/models/{model}/infer",
+                    self._read,
+                    self._infer,
+                    lambda asked: (asked[1].message.model_name, asked[1].message.model_version),
+                ),
+            }
+        return HttpMethods("/v2", methods, write_error)
+
+    def _server(self, asked: HttpMessage) -> dict[str, Any]:
+        found = self._protocol.server_metadata(pb.ServerMetadataRequest())
+        return {"name": found.name, "version": found.version, "extensions": [*EXTENSIONS, "binary_tensor_data"]}
+
+    def _ready(self, asked: HttpMessage) -> bool:
+        return self._protocol.model_ready(pb.ModelReadyRequest(**_place(asked))).ready
+
+    def _metadata(self, asked: HttpMessage) -> dict[str, Any]:
+        return plain(self._protocol.model_metadata(pb.ModelMetadataRequest(**_place(asked))))
+
+    def _config(self, asked: HttpMessage) -> dict[str, Any]:
+        return plain(self._protocol.model_config(pb.ModelConfigRequest(**_place(asked))).config)
+
+    def _statistics(self, asked: HttpMessage) -> dict[str, Any]:
+        return plain(self._protocol.model_statistics(pb.ModelStatisticsRequest(**_place(asked))))
+
+    def _index(self, asked: HttpMessage) -> list[dict[str, Any]]:
+        wanted = parse_json(asked.body, INDEX_VALUES) if asked.body else {}
+        ready = isinstance(wanted, dict) and wanted.get("ready") is True
+        models = self._protocol.repository_index(pb.RepositoryIndexRequest(ready=ready)).models
+        return [plain(model) for model in models]
+
+    async def _read(self, asked: HttpMessage) -> tuple[HttpMessage, InferRequest]:
+        place = _place(asked)
+        arguments = (
+            asked.body,
+            asked.request.headers.get(HEADER_LENGTH),
+            place["name"],
+            place.get("version", ""),
+            self._settings.max_sequences,
+        )
+        small = len(asked.body) <= SMALL_BYTES
+        return asked, read_infer(*arguments) if small else await asyncio.to_thread(read_infer, *arguments)
+
+    async def _infer(self, asked: tuple[HttpMessage, InferRequest], call: Call) -> HttpReply:
+        message, request = asked
+        tensors = await self._protocol.tensors(request.message, call, message.request.timeout)
+        assert call.encoder is not None
+        name, version = address_of(call.encoder)
+        as_text = sum(tensor.nbytes for output, tensor in tensors.items() if not request.as_bytes(output))
+        call.memory.take(JSON_COST * as_text)
+
+        def write() -> tuple[list[bytes | memoryview], list[tuple[str, str]]]:
+            return write_infer(
+                name,
+                version,
+                tensors,
+                request.as_bytes,
+                request_id=request.message.id,
+                parameters={ENGINE: call.encoder.info.label} if call.encoder else {},
+            )
+
+        # Numbers take a microsecond each as JSON.
+        pieces, headers = write() if as_text <= INLINE_BYTES >> 4 else await asyncio.to_thread(write)
+        media = dict(headers)
+        media_type = media.pop("content-type")
+        return HttpReply(200, pieces, media_type, list(media.items()), compressible=as_text > 0)
+
+
+def write_error(error: ServiceError) -> bytes:
+    """An error, in the form of the protocol."""
+    return write_json({"error": error.message})
+
+
+def _place(asked: HttpMessage) -> dict[str, str]:
+    """Name and version of the model in a path."""
+    names = {"name": "model", "version": "version"}
+    return {field: asked.values[value] for field, value in names.items() if value in asked.values}
+
+
+def _simple(name: str, answer: Callable[[HttpMessage], Any]) -> Method:
+    """A method that answers at once with JSON."""
+
+    async def reply(asked: HttpMessage, call: Call) -> HttpReply:
+        return HttpReply(200, [write_json(answer(asked))])
+
+    return Method(name, lambda asked: asked, reply)
+
+
+def _probe(name: str, answer: Callable[[HttpMessage], bool]) -> Method:
+    """A method whose answer is its status."""
+
+    async def reply(asked: HttpMessage, call: Call) -> HttpReply:
+        return HttpReply(200 if answer(asked) else 503, [])
+
+    return Method(name, lambda asked: asked, reply)

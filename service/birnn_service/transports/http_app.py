@@ -1,0 +1,57 @@
+"""Between the HTTP server and the endpoint: which method answers at which path, and how errors are written."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from birnn_service.call import Method
+from birnn_service.endpoint import Endpoint
+from birnn_service.errors import ServiceError
+from birnn_service.protocols.http_errors import headers_of, status_of
+from birnn_service.transports.http_call import REQUEST_ID, HttpCall
+from birnn_service.transports.http_message import HttpReply, HttpRequest
+from birnn_service.transports.http_routes import Routes, WrongMethodError
+
+WriteError = Callable[[ServiceError], bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HttpMethods:
+    """The methods of a protocol over HTTP.
+
+    Attributes:
+        prefix: What its paths begin with; one protocol has an empty prefix, and writes the errors of unknown paths.
+        methods: By HTTP method and path; see `Routes`.
+        write_error: An error, in the bytes of the protocol.
+    """
+
+    prefix: str
+    methods: Mapping[tuple[str, str], Method]
+    write_error: WriteError
+
+
+class HttpApp:
+    """Finds the method that a request is for, and has the endpoint answer it."""
+
+    def __init__(self, endpoint: Endpoint, *protocols: HttpMethods) -> None:
+        """Answer for `protocols`; of those whose prefix fits a path, the first one counts."""
+        self._endpoint = endpoint
+        self._routes = Routes({path: method for one in protocols for path, method in one.methods.items()})
+        self._errors = [(one.prefix, one.write_error) for one in protocols]
+
+    async def answer(self, request: HttpRequest) -> HttpReply:
+        """Answer a request."""
+        try:
+            method, values = self._routes.find(request.method, request.path)
+            reply: HttpReply = await self._endpoint.answer(method, HttpCall(request, values))
+        except ServiceError as error:
+            reply = self._failure(request.path, error)
+        if request_id := request.headers.get(REQUEST_ID):
+            return replace(reply, headers=[*reply.headers, (REQUEST_ID, request_id)])
+        return reply
+
+    def _failure(self, path: str, error: ServiceError) -> HttpReply:
+        write = next(write for prefix, write in self._errors if path.startswith(prefix))
+        headers = headers_of(error)
+        if isinstance(error, WrongMethodError):
+            headers.append(("allow", error.allow))
+        return HttpReply(status_of(error), [write(error)], headers=headers)
