@@ -306,3 +306,17 @@ def test_vectors_come_in_the_form_that_was_asked_for(stub: EncoderServiceStub) -
         assert status(caught.value)[0] is grpc.StatusCode.INVALID_ARGUMENT
     for priority in (pb.PRIORITY_HIGH, pb.PRIORITY_LOW):
         assert np.abs(vectors(encode(stub, ["CCO"], priority=priority)) - vectors(encode(stub, ["CCO"]))).max() < 1e-5
+
+
+def test_what_is_packed_is_bounded_by_what_it_unpacks_to(server: ServerProcess) -> None:
+    with grpc.insecure_channel(server.address, options=[("grpc.max_send_message_length", -1)]) as channel:
+        packed = EncoderServiceStub(channel)
+        gzip, most = grpc.Compression.Gzip, 16
+        small = pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])
+        assert packed.Encode(small, compression=gzip, timeout=PATIENCE_SECONDS).lengths == [3]
+        bomb = pb.EncodeRequest(encoder="smiles", sequences=[b"C" * (4 * most << 20)])
+        before = server.metric("process_resident_memory_bytes")
+        with pytest.raises(grpc.RpcError) as caught:
+            packed.Encode(bomb, compression=gzip, timeout=PATIENCE_SECONDS)
+        assert status(caught.value)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert server.metric("process_resident_memory_bytes") < before + (2 * most << 20)
