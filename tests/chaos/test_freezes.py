@@ -14,9 +14,9 @@ from tests.e2e.server_process import ServerProcess
 
 ENCODE, INFER = "/birnn.v1.EncoderService/Encode", "/inference.GRPCInferenceService/ModelInfer"
 HEALTH, REFLECTION = "/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-STREAM = "/birnn.v1.EncoderService/EncodeStream"
+STREAM, INFER_STREAM = "/birnn.v1.EncoderService/EncodeStream", "/inference.GRPCInferenceService/ModelStreamInfer"
 # On a stream requests fail one by one, and say so in a reply.
-STREAMS = (REFLECTION, STREAM)
+STREAMS = (REFLECTION, STREAM, INFER_STREAM)
 MOST = 16_384
 MILLION = 1_000_000
 
@@ -61,6 +61,7 @@ def attacks() -> dict[str, tuple[str, bytes, str]]:
         "100,000 parameters": (INFER, infer(parameters={str(i): parameter for i in range(100_000)}), "parameters"),
         "7 M raw contents": (INFER, b"\x3a\x00" * (7 * MILLION), "raw contents"),
         "7 M sequences, on a stream": (STREAM, field(3, b"\x1a\x00" * (7 * MILLION)), f"more than {MOST} sequences"),
+        "7 M raw contents, on a stream": (INFER_STREAM, b"\x3a\x00" * (7 * MILLION), "raw contents"),
         "8 M unknown fields": (HEALTH, b"\x78\x00" * (7 * MILLION), "unknown"),
         "8 M unknown fields, to reflection": (REFLECTION, b"\x78\x00" * (7 * MILLION), "unknown"),
     }  # fmt: skip

@@ -263,6 +263,17 @@ def test_long_sequences_of_ids_can_be_cut(inference: GRPCInferenceServiceStub) -
     assert cut.raw_output_contents == inference.ModelInfer(ids_request([[5] * SMILES.max_length])).raw_output_contents
 
 
+def test_vectors_can_have_length_1_and_half_the_bytes(inference: GRPCInferenceServiceStub) -> None:
+    plain, asked = request(b"CCO", b"c1ccccc1"), request(b"CCO", b"c1ccccc1")
+    asked.parameters["normalize"].bool_param = True
+    asked.parameters["element_type"].string_param = "FP16"
+    vectors = np.frombuffer(inference.ModelInfer(plain).raw_output_contents[0], "<f4").reshape(2, -1)
+    reply = inference.ModelInfer(asked)
+    assert reply.outputs[0].datatype == "FP16"
+    found = np.frombuffer(reply.raw_output_contents[0], "<f2").reshape(2, -1)
+    assert np.abs(found - vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).max() < 1e-3
+
+
 def test_a_failure_in_a_stream_has_an_id_and_a_code(inference: GRPCInferenceServiceStub) -> None:
     requests = [request(b"C", id="1"), request(b"C", id="2", model_name="stranger"), request(b"C", id="3")]
     replies = list(inference.ModelStreamInfer(iter(requests), timeout=PATIENCE_SECONDS))

@@ -18,10 +18,8 @@ from birnn_service.protocols.openinference.outputs import datatype_of, read_outp
 Wanted = pb.ModelInferRequest.InferRequestedOutputTensor
 
 
-def encoded(
-    output: Output, values: NDArray[Any], lengths: NDArray[np.int64], errors: list[ItemError] | None = None
-) -> Encoded:
-    return Encoded(create_autospec(Encoder), output, values, lengths, errors or [], [], 0.0, 0.0, 0.0)
+def encoded(output: Output, values: NDArray[Any], lengths: NDArray[np.int64], *errors: ItemError) -> Encoded:
+    return Encoded(create_autospec(Encoder), output, values, lengths, list(errors), [], 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
