@@ -126,7 +126,8 @@ def test_a_stream_of_mutated_requests_goes_on(
                     break
             sizes.append(server.metric("process_resident_memory_bytes") / 2**20)
         queue.put(None)
-        assert outcomes.answered >= ROUNDS * IN_ROUND / 2
+        # Half are mutated, and of the rest some ask for what there is not.
+        assert outcomes.answered >= ROUNDS * IN_ROUND / 3
         assert max(sizes[ROUNDS // 2 :]) - max(sizes[: ROUNDS // 2]) < GROWTH_MIB, sizes
         outcomes.note = f"{ROUNDS * (IN_ROUND + 1)} messages, {sizes[0]:.0f} to {sizes[-1]:.0f} MiB"
     outcomes.assert_unharmed()
