@@ -62,7 +62,9 @@ def count_values(text: bytes, most: int) -> int:
         end = quote if quote >= 0 else len(text)
         count += _count(text, position, end, most)
         if count > most:
-            raise InvalidRequestError(f"the request holds more than {most} values, more than --max-sequences needs; split it")
+            raise InvalidRequestError(
+                f"the request holds more than {most} values, more than --max-sequences needs; split it"
+            )
         position = _end_of_string(text, end + 1)
     return count
 
