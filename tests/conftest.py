@@ -12,9 +12,9 @@ settings.load_profile("birnn")
 
 
 # A shell lets what it runs in the background ignore these, and so would the processes that tests start.
-for number in (signal.SIGINT, signal.SIGHUP):
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, default)
 
 
 @pytest.fixture(scope="session", autouse=True)
