@@ -3,10 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypedDict
+from typing import Protocol
 
 import numpy as np
 
@@ -14,19 +13,17 @@ from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenized, within_vocabulary
 from birnn_service.call import Call, Spent
-from birnn_service.catalog import Encoder, label_of, width_of
+from birnn_service.catalog import Encoder, width_of
 from birnn_service.encoded import Encoded, Notice, in_form
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
 from birnn_service.errors import DeadlineError, InvalidRequestError
-from birnn_service.features import check_width, read_features
 from birnn_service.memory_budget import Hold
 from birnn_service.metrics import EncoderMetrics, Metrics
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
+from birnn_service.reading import Sequences, reading_of
 from birnn_service.settings import Settings
-from birnn_service.token_ids import read_ids
-from birnn_service.tokenize import tokenize
 from birnn_service.tokenizing import Tokenizing
 from birnn_service.vectors import ElementType
 
@@ -89,13 +86,6 @@ class Options:
     padded: bool = False
 
 
-class _Cut(TypedDict):
-    """How long sequences may be, as all that reads them is told."""
-
-    max_length: int
-    truncate: bool
-
-
 class Pipeline:
     """Tokenizes requests, has them computed, and puts the results back in order."""
 
@@ -111,7 +101,7 @@ class Pipeline:
         """End the threads that tokenize."""
         self._tokenizing.close()
 
-    async def encode(self, call: Call, sequences: Sequence[bytes] | RaggedBatch, options: Options) -> Encoded:
+    async def encode(self, call: Call, sequences: Sequences, options: Options) -> Encoded:
         """Encode the request of a call to an encoder; items fail alone.
 
         Args:
@@ -131,14 +121,15 @@ class Pipeline:
         except TimeoutError as error:
             raise DeadlineError(f"the request's timeout was {options.timeout:g} s, and they have passed") from error
 
-    async def _encode(
-        self, call: Call, sequences: Sequence[bytes] | RaggedBatch, options: Options, deadline: float | None
-    ) -> Encoded:
+    async def _encode(self, call: Call, sequences: Sequences, options: Options, deadline: float | None) -> Encoded:
         encoder, output = call.encoder, options.output
         assert encoder is not None
         self._check_count(len(sequences))
         start = time.perf_counter()
-        tokenized = await self._read(encoder, sequences, options.truncate, deadline, call.caller)
+        reading = reading_of(encoder, sequences, truncate=options.truncate, max_bytes=self._settings.max_sequence_bytes)
+        tokenized = await self._tokenizing.run(
+            reading.label, reading.sizes, reading.read, deadline=deadline, caller=call.caller
+        )
         tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
         seconds = time.perf_counter() - start
         noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
@@ -159,37 +150,6 @@ class Pipeline:
             name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
             self._metrics.sequence_errors.labels(name, code).inc(lost)
         return formed
-
-    async def _read(
-        self,
-        encoder: Encoder,
-        sequences: Sequence[bytes] | RaggedBatch,
-        truncate: bool,
-        deadline: float | None,
-        caller: str,
-    ) -> Tokenized:
-        """What an encoder can encode of a request, and why not the rest."""
-        manifest, longest, label = encoder.manifest, self._settings.max_sequence_bytes, label_of(encoder)
-        cut = _Cut(max_length=manifest.max_length, truncate=truncate)
-        if isinstance(sequences, RaggedBatch):
-            _check_kind(encoder, "ids" if sequences.holds_ids else "features")
-            if not sequences.holds_ids:
-                check_width(sequences, manifest.features)
-            # Ids are read faster than the strings from which they come.
-            label += " by ids" if sequences.holds_ids else ""
-            sizes = (sequences.values.itemsize * max(1, sequences.features) * sequences.lengths).tolist()
-        else:
-            _check_kind(encoder, "strings")
-            # Longer ones fail before they are looked at.
-            sizes = [size if size <= longest else 0 for size in map(len, sequences)]
-
-        def read(start: int, end: int) -> Tokenized:
-            if not isinstance(sequences, RaggedBatch):
-                return tokenize(encoder.tokenizer, sequences[start:end], max_bytes=longest, **cut)
-            batch = sequences.between(start, end)
-            return read_ids(batch, manifest.vocab_size, **cut) if batch.holds_ids else read_features(batch, **cut)
-
-        return await self._tokenizing.run(label, sizes, read, deadline=deadline, caller=caller)
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.max_sequences
@@ -235,17 +195,6 @@ class Pipeline:
         if noted:
             metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
             metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))
-
-
-def _check_kind(encoder: Encoder, sent: str) -> None:
-    """Refuse what an encoder does not read."""
-    name, features = encoder.manifest.name, encoder.manifest.features
-    if features and sent != "features":
-        raise InvalidRequestError(
-            f"encoder {name!r} reads {features} float features a step; send features and lengths instead of {sent}"
-        )
-    if not features and sent == "features":
-        raise InvalidRequestError(f"encoder {name!r} reads strings; send sequences instead of features")
 
 
 def _assemble(

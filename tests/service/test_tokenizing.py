@@ -16,8 +16,7 @@ from birnn_bundle.smiles import SmilesTokenizer
 from birnn_bundle.text import TextTokenizer
 from birnn_bundle.tokenizer import Tokenized, Tokenizer
 from birnn_service.errors import DeadlineError, OverloadedError
-from birnn_service.features import read_features
-from birnn_service.tokenize import tokenize
+from birnn_service.reading import read_features, tokenize
 from birnn_service.tokenizing import SLICE_SECONDS, Read, Tokenizing
 from birnn_service.tokenizing_rate import FIRST_RATE, LEAST_BYTES, Rate
 

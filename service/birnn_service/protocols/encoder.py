@@ -14,12 +14,11 @@ from birnn_service.conversation import parsed
 from birnn_service.encoded import Encoded
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, ServiceError
-from birnn_service.features import batch_of
 from birnn_service.pipeline import Options, Pipeline
-from birnn_service.protocols.protobuf import method, read_message, simple
-from birnn_service.protocols.reply import head_of, with_numbers
+from birnn_service.protocols.protobuf import head_of, method, read_message, simple, with_numbers
 from birnn_service.protocols.wire import Limit
 from birnn_service.queueing.priority import Priority
+from birnn_service.reading import batch_of
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.vectors import ElementType
@@ -145,7 +144,7 @@ def _read_stream_request(limits: Mapping[int, Limit], message: bytes) -> tuple[i
 
 
 def _stream_reply(number: int, response: bytes) -> bytes:
-    # The serialized response is put behind what names it, see `birnn_service.protocols.reply`.
+    # The serialized response is put behind what names it, see `birnn_service.protocols.protobuf`.
     field = pb.EncodeStreamResponse.RESPONSE_FIELD_NUMBER
     return pb.EncodeStreamResponse(id=number).SerializeToString() + head_of(field, len(response)) + response
 

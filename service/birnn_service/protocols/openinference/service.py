@@ -25,8 +25,7 @@ from birnn_service.protocols.openinference.inputs import read_inputs
 from birnn_service.protocols.openinference.limits import limits_of
 from birnn_service.protocols.openinference.outputs import VECTORS, datatype_of, read_outputs, tensors_of
 from birnn_service.protocols.openinference.parameters import read_parameters
-from birnn_service.protocols.protobuf import method, read_message, simple
-from birnn_service.protocols.reply import INLINE_BYTES, head_of, with_numbers
+from birnn_service.protocols.protobuf import INLINE_BYTES, head_of, method, read_message, simple, with_numbers
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birnn_bundle.smiles import SmilesTokenizer
-from birnn_service.tokenize import tokenize
+from birnn_service.reading import tokenize
 
 TOKENIZER = SmilesTokenizer(["C", "N", "O"])
 

@@ -10,8 +10,8 @@ from birnn.openinference import inference_pb2 as pb
 from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.errors import InvalidRequestError
-from birnn_service.features import batch_of, check_width, read_features
 from birnn_service.protocols.openinference.ragged_tensors import FEATURES, read_ragged_tensors
+from birnn_service.reading import batch_of, check_width, read_features
 
 LENGTHS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 
