@@ -119,3 +119,9 @@ def test_what_was_fitted_keeps_its_version_when_a_newer_one_is_served(address: s
     fitted.set_params(encode__address=address)
     np.testing.assert_allclose(fitted.transform(MOLECULES), before, atol=1e-5)
     assert BirnnTransformer(address).fit_transform(MOLECULES).shape != before.shape
+
+
+def test_vectors_are_of_length_1_where_that_is_asked_for(address: str) -> None:
+    transformer = BirnnTransformer(address, "smiles-small", normalize=True)
+    lengths = np.linalg.norm(transformer.fit_transform(["CCO", "c1ccccc1"]), axis=1)
+    assert lengths == pytest.approx([1, 1], abs=1e-5)

@@ -22,6 +22,7 @@ class BirnnEmbeddings(Embeddings):
             are stored.
         timeout: Seconds for each call; None for no limit.
         truncate: Cut texts that are too long for the encoder instead of failing them.
+        normalize: Scale each vector to length 1, so that a dot product is a cosine.
         on_error: What becomes of a text that cannot be encoded: "raise" a `birnn.SequenceError` that names all of them,
             or fill its vector with "nan".
         client_options: Further options of `birnn.Client`, such as `credentials` and `retry_for`.
@@ -35,6 +36,7 @@ class BirnnEmbeddings(Embeddings):
         version: str | int | None = None,
         timeout: float | None = None,
         truncate: bool = False,
+        normalize: bool = False,
         on_error: Literal["raise", "nan"] = "raise",
         **client_options: Any,
     ) -> None:
@@ -43,6 +45,7 @@ class BirnnEmbeddings(Embeddings):
             "version": version,
             "timeout": timeout,
             "truncate": truncate,
+            "normalize": normalize,
             "on_error": on_error,
         }
         self._served = ServedEncoder(address, client_options, call)

@@ -26,6 +26,7 @@ class BirnnEmbedding(BaseEmbedding):
             are stored.
         timeout: Seconds for each call; None for no limit.
         truncate: Cut texts that are too long for the encoder instead of failing them.
+        normalize: Scale each vector to length 1, so that a dot product is a cosine.
         on_error: What becomes of a text that cannot be encoded: "raise" a `birnn.SequenceError` that names all of them
             by their places in the call, or fill its vector with "nan".
         client_options: Further options of `birnn.Client`, such as `retry_for`.
@@ -37,6 +38,7 @@ class BirnnEmbedding(BaseEmbedding):
     version: str | int | None
     timeout: float | None
     truncate: bool
+    normalize: bool
     on_error: Literal["raise", "nan"]
     client_options: dict[str, Any]
     _served: ServedEncoder = PrivateAttr()
@@ -49,6 +51,7 @@ class BirnnEmbedding(BaseEmbedding):
         version: str | int | None = None,
         timeout: float | None = None,
         truncate: bool = False,
+        normalize: bool = False,
         on_error: Literal["raise", "nan"] = "raise",
         client_options: dict[str, Any] | None = None,
         **options: Any,
@@ -58,6 +61,7 @@ class BirnnEmbedding(BaseEmbedding):
             "version": version,
             "timeout": timeout,
             "truncate": truncate,
+            "normalize": normalize,
             "on_error": on_error,
         }
         client_options = client_options or {}

@@ -28,6 +28,7 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
         version: Its version; None for the highest that is served when this is fitted.
         timeout: Seconds for each input; None for no limit.
         truncate: Cut strings that are too long for the encoder instead of failing them.
+        normalize: Scale each vector to length 1, so that a dot product is a cosine.
         on_error: What becomes of a string that cannot be encoded: "raise" a `birnn.SequenceError` that names all of
             them, or fill its row with "nan".
         connect: Makes the client, from the address, where it needs options of its own: a function of a module, or a
@@ -47,6 +48,7 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
         version: str | int | None = None,
         timeout: float | None = None,
         truncate: bool = False,
+        normalize: bool = False,
         on_error: Literal["raise", "nan"] = "raise",
         connect: Callable[[str], Client] = Client,
     ) -> None:
@@ -55,6 +57,7 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
         self.version = version
         self.timeout = timeout
         self.truncate = truncate
+        self.normalize = normalize
         self.on_error = on_error
         self.connect = connect
 
@@ -97,6 +100,7 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
                 self.version_,
                 timeout=self.timeout,
                 truncate=self.truncate,
+                normalize=self.normalize,
                 on_error=self.on_error,
             )
 
