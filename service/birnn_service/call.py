@@ -8,14 +8,14 @@ from typing import Any, Protocol
 from birnn_service.catalog import Encoder
 from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
+from birnn_service.token_file import Right
 
 
 class Incoming(Protocol):
     """A call that has arrived at a transport, and whose request has not been read yet."""
 
-    @property
-    def caller(self) -> str:
-        """Who calls; callers share the device fairly."""
+    caller: str
+    """Who calls; callers share the device fairly. An address, until the endpoint knows a name."""
 
     @property
     def deadline(self) -> float | None:
@@ -24,6 +24,9 @@ class Incoming(Protocol):
     @property
     def request_id(self) -> str:
         """By which the caller wants to find the call in the log; empty for none."""
+
+    def header(self, name: str) -> str:
+        """A header or metadata by its name in lower case; joined by commas where it came more than once."""
 
     async def read(self, grow: Callable[[int], None]) -> Sized:
         """Receive the request, as the protocol's `parse` expects it.
@@ -42,9 +45,8 @@ class Incoming(Protocol):
 class Stream(Protocol):
     """A call that has arrived at a transport, and that holds many requests."""
 
-    @property
-    def caller(self) -> str:
-        """Who calls."""
+    caller: str
+    """Who calls; see `Incoming`."""
 
     @property
     def deadline(self) -> float | None:
@@ -53,6 +55,9 @@ class Stream(Protocol):
     @property
     def request_id(self) -> str:
         """By which the caller wants to find the call in the log; empty for none."""
+
+    def header(self, name: str) -> str:
+        """A header or metadata by its name in lower case; joined by commas where it came more than once."""
 
     async def next(self) -> bytes | None:
         """Receive the next request; None once there are no more.
@@ -122,12 +127,14 @@ class Method:
         answer: Answers a request, in what the transport sends: bytes over gRPC; raises ServiceError.
         encoder: Name and version of the encoder that a request is for; None where calls are about none. Such calls
             take little memory and time, and are answered whatever the server is doing.
+        right: What a caller's token must be good for, where there are tokens; None for no token at all.
     """
 
     name: str
     parse: Callable[[Any], Any]
     answer: Callable[[Any, Call], Awaitable[Any]]
     encoder: Callable[[Any], tuple[str, str]] | None = None
+    right: Right | None = Right.ENCODE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,13 +142,14 @@ class Feed:
     """A method that answers one request with replies until its caller goes.
 
     Attributes:
-        name, parse: See `Method`.
+        name, parse, right: See `Method`.
         replies: All replies to a request, in the bytes of the protocol.
     """
 
     name: str
     parse: Callable[[Any], Any]
     replies: Callable[[Any], AsyncIterator[bytes]]
+    right: Right | None = Right.ENCODE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +160,7 @@ class Exchange:
         name: See `Method`.
         parse: Turns a message into the id of a request, and the request; None instead of a request cancels the one of
             that id. Raises InvalidRequestError.
-        method: Answers a request.
+        method: Answers a request. A stream as a whole needs the same right.
         replied: Turns the id of a request and its answer into a reply.
         failed: Turns the id of a request, and the error with which it failed, into a reply.
         ordered: Whether replies come in the order of their requests. If not, they come as they are ready, and no two

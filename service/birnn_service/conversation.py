@@ -31,7 +31,7 @@ class _Parsed:
 class _Turn:
     """A request of a stream, as a call of its own."""
 
-    __slots__ = ("_came", "_ended", "caller", "deadline", "id", "request_id", "task")
+    __slots__ = ("_came", "_ended", "caller", "deadline", "header", "id", "request_id", "task")
 
     def __init__(self, stream: Stream, number: Any, came: "_Parsed | ServiceError") -> None:
         self._came: _Parsed | ServiceError | None = came
@@ -39,6 +39,7 @@ class _Turn:
         self.caller = stream.caller
         self.deadline = stream.deadline
         self.request_id = stream.request_id
+        self.header = stream.header
         self.id = number
         self.task: asyncio.Task[bytes]
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from birnn_bundle.quoting import shown
+from birnn_service.access import Access
 from birnn_service.call import Call, Exchange, Feed, Incoming, Method, Stream
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.conversation import Conversation
@@ -21,6 +22,7 @@ from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.token_file import Right
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +43,10 @@ class Endpoint:
         settings: Settings,
         metrics: Metrics,
         statistics: Statistics,
+        access: Access,
     ) -> None:
-        """Answer calls to `encoders` within the limits of the settings, as long as the state allows it."""
+        """Answer calls to `encoders` within the limits of the settings, as long as state and access allow it."""
+        self._access = access
         self._encoders = encoders
         self._state = state
         self._metrics = metrics
@@ -73,7 +77,7 @@ class Endpoint:
         Raises:
             ServiceError: It failed; see `birnn_service.errors`.
         """
-        with self._call(method.name, incoming) as call:
+        with self._call(method.name, incoming, method.right) as call:
             if method.encoder is not None:
                 return await self._encode(method, incoming, call)
             return await method.answer(await _parsed(method, await incoming.read(_unheeded)), call)
@@ -84,7 +88,7 @@ class Endpoint:
         Raises:
             ServiceError: It failed; see `birnn_service.errors`.
         """
-        with self._call(feed.name, incoming, timed=False) as call:
+        with self._call(feed.name, incoming, feed.right, timed=False) as call:
             self._hold(incoming, call)
             async for reply in feed.replies(feed.parse(await incoming.read(call.memory.take))):
                 yield reply
@@ -95,7 +99,7 @@ class Endpoint:
         Raises:
             ServiceError: The stream as a whole failed; requests that were not answered may be sent again.
         """
-        with self._call(exchange.name, stream, timed=False) as call:
+        with self._call(exchange.name, stream, exchange.method.right, timed=False) as call:
             self._check_open()
             self._hold(stream, call)
             call.memory.take(CALL_BYTES)
@@ -108,20 +112,26 @@ class Endpoint:
             self._check_open()
 
     @contextmanager
-    def _call(self, method: str, incoming: Incoming | Stream, *, timed: bool = True) -> Iterator[Call]:
+    def _call(
+        self, method: str, incoming: Incoming | Stream, right: Right | None, *, timed: bool = True
+    ) -> Iterator[Call]:
         """A call, counted and timed whatever becomes of it; raises nothing but ServiceErrors.
+
+        A caller that may not call is refused here, before anything is read or held.
 
         Calls that last as long as their callers like are not timed, and counted only where they fail: what counts of a
         stream is its requests.
         """
-        caller = incoming.caller
-        call = Call(caller, incoming.deadline, self._budget.open(caller))
+        call = Call(incoming.caller, incoming.deadline, self._budget.open(incoming.caller))
         code = Code.OK
         try:
+            if (name := self._access.caller(incoming, right)) != call.caller:
+                incoming.caller = call.caller = name
+                call.memory = self._budget.open(name)
             yield call
         except ServiceError as error:
             code = error.code
-            logger.debug("%s%s failed: %s", method, _id(incoming), error.message)
+            logger.debug("%s%s of %s failed: %s", method, _id(incoming), call.caller, error.message)
             raise
         except Exception as error:
             code = Code.INTERNAL

@@ -17,9 +17,11 @@ class Code(enum.IntEnum):
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 class StartupError(Exception):
@@ -43,6 +45,18 @@ class InvalidRequestError(ServiceError):
     """The caller must change the request."""
 
     code = Code.INVALID_ARGUMENT
+
+
+class UnauthenticatedError(ServiceError):
+    """The caller must say who it is."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class ForbiddenError(ServiceError):
+    """The caller may not do this."""
+
+    code = Code.PERMISSION_DENIED
 
 
 class UnknownEncoderError(ServiceError):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from birnn_service.access import Access
 from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.endpoint import Endpoint
@@ -39,6 +40,7 @@ class Front:
         settings: Settings,
         metrics: Metrics,
         statistics: Statistics,
+        access: Access,
         *,
         share_port: bool = False,
     ) -> None:
@@ -51,19 +53,21 @@ class Front:
             settings: Addresses and limits.
             metrics: Where calls are counted.
             statistics: Where they are counted, too, for the whole server.
+            access: Who may call.
             share_port: Let other processes of this user take calls on the same port.
         """
         self._state = state
         self._settings = settings
         self._pipeline = Pipeline(compute, settings, metrics)
-        self._endpoint = Endpoint(encoders, state, settings, metrics, statistics)
+        self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
         inference = InferenceProtocol(encoders, state, self._pipeline, settings, statistics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {
             encoder.SERVICE: encoder.EncoderProtocol(encoders, state, self._pipeline, settings).methods(),
             openinference.SERVICE: inference.methods(),
             health.SERVICE: health.HealthProtocol(state, SERVICES).methods(),
         }
-        services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
+        if settings.describes:
+            services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
         self._grpc = GrpcServer(self._endpoint, services, settings.grpc_address, settings, share_port=share_port)
         app = HttpApp(
             self._endpoint,

@@ -14,8 +14,11 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.registry import Collector
 
+from birnn_service.access import AUTHORIZATION, Access
 from birnn_service.descriptors import EXHAUSTED
-from birnn_service.errors import StartupError
+from birnn_service.errors import ServiceError, StartupError
+from birnn_service.protocols.http_errors import headers_of, status_of
+from birnn_service.token_file import Right
 
 # More connections than probes and scrapes ever have; beyond that the oldest is closed, first of all one that has not
 # sent its request yet.
@@ -41,13 +44,21 @@ class HttpServer:
     """
 
     def __init__(
-        self, host: str, port: int, metrics: Collector, *, live: Callable[[], bool], ready: Callable[[], bool]
+        self,
+        host: str,
+        port: int,
+        metrics: Collector,
+        access: Access,
+        *,
+        live: Callable[[], bool],
+        ready: Callable[[], bool],
     ) -> None:
-        """Listen at once; a scrape collects `metrics`.
+        """Listen at once; a scrape collects `metrics`, and needs the right to.
 
         Raises:
             StartupError: The port is taken or the address is not this machine's.
         """
+        self._access = access
         registry = CollectorRegistry()
         registry.register(metrics)
         self._metrics_app = make_wsgi_app(registry)
@@ -98,6 +109,14 @@ class HttpServer:
         if method not in ("GET", "HEAD"):
             connection.reply(_text("405 Method Not Allowed", "use GET\n"))
         elif path == "/metrics":
+            try:
+                self._access.authorize(fields.get(AUTHORIZATION, ""), Right.METRICS)
+            except ServiceError as error:
+                status = http.HTTPStatus(status_of(error))
+                refusal = _text(f"{status} {status.phrase}", f"{error.message}\n")
+                refusal[1].extend(headers_of(error))
+                connection.reply(refusal)
+                return
             environ = {
                 "REQUEST_METHOD": method,
                 "PATH_INFO": path,

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from birnn_bundle.onnxruntime import ort
+from birnn_service.access import Access
 from birnn_service.catalog import Encoders, address_of, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
 from birnn_service.encoders import ServedEncoder, load_encoders
@@ -46,7 +47,13 @@ class Server:
     """One server: the process that owns the engines, and where calls come in."""
 
     def __init__(self, settings: Settings) -> None:
+        """Prepare a server.
+
+        Raises:
+            StartupError: The file of tokens cannot be used.
+        """
         self._settings = settings
+        self._access = Access(settings)
         self._metrics = Metrics()
         self._metrics.describe_server(ort.__version__)
         self._merged = MergedMetrics(self._metrics.registry)
@@ -67,9 +74,15 @@ class Server:
             loop.add_signal_handler(number, self.stop)
         settings = self._settings
         http = HttpServer(
-            settings.host, settings.metrics_port, self._merged, live=lambda: self._live, ready=lambda: self._state.ready
+            settings.host,
+            settings.metrics_port,
+            self._merged,
+            self._access,
+            live=lambda: self._live,
+            ready=lambda: self._state.ready,
         )
         http.start()
+        watches = [asyncio.create_task(self._access.watch())]
         try:
             settings.grpc_address.check()
             if settings.http_address is not None:
@@ -86,12 +99,13 @@ class Server:
                 gc.collect()
                 gc.freeze()
                 self._announce(encoders, ports, http.port)
-                watch = asyncio.create_task(DescriptorWatch(self._metrics, self._state).run())
+                watches.append(asyncio.create_task(DescriptorWatch(self._metrics, self._state).run()))
                 await self._stop.wait()
-                watch.cancel()
                 await front.drain()
                 logger.info("stopped")
         finally:
+            for watch in watches:
+                watch.cancel()
             http.stop()
 
     def stop(self) -> None:
@@ -163,7 +177,7 @@ class Server:
             async with FrontEnds(encoders, compute, state, settings, metrics, self._merged, statistics) as front_ends:
                 yield front_ends
         else:
-            front = Front(encoders, compute, state, settings, metrics, statistics)
+            front = Front(encoders, compute, state, settings, metrics, statistics, self._access)
             try:
                 yield front
             finally:

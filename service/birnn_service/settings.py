@@ -49,6 +49,22 @@ class Settings(BaseSettings):
         "default.",
     )
     metrics_port: Port = Field(8002, description="HTTP port of /metrics, /healthz and /readyz; 0 takes a free one.")
+    tokens: Path | None = Field(
+        None,
+        description="File of tokens, as `birnn tokens add` writes it. With one, calls need `authorization: Bearer "
+        "TOKEN`, and callers are known by the names of their tokens; /metrics needs the right `metrics`.",
+    )
+    caller_header: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]*)?$")] = Field(
+        "",
+        description="Header or metadata, in lower case, in which a gateway says who calls, such as x-birnn-caller. It "
+        "is believed: set it only where all calls come through the gateway. With --tokens the gateway's token needs "
+        "the right `gateway`.",
+    )
+    describe: bool | None = Field(
+        None,
+        description="Whether gRPC reflection and /openapi.json answer. By default only where --host is this machine "
+        "alone.",
+    )
     device: Device = Field(
         "auto", description="Where encoders run. `auto` takes CUDA where it works and says what it chose."
     )
@@ -180,6 +196,11 @@ class Settings(BaseSettings):
     def cors(self) -> list[str]:
         """Origins of the web pages that may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
+    def describes(self) -> bool:
+        """Whether callers are told what can be called."""
+        return self.grpc_address.is_local if self.describe is None else self.describe
 
     @property
     def grpc_address(self) -> SocketAddress:

@@ -10,6 +10,7 @@ import pytest
 
 from birnn.openinference import inference_pb2 as pb
 from birnn_bundle.bundle import Bundle
+from birnn_service.access import Access
 from birnn_service.call import Call, Method
 from birnn_service.catalog import Encoders
 from birnn_service.endpoint import CALL_BYTES, REQUEST_COST, Endpoint
@@ -36,7 +37,7 @@ async def serving(
     state = ServingState()
     state.start({})
     of_encoder = (lambda request: ("", "")) if name == "ModelInfer" else None
-    endpoint = Endpoint(encoders, state, settings, metrics, Statistics(encoders))
+    endpoint = Endpoint(encoders, state, settings, metrics, Statistics(encoders), Access(settings))
     methods = [Method(name, pb.ModelInferRequest.FromString, answer, of_encoder)]
     server = GrpcServer(endpoint, {"test": methods}, settings.grpc_address, settings)
     port = await server.listen()

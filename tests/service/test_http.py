@@ -10,13 +10,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from birnn_service import http as served
+from birnn_service.access import Access
 from birnn_service.errors import StartupError
 from birnn_service.http import MAX_CONNECTIONS, HttpServer
+from birnn_service.settings import Settings, load_settings
+from birnn_service.token_file import Right, Token, digest_of, write_tokens
+
+OPEN = Access(Settings())
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def port(registry: CollectorRegistry) -> Iterator[int]:
-    server = HttpServer("127.0.0.1", 0, registry, live=lambda: True, ready=lambda: False)
+    server = HttpServer("127.0.0.1", 0, registry, OPEN, live=lambda: True, ready=lambda: False)
     server.start()
     yield server.port
     server.stop()
@@ -55,6 +61,36 @@ def is_closed(connection: socket.socket) -> bool:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
+
+
+def test_with_tokens_metrics_need_their_right_and_probes_none(registry: CollectorRegistry, tmp_path: Path) -> None:
+    holders = [
+        Token(name=right, sha256=digest_of(f"{right} token"), rights=(right,))
+        for right in (Right.ENCODE, Right.METRICS)
+    ]
+    file = tmp_path / "tokens"
+    file.write_bytes(write_tokens({token.sha256: token for token in holders}))
+    access = Access(load_settings({"tokens": str(file)}))
+    server = HttpServer("127.0.0.1", 0, registry, access, live=lambda: True, ready=lambda: True)
+    server.start()
+
+    def ask(path: str, **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("GET", path, headers=headers)
+        reply = connection.getresponse()
+        reply.read()
+        connection.close()
+        return reply
+
+    try:
+        assert ask("/healthz").status == ask("/readyz").status == 200
+        refused = ask("/metrics")
+        assert (refused.status, refused.reason) == (401, "Unauthorized")
+        assert refused.getheader("WWW-Authenticate") == "Bearer"
+        assert ask("/metrics", Authorization="Bearer encode token").status == 403
+        assert ask("/metrics", Authorization="Bearer metrics token").status == 200
+    finally:
+        server.stop()
 
 
 def test_probes_and_what_is_not_there(port: int) -> None:
@@ -141,13 +177,13 @@ def test_what_is_no_request_is_told_so(port: int, request_bytes: bytes, answer: 
 
 def test_a_port_that_is_taken_is_an_error_that_names_the_flag(port: int, registry: CollectorRegistry) -> None:
     with pytest.raises(StartupError, match="--metrics-port"):
-        HttpServer("127.0.0.1", port, registry, live=lambda: True, ready=lambda: True)
+        HttpServer("127.0.0.1", port, registry, OPEN, live=lambda: True, ready=lambda: True)
 
 
 def exhaust() -> None:
     """Serve, use up all descriptors, and say so; another process looks whether probes get through."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    server = HttpServer("127.0.0.1", 0, CollectorRegistry(), live=lambda: True, ready=lambda: False)
+    server = HttpServer("127.0.0.1", 0, CollectorRegistry(), OPEN, live=lambda: True, ready=lambda: False)
     server.start()
     held = []
     while True:

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import uvloop
 
+from birnn_service.access import Access
 from birnn_service.descriptors import DescriptorWatch
 from birnn_service.errors import StartupError
 from birnn_service.front import Front
@@ -75,8 +76,9 @@ class FrontEndProcess:
         metrics = Metrics()
         self._compute = RemoteCompute(self._arena, link)
         statistics = Statistics(encoders, 1 + settings.frontends, self._number, self._statistics)
-        front = Front(encoders, self._compute, self._state, settings, metrics, statistics, share_port=True)
         try:
+            access = Access(settings)
+            front = Front(encoders, self._compute, self._state, settings, metrics, statistics, access, share_port=True)
             await front.listen()
         except StartupError as error:
             link.send(Refused(str(error)))
@@ -88,7 +90,8 @@ class FrontEndProcess:
         gc.freeze()
         link.send(Listening())
         watch = DescriptorWatch(metrics, self._state)
-        tasks = [asyncio.create_task(work) for work in (self._report(link, metrics), self._tell(link), watch.run())]
+        works = (self._report(link, metrics), self._tell(link), watch.run(), access.watch())
+        tasks = [asyncio.create_task(work) for work in works]
         await self._stop.wait()
         if self._gone.is_set():
             logger.error("the engine process is gone; stopping")

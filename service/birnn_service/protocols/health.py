@@ -17,7 +17,7 @@ Status = pb.HealthCheckResponse
 
 
 class HealthProtocol:
-    """Tells probes, load balancers and clients whether to call."""
+    """Tells probes, load balancers and clients whether to call; they need no token."""
 
     def __init__(self, state: ServingState, services: Collection[str]) -> None:
         """Answer for the whole server, its process (`liveness`) and `services`, by their full names."""
@@ -27,8 +27,8 @@ class HealthProtocol:
     def methods(self) -> Sequence[Method | Feed]:
         """All methods of the service."""
         return [
-            simple("Check", pb.HealthCheckRequest, self._check),
-            feed("Watch", pb.HealthCheckRequest, self._watch),
+            simple("Check", pb.HealthCheckRequest, self._check, right=None),
+            feed("Watch", pb.HealthCheckRequest, self._watch, right=None),
         ]
 
     def _check(self, request: pb.HealthCheckRequest) -> pb.HealthCheckResponse:

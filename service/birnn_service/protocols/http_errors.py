@@ -8,6 +8,8 @@ from birnn_service.errors import Code, ServiceError
 MOST_CHARACTERS = 1000
 STATUSES = {
     Code.INVALID_ARGUMENT: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
     Code.NOT_FOUND: 404,
     Code.RESOURCE_EXHAUSTED: 429,
     Code.UNAVAILABLE: 503,
@@ -22,7 +24,9 @@ def status_of(error: ServiceError) -> int:
 
 
 def headers_of(error: ServiceError) -> list[tuple[str, str]]:
-    """When to try again, for all clients and, in milliseconds or as "never", for those of OpenAI."""
+    """How to say who calls; when to try again, for all clients and, in milliseconds or as "never", for OpenAI's."""
+    if error.code is Code.UNAUTHENTICATED:
+        return [("www-authenticate", "Bearer")]
     if error.retry_after > 0:
         return [
             ("retry-after", str(ceil(error.retry_after))),

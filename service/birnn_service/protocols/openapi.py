@@ -9,6 +9,8 @@ BINARY = "application/octet-stream"
 # Statuses of errors: the caller's, and those after which another try may help.
 ERRORS = {
     "400": "The request is wrong; the message says what to change.",
+    "401": "The server asks for a token, and this one is missing or unknown.",
+    "403": "The token lacks the right.",
     "404": "No such encoder or version.",
     "408": "The request did not arrive in time.",
     "413": "The request is too large; split it.",
@@ -42,8 +44,12 @@ def document(version: str, models: Sequence[str], most: int) -> dict[str, Any]:
             "summary": "Encodings of sequences: OpenAI's embeddings and the Open Inference Protocol.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "security": [{}, {"token": []}],
         "paths": {**_openai(), **_open_inference()},
-        "components": {"schemas": {**_openai_schemas(models, most), **_open_inference_schemas()}},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**_openai_schemas(models, most), **_open_inference_schemas()},
+        },
     }
 
 
@@ -51,7 +57,8 @@ def _operation(
     name: str, summary: str, reply: dict[str, Any], error: str, *statuses: str, request: Any = None, **more: Any
 ) -> dict[str, Any]:
     errors = {
-        status: {"description": ERRORS[status], "content": {JSON: {"schema": _reference(error)}}} for status in statuses
+        status: {"description": ERRORS[status], "content": {JSON: {"schema": _reference(error)}}}
+        for status in ("401", "403", *statuses)
     }
     for status in ("429", "503"):
         if status in errors:

@@ -18,6 +18,7 @@ from birnn_bundle.quoting import shown
 from birnn_service.call import Call, Feed, Method
 from birnn_service.errors import InvalidRequestError
 from birnn_service.protocols.wire import Limit, check_counts
+from birnn_service.token_file import Right
 
 # Up to so many bytes a reply is put together on the event loop: a thread's hop would cost more.
 INLINE_BYTES = 1 << 20
@@ -31,6 +32,7 @@ def method(
     answer: Callable[[Any, Call], Awaitable[bytes]],
     limits: Mapping[int, Limit] = NO_LIMITS,
     encoder: Callable[[Any], tuple[str, str]] | None = None,
+    right: Right | None = Right.ENCODE,
 ) -> Method:
     """A method.
 
@@ -40,27 +42,30 @@ def method(
         answer: Answers one; see `Method`.
         limits: How many elements a request may hold, by field number; other fields occur once.
         encoder: Which encoder a request is for; see `Method`.
+        right: What it asks for; see `Method`.
     """
-    return Method(name, partial(read_message, name, kind, limits=limits), answer, encoder)
+    return Method(name, partial(read_message, name, kind, limits=limits), answer, encoder, right)
 
 
-def simple(name: str, kind: type[Message], answer: Callable[[Any], Message]) -> Method:
+def simple(
+    name: str, kind: type[Message], answer: Callable[[Any], Message], right: Right | None = Right.ENCODE
+) -> Method:
     """A method that answers at once, whatever the server is doing."""
 
     async def serialized(request: Message, call: Call) -> bytes:
         return answer(request).SerializeToString()
 
-    return method(name, kind, serialized)
+    return method(name, kind, serialized, right=right)
 
 
-def feed(name: str, kind: type[Message], replies: Callable[[Any], AsyncIterator[Message]]) -> Feed:
+def feed(name: str, kind: type[Message], replies: Callable[[Any], AsyncIterator[Message]], right: Right | None) -> Feed:
     """A method whose replies do not end by themselves."""
 
     async def serialized(request: Message) -> AsyncIterator[bytes]:
         async for reply in replies(request):
             yield reply.SerializeToString()
 
-    return Feed(name, partial(read_message, name, kind), serialized)
+    return Feed(name, partial(read_message, name, kind), serialized, right)
 
 
 def read_message(name: str, kind: type[M], message: bytes, limits: Mapping[int, Limit] = NO_LIMITS) -> M:

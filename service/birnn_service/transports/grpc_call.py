@@ -33,6 +33,10 @@ class GrpcCall:
         remaining = self._context.time_remaining()
         return None if remaining is None else time.monotonic() + remaining
 
+    def header(self, name: str) -> str:
+        """Metadata by its name; joined by commas where it came more than once."""
+        return ", ".join(str(value) for key, value in self._context.invocation_metadata() or () if key == name)
+
     async def read(self, grow: Callable[[int], None]) -> bytes:
         """Receive the request; see `Arrivals.read`. gRPC does not tell how much of it has come, so nothing grows."""
         try:

@@ -38,6 +38,10 @@ class HttpCall:
         self.deadline = None
         self.request_id = request.headers.get(REQUEST_ID, "")
 
+    def header(self, name: str) -> str:
+        """A header by its name."""
+        return self._request.headers.get(name, "")
+
     async def read(self, grow: Callable[[int], None]) -> HttpMessage:
         """Receive the request; see `HttpRequest.read`."""
         return HttpMessage(self._request, self._values, await self._request.read(grow))

@@ -7,6 +7,8 @@ from birnn_bundle.quoting import shown
 from birnn_service.errors import Code, InvalidRequestError, ServiceError
 
 T = TypeVar("T")
+# The description of all paths, where there is one.
+DOCUMENT = "/openapi.json"
 
 
 class UnknownPathError(ServiceError):
@@ -68,4 +70,6 @@ class Routes(Generic[T]):
                     break
             else:
                 return methods, values
-        raise UnknownPathError(f"nothing is at {shown(path)}; see /openapi.json")
+        raise UnknownPathError(
+            f"nothing is at {shown(path)}" + (f"; see {DOCUMENT}" if DOCUMENT in self._fixed else "")
+        )

@@ -1,5 +1,6 @@
 """Where a transport listens."""
 
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ class SocketAddress:
     host: str
     port: int
     transport: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def refused(self, reason: str) -> StartupError:
         """What to raise where it cannot be had."""

@@ -33,8 +33,15 @@ def test_paths_lead_where_they_should(method: str, path: str, target: str, value
     "path", ["", "/", "/v2/", "//v2", "/v2/models", "/v2/models/", "/v2/models//infer", "/" * 9999]
 )
 def test_other_paths_lead_nowhere(path: str) -> None:
-    with pytest.raises(UnknownPathError, match=r"openapi\.json"):
+    with pytest.raises(UnknownPathError, match="nothing is at"):
         ROUTES.find("GET", path)
+
+
+def test_only_a_description_that_is_there_is_named() -> None:
+    with pytest.raises(UnknownPathError, match=r"openapi\.json"):
+        Routes({("GET", "/openapi.json"): "document"}).find("GET", "/")
+    with pytest.raises(UnknownPathError, match=r"nothing is at '/'$"):
+        ROUTES.find("GET", "/")
 
 
 def test_other_methods_are_told_the_right_ones() -> None:

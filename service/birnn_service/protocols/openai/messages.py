@@ -26,8 +26,17 @@ OWNER = "birnn-serving"
 FIELDS = ("model", "input", "encoding_format", "dimensions", "on_error", "truncate")
 # Changes nothing here: names the end user, for abuse reports.
 IGNORED = ("user",)
-KINDS = {429: "rate_limit_error", 404: "not_found_error"}
-CODES = {Code.NOT_FOUND: "model_not_found", Code.RESOURCE_EXHAUSTED: "rate_limit_exceeded"}
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+CODES = {
+    Code.NOT_FOUND: "model_not_found",
+    Code.RESOURCE_EXHAUSTED: "rate_limit_exceeded",
+    Code.UNAUTHENTICATED: "invalid_api_key",
+}
 
 
 class FieldError(InvalidRequestError):

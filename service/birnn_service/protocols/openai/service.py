@@ -25,6 +25,7 @@ from birnn_service.state import ServingState
 from birnn_service.transports.http_app import HttpMethods
 from birnn_service.transports.http_call import HttpMessage
 from birnn_service.transports.http_message import HttpReply
+from birnn_service.transports.http_routes import DOCUMENT
 
 # A number takes about so many bytes as JSON.
 JSON_COST = 3
@@ -43,18 +44,16 @@ class OpenAIProtocol:
 
     def methods(self) -> HttpMethods:
         """All methods, and the description of all that there is over HTTP."""
-        return HttpMethods(
-            "",
-            {
-                ("POST", "/v1/embeddings"): Method(
-                    "POST /v1/embeddings", self._read, self._embed, lambda asked: (asked[1].name, asked[1].version)
-                ),
-                ("GET", "/v1/models"): self._simple("GET /v1/models", self._models),
-                ("GET", "/v1/models/{model}"): self._simple("GET /v1/models/{model}", self._model),
-                ("GET", "/openapi.json"): self._simple("GET /openapi.json", self._document),
-            },
-            write_error,
-        )
+        methods = {
+            ("POST", "/v1/embeddings"): Method(
+                "POST /v1/embeddings", self._read, self._embed, lambda asked: (asked[1].name, asked[1].version)
+            ),
+            ("GET", "/v1/models"): self._simple("GET /v1/models", self._models),
+            ("GET", "/v1/models/{model}"): self._simple("GET /v1/models/{model}", self._model),
+        }
+        if self._settings.describes:
+            methods["GET", DOCUMENT] = self._simple(f"GET {DOCUMENT}", self._document)
+        return HttpMethods("", methods, write_error)
 
     def _simple(self, name: str, answer: Callable[[HttpMessage], bytes]) -> Method:
         """A method that answers at once."""

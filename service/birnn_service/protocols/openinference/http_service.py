@@ -139,9 +139,9 @@ def _simple(name: str, answer: Callable[[HttpMessage], Any]) -> Method:
 
 
 def _probe(name: str, answer: Callable[[HttpMessage], bool]) -> Method:
-    """A method whose answer is its status."""
+    """A method whose answer is its status, and that needs no token."""
 
     async def reply(asked: HttpMessage, call: Call) -> HttpReply:
         return HttpReply(200 if answer(asked) else 503, [])
 
-    return Method(name, lambda asked: asked, reply)
+    return Method(name, lambda asked: asked, reply, right=None)

@@ -62,10 +62,10 @@ class InferenceProtocol:
         limits = limits_of(self._settings.max_sequences)
         stream = "ModelStreamInfer"
         return [
-            simple("ServerLive", pb.ServerLiveRequest, lambda request: pb.ServerLiveResponse(live=True)),
-            simple("ServerReady", pb.ServerReadyRequest, self._server_ready),
+            simple("ServerLive", pb.ServerLiveRequest, lambda request: pb.ServerLiveResponse(live=True), None),
+            simple("ServerReady", pb.ServerReadyRequest, self._server_ready, None),
             simple("ServerMetadata", pb.ServerMetadataRequest, self.server_metadata),
-            simple("ModelReady", pb.ModelReadyRequest, self.model_ready),
+            simple("ModelReady", pb.ModelReadyRequest, self.model_ready, None),
             simple("ModelMetadata", pb.ModelMetadataRequest, self.model_metadata),
             simple("ModelConfig", pb.ModelConfigRequest, self.model_config),
             simple("ModelStatistics", pb.ModelStatisticsRequest, self.model_statistics),
