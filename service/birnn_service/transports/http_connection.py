@@ -80,8 +80,12 @@ class Connection(HttpToolsProtocol):
 
     @property
     def ends(self) -> bool:
-        """Whether the next reply is the last: callers are to find new servers."""
-        return self._all.draining or self.loop.time() - self._opened > self._limits.connection_seconds
+        """Whether the reply that comes next is the last.
+
+        Callers are to find new servers; and what is left of a request that nobody reads is not told from the next one.
+        """
+        old = self.loop.time() - self._opened > self._limits.connection_seconds
+        return self._all.draining or old or self._is_cut_short
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The connection is there."""
@@ -196,7 +200,7 @@ class Connection(HttpToolsProtocol):
 
     def end_reply(self) -> None:
         """The last piece of a reply is next."""
-        if self._in_body and not self.lost:
+        if self._is_cut_short and not self.lost:
             # What is left of the request is received before the connection is closed: see `_linger`.
             self.cycle.keep_alive = True
 
@@ -230,6 +234,11 @@ class Connection(HttpToolsProtocol):
                     self._limits.reply_seconds,
                 )
             self.abort()
+
+    @property
+    def _is_cut_short(self) -> bool:
+        """Whether the request that is answered still arrives, and not one that was sent ahead."""
+        return self._in_body and not self.pipeline
 
     def _wait(self, phase: Phase, seconds: float) -> None:
         self._phase = phase

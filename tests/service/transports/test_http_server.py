@@ -146,6 +146,8 @@ async def test_a_call_can_be_refused_before_its_body_is_read() -> None:
         reply = await exchange(port, head)
         assert status(reply) == 429
         assert b"100 Continue" not in reply
+        # What follows would be taken for the body, so callers are told to send nothing more.
+        assert b"\r\nconnection: close\r\n" in reply
         # A caller who sends all the same reads the reply, too.
         assert status(await exchange(port, head, *[b"x" * 10_000] * 20)) == 429
 
@@ -322,6 +324,28 @@ async def test_requests_sent_ahead_are_answered_in_order_and_bounded() -> None:
         assert found[0] > 0
         reply = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000)
         assert 0 < reply.count(b"HTTP/1.1 200") < 20
+
+
+async def test_a_reply_before_the_request_sent_ahead_is_whole_does_not_end_the_connection() -> None:
+    later = asyncio.Event()
+
+    async def answer(request: HttpRequest) -> HttpReply:
+        await later.wait()
+        return await echo(request)
+
+    async with serving(answer) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        second = post(b"ab")
+        writer.write(post(b"1", close=False) + second[:-1])
+        await asyncio.sleep(0.1)
+        later.set()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" not in head
+        writer.write(second[-1:])
+        rest = await asyncio.wait_for(reader.read(), 5)
+        assert (rest[:8], status(rest[8:])) == (b"POST / 1", 200)
+        assert rest.endswith(b"POST / ab")
+        writer.close()
 
 
 async def test_a_caller_who_leaves_cancels_its_call() -> None:
