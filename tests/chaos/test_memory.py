@@ -1,8 +1,6 @@
 """Calls that take as much memory as a call can: the server stays within what it may take, and others are served."""
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import pytest
@@ -11,6 +9,7 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.chaos.outcomes import Outcomes, attack
 from tests.chaos.probes import probing
+from tests.chaos.processes import peak
 from tests.chaos.unread import ENCODER, connected, leave_unread, per_token
 from tests.e2e.server_process import MODELS, ServerProcess, running, until
 
@@ -18,15 +17,6 @@ MIB = 1 << 20
 # What deploy/kubernetes gives a pod.
 SHIPPED = 2048
 FRONT_ENDS = pytest.mark.parametrize("front_ends", [(), ("--frontends", "2")], ids=["one process", "front-ends"])
-
-
-def peak(server: ServerProcess) -> float:
-    """Most memory that the server's processes have taken, each at its worst moment, in MiB."""
-    pids = [server.process.pid]
-    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-        pids += [int(child) for child in (task / "children").read_text().split()]
-    status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
-    return sum(int(found[1]) for text in status if (found := re.search(r"VmHWM:\s+(\d+) kB", text))) / 1024
 
 
 def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
