@@ -122,7 +122,7 @@ def _open_inference() -> dict[str, Any]:
             )
         }
         ready = _health(f"modelReady{suffix}", "Whether an encoder is served.", **more)
-        ready["responses"]["404"] = {"description": ERRORS["404"]}
+        ready["responses"]["404"] = _reply(ERRORS["404"], "Error")
         paths[f"{where}/ready"] = {"get": ready}
         paths[f"{where}/config"] = {
             "get": _operation(
@@ -166,7 +166,7 @@ def _health(name: str, summary: str, **more: Any) -> dict[str, Any]:
         "operationId": name,
         "summary": summary,
         **more,
-        "responses": {"200": {"description": "Yes."}, "503": {"description": "No."}},
+        "responses": {"200": _reply("Yes.", "Health"), "503": _reply("No.", "Health")},
     }
 
 
@@ -235,6 +235,10 @@ def _open_inference_schemas() -> dict[str, Any]:
     return {
         "Any": {"type": "object"},
         "Error": _object(error=text),
+        "Health": {
+            "type": "object",
+            "properties": {"name": text, "live": {"type": "boolean"}, "ready": {"type": "boolean"}},
+        },
         "Server": _object(name=text, version=text, extensions={"type": "array", "items": text}),
         "ModelMetadata": _object(
             name=text,

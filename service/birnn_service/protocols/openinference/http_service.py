@@ -37,8 +37,8 @@ class InferenceOverHttp:
         """All methods."""
         methods = {
             ("GET", "/v2"): _simple("GET /v2", self._server),
-            ("GET", "/v2/health/live"): _probe("GET /v2/health/live", lambda _: self._state.live),
-            ("GET", "/v2/health/ready"): _probe("GET /v2/health/ready", lambda _: self._state.ready),
+            ("GET", "/v2/health/live"): _probe("GET /v2/health/live", "live", lambda _: self._state.live),
+            ("GET", "/v2/health/ready"): _probe("GET /v2/health/ready", "ready", lambda _: self._state.ready),
             ("GET", "/v2/models/stats"): _simple("GET /v2/models/stats", self._statistics),
             ("POST", "/v2/repository/index"): _simple("POST /v2/repository/index", self._index),
         }
@@ -47,7 +47,7 @@ class InferenceOverHttp:
             name = "/v2/models/{model}"
             methods |= {
                 ("GET", path): _simple(f"GET {name}", self._metadata),
-                ("GET", f"{path}/ready"): _probe(f"GET {name}/ready", self._ready),
+                ("GET", f"{path}/ready"): _probe(f"GET {name}/ready", "ready", self._ready),
                 ("GET", f"{path}/config"): _simple(f"GET {name}/config", self._config),
                 ("GET", f"{path}/stats"): _simple(f"GET {name}/stats", self._statistics),
                 ("POST", f"{path}/infer"): Method(
@@ -64,6 +64,8 @@ class InferenceOverHttp:
         return {"name": found.name, "version": found.version, "extensions": [*EXTENSIONS, "binary_tensor_data"]}
 
     def _ready(self, asked: HttpMessage) -> bool:
+        # There is an error for an unknown one. gRPC has but one word for it and one that is not ready.
+        self._metadata(asked)
         return self._protocol.model_ready(pb.ModelReadyRequest(**_place(asked))).ready
 
     def _metadata(self, asked: HttpMessage) -> dict[str, Any]:
@@ -138,10 +140,12 @@ def _simple(name: str, answer: Callable[[HttpMessage], Any]) -> Method:
     return Method(name, lambda asked: asked, reply)
 
 
-def _probe(name: str, answer: Callable[[HttpMessage], bool]) -> Method:
-    """A method whose answer is its status, and that needs no token."""
+def _probe(name: str, field: str, answer: Callable[[HttpMessage], bool]) -> Method:
+    """A method whose answer is its status and, for KServe's client, a field; it needs no token."""
 
     async def reply(asked: HttpMessage, call: Call) -> HttpReply:
-        return HttpReply(200 if answer(asked) else 503, [])
+        well = answer(asked)
+        model = {"name": asked.values["model"]} if "model" in asked.values else {}
+        return HttpReply(200 if well else 503, [write_json({**model, field: well})])
 
     return Method(name, lambda asked: asked, reply, right=None)

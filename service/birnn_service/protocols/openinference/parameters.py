@@ -16,6 +16,7 @@ K = TypeVar("K")
 
 TRUNCATE, TIMEOUT, PRIORITY = "truncate", "timeout", "priority"
 POOLING, NORMALIZE, ELEMENT_TYPE = "pooling", "normalize", "element_type"
+BINARY_SIZE = "binary_data_size"
 HONORED = (TRUNCATE, TIMEOUT, PRIORITY, POOLING, NORMALIZE, ELEMENT_TYPE)
 ELEMENT_TYPES = {"FP32": ElementType.FLOAT32, "FP16": ElementType.FLOAT16}
 # Triton ranks from 1, the most urgent, and 0 stands for a model's default; what is not here is LOW.
@@ -27,7 +28,7 @@ HINT_PREFIX = "triton_"
 # What other servers do and this one does not, by the parameter or the start of its name.
 UNSUPPORTED = {
     "shared_memory_": "this server has no shared memory with its callers; send the data in the request",
-    "binary_data_size": "binary data of HTTP requests does not exist over gRPC; use raw_input_contents",
+    BINARY_SIZE: "binary data of HTTP requests does not exist over gRPC; use raw_input_contents",
     "classification": "this server does not classify; take the output as it is",
 }
 LONGEST_NAME = 64
@@ -45,9 +46,11 @@ def read_parameters(request: pb.ModelInferRequest, output: Output, pooling: str)
     Raises:
         InvalidRequestError: One is unknown, not supported, or of another type.
     """
+    # KServe's client says over gRPC, too, how many bytes an input has.
+    sizes = (BINARY_SIZE,) if request.raw_input_contents else ()
     for tensor in request.inputs:
         if tensor.parameters:
-            _refuse_unknown(tensor.parameters, f"of {shown(tensor.name)}", ())
+            _refuse_unknown(tensor.parameters, f"of {shown(tensor.name)}", sizes)
     for wanted in request.outputs:
         if wanted.parameters:
             _refuse_unknown(wanted.parameters, f"of {shown(wanted.name)}", ())

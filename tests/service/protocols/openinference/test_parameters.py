@@ -67,6 +67,16 @@ def test_what_is_not_is_refused(parameters: dict[str, Any], words: str) -> None:
         read_parameters(request(**parameters), Output.POOLED, "mean")
 
 
+def test_the_size_of_raw_contents_may_be_told() -> None:
+    tensor = pb.ModelInferRequest.InferInputTensor(
+        name="text", parameters={"binary_data_size": Parameter(int64_param=5)}
+    )
+    raw = pb.ModelInferRequest(inputs=[tensor], raw_input_contents=[b"\1\0\0\0C"])
+    assert read_parameters(raw, Output.POOLED, "mean") == Options()
+    with pytest.raises(InvalidRequestError, match="'binary_data_size' of 'text' is not supported"):
+        read_parameters(pb.ModelInferRequest(inputs=[tensor]), Output.POOLED, "mean")
+
+
 def test_parameters_of_tensors_are_looked_at_too() -> None:
     tensor = pb.ModelInferRequest.InferInputTensor(name="text", parameters={"truncate": Parameter(bool_param=True)})
     with pytest.raises(InvalidRequestError, match="unknown parameter 'truncate' of 'text'; there are none"):
