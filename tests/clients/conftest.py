@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import birnn
 from tests.clients.table import ROWS, add, table
-from tests.e2e.server_process import ServerProcess, running
+from tests.e2e.server_process import MODELS, ServerProcess, running
 
 # The fixtures `ours` and pytest's `record_property`.
 Encode = Callable[..., NDArray[np.float32]]
@@ -33,8 +33,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """A server as it is shipped."""
-    with running() as server:
+    """A server as it is shipped in the images: with HTTP."""
+    with running(MODELS, "--http-port", "0") as server:
         yield server
 
 

@@ -5,7 +5,7 @@ import re
 from tests.packaging.environments import ROOT
 
 DOCUMENT = ROOT / "docs" / "clients.md"
-ADDRESS = "127.0.0.1:8001"
+ADDRESS, HTTP_ADDRESS = "127.0.0.1:8001", "127.0.0.1:8000"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -20,6 +20,7 @@ def blocks() -> dict[tuple[str, str], str]:
     return found
 
 
-def recipe(heading: str, language: str, address: str = ADDRESS) -> str:
-    """The block of a language under a heading, for the server at an address."""
-    return blocks()[heading, language].replace(ADDRESS, address)
+def recipe(heading: str, language: str, address: str = ADDRESS, http: str = HTTP_ADDRESS) -> str:
+    """The block of a language under a heading, for the server at an address, and one of HTTP with or without scheme."""
+    code = blocks()[heading, language].replace(ADDRESS, address)
+    return code.replace(HTTP_ADDRESS, http.removeprefix("http://"))
