@@ -61,7 +61,7 @@ FROM ${BASE} AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="birnn-serving" \
-      org.opencontainers.image.description="Serves bidirectional recurrent sequence encoders over gRPC" \
+      org.opencontainers.image.description="Serves bidirectional recurrent sequence encoders over gRPC and HTTP" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
@@ -73,11 +73,12 @@ ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
     HOME=/tmp \
     ORT_DISABLE_TELEMETRY=1 \
     BIRNN_HOST=0.0.0.0 \
+    BIRNN_HTTP_PORT=8000 \
     BIRNN_MODELS=/models
 WORKDIR /tmp
 # By number: Kubernetes' runAsNonRoot cannot check a name.
 USER 10001:10001
-EXPOSE 8001 8002
+EXPOSE 8000 8001 8002
 STOPSIGNAL SIGTERM
 # The image format of OCI has no health checks: `buildah` and `podman` need --format docker to keep this one.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,16 @@ def test_compose_files_follow_the_compose_specification() -> None:
 def test_ports_are_open_to_this_machine_only(service: dict[str, Any]) -> None:
     assert service["ports"]
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_the_image_serves_http_where_compose_and_kubernetes_expect_it() -> None:
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "BIRNN_HTTP_PORT=8000" in image
+    (ports,) = re.findall(r"^EXPOSE (.*)$", image, re.MULTILINE)
+    assert [f"127.0.0.1:{port}:{port}" for port in ports.split()] == SERVICES["birnn"]["ports"]
+    deployment = yaml.safe_load((ROOT / "deploy/kubernetes/base/deployment.yaml").read_text(encoding="utf-8"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [str(port["containerPort"]) for port in container["ports"]] == ports.split()
 
 
 @each_service

@@ -69,18 +69,21 @@ def test_selectors_find_the_pods_that_they_are_for(variant: str) -> None:
         manifests["Deployment/birnn"]["spec"]["selector"]["matchLabels"],
         manifests["PodDisruptionBudget/birnn"]["spec"]["selector"]["matchLabels"],
         manifests["Service/birnn"]["spec"]["selector"],
+        manifests["Service/birnn-http"]["spec"]["selector"],
         manifests["Service/birnn-metrics"]["spec"]["selector"],
     ]
     assert all(selector and selector.items() <= labels for selector in selectors)
 
 
-def test_clients_see_every_pod_and_prometheus_one_address(base: Manifests) -> None:
+def test_clients_of_grpc_see_every_pod_and_others_one_address(base: Manifests) -> None:
     ports = {port["name"]: port["containerPort"] for port in container(base)["ports"]}
-    grpc, metrics = base["Service/birnn"]["spec"], base["Service/birnn-metrics"]["spec"]
+    services = [base[f"Service/birnn{name}"]["spec"] for name in ("", "-http", "-metrics")]
+    grpc, *others = services
     assert grpc["clusterIP"] == "None"
-    assert metrics.get("type", "ClusterIP") == "ClusterIP"
-    assert "clusterIP" not in metrics
-    assert [ports[port["targetPort"]] for port in (*grpc["ports"], *metrics["ports"])] == [8001, 8002]
+    for service in others:
+        assert service.get("type", "ClusterIP") == "ClusterIP"
+        assert "clusterIP" not in service
+    assert [ports[port["targetPort"]] for service in services for port in service["ports"]] == [8001, 8000, 8002]
 
 
 def test_kubernetes_probes_the_servers_own_health_services(base: Manifests) -> None:
