@@ -161,7 +161,9 @@ def test_perf_analyzer_tells_what_the_server_took(
         analyzer.program, "-m", "smiles-small", "-u", address, *options, *load, LD_LIBRARY_PATH=str(analyzer.libraries)
     )
     rate = re.search(r"Throughput: ([\d.]+) infer/sec", printed)
-    inside = re.search(r"queue (\d+) usec \+ compute input \d+ usec \+ compute infer (\d+) usec", printed)
+    inside = re.search(
+        r"Server:.*?queue (\d+) usec \+ compute input \d+ usec \+ compute infer (\d+) usec", printed, re.DOTALL
+    )
     assert rate is not None, printed
     assert inside is not None, printed
     assert int(inside[2]) > 0
