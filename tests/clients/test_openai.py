@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from birnn_service.token_commands import tokens
 from tests.clients.conftest import Encode, Record
 from tests.clients.environments import needs_program, node_packages, output, python_packages, version
 from tests.clients.recipes import recipe
@@ -69,6 +71,16 @@ def test_openai_waits_as_it_is_told(record_property: Record) -> None:
     assert set(answer["waited"]) == {answer["retry_after"]}
     assert answer["vectors"] == 1
     record_property("result", f"waited {answer['retry_after']:g} s")
+
+
+@pytest.mark.clients(f"openai {OPENAI}", "AuthenticationError; a token as api_key")
+def test_a_token_is_a_key(tmp_path: Path) -> None:
+    environment = python_packages("openai", f"openai=={OPENAI}", "numpy")
+    added = CliRunner().invoke(tokens, ["add", "lab", "--tokens", str(tmp_path / "tokens")])
+    with running(MODELS, "--http-port", "0", "--tokens", str(tmp_path / "tokens")) as server:
+        answer = call(environment, "openai_keys.py", server, added.stdout.strip())
+    assert "token" in answer["refused"]
+    assert answer["vectors"] == 1
 
 
 @pytest.mark.clients(f"openai {OPENAI}", "likeness of sentences (recipe)")

@@ -137,7 +137,9 @@ def test_the_protocol_describes_itself(server: ServerProcess) -> None:
     ]
     assert ask(server, "/v2/models/smiles/config")["max_batch_size"] == 16_384
     assert ask(server, "/v2/models/smiles/versions/2/ready") == {"name": "smiles", "ready": True}
-    assert send(server, "/v2/models/nothing/ready")[0] == 404
+    status, _, content = send(server, "/v2/models/nothing/ready")
+    # Without a list of what there is: it needs no token.
+    assert (status, json.loads(content)) == (404, {"error": "there is no such encoder"})
     assert {model["name"] for model in ask(server, "/v2/repository/index", {})} >= {"smiles", "text"}
     ask(server, "/v2/models/smiles/infer", infer([text(["C"])]))
     (found,) = ask(server, "/v2/models/smiles/versions/2/stats")["model_stats"]

@@ -7,7 +7,7 @@ from typing import Any
 from birnn.openinference import inference_pb2 as pb
 from birnn_service.call import Call, Method
 from birnn_service.catalog import address_of
-from birnn_service.errors import ServiceError
+from birnn_service.errors import ServiceError, UnknownEncoderError
 from birnn_service.pipeline import INLINE_BYTES
 from birnn_service.protocols.json_text import SMALL_BYTES, parse_json, write_json
 from birnn_service.protocols.openinference.http_reply import plain, write_infer
@@ -64,8 +64,14 @@ class InferenceOverHttp:
         return {"name": found.name, "version": found.version, "extensions": [*EXTENSIONS, "binary_tensor_data"]}
 
     def _ready(self, asked: HttpMessage) -> bool:
-        # There is an error for an unknown one. gRPC has but one word for it and one that is not ready.
-        self._metadata(asked)
+        # gRPC has but one word for an unknown one and one that is not ready. Who asks needs no token, and so hears
+        # neither what else there is nor what is broken.
+        try:
+            self._metadata(asked)
+        except UnknownEncoderError:
+            raise UnknownEncoderError("there is no such encoder") from None
+        except ServiceError:
+            return False
         return self._protocol.model_ready(pb.ModelReadyRequest(**_place(asked))).ready
 
     def _metadata(self, asked: HttpMessage) -> dict[str, Any]:
