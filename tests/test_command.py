@@ -43,7 +43,8 @@ def test_an_unknown_subcommand_is_a_usage_error() -> None:
 
 
 def test_a_mistyped_name_is_told_from_what_was_probably_meant() -> None:
-    for arguments, meant in ((["encod"], "encode"), (["modles"], "models"), (["encode", "--fil", "x"], "--file")):
+    option = ["encode", "--element-typ", "x"]
+    for arguments, meant in ((["encod"], "encode"), (["modles"], "models"), (option, "--element-type")):
         done = birnn(*arguments)
         assert done.returncode == 2
         assert f"Did you mean '{meant}'?" in done.stderr

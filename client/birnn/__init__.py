@@ -18,6 +18,7 @@ from birnn.errors import (
     ServerUnreachableError,
     UnknownEncoderError,
 )
+from birnn.tls import Tls
 
 __all__ = [
     "AsyncClient",
@@ -36,6 +37,7 @@ __all__ = [
     "ServerUnavailableError",
     "ServerUnreachableError",
     "Timings",
+    "Tls",
     "TokenEncodings",
     "UnknownEncoderError",
     "__version__",

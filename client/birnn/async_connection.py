@@ -9,16 +9,27 @@ import grpc.aio
 
 from birnn.channel import channel_options
 from birnn.connection import Connection, closed_error
+from birnn.metadata import Metadata
 from birnn.request_stream import Outcome, RequestStream, StreamedRequest
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
 
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None, *, shared: bool = True) -> grpc.aio.Channel:
+    """A channel in the running event loop; see `channel_options`."""
+    options = channel_options(address, shared)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, credentials, options)
+
+
 class AsyncConnection(Connection):
     """Connects anew in each event loop, of which one runs at a time."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, retry_for: float) -> None:
-        super().__init__(address, credentials, retry_for)
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None, metadata: Metadata, retry_for: float
+    ) -> None:
+        super().__init__(address, credentials, metadata, retry_for)
         # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -31,13 +42,13 @@ class AsyncConnection(Connection):
             await self._channel.close()
 
     def encode(self, request: pb.EncodeRequest, timeout: float | None) -> grpc.aio.UnaryUnaryCall:
-        return self._stub().Encode(request, timeout=timeout)
+        return self._stub().Encode(request, timeout=timeout, metadata=self._metadata)
 
     def list_encoders(self, timeout: float | None) -> grpc.aio.UnaryUnaryCall:
-        return self._stub().ListEncoders(pb.ListEncodersRequest(), timeout=timeout)
+        return self._stub().ListEncoders(pb.ListEncodersRequest(), timeout=timeout, metadata=self._metadata)
 
     def stream(self) -> RequestStream:
-        return _AsyncStream(self._stub())
+        return _AsyncStream(self._stub(), self._metadata)
 
     def _stub(self) -> EncoderServiceStub:
         loop = asyncio.get_running_loop()
@@ -48,11 +59,7 @@ class AsyncConnection(Connection):
         if self._closed:
             raise closed_error()
         if self._channel is None:
-            options = channel_options(self.address)
-            if self._credentials is None:
-                self._channel = grpc.aio.insecure_channel(self.address, options)
-            else:
-                self._channel = grpc.aio.secure_channel(self.address, self._credentials, options)
+            self._channel = open_channel(self.address, self._credentials)
         return EncoderServiceStub(self._channel)
 
     async def _reply(self, under_way: Any) -> Any:
@@ -96,10 +103,10 @@ class _AsyncStream(RequestStream):
 
     _streamed = _AsyncRequest
 
-    def __init__(self, stub: EncoderServiceStub) -> None:
+    def __init__(self, stub: EncoderServiceStub, metadata: Metadata) -> None:
         unsent: asyncio.Queue[_AsyncRequest | None] = asyncio.Queue()
         super().__init__(unsent)
-        self._call: Any = stub.EncodeStream(_messages(unsent))
+        self._call: Any = stub.EncodeStream(_messages(unsent), metadata=metadata)
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
     def _cancel(self) -> None:

@@ -1,7 +1,7 @@
 """What both clients have in common: their options, and what each method takes, means and raises."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
@@ -11,8 +11,10 @@ from birnn.channel import DEFAULT_ADDRESS, checked_address
 from birnn.connection import Connection
 from birnn.core import Core
 from birnn.encode_call import ELEMENT_TYPES
+from birnn.metadata import call_metadata
 from birnn.options import ElementType, Options, TokenOptions, VectorOptions, Version
 from birnn.retries import RETRY_FOR
+from birnn.tls import Tls
 
 # Seconds in which a server says what it serves.
 LIST_TIMEOUT = 10.0
@@ -27,7 +29,10 @@ class BaseClient(ABC):
         self,
         address: str = DEFAULT_ADDRESS,
         *,
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         batch_size: int = 512,
         in_flight: int = 4,
         element_type: ElementType = "float32",
@@ -38,7 +43,11 @@ class BaseClient(ABC):
         Args:
             address: HOST:PORT, or any gRPC target: dns:///host:port for all addresses of a name,
                 ipv4:HOST:PORT,HOST:PORT for several servers, unix:/path.
-            credentials: TLS credentials (`grpc.ssl_channel_credentials(...)`); None for a connection in the clear.
+            tls: How to use TLS: `Tls()`, or `Tls(ca="ca.pem")` for a server whose authority this system does not know.
+                None for a connection in the clear.
+            credentials: Other credentials of gRPC, in place of `tls`.
+            token: A bearer token, sent with every call. Only TLS keeps it from others on the way.
+            metadata: What else is sent with every call, by key.
             batch_size: Most sequences in one request for pooled encodings; an eighth of it for per-token ones.
             in_flight: Most requests under way at a time for one input.
             element_type: How the numbers of replies travel. "float16" takes half the bytes: each number is rounded to
@@ -49,7 +58,8 @@ class BaseClient(ABC):
                 beyond its timeout. 0 repeats nothing.
 
         Raises:
-            ValueError: The address is none, a number is too small, or there is no such element type.
+            ValueError: The address is none, a number is too small, there is no such element type, files of `tls` cannot
+                be used, or metadata cannot be sent.
         """
         if batch_size < 1 or in_flight < 1:
             raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
@@ -57,25 +67,31 @@ class BaseClient(ABC):
             raise ValueError(f"element_type must be one of {', '.join(ELEMENT_TYPES)}, not {element_type!r}")
         if not retry_for >= 0:
             raise ValueError(f"retry_for must be at least 0 seconds, not {retry_for}")
+        if tls is not None and credentials is not None:
+            raise ValueError("give either tls or credentials")
         self.address = checked_address(address)
-        self._credentials = credentials
+        self._has_credentials = credentials is not None
         self._options: dict[str, Any] = {
+            "tls": tls,
+            "token": token,
+            "metadata": None if metadata is None else dict(metadata),
             "batch_size": batch_size,
             "in_flight": in_flight,
             "element_type": element_type,
             "retry_for": retry_for,
         }
-        self._connection = self._connect(address, credentials, retry_for)
+        credentials = credentials if tls is None else tls.credentials()
+        self._connection = self._connect(address, credentials, call_metadata(metadata, token), retry_for)
         self._core = Core(self._connection, batch_size, in_flight, element_type)
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
-        """Address and options; the copy has a connection of its own.
+        """Address and options, a token too, and names of files; the copy has a connection of its own.
 
         Raises:
             TypeError: The client has credentials, which cannot be pickled.
         """
-        if self._credentials is not None:
-            raise TypeError("a client with credentials cannot be pickled; make one where it is needed")
+        if self._has_credentials:
+            raise TypeError("a client with credentials cannot be pickled; give it tls, or make one where it is needed")
         return partial(type(self), self.address, **self._options), ()
 
     @abstractmethod

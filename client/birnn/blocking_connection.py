@@ -10,6 +10,7 @@ import grpc
 
 from birnn.channel import channel_options
 from birnn.connection import Connection, closed_error
+from birnn.metadata import Metadata
 from birnn.request_stream import Outcome, RequestStream, StreamedRequest
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
@@ -30,8 +31,10 @@ def now(coroutine: Coroutine[Any, Any, T]) -> T:
 class BlockingConnection(Connection):
     """Connects once, and is used by any thread."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, retry_for: float) -> None:
-        super().__init__(address, credentials, retry_for)
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None, metadata: Metadata, retry_for: float
+    ) -> None:
+        super().__init__(address, credentials, metadata, retry_for)
         options = channel_options(address)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, options)
@@ -45,13 +48,13 @@ class BlockingConnection(Connection):
         self._channel.close()
 
     def encode(self, request: pb.EncodeRequest, timeout: float | None) -> grpc.Future:
-        return self._stub().Encode.future(request, timeout=timeout)
+        return self._stub().Encode.future(request, timeout=timeout, metadata=self._metadata)
 
     def list_encoders(self, timeout: float | None) -> grpc.Future:
-        return self._stub().ListEncoders.future(pb.ListEncodersRequest(), timeout=timeout)
+        return self._stub().ListEncoders.future(pb.ListEncodersRequest(), timeout=timeout, metadata=self._metadata)
 
     def stream(self) -> RequestStream:
-        return _BlockingStream(self._stub())
+        return _BlockingStream(self._stub(), self._metadata)
 
     def _stub(self) -> EncoderServiceStub:
         if self._closed.is_set():
@@ -92,10 +95,11 @@ class _BlockingStream(RequestStream):
 
     _streamed = _BlockingRequest
 
-    def __init__(self, stub: EncoderServiceStub) -> None:
+    def __init__(self, stub: EncoderServiceStub, metadata: Metadata) -> None:
         unsent: SimpleQueue[_BlockingRequest | None] = SimpleQueue()
         super().__init__(unsent)
-        self._call: Any = stub.EncodeStream(request.message() for request in iter(unsent.get, None))
+        messages = (request.message() for request in iter(unsent.get, None))
+        self._call: Any = stub.EncodeStream(messages, metadata=metadata)
         threading.Thread(target=self._read, name="birnn stream", daemon=True).start()
 
     def _cancel(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import grpc
 
 from birnn.errors import EncodeError, call_error, is_lost
+from birnn.metadata import Metadata
 from birnn.request_stream import RequestStream, StreamedRequest
 from birnn.retries import Outage, Retries
 from birnn.v1 import encoder_pb2 as pb
@@ -26,7 +27,8 @@ class Connection(ABC):
 
     Args:
         address: HOST:PORT, or any gRPC target.
-        credentials: TLS credentials; None for a connection in the clear.
+        credentials: Of gRPC; None for a connection in the clear.
+        metadata: Sent with every call.
         retry_for: Seconds for which a call is repeated while the server is unavailable.
 
     Attributes:
@@ -34,9 +36,12 @@ class Connection(ABC):
         streams: Whether the server has EncodeStream, as far as is known.
     """
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None, retry_for: float) -> None:
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None, metadata: Metadata, retry_for: float
+    ) -> None:
         self.address = address
         self._credentials = credentials
+        self._metadata = metadata
         self._outage = Outage(address, retry_for)
         self.streams = True
 

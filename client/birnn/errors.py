@@ -15,6 +15,14 @@ _SHOWN_ITEMS = 5
 _NO_CONNECTION = ("failed to connect", "connections to all backends failing", "errors resolving", "dns resolution")
 # How gRPC words an answer in HTTP/1.
 _OTHER_PROTOCOL = ("expected settings frame", "http1")
+# How it words what TLS on one side only comes to, and what to say of it.
+_TLS = {
+    "wrong_version_number": "it does not use TLS: leave out tls (--tls, --tls-ca), or pass the port that uses it",
+    "certificate_verify_failed": "its certificate is of an authority that is not trusted here, or has expired: pass "
+    "that authority as tls=birnn.Tls(ca=FILE) (--tls-ca FILE)",
+    "socket closed": "it ended the connection at once. Where it uses TLS, pass tls=birnn.Tls() (--tls, or --tls-ca "
+    "FILE); where it asks for a certificate, also its cert and key (--tls-cert, --tls-key)",
+}
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -128,6 +136,8 @@ def call_error(error: grpc.RpcError, address: str, timeout: float | None) -> Enc
             message = (
                 f"no server reachable at {address} ({details}); start one with `birnn serve`, or pass the right address"
             )
+            if hint := next((hint for sign, hint in _TLS.items() if sign in details.lower()), ""):
+                message = f"what listens at {address} is not understood ({details}): {hint}"
             return ServerUnreachableError(message, code)
         case grpc.StatusCode.UNAVAILABLE:
             return ServerUnavailableError(f"the server at {address} is unavailable: {details}; try again later", code)

@@ -14,11 +14,13 @@ import grpc
 import grpc.aio
 
 from birnn import AsyncClient, EncodeError
-from birnn.channel import DEFAULT_ADDRESS, channel_options, checked_address
+from birnn.async_connection import open_channel
 from birnn.cli.distinct_files import check_distinct
 from birnn.cli.file_options import Reading, file_options
 from birnn.cli.finite_float_range import FiniteFloatRange
+from birnn.cli.server_options import Server, server_options
 from birnn.errors import call_error
+from birnn.metadata import Metadata
 from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn_bundle.atomic_file import replace_text
@@ -37,14 +39,15 @@ MOST_CALLS = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which encoder is tested."""
+    """What is tested."""
 
+    server: Server
     encoder: str
     version: str | None
 
 
 @click.command()
-@click.option("--address", default=DEFAULT_ADDRESS, envvar="BIRNN_ADDRESS", show_default=True, help="The server.")
+@server_options
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -83,7 +86,7 @@ class Target:
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to this file as JSON.")
 def loadtest(
-    address: str,
+    server: Server,
     file: Path,
     reading: Reading,
     encoder: str,
@@ -119,7 +122,7 @@ def loadtest(
     check_distinct({"--file": file}, {"--out": out})
     sequences = _read(file, reading)
     settings = Settings(
-        address=_checked(address),
+        address=server.address,
         file=str(file),
         population=len(sequences),
         rate=rate,
@@ -131,10 +134,11 @@ def loadtest(
         seed=seed,
         channels=channels,
         most_in_flight=most_in_flight,
+        tls=server.tls is not None,
     )
     try:
         with asyncio.Runner(loop_factory=_uvloop()) as runner:
-            result = runner.run(_measure(settings, sequences, Target(encoder, encoder_version)))
+            result = runner.run(_measure(settings, sequences, Target(server, encoder, encoder_version)))
     except EncodeError as error:
         raise click.ClickException(str(error)) from error
     click.echo(printable(result.table()))
@@ -148,7 +152,7 @@ def loadtest(
 
 
 async def _measure(settings: Settings, sequences: list[bytes], target: Target) -> Result:
-    async with AsyncClient(settings.address) as client:
+    async with AsyncClient(settings.address, **target.server.client_options) as client:
         encoder = await client.encoder(target.encoder, target.version)
     workload = Workload(
         sequences=sequences,
@@ -157,16 +161,17 @@ async def _measure(settings: Settings, sequences: list[bytes], target: Target) -
         version=encoder.version,
         timeout=settings.timeout,
         seed=settings.seed,
+        metadata=target.server.metadata,
     )
     async with AsyncExitStack() as stack:
         # Every connection of its own: channels share them otherwise.
-        options = channel_options(settings.address, shared=False)
+        credentials = target.server.credentials
         channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(settings.address, options))
+            await stack.enter_async_context(open_channel(settings.address, credentials, shared=False))
             for _ in range(settings.channels)
         ]
         await _connect(channels, settings)
-        server = await _server(channels[0], settings)
+        server = await _server(channels[0], settings, target.server.metadata)
         started = datetime.now(UTC)
         recording = await _run(Generator(channels, workload, settings.most_in_flight), settings)
     return Result(
@@ -199,17 +204,17 @@ async def _connect(channels: list[grpc.aio.Channel], settings: Settings) -> None
         ) from error
 
 
-async def _server(channel: grpc.aio.Channel, settings: Settings) -> str | None:
+async def _server(channel: grpc.aio.Channel, settings: Settings, metadata: Metadata) -> str | None:
     """Name and version of the server, where it speaks the Open Inference Protocol too."""
     try:
-        metadata = await GRPCInferenceServiceStub(channel).ServerMetadata(
-            inference_pb2.ServerMetadataRequest(), timeout=settings.timeout
+        reply = await GRPCInferenceServiceStub(channel).ServerMetadata(
+            inference_pb2.ServerMetadataRequest(), timeout=settings.timeout, metadata=metadata
         )
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return None
         raise call_error(error, settings.address, settings.timeout) from error
-    return f"{metadata.name} {metadata.version}"
+    return f"{reply.name} {reply.version}"
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -236,10 +241,3 @@ def _read(path: Path, reading: Reading) -> list[bytes]:
     if not sequences:
         raise click.ClickException(f"{path}: holds no sequence")
     return sequences
-
-
-def _checked(address: str) -> str:
-    try:
-        return checked_address(address)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error

@@ -10,6 +10,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
+from birnn.metadata import Metadata
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_loadtest.recording import NOT_SENT, OK, CallRecord, Recording
@@ -27,6 +28,7 @@ class Workload:
         version: Its version.
         timeout: Deadline of a call, in seconds from when it is sent.
         seed: Decides which sequences each call carries.
+        metadata: Sent beside each request.
     """
 
     sequences: Sequence[bytes]
@@ -35,6 +37,7 @@ class Workload:
     version: str
     timeout: float
     seed: int
+    metadata: Metadata = ()
 
 
 class Generator:
@@ -126,7 +129,7 @@ class Generator:
         sent = self._now()
         item_errors = 0
         try:
-            reply = await stub.Encode(request, timeout=self._workload.timeout)
+            reply = await stub.Encode(request, timeout=self._workload.timeout, metadata=self._workload.metadata)
             code, item_errors = OK, len(reply.errors)
         except grpc.aio.AioRpcError as error:
             code = error.code().name

@@ -34,6 +34,7 @@ class Settings:
         seed: Decides arrivals and sequences.
         channels: Connections to the server.
         most_in_flight: Bound on the calls under way.
+        tls: Whether connections use TLS.
     """
 
     address: str
@@ -48,6 +49,7 @@ class Settings:
     seed: int
     channels: int
     most_in_flight: int
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

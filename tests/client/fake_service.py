@@ -77,6 +77,8 @@ class FakeService(rpc.EncoderServiceServicer):
     streamed: list[pb.EncodeStreamRequest] = field(default_factory=list)
     requests: list[pb.EncodeRequest] = field(default_factory=list)
     attempts: int = 0
+    # What came beside the last call of each method.
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
     hold: threading.Event | None = None
     never_held: bytes = b""
@@ -86,6 +88,7 @@ class FakeService(rpc.EncoderServiceServicer):
     def ListEncoders(  # noqa: N802
         self, request: pb.ListEncodersRequest, context: grpc.ServicerContext
     ) -> pb.ListEncodersResponse:
+        self.metadata["ListEncoders"] = dict(context.invocation_metadata())
         encoders = [
             pb.Encoder(
                 name=name,
@@ -107,6 +110,7 @@ class FakeService(rpc.EncoderServiceServicer):
         return pb.ListEncodersResponse(encoders=encoders)
 
     def Encode(self, request: pb.EncodeRequest, context: grpc.ServicerContext) -> pb.EncodeResponse:  # noqa: N802
+        self.metadata["Encode"] = dict(context.invocation_metadata())
         outcome = self._outcome(request, context)
         if isinstance(outcome, Failure):
             _fail(context, outcome)
@@ -115,6 +119,7 @@ class FakeService(rpc.EncoderServiceServicer):
     def EncodeStream(  # noqa: N802
         self, request_iterator: Iterator[pb.EncodeStreamRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.EncodeStreamResponse]:
+        self.metadata["EncodeStream"] = dict(context.invocation_metadata())
         with self.lock:
             self.streams += 1
             end = self.ends.popleft() if self.ends else None

@@ -46,6 +46,7 @@ def test_the_result_holds_what_is_needed_to_repeat_and_judge_it(
         "seed": 3,
         "channels": 4,
         "most_in_flight": 10_000,
+        "tls": False,
     }
     assert set(data["client"]) == {"birnn_serving", "grpcio", "python", "event_loop", "machine"}
     assert data["encoder"]["version"] == "10"

@@ -14,11 +14,11 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from birnn.channel import DEFAULT_ADDRESS
 from birnn.cli.distinct_files import STANDARD_INPUT, check_distinct
 from birnn.cli.file_options import Reading, file_options
 from birnn.cli.finite_float_range import FiniteFloatRange
 from birnn.cli.printing import Format, Printer
+from birnn.cli.server_options import Server, server_options
 from birnn.cli.told_lines import ToldLines, told_lines
 from birnn.client import Client
 from birnn.encode_call import ELEMENT_TYPES
@@ -147,14 +147,7 @@ class Told:
     show_default=True,
     help="What goes to standard output: text is abridged for reading; json (an object a line) and csv are complete.",
 )
-@click.option(
-    "--address",
-    envvar="BIRNN_ADDRESS",
-    default=DEFAULT_ADDRESS,
-    show_default=True,
-    show_envvar=True,
-    help="The server, as HOST:PORT.",
-)
+@server_options
 @click.option("--encoder", default="smiles", show_default=True, help="Name of the encoder.")
 @click.option("--version", help="Version of the encoder; by default the highest.")
 @click.option("--tokens", is_flag=True, help="One vector for each token instead of one for each sequence.")
@@ -195,7 +188,7 @@ def encode(
     notices: Path | None,
     strict: bool,
     form: Format,
-    address: str,
+    server: Server,
     encoder: str,
     version: str | None,
     tokens: bool,
@@ -222,10 +215,9 @@ def encode(
     """
     _check_usage(sequences, path, reading, out, form, tokens)
     _check_files(path, {"--out": out, "--errors": errors, "--notices": notices})
-    try:
-        client = Client(address, batch_size=batch_size, element_type=element_type, retry_for=retry_for)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--address") from error
+    client = Client(
+        server.address, batch_size=batch_size, element_type=element_type, retry_for=retry_for, **server.client_options
+    )
     started = time.perf_counter()
     try:
         with ExitStack() as stack:
