@@ -66,7 +66,8 @@ LABEL org.opencontainers.image.title="birnn-serving" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them. birnn itself switches the
-# telemetry of onnxruntime off; here it is off for whatever else is run in the image.
+# telemetry of onnxruntime off; here it is off for whatever else is run in the image. What a container listens on is for
+# its network to open, so it takes calls in the clear unless it is given a certificate: see docs/security.md.
 ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -74,6 +75,7 @@ ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
     ORT_DISABLE_TELEMETRY=1 \
     BIRNN_HOST=0.0.0.0 \
     BIRNN_HTTP_PORT=8000 \
+    BIRNN_INSECURE=true \
     BIRNN_MODELS=/models
 WORKDIR /tmp
 # By number: Kubernetes' runAsNonRoot cannot check a name.

@@ -18,6 +18,7 @@ from birnn_service.protocols.openinference.service import InferenceProtocol
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.grpc_server import GRACE_SECONDS, GrpcServer
 from birnn_service.transports.http_app import HttpApp
 from birnn_service.transports.http_message import limits_of as http_limits
@@ -84,15 +85,16 @@ class Front:
             Where.
 
         Raises:
-            StartupError: A port is taken, or the address is not this machine's.
+            StartupError: A port is taken, the address is not this machine's, or the certificate cannot be used.
         """
+        certificate = Certificate.of(self._settings)
         address = self._settings.http_address
         http = None
         if address is not None:
             listener = address.listen(share=self._share_port)
             http = listener.getsockname()[1]
-            await self._http.listen(listener)
-        return Ports(await self._grpc.listen(), http)
+            await self._http.listen(listener, None if certificate is None else certificate.for_http())
+        return Ports(await self._grpc.listen(None if certificate is None else certificate.for_grpc()), http)
 
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""

@@ -28,6 +28,7 @@ from birnn_service.response_cache import ResponseCache
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.shared_port import Ports
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Server:
         http.start()
         watches = [asyncio.create_task(self._access.watch())]
         try:
+            Certificate.of(settings)
             settings.grpc_address.check()
             if settings.http_address is not None:
                 settings.http_address.check()
@@ -185,8 +187,9 @@ class Server:
 
     def _announce(self, encoders: Encoders[ServedEncoder], ports: Ports, metrics_port: int) -> None:
         served, host, count = ", ".join(map(label_of, encoders)), self._settings.host, self._settings.frontends
+        tls = "s" if self._settings.tls_cert else ""
         logger.info(
-            "serving %s on %s:%d (gRPC%s)%s, metrics on http://%s:%d/metrics",
-            served, host, ports.grpc, f", {count} front-ends" if count else "",
-            "" if ports.http is None else f" and http://{host}:{ports.http}", host, metrics_port,
+            "serving %s on %s:%d (gRPC%s%s)%s, metrics on http://%s:%d/metrics",
+            served, host, ports.grpc, " with TLS" if tls else "", f", {count} front-ends" if count else "",
+            "" if ports.http is None else f" and http{tls}://{host}:{ports.http}", host, metrics_port,
         )  # fmt: skip

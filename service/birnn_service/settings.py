@@ -19,7 +19,7 @@ from birnn_service.transports.socket_address import SocketAddress
 
 ENV_PREFIX = "BIRNN_"
 # Variables that other parts of birnn read: the `birnn` command and setup.py.
-FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_KERNELS"}
+FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_TOKEN", "BIRNN_KERNELS"}
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -65,6 +65,16 @@ class Settings(BaseSettings):
         description="Whether gRPC reflection and /openapi.json answer. By default only where --host is this machine "
         "alone.",
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="PEM file of the certificate, and of those between it and its authority, for gRPC and HTTP. It is "
+        "read again when it changes. /metrics, /healthz and /readyz have no TLS.",
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's key, without a password.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authority of callers' certificates; with it every caller must have one."
+    )
+    insecure: bool = Field(False, description="Listen beyond this machine without TLS, too.")
     device: Device = Field(
         "auto", description="Where encoders run. `auto` takes CUDA where it works and says what it chose."
     )
@@ -173,6 +183,17 @@ class Settings(BaseSettings):
         for (one, port), (other, same) in itertools.combinations(ports.items(), 2):
             if port and port == same:
                 raise ValueError(f"{one} and {other} are both {port}; each needs a port of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _traffic_is_protected(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and not self.tls_cert):
+            raise ValueError("--tls-cert and --tls-key go together, and --tls-client-ca goes with both")
+        if not (self.tls_cert or self.insecure or self.grpc_address.is_local):
+            raise ValueError(
+                f"--host {self.host} lets other machines read and change what is sent: give --tls-cert and --tls-key, "
+                f"or --insecure ({ENV_PREFIX}INSECURE=true) where the network is trusted or something else protects it"
+            )
         return self
 
     @classmethod

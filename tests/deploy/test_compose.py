@@ -45,6 +45,11 @@ def test_the_image_serves_http_where_compose_and_kubernetes_expect_it() -> None:
     assert [str(port["containerPort"]) for port in container["ports"]] == ports.split()
 
 
+def test_what_takes_calls_in_the_clear_says_so() -> None:
+    assert SERVICES["birnn"]["environment"]["BIRNN_INSECURE"] == "true"
+    assert "BIRNN_INSECURE=true" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
 @each_service
 def test_containers_cannot_write_their_image_or_gain_privileges(service: dict[str, Any]) -> None:
     assert service["read_only"] is True

@@ -109,6 +109,30 @@ def test_pods_get_only_variables_that_the_server_knows(base: Manifests) -> None:
     assert pod(base)["enableServiceLinks"] is False
 
 
+def test_what_takes_calls_in_the_clear_says_so(base: Manifests) -> None:
+    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    assert settings[f"{ENV_PREFIX}INSECURE"] == "true"
+
+
+def test_the_documented_overlay_takes_calls_with_tls_and_probes_without(tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "overlays" / "tls"
+    overlay.mkdir()
+    documented = (KUBERNETES.parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    patches = documented.partition("```yaml\n")[2].partition("```")[0]
+    overlay.joinpath("kustomization.yaml").write_text("resources: [../../base]\n" + patches, encoding="utf-8")
+    manifests = render(overlay)
+    for manifest in manifests.values():
+        kubernetes_validate.validate(manifest, RELEASES[-1], strict=True)
+    served = container(manifests)
+    mounts = {mount["name"]: mount["mountPath"] for mount in served["volumeMounts"]}
+    given = {each["name"]: each["value"] for each in served["env"]}
+    assert Path(given["BIRNN_TLS_CERT"]).parent == Path(given["BIRNN_TLS_KEY"]).parent == Path(mounts["tls"])
+    for name in ("startup", "liveness", "readiness"):
+        assert served[f"{name}Probe"].keys() >= {"httpGet"}
+        assert "grpc" not in served[f"{name}Probe"]
+
+
 def test_a_pod_has_the_memory_that_the_memory_tests_assume(base: Manifests) -> None:
     assert container(base)["resources"]["limits"]["memory"] == f"{SHIPPED // 1024}Gi"
     # It is read from the container's limit, which a setting would override.

@@ -24,7 +24,7 @@ SMILES = Bundle.load(MODELS / "smiles" / "2").manifest
 # How long a state may take to come about. It bounds a test that fails; none is to depend on the machine's speed.
 PATIENCE_SECONDS = 300
 SERVING = re.compile(
-    r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)(?: and (http://[\w.]+:\d+))?, metrics on (http://[\w.]+:\d+)/metrics"
+    r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)(?: and (https?://[\w.]+:\d+))?, metrics on (http://[\w.]+:\d+)/metrics"
 )
 
 

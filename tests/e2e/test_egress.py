@@ -107,7 +107,7 @@ def await_line(path: Path, pattern: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--engine", "onnxruntime"), ("--engine", "onnxruntime", "--host", "0.0.0.0", "--frontends", "2")],
+    [("--engine", "onnxruntime"), ("--engine", "onnxruntime", "--host", "0.0.0.0", "--insecure", "--frontends", "2")],
     ids=["one-process", "front-ends"],
 )
 def test_a_server_connects_to_nobody_and_writes_only_into_its_cache_folder(

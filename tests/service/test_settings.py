@@ -16,12 +16,31 @@ def test_flags_win_over_variables_which_win_over_the_file(tmp_path: Path, monkey
     config = write(tmp_path, 'grpc_port = 1\nmetrics_port = 2\nhost = "file"\n')
     monkeypatch.setenv("BIRNN_METRICS_PORT", "20")
     monkeypatch.setenv("BIRNN_HOST", "variable")
-    settings = load_settings({"host": "flag"}, config)
+    settings = load_settings({"host": "flag", "insecure": True}, config)
     assert (settings.grpc_port, settings.metrics_port, settings.host) == (1, 20, "flag")
 
 
 def test_defaults_listen_on_loopback_only() -> None:
     assert load_settings({}).host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "server.example"])
+def test_beyond_this_machine_traffic_is_protected_or_said_not_to_be(host: str) -> None:
+    with pytest.raises(StartupError, match=r"--tls-cert and --tls-key, or --insecure \(BIRNN_INSECURE=true\)"):
+        load_settings({"host": host})
+    load_settings({"host": host, "insecure": "true"})
+    load_settings({"host": host, "tls_cert": "cert.pem", "tls_key": "key.pem"})
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1"])
+def test_within_this_machine_nothing_need_be_said(host: str) -> None:
+    load_settings({"host": host})
+
+
+@pytest.mark.parametrize("given", [["tls_cert"], ["tls_key"], ["tls_client_ca"], ["tls_cert", "tls_client_ca"]])
+def test_files_of_tls_go_together(given: list[str]) -> None:
+    with pytest.raises(StartupError, match="--tls-cert and --tls-key go together"):
+        load_settings(dict.fromkeys(given, "file.pem"))
 
 
 def test_every_problem_is_listed_with_its_flag_variable_and_key() -> None:
@@ -46,6 +65,7 @@ def test_a_misspelt_variable_is_an_error_that_names_what_was_meant(monkeypatch: 
 
 def test_variables_of_the_client_are_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIRNN_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("BIRNN_TOKEN", "secret")
     load_settings({})
 
 

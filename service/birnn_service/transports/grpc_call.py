@@ -37,6 +37,13 @@ class GrpcCall:
         """Metadata by its name; joined by commas where it came more than once."""
         return ", ".join(str(value) for key, value in self._context.invocation_metadata() or () if key == name)
 
+    @property
+    def certificate_name(self) -> str:
+        """Of the caller, by a certificate that was verified: its common name, or first other name; empty for none."""
+        known = self._context.auth_context()
+        names = (*known.get("x509_common_name", ()), *known.get("x509_subject_alternative_name", ()))
+        return next((bytes(name).decode(errors="replace") for name in names if name), "")
+
     async def read(self, grow: Callable[[int], None]) -> bytes:
         """Receive the request; see `Arrivals.read`. gRPC does not tell how much of it has come, so nothing grows."""
         try:

@@ -87,8 +87,8 @@ class GrpcServer:
             handlers = {method.name: self._handler(method) for method in methods}
             self._server.add_registered_method_handlers(service, handlers)
 
-    async def listen(self) -> int:
-        """Begin to take calls.
+    async def listen(self, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Begin to take calls; without credentials in the clear.
 
         Returns:
             The port.
@@ -96,12 +96,13 @@ class GrpcServer:
         Raises:
             StartupError: It is taken, or the address is not this machine's.
         """
-        address = self._address
+        address, server = self._address, self._server
+        place = f"{address.host}:{address.port}"
         try:
-            port: int = self._server.add_insecure_port(f"{address.host}:{address.port}")
+            port: int = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
         except RuntimeError as error:
             raise address.refused("the port is taken or not allowed") from error
-        await self._server.start()
+        await server.start()
         return port
 
     async def close(self) -> None:

@@ -42,6 +42,11 @@ class HttpCall:
         """A header by its name."""
         return self._request.headers.get(name, "")
 
+    @property
+    def certificate_name(self) -> str:
+        """Of the caller, by a certificate that was verified; empty for none."""
+        return self._request.certificate_name
+
     async def read(self, grow: Callable[[int], None]) -> HttpMessage:
         """Receive the request; see `HttpRequest.read`."""
         return HttpMessage(self._request, self._values, await self._request.read(grow))

@@ -34,6 +34,7 @@ class HttpRequest:
         headers: By name in lower case; those that came more than once are joined by commas.
         caller: Who calls; callers share the device fairly.
         size: Bytes of the body as it comes, where the request says so.
+        certificate_name: Of the caller, by a certificate that was verified; empty for none.
     """
 
     method: str
@@ -44,6 +45,7 @@ class HttpRequest:
     size: int | None
     _read: Callable[[Grow], Awaitable[bytes]]
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
+    certificate_name: str = ""
 
     async def read(self, grow: Grow = lambda size: None) -> bytes:
         """Receive the body, unpacked; once only.

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -49,8 +50,8 @@ class HttpServer:
         """Number of open connections."""
         return len(self._connections)
 
-    async def listen(self, listener: socket.socket) -> None:
-        """Begin to take requests on a bound socket, which then belongs to the server."""
+    async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Begin to take requests, without `tls` in the clear, on a bound socket, which then belongs to the server."""
         config = uvicorn.Config(
             cast(Any, _unused),
             http=cast(Any, partial(Connection, self._connections, self._serve)),
@@ -63,6 +64,7 @@ class HttpServer:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=self._limits.idle_seconds,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._server = _Server(config, self._connections)
@@ -144,6 +146,7 @@ class HttpServer:
             connection.caller,
             size,
             lambda grow: read(grow=grow),
+            certificate_name=connection.certificate_name,
         )
 
 

@@ -1,0 +1,132 @@
+"""The server's certificate, read again when its files change."""
+
+import logging
+import ssl
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+
+from birnn_service.errors import StartupError
+from birnn_service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Files = list[bytes]
+"""Of the certificate, of its key, and of the authority of callers, where there is one."""
+
+
+class Certificate:
+    """A certificate with its key, and the authority that signs those of callers, where callers must have one.
+
+    Every new connection compares the files with what was read before. That takes a fraction of a handshake's time, and
+    no change is missed, however files are replaced. Files that do not go together, such as half of a change, are
+    refused, and what was there before goes on. Old connections keep the certificate that they have seen.
+    """
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
+        """Read the files.
+
+        Raises:
+            StartupError: They cannot be read, or do not go together.
+        """
+        self._paths = [certificate, key, *([client_ca] if client_ca is not None else [])]
+        # Handshakes of gRPC are on threads of its own.
+        self._lock = threading.Lock()
+        self._refused = ""
+        try:
+            self._seen = self._read()
+            self._use(self._seen)
+        except (OSError, ValueError) as error:
+            raise StartupError(
+                f"cannot use the certificate {certificate} with the key {key}: {error}; see --tls-cert, --tls-key and "
+                "--tls-client-ca"
+            ) from error
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self | None:
+        """The one that the settings name; None where they name none.
+
+        Raises:
+            StartupError: It cannot be used.
+        """
+        if settings.tls_cert is None or settings.tls_key is None:
+            return None
+        return cls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+    @property
+    def current(self) -> ssl.SSLContext:
+        """How to shake hands now."""
+        with self._lock:
+            self._look()
+            return self._context
+
+    def for_http(self) -> ssl.SSLContext:
+        """For an HTTP server: every handshake is that of `current`."""
+        context = _Current(ssl.PROTOCOL_TLS_SERVER)
+        context.certificate = self
+        return context
+
+    def for_grpc(self) -> grpc.ServerCredentials:
+        """For a gRPC server, which asks for changes before every handshake."""
+        given = self._grpc
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            with self._lock:
+                self._look()
+                if self._grpc is given:
+                    return None
+                given = self._grpc
+                return given
+
+        return grpc.dynamic_ssl_server_credentials(given, changed, require_client_authentication=len(self._paths) > 2)
+
+    def _look(self) -> None:
+        """Use what the files hold now, if that is new and good."""
+        try:
+            files = self._read()
+            if files == self._seen:
+                return
+            self._seen = files
+            self._use(files)
+        except (OSError, ValueError) as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                logger.error("the certificate goes on as it was; what is in %s cannot be used: %s", self._names, error)
+        else:
+            self._refused = ""
+            logger.info("new connections get the new certificate in %s", self._names)
+
+    def _use(self, files: Files) -> None:
+        """Make of the files what servers need; raises OSError or ValueError, and changes nothing."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        # Without a password OpenSSL would ask the terminal for that of a key that has one.
+        context.load_cert_chain(self._paths[0], self._paths[1], password="")
+        certificate, key, *authorities = files
+        for authority in authorities:
+            context.load_verify_locations(cadata=authority.decode("ascii"))
+            context.verify_mode = ssl.CERT_REQUIRED
+        if self._read() != files:
+            raise ValueError("the files change while they are read")
+        self._context = context
+        self._grpc = grpc.ssl_server_certificate_configuration([(key, certificate)], *authorities)
+
+    def _read(self) -> Files:
+        return [path.read_bytes() for path in self._paths]
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(map(str, self._paths))
+
+
+class _Current(ssl.SSLContext):
+    """Leaves every handshake to the certificate of that moment."""
+
+    certificate: Certificate
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        return self.certificate.current.wrap_bio(*arguments, **options)

@@ -1,0 +1,201 @@
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from birnn_service.errors import StartupError
+from birnn_service.transports import http_connection
+from birnn_service.transports.certificate import Certificate
+from birnn_service.transports.grpc_call import GrpcCall
+from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpRequest
+from birnn_service.transports.http_server import HttpServer
+from birnn_service.transports.socket_address import SocketAddress
+from tests.certificates import Authority, Mount, Pair, connected, held, openssl, shown
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def pairs(authority: Authority) -> list[Pair]:
+    return [authority.issue("first"), authority.issue("second")]
+
+
+async def name(request: HttpRequest) -> HttpReply:
+    return HttpReply(200, (request.certificate_name.encode(),), "text/plain")
+
+
+class Serving:
+    """Both servers, with a certificate."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+
+    async def __aenter__(self) -> tuple[int, int]:
+        async def handle(_: object, context: grpc.aio.ServicerContext) -> bytes:
+            return GrpcCall(context, cast(Any, None), cast(Any, None)).certificate_name.encode()
+
+        self._grpc = grpc.aio.server()
+        handlers = {"name": grpc.stream_unary_rpc_method_handler(handle)}
+        self._grpc.add_registered_method_handlers("test", handlers)
+        port = self._grpc.add_secure_port("127.0.0.1:0", self._certificate.for_grpc())
+        await self._grpc.start()
+        listener = SocketAddress("127.0.0.1", 0, "HTTP").listen()
+        self._http = HttpServer(name, HttpLimits(body_bytes=1 << 20))
+        await self._http.listen(listener, self._certificate.for_http())
+        return port, listener.getsockname()[1]
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._grpc.stop(None)
+        await self._http.close(0.2)
+
+
+async def see(ports: tuple[int, int], ca: Path) -> list[bytes]:
+    """What both ports show."""
+    return [await asyncio.to_thread(shown, port, ca) for port in ports]
+
+
+async def test_new_connections_see_a_new_certificate(authority: Authority, pairs: list[Pair], tmp_path: Path) -> None:
+    first, second = pairs
+    mount = Mount(tmp_path / "mount", first)
+    async with Serving(Certificate(mount.pair.cert, mount.pair.key)) as ports:
+        assert await see(ports, authority.cert) == 2 * [held(first)]
+        mount.swap(second)
+        assert await see(ports, authority.cert) == 2 * [held(second)]
+        mount.swap(first)
+        assert await see(ports, authority.cert) == 2 * [held(first)]
+
+
+async def test_what_does_not_go_together_is_refused_and_told_once(
+    authority: Authority, pairs: list[Pair], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "birnn_service")
+    first, second = pairs
+    pair = Pair(tmp_path / "cert.pem", tmp_path / "key.pem")
+    pair.cert.write_bytes(first.cert.read_bytes())
+    pair.key.write_bytes(first.key.read_bytes())
+    async with Serving(Certificate(pair.cert, pair.key)) as ports:
+        for content in (second.cert.read_bytes(), second.cert.read_bytes()[:100]):
+            caplog.clear()
+            pair.cert.write_bytes(content)
+            for _ in range(2):
+                assert await see(ports, authority.cert) == 2 * [held(first)]
+            (record,) = caplog.records
+            assert record.levelno == logging.ERROR
+            assert str(pair.cert) in record.getMessage()
+        caplog.clear()
+        pair.cert.unlink()
+        assert await see(ports, authority.cert) == 2 * [held(first)]
+        assert len(caplog.records) == 1
+        pair.cert.write_bytes(second.cert.read_bytes())
+        pair.key.write_bytes(second.key.read_bytes())
+        assert await see(ports, authority.cert) == 2 * [held(second)]
+        assert "new certificate" in caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize(("subject", "expected"), [("/CN=Gräfin", "Gräfin"), ("/O=nobody", "localhost")])
+async def test_a_verified_caller_has_a_name(
+    authority: Authority, pairs: list[Pair], subject: str, expected: str
+) -> None:
+    caller = authority.issue("caller", subject)
+    async with Serving(Certificate(pairs[0].cert, pairs[0].key, authority.cert)) as ports:
+        credentials = grpc.ssl_channel_credentials(
+            *(path.read_bytes() for path in (authority.cert, caller.key, caller.cert))
+        )
+        async with grpc.aio.secure_channel(f"127.0.0.1:{ports[0]}", credentials) as channel:
+            assert (await channel.stream_unary("/test/name")([b""])).decode() == expected
+        context = ssl.create_default_context(cafile=authority.cert)
+        context.load_cert_chain(caller.cert, caller.key)
+        assert await ask(ports[1], context) == expected
+
+
+async def test_where_nobody_is_asked_nobody_has_a_name(authority: Authority, pairs: list[Pair]) -> None:
+    async with Serving(Certificate(pairs[0].cert, pairs[0].key)) as ports:
+        credentials = grpc.ssl_channel_credentials(authority.cert.read_bytes())
+        async with grpc.aio.secure_channel(f"127.0.0.1:{ports[0]}", credentials) as channel:
+            assert await channel.stream_unary("/test/name")([b""]) == b""
+        assert await ask(ports[1], ssl.create_default_context(cafile=authority.cert)) == ""
+
+
+async def test_callers_without_a_certificate_of_the_authority_are_refused(
+    authority: Authority, pairs: list[Pair], tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path, "other").issue("stranger")
+    async with Serving(Certificate(pairs[0].cert, pairs[0].key, authority.cert)) as ports:
+        for own in (None, stranger):
+            context = ssl.create_default_context(cafile=authority.cert)
+            if own is not None:
+                context.load_cert_chain(own.cert, own.key)
+            with pytest.raises((OSError, asyncio.IncompleteReadError)):
+                await ask(ports[1], context)
+            chain = () if own is None else (own.key.read_bytes(), own.cert.read_bytes())
+            credentials = grpc.ssl_channel_credentials(authority.cert.read_bytes(), *chain)
+            async with grpc.aio.secure_channel(f"127.0.0.1:{ports[0]}", credentials) as channel:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await channel.stream_unary("/test/name")([b""])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+async def test_old_versions_of_tls_are_refused(
+    authority: Authority, pairs: list[Pair], version: ssl.TLSVersion, recwarn: pytest.WarningsRecorder
+) -> None:
+    context = ssl.create_default_context(cafile=authority.cert)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    async with Serving(Certificate(pairs[0].cert, pairs[0].key)) as ports:
+        for port in ports:
+            with pytest.raises(OSError):  # noqa: PT011
+                await ask(port, context)
+
+
+async def test_a_reply_reaches_a_caller_who_still_sends(
+    authority: Authority, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "LINGER_SECONDS", 60.0)
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000001\r\n\r\n" + bytes(8_000_000)
+
+    def send() -> bytes:
+        with connected(port, authority.cert) as connection:
+            connection.sendall(request)
+            return connection.recv(12)
+
+    async with Serving(Certificate(pairs[0].cert, pairs[0].key)) as (_, port):
+        assert await asyncio.to_thread(send) == b"HTTP/1.1 200"
+
+
+@pytest.fixture
+def unusable(pairs: list[Pair], tmp_path: Path) -> dict[str, tuple[Path, Path, Path | None]]:
+    (tmp_path / "empty.pem").touch()
+    openssl("ec", "-in", pairs[0].key, "-aes128", "-passout", "pass:secret", "-out", tmp_path / "locked.key")
+    first, second = pairs
+    return {
+        "missing": (tmp_path / "none.pem", first.key, None),
+        "mismatched": (first.cert, second.key, None),
+        "locked": (first.cert, tmp_path / "locked.key", None),
+        "no authority": (first.cert, first.key, tmp_path / "empty.pem"),
+    }
+
+
+@pytest.mark.parametrize("case", ["missing", "mismatched", "locked", "no authority"])
+def test_what_cannot_be_used_is_an_error_at_the_start(
+    case: str, unusable: dict[str, tuple[Path, Path, Path | None]]
+) -> None:
+    with pytest.raises(StartupError, match="--tls-cert"):
+        Certificate(*unusable[case])
+
+
+async def ask(port: int, context: ssl.SSLContext) -> str:
+    """The body of the reply to a request."""
+    reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        return (await reader.read()).decode()
+    finally:
+        writer.transport.abort()
