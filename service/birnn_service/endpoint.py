@@ -103,13 +103,14 @@ class Endpoint:
             self._check_open()
             self._hold(stream, call)
             call.memory.take(CALL_BYTES)
-            conversation = Conversation(exchange, stream, self.answer, self._window)
+            conversation = Conversation(exchange, stream, self.answer, self._window, self._budget)
             self._conversations.add(conversation)
             try:
-                await conversation.run()
+                complete = await conversation.run()
             finally:
                 self._conversations.discard(conversation)
-            self._check_open()
+            if not complete:
+                self._check_open()
 
     @contextmanager
     def _call(

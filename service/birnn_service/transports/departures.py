@@ -28,14 +28,15 @@ class Departures:
     def __init__(self, seconds: float) -> None:
         """Watch; a reply may take `seconds`."""
         self._seconds = seconds
-        # When each call's reply was ready, the earliest first.
-        self._since: dict[grpc.aio.ServicerContext, float] = {}
+        # When each call's reply was ready, the earliest first, and whose it is: a call that has ended has no peer any
+        # more, and gRPC crashes where it is asked for one.
+        self._since: dict[grpc.aio.ServicerContext, tuple[float, str]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, context: grpc.aio.ServicerContext) -> None:
+    def begin(self, context: grpc.aio.ServicerContext, peer: str) -> None:
         """The reply of a call is ready, and gRPC begins to send it."""
         loop = asyncio.get_running_loop()
-        self._since[context] = loop.time()
+        self._since[context] = loop.time(), peer
         if self._timer is None:
             self._timer = loop.call_later(min(LOOK_SECONDS, self._seconds), self._look)
 
@@ -46,11 +47,10 @@ class Departures:
     def _look(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
-        for context, since in list(self._since.items()):
+        for context, (since, peer) in list(self._since.items()):
             if loop.time() - since < self._seconds:
                 break
             del self._since[context]
-            peer = context.peer()
             outcome = "its connection was ended" if end_connection(peer) else "its connection was not found"
             logger.warning(
                 "%s has not taken a reply within %g s (--max-reply-seconds): %s",

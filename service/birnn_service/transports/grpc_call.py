@@ -16,13 +16,14 @@ REQUEST_ID = "x-request-id"
 class GrpcCall:
     """An `Incoming` call or a `Stream` of grpcio's."""
 
-    __slots__ = ("_arrivals", "_context", "_departures", "caller", "request_id")
+    __slots__ = ("_arrivals", "_context", "_departures", "_peer", "caller", "request_id")
 
     def __init__(self, context: grpc.aio.ServicerContext, arrivals: Arrivals, departures: Departures) -> None:
         self._context = context
         self._arrivals = arrivals
         self._departures = departures
-        self.caller = caller_of(context.peer())
+        self._peer = context.peer()
+        self.caller = caller_of(self._peer)
         self.request_id = _request_id(context)
         if self.request_id:
             context.set_trailing_metadata(((REQUEST_ID, self.request_id),))
@@ -60,9 +61,17 @@ class GrpcCall:
 
     async def write(self, reply: bytes) -> None:
         """Send a reply of a stream."""
-        self._departures.begin(self._context)
-        await self._context.write(reply)
-        self._departures.end(self._context)
+        self.begin_reply()
+        try:
+            await self._context.write(reply)
+        except grpc.aio.BaseError as error:  # the call has ended
+            raise asyncio.CancelledError from error
+        finally:
+            self._departures.end(self._context)
+
+    def begin_reply(self) -> None:
+        """From now on the caller has time to take a reply; see `Departures`."""
+        self._departures.begin(self._context, self._peer)
 
     def at_end(self, ended: Callable[[], None]) -> None:
         """Have `ended` called once the reply has been sent, or the caller has gone."""

@@ -129,12 +129,13 @@ class GrpcServer:
         async def handle(_: object, context: grpc.aio.ServicerContext) -> bytes:
             if not self._open.is_set():
                 await self._open.wait()
+            call = GrpcCall(context, self._arrivals, self._departures)
             try:
-                reply: bytes = await self._endpoint.answer(method, GrpcCall(context, self._arrivals, self._departures))
+                reply: bytes = await self._endpoint.answer(method, call)
             except ServiceError as error:
                 await fail(context, error)
             if method.encoder is not None:
-                self._departures.begin(context)
+                call.begin_reply()
             return reply
 
         return handle
