@@ -80,7 +80,10 @@ class Endpoint:
         with self._call(method.name, incoming, method.right) as call:
             if method.encoder is not None:
                 return await self._encode(method, incoming, call)
-            return await method.answer(await _parsed(method, await incoming.read(_unheeded)), call)
+            try:
+                return await method.answer(await _parsed(method, await incoming.read(call.memory.take)), call)
+            finally:
+                call.memory.close()
 
     async def feed(self, feed: Feed, incoming: Incoming) -> AsyncIterator[bytes]:
         """Answer a call with replies until its caller goes.
@@ -187,10 +190,6 @@ class Endpoint:
     def _release(self, call: Call) -> None:
         self._held -= 1
         call.memory.close()
-
-
-def _unheeded(size: int) -> None:
-    """Memory of requests that hold little: no one counts it."""
 
 
 async def _parsed(method: Method, message: Any) -> Any:

@@ -15,6 +15,7 @@ from birnn_service.call import Call, Method
 from birnn_service.catalog import Encoders
 from birnn_service.endpoint import CALL_BYTES, REQUEST_COST, Endpoint
 from birnn_service.engine.engine import EngineInfo
+from birnn_service.errors import OverloadedError
 from birnn_service.frontends.setup import RemoteEncoder
 from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings, load_settings
@@ -31,13 +32,8 @@ async def serving(
 ) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a server of one service, `test`, with one method: of an encoder if it is called ModelInfer."""
     settings = settings or load_settings({"grpc_port": 0})
-    bundle = Bundle.load(MODELS / "smiles" / "1")
-    info = EngineInfo("fake", "cpu", "float32", 1, 1, True)
-    encoders = Encoders([RemoteEncoder(bundle.manifest, bundle.tokenizer, info)], {})
-    state = ServingState()
-    state.start({})
     of_encoder = (lambda request: ("", "")) if name == "ModelInfer" else None
-    endpoint = Endpoint(encoders, state, settings, metrics, Statistics(encoders), Access(settings))
+    endpoint = endpoint_of(settings, metrics)
     methods = [Method(name, pb.ModelInferRequest.FromString, answer, of_encoder)]
     server = GrpcServer(endpoint, {"test": methods}, settings.grpc_address, settings)
     port = await server.listen()
@@ -46,6 +42,39 @@ async def serving(
             yield channel
     finally:
         await server.close()
+
+
+def endpoint_of(settings: Settings, metrics: Metrics | None = None) -> Endpoint:
+    """An endpoint that serves one encoder."""
+    bundle = Bundle.load(MODELS / "smiles" / "1")
+    info = EngineInfo("fake", "cpu", "float32", 1, 1, True)
+    encoders = Encoders([RemoteEncoder(bundle.manifest, bundle.tokenizer, info)], {})
+    state = ServingState()
+    state.start({})
+    return Endpoint(encoders, state, settings, metrics or Metrics(), Statistics(encoders), Access(settings))
+
+
+class Piecewise:
+    """A call whose request comes in pieces of a MiB, each after a pause."""
+
+    deadline = None
+    request_id = ""
+
+    def header(self, name: str) -> str:
+        return ""
+
+    def __init__(self, caller: str, pieces: int) -> None:
+        self.caller = caller
+        self.pieces = pieces
+
+    async def read(self, grow: Callable[[int], None]) -> bytes:
+        for _ in range(self.pieces):
+            await asyncio.sleep(0)
+            grow(1 << 20)
+        return b""
+
+    def at_end(self, ended: Callable[[], None]) -> None:
+        raise AssertionError("it holds nothing that outlasts its answer")
 
 
 async def failure(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
@@ -96,3 +125,19 @@ def test_a_call_holds_memory_by_what_was_sent_until_its_end() -> None:
                 assert (await call(request)).live
 
     asyncio.run(run())
+
+
+async def test_requests_that_arrive_in_pieces_are_counted_whatever_they_are_for() -> None:
+    endpoint = endpoint_of(load_settings({"memory_mib": 256}))
+
+    async def answer(request: Any, call: Any) -> bytes:
+        return b"done"
+
+    method = Method("RepositoryIndex", bytes, answer)
+    # Of 128 MiB one caller gets three quarters.
+    arriving = [endpoint.answer(method, Piecewise("ipv4:192.0.2.1", 15)) for _ in range(10)]
+    outcomes = await asyncio.gather(*arriving, return_exceptions=True)
+    assert any(isinstance(outcome, OverloadedError) for outcome in outcomes)
+    # All of that is free again, and what has no body is answered in any case.
+    assert await endpoint.answer(method, Piecewise("ipv4:192.0.2.1", 127)) == b"done"
+    assert await endpoint.answer(method, Piecewise("ipv4:192.0.2.1", 0)) == b"done"

@@ -8,19 +8,11 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from birnn_bundle.bundle import Bundle
 from birnn_service.call import Call, Exchange, Method
-from birnn_service.catalog import Encoders
 from birnn_service.conversation import parsed
-from birnn_service.endpoint import Endpoint
-from birnn_service.engine.engine import EngineInfo
-from birnn_service.frontends.setup import RemoteEncoder
-from birnn_service.metrics import Metrics
 from birnn_service.settings import load_settings
-from birnn_service.state import ServingState
-from birnn_service.statistics import Statistics
 from birnn_service.transports.grpc_server import GrpcServer
-from tests.service.test_endpoint import MODELS
+from tests.service.test_endpoint import endpoint_of
 
 REPLY_SECONDS = 0.2
 
@@ -34,12 +26,7 @@ async def serving(*, ordered: bool) -> AsyncIterator[tuple[grpc.aio.Channel, Cal
         return request
 
     settings = load_settings({"grpc_port": 0, "max_reply_seconds": REPLY_SECONDS})
-    bundle = Bundle.load(MODELS / "smiles" / "1")
-    info = EngineInfo("fake", "cpu", "float32", 1, 1, True)
-    encoders = Encoders([RemoteEncoder(bundle.manifest, bundle.tokenizer, info)], {})
-    state = ServingState()
-    state.start({})
-    endpoint = Endpoint(encoders, state, settings, Metrics(), Statistics(encoders))
+    endpoint = endpoint_of(settings)
     exchange = Exchange(
         "Stream",
         lambda message: (message, message),
