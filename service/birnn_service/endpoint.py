@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from birnn_bundle.quoting import shown
@@ -62,11 +63,11 @@ class Endpoint:
 
     @property
     def under_way(self) -> int:
-        """Number of calls to encoders that have been accepted and not yet answered."""
+        """Number of calls to encoders that have been accepted, and whose callers do not have the whole answer yet."""
         return self._under_way
 
     async def drain(self) -> None:
-        """Read no further requests of streams, and wait until no call to an encoder is under way."""
+        """Read no further requests of streams, and wait until the callers of all encoders have their answers."""
         for conversation in self._conversations:
             conversation.stop()
         await self._idle.wait()
@@ -157,39 +158,39 @@ class Endpoint:
     async def _encode(self, method: Method, incoming: Incoming, call: Call) -> Any:
         """Answer a call to an encoder, which takes memory and time, if there is room."""
         self._check_open()
-        self._hold(incoming, call)
-        self._under_way += 1
-        self._idle.clear()
-        try:
-            message = await incoming.read(call.memory.take)
-            call.memory.take(CALL_BYTES + REQUEST_COST * len(message))
-            request = await _parsed(method, message)
-            # Nothing needs the bytes any more.
-            del message
-            assert method.encoder is not None
-            call.encoder = self._encoders.find(*method.encoder(request))
-            return await method.answer(request, call)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+        self._hold(incoming, call, awaited=True)
+        message = await incoming.read(call.memory.take)
+        call.memory.take(CALL_BYTES + REQUEST_COST * len(message))
+        request = await _parsed(method, message)
+        # Nothing needs the bytes any more.
+        del message
+        assert method.encoder is not None
+        call.encoder = self._encoders.find(*method.encoder(request))
+        return await method.answer(request, call)
 
     def _check_open(self) -> None:
         if self._state.draining:
             raise UnavailableError("the server is shutting down; retry with another one")
 
-    def _hold(self, incoming: Incoming | Stream, call: Call) -> None:
-        """Let a call in that takes memory until its end."""
+    def _hold(self, incoming: Incoming | Stream, call: Call, *, awaited: bool = False) -> None:
+        """Let a call in that takes memory until its end, for which a shutdown waits if it is `awaited`."""
         if self._held >= self._most_calls:
             raise OverloadedError(
                 f"this server has {self._held} calls under way, its limit (--max-calls); retry later", RETRY_SECONDS
             )
         self._held += 1
-        incoming.at_end(lambda: self._release(call))
+        if awaited:
+            self._under_way += 1
+            self._idle.clear()
+        incoming.at_end(partial(self._release, call, awaited=awaited))
 
-    def _release(self, call: Call) -> None:
+    def _release(self, call: Call, *, awaited: bool) -> None:
         self._held -= 1
         call.memory.close()
+        if awaited:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
 
 async def _parsed(method: Method, message: Any) -> Any:

@@ -57,15 +57,16 @@ def endpoint_of(settings: Settings, metrics: Metrics | None = None) -> Endpoint:
 class Piecewise:
     """A call whose request comes in pieces of a MiB, each after a pause."""
 
+    caller = "ipv4:192.0.2.1"
     deadline = None
     request_id = ""
 
+    def __init__(self, pieces: int) -> None:
+        self.pieces = pieces
+        self.ended: list[Callable[[], None]] = []
+
     def header(self, name: str) -> str:
         return ""
-
-    def __init__(self, caller: str, pieces: int) -> None:
-        self.caller = caller
-        self.pieces = pieces
 
     async def read(self, grow: Callable[[int], None]) -> bytes:
         for _ in range(self.pieces):
@@ -74,7 +75,7 @@ class Piecewise:
         return b""
 
     def at_end(self, ended: Callable[[], None]) -> None:
-        raise AssertionError("it holds nothing that outlasts its answer")
+        self.ended.append(ended)
 
 
 async def failure(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
@@ -135,9 +136,27 @@ async def test_requests_that_arrive_in_pieces_are_counted_whatever_they_are_for(
 
     method = Method("RepositoryIndex", bytes, answer)
     # Of 128 MiB one caller gets three quarters.
-    arriving = [endpoint.answer(method, Piecewise("ipv4:192.0.2.1", 15)) for _ in range(10)]
+    arriving = [endpoint.answer(method, Piecewise(15)) for _ in range(10)]
     outcomes = await asyncio.gather(*arriving, return_exceptions=True)
     assert any(isinstance(outcome, OverloadedError) for outcome in outcomes)
     # All of that is free again, and what has no body is answered in any case.
-    assert await endpoint.answer(method, Piecewise("ipv4:192.0.2.1", 127)) == b"done"
-    assert await endpoint.answer(method, Piecewise("ipv4:192.0.2.1", 0)) == b"done"
+    assert await endpoint.answer(method, Piecewise(127)) == b"done"
+    assert await endpoint.answer(method, Piecewise(0)) == b"done"
+
+
+async def test_a_shutdown_waits_until_callers_have_their_answers() -> None:
+    endpoint = endpoint_of(load_settings({}))
+
+    async def answer(request: Any, call: Any) -> bytes:
+        return b"done"
+
+    calls = [Piecewise(1), Piecewise(2)]
+    for call in calls:
+        assert await endpoint.answer(Method("ModelInfer", bytes, answer, lambda request: ("", "")), call) == b"done"
+    draining = asyncio.create_task(endpoint.drain())
+    for call in calls:
+        await asyncio.sleep(0.01)
+        assert not draining.done()
+        (ended,) = call.ended
+        ended()
+    await asyncio.wait_for(draining, 10)
