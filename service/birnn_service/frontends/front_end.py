@@ -14,7 +14,7 @@ from birnn_service.frontends.arena import Arena, create_memory
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Obstacle, Refused
+from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Obstacle, Refused, Setup
 from birnn_service.pipeline import Compute
 
 logger = logging.getLogger(__name__)
@@ -63,13 +63,13 @@ class FrontEnd:
         self._link: Link
         self._side: EngineSide | None = None
 
-    async def start(self, memory: int, statistics: int, *messages: Message) -> None:
-        """Start the process, and send it `messages`.
+    async def start(self, memory: int, statistics: int, setup: Setup) -> None:
+        """Start the process.
 
         Args:
             memory: Bytes of its arena.
             statistics: Descriptor of the memory in which it counts calls.
-            messages: What it is to know first.
+            setup: What it is to know first.
 
         Raises:
             OSError: The system has no room for another process, or for its memory.
@@ -93,8 +93,7 @@ class FrontEnd:
             theirs.close()
             os.close(descriptor)
         self._link = await Link.open(ours, self._received, self._lost)
-        for message in messages:
-            self.send(message)
+        self.send(setup)
 
     def send(self, message: Message) -> None:
         """Tell it something."""

@@ -195,13 +195,10 @@ class FrontEnds:
         """One life of a front-end; returns how it ended."""
         front_end = FrontEnd(number, next(self._lives), self._compute, self._encoders, self._merged, self._look)
         assert self._statistics.descriptor is not None
-        await front_end.start(
-            self._settings.frontend_memory_mib << 20,
-            self._statistics.descriptor,
-            self._setup,
-            Health(self._state.unhealthy),
-        )
+        await front_end.start(self._settings.frontend_memory_mib << 20, self._statistics.descriptor, self._setup)
+        # What is told to all running ones goes to this one, too, from now on.
         self._running.add(front_end)
+        front_end.send(Health(self._state.unhealthy))
         if self._draining.is_set():
             front_end.send(Drain())
         listening = asyncio.create_task(self._note_start(front_end, started))
