@@ -30,6 +30,7 @@ from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.shared_port import Ports
+from birnn_service.transports.socket_address import in_address
 
 logger = logging.getLogger(__name__)
 
@@ -186,8 +187,8 @@ class Server:
                 front.close()
 
     def _announce(self, encoders: Encoders[ServedEncoder], ports: Ports, metrics_port: int) -> None:
-        served, host, count = ", ".join(map(label_of, encoders)), self._settings.host, self._settings.frontends
-        tls = "s" if self._settings.tls_cert else ""
+        served, host = ", ".join(map(label_of, encoders)), in_address(self._settings.host)
+        count, tls = self._settings.frontends, "s" if self._settings.tls_cert else ""
         logger.info(
             "serving %s on %s:%d (gRPC%s%s)%s, metrics on http://%s:%d/metrics",
             served, host, ports.grpc, " with TLS" if tls else "", f", {count} front-ends" if count else "",

@@ -97,7 +97,7 @@ class GrpcServer:
             StartupError: It is taken, or the address is not this machine's.
         """
         address, server = self._address, self._server
-        place = f"{address.host}:{address.port}"
+        place = str(address)
         try:
             port: int = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
         except RuntimeError as error:

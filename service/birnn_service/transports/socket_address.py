@@ -25,6 +25,9 @@ class SocketAddress:
     port: int
     transport: str
 
+    def __str__(self) -> str:
+        return f"{in_address(self.host)}:{self.port}"
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can connect."""
@@ -37,8 +40,7 @@ class SocketAddress:
         """What to raise where it cannot be had."""
         flag = f"--{self.transport.lower()}-port"
         return StartupError(
-            f"cannot listen on {self.host}:{self.port} for {self.transport}: {reason}; "
-            f"choose another with {flag} or --host"
+            f"cannot listen on {self} for {self.transport}: {reason}; choose another with {flag} or --host"
         )
 
     def resolve(self) -> tuple[int, object]:
@@ -75,6 +77,11 @@ class SocketAddress:
         except OSError as error:
             raise self.refused(str(error.strerror)) from error
         return listener
+
+
+def in_address(host: str) -> str:
+    """A host as it stands before a port: addresses of IPv6 in brackets, or the port would be a part of them."""
+    return f"[{host}]" if ":" in host else host
 
 
 def bind(family: int, address: object, *, share: bool) -> socket.socket:

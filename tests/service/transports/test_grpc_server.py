@@ -10,6 +10,7 @@ import pytest
 
 from birnn_service.call import Call, Exchange, Method
 from birnn_service.conversation import parsed
+from birnn_service.errors import StartupError
 from birnn_service.settings import load_settings
 from birnn_service.transports.grpc_server import GrpcServer
 from tests.service.test_endpoint import endpoint_of
@@ -67,3 +68,18 @@ async def test_callers_may_leave_their_streams_and_lose_nothing_else(
             await other.done_writing()
             assert await other.code() is grpc.StatusCode.OK
     assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_it_listens_on_an_address_of_ipv6() -> None:
+    settings = load_settings({"host": "::1", "grpc_port": 0})
+    try:
+        settings.grpc_address.check()
+    except StartupError:
+        pytest.skip("this machine has no ::1")
+    server = GrpcServer(endpoint_of(settings), {}, settings.grpc_address, settings)
+    port = await server.listen()
+    try:
+        async with grpc.aio.insecure_channel(f"[::1]:{port}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+    finally:
+        await server.close()
