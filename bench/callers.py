@@ -104,11 +104,12 @@ class EncodeStream:
     async def __call__(self, request: encoder_pb2.EncodeStreamRequest, *, timeout: float) -> Any:  # noqa: ASYNC109
         """Send a request and wait for its reply."""
         number = next(self._numbers)
-        self._waiting[number] = asyncio.get_running_loop().create_future()
+        # Its reply may be there before the writer comes back.
+        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
         sent = encoder_pb2.EncodeStreamRequest(id=number, timeout=timeout, encode=request.encode)
         async with self._writing:
             await self._stream.write(sent)
-        return await self._waiting[number]
+        return await reply
 
     async def _read(self) -> None:
         try:

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import logging
 
-from birnn_service.call import Incoming, Stream
+from birnn_service.call import Arrived
 from birnn_service.errors import ForbiddenError, InvalidRequestError, StartupError, UnauthenticatedError
 from birnn_service.settings import Settings
 from birnn_service.token_file import NAME, Right, Token, TokenFileError, digest_of, read_tokens
@@ -92,7 +92,7 @@ class Access:
             raise ForbiddenError(f"the token of {found.name} lacks the right `{right}`; send one that has it")
         return found
 
-    def caller(self, incoming: Incoming | Stream, right: Right | None) -> str:
+    def caller(self, incoming: Arrived, right: Right | None) -> str:
         """Who calls: the name of a token, or what a gateway says, or else an address.
 
         Raises:

@@ -11,8 +11,8 @@ from birnn_service.memory_budget import Hold
 from birnn_service.token_file import Right
 
 
-class Incoming(Protocol):
-    """A call that has arrived at a transport, and whose request has not been read yet."""
+class Arrived(Protocol):
+    """A call that has arrived at a transport."""
 
     caller: str
     """Who calls; callers share the device fairly. An address, until the endpoint knows a name."""
@@ -28,6 +28,13 @@ class Incoming(Protocol):
     def header(self, name: str) -> str:
         """A header or metadata by its name in lower case; joined by commas where it came more than once."""
 
+    def at_end(self, ended: Callable[[], None]) -> None:
+        """Have `ended` called once the call is over: its reply has been sent, or its caller has gone."""
+
+
+class Incoming(Arrived, Protocol):
+    """A call of one request, which has not been read yet."""
+
     async def read(self, grow: Callable[[int], None]) -> Sized:
         """Receive the request, as the protocol's `parse` expects it.
 
@@ -38,26 +45,9 @@ class Incoming(Protocol):
             ServiceError: It does not come, or cannot be taken.
         """
 
-    def at_end(self, ended: Callable[[], None]) -> None:
-        """Have `ended` called once the call is over: its reply has been sent, or its caller has gone."""
 
-
-class Stream(Protocol):
-    """A call that has arrived at a transport, and that holds many requests."""
-
-    caller: str
-    """Who calls; see `Incoming`."""
-
-    @property
-    def deadline(self) -> float | None:
-        """When the caller gives up on all of it, on `time.monotonic`; None where it never does."""
-
-    @property
-    def request_id(self) -> str:
-        """By which the caller wants to find the call in the log; empty for none."""
-
-    def header(self, name: str) -> str:
-        """A header or metadata by its name in lower case; joined by commas where it came more than once."""
+class Stream(Arrived, Protocol):
+    """A call that holds many requests."""
 
     async def next(self) -> bytes | None:
         """Receive the next request; None once there are no more.
@@ -68,9 +58,6 @@ class Stream(Protocol):
 
     async def write(self, reply: bytes) -> None:
         """Send a reply; returns once the next one may be sent."""
-
-    def at_end(self, ended: Callable[[], None]) -> None:
-        """Have `ended` called once the call is over."""
 
 
 @dataclass(frozen=True, slots=True)

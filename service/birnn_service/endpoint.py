@@ -14,7 +14,7 @@ from typing import Any
 
 from birnn_bundle.quoting import shown
 from birnn_service.access import Access
-from birnn_service.call import Call, Exchange, Feed, Incoming, Method, Stream
+from birnn_service.call import Arrived, Call, Exchange, Feed, Incoming, Method, Stream
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.conversation import Conversation
 from birnn_service.errors import Code, OverloadedError, ServiceError, UnavailableError, UnexpectedError
@@ -117,9 +117,7 @@ class Endpoint:
                 self._check_open()
 
     @contextmanager
-    def _call(
-        self, method: str, incoming: Incoming | Stream, right: Right | None, *, timed: bool = True
-    ) -> Iterator[Call]:
+    def _call(self, method: str, incoming: Arrived, right: Right | None, *, timed: bool = True) -> Iterator[Call]:
         """A call, counted and timed whatever becomes of it; raises nothing but ServiceErrors.
 
         A caller that may not call is refused here, before anything is read or held.
@@ -172,7 +170,7 @@ class Endpoint:
         if self._state.draining:
             raise UnavailableError("the server is shutting down; retry with another one")
 
-    def _hold(self, incoming: Incoming | Stream, call: Call, *, awaited: bool = False) -> None:
+    def _hold(self, incoming: Arrived, call: Call, *, awaited: bool = False) -> None:
         """Let a call in that takes memory until its end, for which a shutdown waits if it is `awaited`."""
         if self._held >= self._most_calls:
             raise OverloadedError(
@@ -203,5 +201,5 @@ def _name(call: Call) -> str:
     return call.encoder.manifest.name if call.encoder else ""
 
 
-def _id(incoming: Incoming | Stream) -> str:
+def _id(incoming: Arrived) -> str:
     return f" {shown(incoming.request_id)}" if incoming.request_id else ""

@@ -184,7 +184,9 @@ class EncodeStreamRequest(google.protobuf.message.Message):
     def encode(self) -> global___EncodeRequest: ...
     @property
     def cancel(self) -> global___Cancel:
-        """Give up the request of this id. It is answered all the same: with CANCELLED, unless it was done before."""
+        """Give up the request of this id. It is answered all the same: with CANCELLED, unless it was done before. The server
+        reads this after all that was sent before it, so not while a request waits for room.
+        """
 
     def __init__(
         self,

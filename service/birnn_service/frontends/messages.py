@@ -197,7 +197,9 @@ def _unpack_health(number: int, body: bytes) -> Health:
 def _pack_failed(message: Failed) -> bytes:
     error = message.error
     retry = error.retry_after if isinstance(error, errors.OverloadedError) else 0.0
-    return _FAILED.pack(ERRORS.index(type(error)), retry) + str(error).encode()
+    # A call that waits for its answer must get one, whatever the error is.
+    kind = type(error) if type(error) in ERRORS else errors.EngineError
+    return _FAILED.pack(ERRORS.index(kind), retry) + str(error).encode()
 
 
 def _unpack_failed(number: int, body: bytes) -> Failed:

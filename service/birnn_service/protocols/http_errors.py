@@ -2,10 +2,8 @@
 
 from math import ceil
 
-from birnn_bundle.quoting import one_line
 from birnn_service.errors import Code, ServiceError
 
-MOST_CHARACTERS = 1000
 STATUSES = {
     Code.INVALID_ARGUMENT: 400,
     Code.UNAUTHENTICATED: 401,
@@ -33,8 +31,3 @@ def headers_of(error: ServiceError) -> list[tuple[str, str]]:
             ("retry-after-ms", str(ceil(error.retry_after * 1000))),
         ]
     return [("x-should-retry", "false")] if error.retry_after < 0 else []
-
-
-def message_of(error: ServiceError) -> str:
-    """What an error says, on one line."""
-    return one_line(str(error), MOST_CHARACTERS)

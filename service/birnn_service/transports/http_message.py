@@ -91,14 +91,12 @@ class HttpReply:
         body: In pieces, of bytes or of views of bytes; they are sent as they are.
         media_type: Of the body.
         headers: Others; the transport adds those of its own.
-        compressible: Whether packing saves much.
     """
 
     status: int
     body: Sequence[bytes | memoryview]
     media_type: str = "application/json"
     headers: Sequence[tuple[str, str]] = ()
-    compressible: bool = False
 
     @property
     def size(self) -> int:
@@ -120,7 +118,6 @@ class HttpLimits:
         connections: Most connections. One caller has at most three quarters of them.
         head_bytes: Most bytes of a request's head.
         headers: Most headers of a request.
-        compress_from: Bytes of a reply from which it is packed, where that helps and is asked for; None for never.
     """
 
     body_bytes: int
@@ -132,7 +129,6 @@ class HttpLimits:
     connections: int = 4096
     head_bytes: int = 16_384
     headers: int = 100
-    compress_from: int | None = None
 
 
 def limits_of(settings: Settings) -> HttpLimits:

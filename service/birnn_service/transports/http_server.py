@@ -1,13 +1,11 @@
 """The HTTP server: uvicorn in our event loop, with bounds, and one callable that answers."""
 
 import asyncio
-import gzip
 import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -21,9 +19,6 @@ from birnn_service.transports.http_message import Answer, HttpLimits, HttpReply,
 from birnn_service.transports.socket_address import BACKLOG
 
 logger = logging.getLogger(__name__)
-
-# Up to so many bytes are packed on the event loop.
-INLINE_BYTES = 1 << 16
 
 
 class HttpServer:
@@ -122,11 +117,6 @@ class HttpServer:
                 logger.error("%s %s failed unexpectedly", request.method, request.path[:100], exc_info=error)
                 reply = HttpReply(500, (b"the server failed unexpectedly; its log says more\n",), "text/plain")
         headers = [*reply.headers, *self._cors.headers(request.headers)]
-        if self._limits.compress_from is not None and reply.compressible and reply.size >= self._limits.compress_from:
-            headers.append(("vary", "accept-encoding"))
-            if accepts_gzip(request.headers.get("accept-encoding", "")):
-                headers.append(("content-encoding", "gzip"))
-                reply = replace(reply, body=(await _pack(reply),))
         return reply, headers
 
     def _request(self, connection: Connection, scope: Scope, receive: Callable[[], Awaitable[Any]]) -> HttpRequest:
@@ -188,23 +178,6 @@ async def _send(
     connection.end_reply()
     await send({"type": "http.response.body", "body": last})
     await connection.sent()
-
-
-async def _pack(reply: HttpReply) -> bytes:
-    """The body as gzip, at the level that takes least time: the next one takes seven times as long for a tenth less."""
-    body = b"".join(reply.body)
-    if len(body) <= INLINE_BYTES:
-        return gzip.compress(body, 1)
-    return await asyncio.to_thread(gzip.compress, body, 1)
-
-
-def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding names gzip, and not with a weight of zero."""
-    for item in header.lower().split(","):
-        name, _, weight = item.partition(";")
-        if name.strip() == "gzip":
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 async def _unused(scope: Scope, receive: object, send: object) -> None:

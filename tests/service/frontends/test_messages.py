@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birnn_service.engine.engine import Output
-from birnn_service.errors import DeadlineError, EngineError, InvalidRequestError, OverloadedError, ServiceError
+from birnn_service.errors import (
+    DeadlineError,
+    EngineError,
+    InvalidRequestError,
+    OverloadedError,
+    ServiceError,
+    UnexpectedError,
+)
 from birnn_service.frontends.messages import (
     Cancel,
     Counts,
@@ -112,3 +119,9 @@ def test_an_unknown_kind_or_an_absurd_size_is_refused_at_once(raw: bytes) -> Non
 def test_no_deadline_stays_none() -> None:
     assert from_wire(to_wire(None)) is None
     assert from_wire(to_wire(12.5)) == 12.5
+
+
+def test_an_error_that_messages_do_not_know_arrives_as_one_of_the_engine() -> None:
+    (message,) = Decoder().feed(pack(Failed(7, UnexpectedError("a fault"))))
+    assert isinstance(message, Failed)
+    assert (type(message.error), str(message.error)) == (EngineError, "a fault")

@@ -9,7 +9,7 @@ import pytest
 
 from birnn_service.errors import InvalidRequestError, OverloadedError, StartupError
 from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpRequest, HttpRequestError
-from birnn_service.transports.http_server import HttpServer, accepts_gzip
+from birnn_service.transports.http_server import HttpServer
 from birnn_service.transports.socket_address import SocketAddress
 
 LIMITS = HttpLimits(
@@ -476,29 +476,6 @@ async def test_pages_of_listed_origins_may_call() -> None:
         assert b"access-control-allow-origin" in await exchange(port, post(b"", b"Origin: https://app.example"))
     async with serving() as (_, port):
         assert b"allow-origin" not in await exchange(port, post(b"", b"Origin: https://app.example"))
-
-
-async def test_replies_are_packed_where_asked_and_worthwhile() -> None:
-    async def answer(request: HttpRequest) -> HttpReply:
-        size = int(request.path[1:])
-        return HttpReply(200, (b"0" * size,), compressible=True)
-
-    asked = b"Accept-Encoding: gzip, br"
-    async with serving(answer, replace(LIMITS, compress_from=1000)) as (_, port):
-        for size in (1000, 200_000):
-            reply = await exchange(port, post(b"", asked, path=b"/%d" % size))
-            assert gzip.decompress(body_of(reply)) == b"0" * size
-        assert body_of(await exchange(port, post(b"", asked, path=b"/999"))) == b"0" * 999
-        assert body_of(await exchange(port, post(b"", path=b"/1000"))) == b"0" * 1000
-    async with serving(answer) as (_, port):
-        assert body_of(await exchange(port, post(b"", asked, path=b"/1000"))) == b"0" * 1000
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"), [("", False), ("gzip", True), ("br, GZIP;q=0.5", True), ("gzip; q=0", False), ("*", False)]
-)
-def test_accepts_gzip(header: str, expected: bool) -> None:
-    assert accepts_gzip(header) is expected
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", 1.0), ("0.25", 0.25), ("60.000", 60.0)])

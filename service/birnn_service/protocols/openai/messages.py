@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import ItemError
 from birnn_bundle.quoting import shown
 from birnn_service.errors import Code, InvalidRequestError, ServiceError
-from birnn_service.protocols.http_errors import message_of, status_of
+from birnn_service.protocols.http_errors import status_of
 from birnn_service.protocols.json_text import write_json, write_vector
 
 LISTED_ERRORS = 3
@@ -223,7 +223,7 @@ def write_error(error: ServiceError) -> bytes:
     return write_json(
         {
             "error": {
-                "message": message_of(error),
+                "message": error.message,
                 "type": kind,
                 "param": field,
                 "code": CODES.get(error.code, error.code.name.lower()),

@@ -1,13 +1,12 @@
 """OpenAI's embeddings over HTTP."""
 
 import asyncio
-from collections.abc import Callable
 
 from birnn_service.call import Call, Method
 from birnn_service.catalog import Encoder, Encoders, address_of
 from birnn_service.metrics import server_version
 from birnn_service.pipeline import INLINE_BYTES, Options, Pipeline
-from birnn_service.protocols.json_text import read_json, write_json
+from birnn_service.protocols.json_text import JSON_COST, read_json, write_json
 from birnn_service.protocols.openai.messages import (
     OTHER_VALUES,
     EmbeddingsRequest,
@@ -22,13 +21,10 @@ from birnn_service.protocols.openai.messages import (
 from birnn_service.protocols.openapi import document
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
-from birnn_service.transports.http_app import HttpMethods
+from birnn_service.transports.http_app import HttpMethods, answering
 from birnn_service.transports.http_call import HttpMessage
 from birnn_service.transports.http_message import HttpReply
 from birnn_service.transports.http_routes import DOCUMENT
-
-# A number takes about so many bytes as JSON.
-JSON_COST = 3
 
 
 class OpenAIProtocol:
@@ -48,20 +44,12 @@ class OpenAIProtocol:
             ("POST", "/v1/embeddings"): Method(
                 "POST /v1/embeddings", self._read, self._embed, lambda asked: (asked[1].name, asked[1].version)
             ),
-            ("GET", "/v1/models"): self._simple("GET /v1/models", self._models),
-            ("GET", "/v1/models/{model}"): self._simple("GET /v1/models/{model}", self._model),
+            ("GET", "/v1/models"): answering("GET /v1/models", self._models),
+            ("GET", "/v1/models/{model}"): answering("GET /v1/models/{model}", self._model),
         }
         if self._settings.describes:
-            methods["GET", DOCUMENT] = self._simple(f"GET {DOCUMENT}", self._document)
+            methods["GET", DOCUMENT] = answering(f"GET {DOCUMENT}", self._document)
         return HttpMethods("", methods, write_error)
-
-    def _simple(self, name: str, answer: Callable[[HttpMessage], bytes]) -> Method:
-        """A method that answers at once."""
-
-        async def reply(message: HttpMessage, call: Call) -> HttpReply:
-            return HttpReply(200, [answer(message)])
-
-        return Method(name, lambda message: message, reply)
 
     async def _read(self, message: HttpMessage) -> tuple[HttpMessage, EmbeddingsRequest]:
         most = self._settings.max_sequences
@@ -84,7 +72,7 @@ class OpenAIProtocol:
 
         # As JSON so many numbers take half a millisecond.
         small = encoded.values.nbytes <= INLINE_BYTES >> 4
-        return HttpReply(200, written() if small else await asyncio.to_thread(written), compressible=True)
+        return HttpReply(200, written() if small else await asyncio.to_thread(written))
 
     def _models(self, message: HttpMessage) -> bytes:
         names = dict.fromkeys(encoder.manifest.name for encoder in self._encoders)

@@ -9,20 +9,18 @@ from birnn_service.call import Call, Method
 from birnn_service.catalog import address_of
 from birnn_service.errors import ServiceError, UnknownEncoderError
 from birnn_service.pipeline import INLINE_BYTES
-from birnn_service.protocols.json_text import SMALL_BYTES, parse_json, write_json
+from birnn_service.protocols.json_text import JSON_COST, SMALL_BYTES, parse_json, write_json
 from birnn_service.protocols.openinference.http_reply import plain, write_infer
 from birnn_service.protocols.openinference.http_request import HEADER_LENGTH, InferRequest, read_infer
 from birnn_service.protocols.openinference.service import ENGINE, EXTENSIONS, InferenceProtocol
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
-from birnn_service.transports.http_app import HttpMethods
+from birnn_service.transports.http_app import HttpMethods, answering
 from birnn_service.transports.http_call import HttpMessage
 from birnn_service.transports.http_message import HttpReply
 
 # Values in the body of a request for the index: a flag.
 INDEX_VALUES = 16
-# A number takes about so many bytes as JSON for each of its own.
-JSON_COST = 3
 
 
 class InferenceOverHttp:
@@ -123,7 +121,7 @@ class InferenceOverHttp:
         pieces, headers = write() if as_text <= INLINE_BYTES >> 4 else await asyncio.to_thread(write)
         media = dict(headers)
         media_type = media.pop("content-type")
-        return HttpReply(200, pieces, media_type, list(media.items()), compressible=as_text > 0)
+        return HttpReply(200, pieces, media_type, list(media.items()))
 
 
 def write_error(error: ServiceError) -> bytes:
@@ -138,12 +136,8 @@ def _place(asked: HttpMessage) -> dict[str, str]:
 
 
 def _simple(name: str, answer: Callable[[HttpMessage], Any]) -> Method:
-    """A method that answers at once with JSON."""
-
-    async def reply(asked: HttpMessage, call: Call) -> HttpReply:
-        return HttpReply(200, [write_json(answer(asked))])
-
-    return Method(name, lambda asked: asked, reply)
+    """A method that answers at once with what it returns."""
+    return answering(name, lambda asked: write_json(answer(asked)))
 
 
 def _probe(name: str, field: str, answer: Callable[[HttpMessage], bool]) -> Method:
