@@ -1,4 +1,4 @@
-"""Who may call, and by which name a caller is known."""
+"""Access control: checks tokens and rights, and names the caller of each call."""
 
 import asyncio
 import hmac
@@ -12,20 +12,20 @@ from birnn_service.token_file import NAME, Right, Token, TokenFileError, digest_
 logger = logging.getLogger(__name__)
 
 AUTHORIZATION = "authorization"
-# A file that has changed is noticed within so many seconds.
+# Seconds between two looks at the file.
 RELOAD_SECONDS = 1.0
-# What unknown tokens are compared with.
+# Stands in for an unknown token, so that checking one takes the same time as checking a known token.
 NOBODY = Token(name="nobody", sha256="0" * 64, rights=())
 
 
 class Access:
-    """The tokens of a file, as it is now. Without one everybody may do everything."""
+    """Checks calls against the tokens in a file, and follows changes of the file. Without a file, every call is allowed."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read the file that the settings name.
+        """Read the token file that the settings name, if any.
 
         Raises:
-            StartupError: It cannot be used.
+            StartupError: The file cannot be read.
         """
         self._path = settings.tokens
         self._caller_header = settings.caller_header
@@ -37,22 +37,22 @@ class Access:
             self._tokens = read_tokens(self._path.read_bytes())
         except (OSError, TokenFileError) as error:
             raise StartupError(
-                f"cannot use the tokens of {self._path}: {error}; `birnn tokens add NAME` writes such a file"
+                f"cannot read the tokens in {self._path}: {error}; `birnn tokens add NAME` creates a token file"
             ) from error
 
     async def watch(self) -> None:
-        """Follow the file."""
+        """Reload the file whenever it changes, until cancelled."""
         while self._path is not None:
             await asyncio.sleep(RELOAD_SECONDS)
             try:
                 await asyncio.to_thread(self.reload)
-            except Exception as error:  # a watch that ended would leave tokens in force that have been removed
-                logger.error("could not look at the file of tokens", exc_info=error)
+            except Exception as error:  # if this loop ended, removed tokens would stay valid
+                logger.error("could not reload the token file", exc_info=error)
 
     def reload(self) -> None:
-        """Take the file as it is; where it cannot be used, keep the tokens there were and say so once.
+        """Read the file again. If it is broken, keep the current tokens and log the reason once.
 
-        It is read as a whole each time: it is small, and no date of a file says surely that it is the same.
+        The whole file is read every time: it is small, and a modification time does not reliably show changes.
         """
         assert self._path is not None
         try:
@@ -60,7 +60,7 @@ class Access:
         except (OSError, TokenFileError) as error:
             if str(error) != self._problem:
                 self._problem = str(error)
-                logger.error("cannot use the tokens of %s: %s; those read before stay in force", self._path, error)
+                logger.error("cannot read the tokens in %s: %s; the tokens read earlier stay valid", self._path, error)
             return
         self._problem = ""
         if tokens != self._tokens:
@@ -68,17 +68,18 @@ class Access:
             logger.info("read %d tokens from %s", len(tokens), self._path)
 
     def authorize(self, authorization: str, right: Right) -> Token | None:
-        """The token that was sent with a call; None where none is needed.
-
-        Takes the same work for a token that is known as for one that is not.
+        """Check the token of a call, in the same time for known and unknown tokens.
 
         Args:
-            authorization: The header of that name; empty for none.
-            right: What the call needs.
+            authorization: The value of the `authorization` header; empty if there is none.
+            right: The right that the call needs.
+
+        Returns:
+            The token; None if this server uses no tokens.
 
         Raises:
-            UnauthenticatedError: There is none, or it is unknown.
-            ForbiddenError: It lacks the right.
+            UnauthenticatedError: The token is missing or unknown.
+            ForbiddenError: The token lacks the right.
         """
         if self._tokens is None:
             return None
@@ -86,17 +87,17 @@ class Access:
         digest = digest_of(secret.strip())
         found = self._tokens.get(digest, NOBODY)
         if not hmac.compare_digest(found.sha256, digest) or scheme.lower() != "bearer":
-            what = "the token is not one of this server's" if authorization else "this server asks for a token"
-            raise UnauthenticatedError(f"{what}; send `authorization: Bearer TOKEN` with one from who runs the server")
+            what = "the token is not one of this server's" if authorization else "this server requires a token"
+            raise UnauthenticatedError(f"{what}; send `authorization: Bearer TOKEN` with a token from the operator of this server")
         if right not in found.rights:
-            raise ForbiddenError(f"the token of {found.name} lacks the right `{right}`; send one that has it")
+            raise ForbiddenError(f"the token of {found.name} lacks the right `{right}`; send a token that has it")
         return found
 
     def caller(self, incoming: Arrived, right: Right | None) -> str:
-        """Who calls: the name of a token, or what a gateway says, or else an address.
+        """Identify the caller: by the name of its token, by the gateway's header, or by its address.
 
         Raises:
-            ServiceError: A call that needs `right` is refused; see `authorize`.
+            ServiceError: The call needs `right` and is refused; see `authorize`.
         """
         if right is None or (self._tokens is None and not self._caller_header):
             return incoming.caller

@@ -26,19 +26,19 @@ from birnn_service.errors import DeadlineError, OverloadedError
 from birnn_service.queueing.admission import LEAST_RETRY
 from birnn_service.tokenizing_rate import Rate
 
-# Requests of at most so many predicted seconds are tokenized on the event loop: switching threads would cost more.
+# Longest request that is tokenized on the event loop, in predicted seconds. Switching threads would cost more.
 INLINE_SECONDS = 1e-3
 # Predicted seconds of a slice. A slice holds at least one sequence, however long.
 SLICE_SECONDS = 1e-2
-# A sequence costs as much as so many bytes of it, whatever its length.
+# Fixed cost of a sequence, expressed in bytes.
 SEQUENCE_BYTES = 64
-# A request's rank is the time at which it would be done if it took so many times as long as predicted.
+# A request's rank is the time at which it would be done if it took this many times its predicted time.
 PATIENCE = 8.0
-# Requests of at most so many predicted seconds are small. They overtake large ones, also late ones. After so many
-# slices of small requests in a row it is the turn of a large one.
+# Longest small request, in predicted seconds. Small requests overtake large ones, even overdue ones. After `SMALL_TURNS`
+# slices of small requests in a row, a large one gets a slice.
 SMALL_SECONDS = 10 * SLICE_SECONDS
 SMALL_TURNS = 4
-# Callers with at most this share of the bound waiting are refused only for the work that is ahead of theirs.
+# Callers with less than this share of the bound waiting are refused only because of work that runs before theirs.
 SMALL_SHARE = 0.01
 # A deadline counts as missed if less than this share of the predicted time is left.
 LEAST_TIME = 0.5

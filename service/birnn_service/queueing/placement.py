@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.scheduler import Selection
 
-# After so many calls in a row that found no other call, there is a single sequential caller.
+# Calls in a row, each with no other call under way, after which the server assumes a single sequential caller.
 STREAK = 16
-# A reply and the next call of its receiver take longer than so many seconds. A call that arrives sooner after the loop
-# has run a batch was sent while the batch ran, so by another caller.
+# Least time in seconds between a reply and the next call of the same caller. A call that arrives sooner after the loop
+# has run a batch was sent while the batch ran, so it came from another caller.
 TURNAROUND = 2e-4
-# Calls that are further apart than so many seconds, such as probes of an idle server, do not count: they gain nothing.
+# Calls further apart than this, in seconds, do not count: probes of an idle server would gain nothing.
 PAUSE = 1.0
-# The event loop runs batches of at most so many predicted seconds.
+# Longest batch that the event loop runs itself, in predicted seconds.
 SHORT = 1e-3
 
 
 class SequentialCaller:
     """Detects a single sequential caller.
 
-    A call counts as sequential if no other call is under way when it arrives. While the event loop runs a batch, it
-    accepts no calls. A call that a second caller sends meanwhile is seen after the batch, when nothing is under way;
-    but it is seen at once, and that shows that there is a second caller.
+    A call is sequential if no other call is under way when it arrives. The event loop accepts no calls while it runs a
+    batch, so a call that a second caller sends during the batch is seen only afterwards, when nothing is under way. But
+    then it is seen immediately, faster than the first caller could have called again, and that gives it away.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,12 @@ class Placement:
     """
 
     def __init__(self, lanes: Sequence[Lane], slots: int) -> None:
-        """Place batches of `lanes` on so many slots."""
+        """Start with all slots idle.
+
+        Args:
+            lanes: Where batches come from.
+            slots: Number of slots of the device.
+        """
         self._slots = self.idle = slots
         self._on_cores = all(lane.engine.info.parallel_slots for lane in lanes)
         self._caller = SequentialCaller()
@@ -66,7 +71,12 @@ class Placement:
         self._caller.arrived(others, now)
 
     def runs_inline(self, selections: Sequence[Selection], requests: int) -> bool:
-        """Whether the event loop should run the selected batch itself, with so many requests under way."""
+        """Whether the event loop should run a batch itself.
+
+        Args:
+            selections: The batches that are due.
+            requests: Number of requests under way.
+        """
         if len(selections) != 1 or requests != 1 or self.idle != self._slots:
             return False
         (selection,) = selections

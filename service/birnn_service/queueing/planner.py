@@ -14,7 +14,7 @@ from birnn_service.queueing.cost import CostModel
 # seldom run alone. In simulations of calls of 1, 8 and 32 sequences on two cores, 0.4 to 0.6 gave the lowest mean
 # and 99th percentile.
 SPENT = 0.5
-# Packed batches are so many times larger than would be best if no more rows arrived. In simulations of the same calls,
+# Factor by which packed batches are larger than would be best if no more rows arrived. In simulations of the same calls,
 # 2 to 4 were best at 50 to 90 percent load.
 EXTERNALITY = 3.0
 # Weight of the overhead of one more batch where a batch is divided between requests. In simulations of mixed and
@@ -184,13 +184,13 @@ def cheapest(ordered: NDArray[np.int64], cost: CostModel, max_rows: int, spent: 
 
 
 def most_even(ordered: NDArray[np.int64], cost: CostModel, max_rows: int, batches: int) -> list[Stretch]:
-    """Divide rows into about so many batches whose longest time is least, by bisection; more where they do not fit.
+    """Divide rows into batches so that the longest batch is as short as possible, by bisection.
 
     Args:
         ordered: Lengths, ascending [n].
         cost: Cost model of the engine.
         max_rows: Most rows in a batch.
-        batches: How many are wanted.
+        batches: Number of batches wanted. There are more if the rows do not fit.
     """
     lengths = ordered.tolist()
     batches = max(batches, -(-len(lengths) // max_rows))
@@ -233,7 +233,7 @@ def _cut(low: int, high: int, max_rows: int) -> list[Stretch]:
 
 
 def _span(seconds: list[float], slots: int) -> float:
-    """When batches, the longest first, are done on so many slots: each on the slot that is free first."""
+    """Seconds until all batches are done, the longest first, each on the slot that becomes free first."""
     ends = [0.0] * slots
     for each in seconds:
         heapq.heappushpop(ends, ends[0] + each)

@@ -1,4 +1,4 @@
-"""A port that the front-ends of one server share, and nobody else."""
+"""A port that the front-ends of one server share with each other and with no other process."""
 
 import socket
 from types import TracebackType
@@ -8,30 +8,30 @@ from birnn_service.transports.socket_address import SocketAddress, bind
 
 
 class Ports(NamedTuple):
-    """Where a server takes calls; no HTTP port where it does not over HTTP."""
+    """The ports on which a server takes calls; `http` is None if it serves no HTTP."""
 
     grpc: int
     http: int | None
 
 
 class SharedPort:
-    """A port that processes of this user may listen on with SO_REUSEPORT, once nobody else does.
+    """A port on which several processes of one server listen, with SO_REUSEPORT.
 
-    With that option alone two servers of one user would share a port and each get half of the calls. So a server first
-    takes a lock that goes by the port's number (an abstract Unix socket: it belongs to the port's network namespace,
-    and ends with the process), and then looks whether anybody listens there.
+    With that option alone, two servers of the same user could open the same port, and each would get half of the calls.
+    So a server first takes a lock named after the port, and then checks that no process listens there. The lock is an
+    abstract Unix socket: it belongs to the same network namespace as the port, and is released when the process ends.
     """
 
     def __init__(self, address: SocketAddress) -> None:
-        """Take a port, or a free one where the address has 0.
+        """Take the port of an address, or a free one if its port is 0.
 
         Raises:
-            StartupError: Somebody else listens there, or the host is not this machine's.
+            StartupError: Another process listens there, or the host is not an address of this machine.
         """
         self._lock = socket.socket(socket.AF_UNIX)
         try:
             family, place = address.resolve()
-            # Bound and never listening, it gets no calls, and keeps the port from servers that do not share.
+            # A socket that is bound and does not listen gets no calls, but keeps the port from other servers.
             self._held = bind(family, place, share=True)
             self.number: int = self._held.getsockname()[1]
             self._lock.bind(f"\0birnn-serving/{address.transport}/{self.number}")
@@ -42,7 +42,7 @@ class SharedPort:
             raise address.refused(str(error.strerror)) from error
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         self._lock.close()
         if hasattr(self, "_held"):
             self._held.close()
