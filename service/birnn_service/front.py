@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from birnn_service.access import Access
 from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
+from birnn_service.compute import Compute
 from birnn_service.endpoint import Endpoint
 from birnn_service.metrics import Metrics
-from birnn_service.pipeline import Compute, Pipeline
+from birnn_service.pipeline import Pipeline
 from birnn_service.protocols import encoder, health, reflection
 from birnn_service.protocols.openai.service import OpenAIProtocol
 from birnn_service.protocols.openinference import service as openinference

@@ -1,19 +1,17 @@
 """Computing in this process: the response cache, and the dispatcher behind it."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from collections.abc import Awaitable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from birnn_bundle.ragged import RaggedBatch
-from birnn_service.catalog import Encoder, address_of, label_of
+from birnn_service.catalog import address_of, label_of, width_of
+from birnn_service.compute import Work
 from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
-from birnn_service.queueing.lane import Lane
-from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.response_cache import ResponseCache
 from birnn_service.statistics import Statistics
@@ -37,28 +35,22 @@ class LocalCompute:
         self._statistics = statistics
         metrics.cache_bytes.set_function(lambda: cache.bytes)
 
-    async def encode(
-        self,
-        encoder: Encoder,
-        output: Output,
-        batch: RaggedBatch,
-        deadline: float | None = None,
-        *,
-        caller: str,
-        priority: Priority = Priority.NORMAL,
-    ) -> Computed:
-        """See `birnn_service.pipeline.Compute`."""
-        lane = self._lanes[address_of(encoder)][output]
-        encode = partial(self._dispatcher.encode, lane, deadline=deadline, caller=caller, priority=priority)
-        if output is Output.POOLED and self._cache.enabled:
-            return await self._look_up(encoder, lane, batch, encode)
-        return await encode(batch)
+    async def encode(self, work: Work) -> Computed:
+        """See `birnn_service.compute.Compute`."""
+        if work.output is Output.POOLED and self._cache.enabled:
+            return await self._look_up(work)
+        return await self._run(work)
 
-    async def _look_up(
-        self, encoder: Encoder, lane: Lane, batch: RaggedBatch, encode: Callable[[RaggedBatch], Awaitable[Computed]]
-    ) -> Computed:
+    def _run(self, work: Work) -> Awaitable[Computed]:
+        """Have the dispatcher do the work."""
+        lane = self._lanes[address_of(work.encoder)][work.output]
+        return self._dispatcher.encode(lane, work.batch, work.deadline, caller=work.caller, priority=work.priority)
+
+    async def _look_up(self, work: Work) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
-        metrics, label = self._metrics.of(lane.encoder), label_of(encoder)
+        encoder, batch = work.encoder, work.batch
+        label, width = label_of(encoder), width_of(encoder, work.output)
+        metrics = self._metrics.of(encoder.manifest.name)
         start = time.perf_counter()
         keys = batch.keys()
         kept = [self._cache.get(label, key) for key in keys]
@@ -68,16 +60,16 @@ class LocalCompute:
         metrics.cache_hits.inc(hits)
         metrics.cache_misses.inc(len(missing))
         if len(missing) == len(keys):
-            computed = await encode(batch)
+            computed = await self._run(work)
         elif len(missing):
-            computed = await encode(batch.take(missing))
+            computed = await self._run(replace(work, batch=batch.take(missing)))
         else:
-            computed = Computed(np.empty((0, lane.width), dtype=np.float32), 0.0, 0.0)
+            computed = Computed.nothing(width)
         for row, encoding in zip(missing.tolist(), computed.values, strict=True):
             self._cache.put(label, keys[row], encoding)
         if len(missing) == len(keys):
             return computed
-        values = np.empty((len(keys), lane.width), dtype=np.float32)
+        values = np.empty((len(keys), width), dtype=np.float32)
         values[missing] = computed.values
         for row, found in enumerate(kept):
             if found is not None:

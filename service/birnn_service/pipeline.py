@@ -5,15 +5,14 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
 from birnn_bundle.errors import ItemErrorCode
-from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenized, within_vocabulary
 from birnn_service.call import Call, Spent
 from birnn_service.catalog import Encoder, width_of
+from birnn_service.compute import Compute, Work
 from birnn_service.encoded import Encoded, Notice, in_form
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
@@ -29,38 +28,8 @@ from birnn_service.vectors import ElementType
 
 # Memory that a reply takes for each of its bytes: as batches give it, as it is put together, as gRPC sends it.
 REPLY_COST = 3
-
-
 # Up to so many bytes a reply is put into its form on the event loop: a thread's hop would cost more.
 INLINE_BYTES = 1 << 20
-
-
-class Compute(Protocol):
-    """Computes encodings, in this process or in another."""
-
-    async def encode(
-        self,
-        encoder: Encoder,
-        output: Output,
-        batch: RaggedBatch,
-        deadline: float | None = None,
-        *,
-        caller: str,
-        priority: Priority = Priority.NORMAL,
-    ) -> Computed:
-        """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
-
-        Args:
-            encoder: Which encoder.
-            output: One vector a sequence or one a token.
-            batch: The sequences of one request.
-            deadline: When the caller gives up, on `time.monotonic`.
-            caller: Who asks; callers share the device fairly.
-            priority: How urgent it is.
-
-        Raises:
-            ServiceError: The batch was not encoded; see `birnn_service.errors`.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +149,9 @@ class Pipeline:
         self, encoder: Encoder, tokenized: Tokenized, options: Options, deadline: float | None, caller: str
     ) -> Computed:
         if len(tokenized.batch) == 0:
-            return Computed(np.empty((0, width_of(encoder, options.output)), dtype=np.float32), 0.0, 0.0)
+            return Computed.nothing(width_of(encoder, options.output))
         return await self._compute.encode(
-            encoder, options.output, tokenized.batch, deadline, caller=caller, priority=options.priority
+            Work(encoder, options.output, tokenized.batch, caller, deadline, options.priority)
         )
 
     def _count(

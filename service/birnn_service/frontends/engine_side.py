@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_service.catalog import Encoder, Encoders, width_of
+from birnn_service.compute import Compute, Work
 from birnn_service.engine.engine import Output
 from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.arena import Arena, pieces
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Message, Withdrawn, from_wire
-from birnn_service.pipeline import Compute
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +67,8 @@ class EngineSide:
     async def _encode(self, request: Encode) -> Done:
         encoder, output = self._encoders.find(request.encoder, request.version), request.output
         batch = self._arena.read_batch(request.start, request.sequences, request.tokens, encoder.manifest.features)
-        deadline = from_wire(request.deadline)
-        computed = await self._compute.encode(
-            encoder, output, batch, deadline, caller=request.caller, priority=request.priority
-        )
+        work = Work(encoder, output, batch, request.caller, from_wire(request.deadline), request.priority)
+        computed = await self._compute.encode(work)
         rows = request.sequences if output is Output.POOLED else request.tokens
         await self._write(request.start, computed.values, (rows, width_of(encoder, output)))
         return Done(request.number, computed.queue, computed.compute)

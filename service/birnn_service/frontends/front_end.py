@@ -10,12 +10,12 @@ from asyncio.subprocess import Process
 from collections.abc import Callable
 
 from birnn_service.catalog import Encoder, Encoders
+from birnn_service.compute import Compute
 from birnn_service.frontends.arena import Arena, create_memory
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Obstacle, Refused, Setup
-from birnn_service.pipeline import Compute
 
 logger = logging.getLogger(__name__)
 

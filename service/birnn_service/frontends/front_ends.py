@@ -8,13 +8,13 @@ from contextlib import suppress
 from types import TracebackType
 
 from birnn_service.catalog import Encoder, Encoders
+from birnn_service.compute import Compute
 from birnn_service.errors import StartupError
 from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
 from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Drain, Health, Setup
 from birnn_service.frontends.setup import write_setup
 from birnn_service.metrics import Metrics
-from birnn_service.pipeline import Compute
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics

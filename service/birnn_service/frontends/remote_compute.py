@@ -4,14 +4,13 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 
-from birnn_bundle.ragged import RaggedBatch
-from birnn_service.catalog import Encoder, address_of, width_of
+from birnn_service.catalog import address_of, width_of
+from birnn_service.compute import Work
 from birnn_service.engine.engine import Output
 from birnn_service.errors import UnavailableError
 from birnn_service.frontends.arena import Arena, Blocks
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Withdrawn, to_wire
-from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 
 
@@ -41,28 +40,20 @@ class RemoteCompute:
         """Bytes of the arena in use."""
         return self._blocks.used
 
-    async def encode(
-        self,
-        encoder: Encoder,
-        output: Output,
-        batch: RaggedBatch,
-        deadline: float | None = None,
-        *,
-        caller: str,
-        priority: Priority = Priority.NORMAL,
-    ) -> Computed:
-        """See `birnn_service.pipeline.Compute`; also raises OverloadedError where the arena is full."""
+    async def encode(self, work: Work) -> Computed:
+        """See `birnn_service.compute.Compute`; also raises OverloadedError where the arena is full."""
         if self._lost:
             raise UnavailableError("the engine process is gone; retry with another server")
+        batch, output = work.batch, work.output
         rows = len(batch) if output is Output.POOLED else batch.tokens
-        width = width_of(encoder, output)
+        width = width_of(work.encoder, output)
         start = self._blocks.take(batch, rows, width)
         number = next(self._numbers)
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         self._pending[number] = _Pending(future, start, rows, width)
-        name, version = address_of(encoder)
+        deadline, (name, version) = to_wire(work.deadline), address_of(work.encoder)
         self._link.send(
-            Encode(number, len(batch), batch.tokens, start, to_wire(deadline), priority, name, version, output, caller)
+            Encode(number, len(batch), batch.tokens, start, deadline, work.priority, name, version, output, work.caller)
         )
         try:
             return await future

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,11 @@ class Computed:
     values: Values
     queue: float
     compute: float
+
+    @classmethod
+    def nothing(cls, width: int) -> Self:
+        """The encodings of no sequences, by the width of a vector."""
+        return cls(np.empty((0, width), dtype=np.float32), 0.0, 0.0)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.catalog import Encoder, Encoders, width_of
+from birnn_service.compute import Work
 from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.errors import (
     DeadlineError,
@@ -54,31 +55,18 @@ class Fake:
         self.hold = asyncio.Event()
         self.hold.set()
         self.under_way = 0
-        self.deadlines: list[float | None] = []
-        self.callers: list[str] = []
-        self.priorities: list[Priority] = []
+        self.works: list[Work] = []
         self.random = random.Random(0)
 
-    async def encode(
-        self,
-        encoder: Encoder,
-        output: Output,
-        batch: RaggedBatch,
-        deadline: float | None = None,
-        *,
-        caller: str,
-        priority: Priority = Priority.NORMAL,
-    ) -> Computed:
-        self.deadlines.append(deadline)
-        self.callers.append(caller)
-        self.priorities.append(priority)
+    async def encode(self, work: Work) -> Computed:
+        self.works.append(work)
         self.under_way += 1
         try:
             await self.hold.wait()
             await asyncio.sleep(self.random.random() / 200)
             if self.error:
                 raise self.error
-            return Computed(expected(encoder, output, batch), 1.5, 2.5)
+            return Computed(expected(work.encoder, work.output, work.batch), 1.5, 2.5)
         finally:
             self.under_way -= 1
 
@@ -101,6 +89,16 @@ class Exchange:
         self.remote = RemoteCompute(Arena(memory), front)
         self.side = EngineSide(Arena(memory), self.encoders, self.fake, engine.send)
         self.links = [front, engine]
+
+    async def encode(
+        self,
+        batch: RaggedBatch,
+        output: Output = Output.POOLED,
+        caller: str = "a",
+        deadline: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Computed:
+        return await self.remote.encode(Work(self.encoder, output, batch, caller, deadline, priority))
 
     def _answered(self, message: Message) -> None:
         assert isinstance(message, Done | Failed | Withdrawn)
@@ -150,7 +148,7 @@ async def test_many_callers_get_their_own_encodings_and_some_that_leave_cost_not
     async def call(exchange: Exchange) -> int:
         await asyncio.sleep(source.random() / 20)
         batch, output = random_batch(source, 20), source.choice(list(Output))
-        task = asyncio.create_task(exchange.remote.encode(exchange.encoder, output, batch, caller="a"))
+        task = asyncio.create_task(exchange.encode(batch, output))
         if source.random() < 0.3:
             await asyncio.sleep(source.random() / 200)
             task.cancel()
@@ -171,7 +169,7 @@ async def test_many_callers_get_their_own_encodings_and_some_that_leave_cost_not
 async def test_a_result_of_many_pieces_arrives_whole(output: Output) -> None:
     batch = RaggedBatch.from_lists([[number % 90, 1] for number in range(9_000)])
     async with exchanging(64) as exchange:
-        computed = await exchange.remote.encode(exchange.encoder, output, batch, caller="a")
+        computed = await exchange.encode(batch, output)
         assert (computed.values == expected(exchange.encoder, output, batch)).all()
 
 
@@ -183,7 +181,7 @@ async def test_errors_arrive_as_they_were_raised(error: ServiceError) -> None:
     async with exchanging() as exchange:
         exchange.fake.error = error
         with pytest.raises(type(error), match=str(error)) as caught:
-            await exchange.remote.encode(exchange.encoder, Output.POOLED, random_batch(random.Random(2), 5), caller="a")
+            await exchange.encode(random_batch(random.Random(2), 5))
         assert getattr(caught.value, "retry_after", None) == getattr(error, "retry_after", None)
         assert exchange.remote.memory_used == 0
 
@@ -192,24 +190,24 @@ async def test_what_nobody_thought_of_is_an_error_of_the_engine() -> None:
     async with exchanging() as exchange:
         exchange.fake.error = ZeroDivisionError("one over zero")
         with pytest.raises(EngineError, match="ZeroDivisionError"):
-            await exchange.remote.encode(exchange.encoder, Output.POOLED, random_batch(random.Random(2), 5), caller="a")
+            await exchange.encode(random_batch(random.Random(2), 5))
 
 
 async def test_deadline_caller_and_priority_arrive_as_they_were() -> None:
     async with exchanging() as exchange:
         batch = random_batch(random.Random(3), 5)
-        await exchange.remote.encode(exchange.encoder, Output.POOLED, batch, 1234.5, caller="ipv6:2001:db8::/64")
-        await exchange.remote.encode(exchange.encoder, Output.POOLED, batch, None, caller="ä", priority=Priority.LOW)
-        assert exchange.fake.deadlines == [1234.5, None]
-        assert exchange.fake.callers == ["ipv6:2001:db8::/64", "ä"]
-        assert exchange.fake.priorities == [Priority.NORMAL, Priority.LOW]
+        await exchange.encode(batch, caller="ipv6:2001:db8::/64", deadline=1234.5)
+        await exchange.encode(batch, caller="ä", priority=Priority.LOW)
+        assert [work.deadline for work in exchange.fake.works] == [1234.5, None]
+        assert [work.caller for work in exchange.fake.works] == ["ipv6:2001:db8::/64", "ä"]
+        assert [work.priority for work in exchange.fake.works] == [Priority.NORMAL, Priority.LOW]
 
 
 async def test_a_cancelled_request_ends_on_the_other_side_too() -> None:
     async with exchanging() as exchange, asyncio.timeout(PATIENCE_SECONDS):
         exchange.fake.hold.clear()
         batch = random_batch(random.Random(4), 5)
-        task = asyncio.create_task(exchange.remote.encode(exchange.encoder, Output.POOLED, batch, caller="a"))
+        task = asyncio.create_task(exchange.encode(batch))
         await until(lambda: exchange.fake.under_way == 1)
         task.cancel()
         await until(lambda: not exchange.fake.under_way)
@@ -220,7 +218,7 @@ async def test_memory_of_a_cancelled_request_is_taken_until_the_other_side_has_l
     async with exchanging() as exchange:
         exchange.fake.hold.clear()
         batch = random_batch(random.Random(4), 5)
-        task = asyncio.create_task(exchange.remote.encode(exchange.encoder, Output.POOLED, batch, caller="a"))
+        task = asyncio.create_task(exchange.encode(batch))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)
@@ -233,40 +231,34 @@ async def test_a_full_arena_refuses_what_is_too_much_and_the_others_are_answered
     batch = RaggedBatch.from_lists([[1, 2, 3]] * 200)
     async with exchanging(1) as exchange, asyncio.timeout(PATIENCE_SECONDS):
         exchange.fake.hold.clear()
-        calls = [
-            asyncio.create_task(exchange.remote.encode(exchange.encoder, Output.POOLED, batch, caller="a"))
-            for _ in range(5)
-        ]
+        calls = [asyncio.create_task(exchange.encode(batch)) for _ in range(5)]
         await until(lambda: sum(call.done() for call in calls) == 3)
         exchange.fake.hold.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [Computed, Computed] + [OverloadedError] * 3
         with pytest.raises(InvalidRequestError, match="split"):
-            await exchange.remote.encode(exchange.encoder, Output.TOKENS, batch, caller="a")
-        assert len((await exchange.remote.encode(exchange.encoder, Output.POOLED, batch, caller="a")).values) == 200
+            await exchange.encode(batch, Output.TOKENS)
+        assert len((await exchange.encode(batch)).values) == 200
 
 
 async def test_when_the_engine_process_goes_its_callers_hear_so_at_once() -> None:
     async with exchanging() as exchange, asyncio.timeout(PATIENCE_SECONDS):
         exchange.fake.hold.clear()
         batch = random_batch(random.Random(5), 5)
-        task = asyncio.create_task(exchange.remote.encode(exchange.encoder, Output.POOLED, batch, caller="a"))
+        task = asyncio.create_task(exchange.encode(batch))
         await until(lambda: exchange.fake.under_way == 1)
         exchange.links[1].close()
         with pytest.raises(UnavailableError, match="ended before it answered"):
             await task
         with pytest.raises(UnavailableError, match="gone"):
-            await exchange.remote.encode(exchange.encoder, Output.POOLED, batch, caller="a")
+            await exchange.encode(batch)
 
 
 async def test_when_a_front_end_goes_its_requests_are_withdrawn() -> None:
     async with exchanging() as exchange, asyncio.timeout(PATIENCE_SECONDS):
         exchange.fake.hold.clear()
         batches = [random_batch(random.Random(seed), 5) for seed in range(20)]
-        calls = [
-            asyncio.create_task(exchange.remote.encode(exchange.encoder, Output.POOLED, batch, caller="a"))
-            for batch in batches
-        ]
+        calls = [asyncio.create_task(exchange.encode(batch)) for batch in batches]
         await until(lambda: exchange.fake.under_way == len(calls))
         exchange.links[0].close()
         await until(lambda: not exchange.fake.under_way)

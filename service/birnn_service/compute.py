@@ -1,0 +1,42 @@
+"""What stands between calls and engines: the work that a request is, and whatever does it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.catalog import Encoder
+from birnn_service.engine.engine import Output
+from birnn_service.queueing.priority import Priority
+from birnn_service.queueing.request import Computed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What is to be computed for one request.
+
+    Attributes:
+        encoder: Which encoder.
+        output: One vector a sequence or one a token.
+        batch: The sequences: at least one, none of them empty.
+        caller: Who asks; callers share the device fairly.
+        deadline: When the caller gives up, on `time.monotonic`; None for never.
+        priority: How urgent it is.
+    """
+
+    encoder: Encoder
+    output: Output
+    batch: RaggedBatch
+    caller: str
+    deadline: float | None = None
+    priority: Priority = Priority.NORMAL
+
+
+class Compute(Protocol):
+    """Computes encodings, in this process or in another."""
+
+    async def encode(self, work: Work) -> Computed:
+        """Do the work; cancelling takes it out of the queue.
+
+        Raises:
+            ServiceError: The batch was not encoded; see `birnn_service.errors`.
+        """
