@@ -19,8 +19,9 @@ from bench.simulation.load import Request
 from bench.simulation.policies import Ours
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.planner import cheapest
-from birnn_service.queueing.queue import Queue, Window
+from birnn_service.queueing.queue import Queue
 from birnn_service.queueing.scheduler import Scheduler
+from birnn_service.queueing.turns import Window
 from birnn_service.queueing.waiting import Waiting
 
 # Shares of the overhead that divisions are tried with, and rows of packed batches.

@@ -13,8 +13,8 @@ from birnn_service.engine.engine import Output
 from birnn_service.engine.gate import fault_of
 from birnn_service.errors import OverloadedError, ServiceError
 from birnn_service.metrics import Metrics
+from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.dispatcher import Dispatcher
-from birnn_service.queueing.queue import HEALTH
 from birnn_service.state import ServingState
 
 logger = logging.getLogger(__name__)

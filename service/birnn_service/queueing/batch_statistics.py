@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.lane import Lane
-from birnn_service.queueing.queue import HEALTH
 from birnn_service.queueing.request import Request
 from birnn_service.queueing.run import Run
 from birnn_service.state import Address

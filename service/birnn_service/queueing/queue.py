@@ -1,169 +1,34 @@
-"""The queue of one lane: waiting rows by caller, and the order in which callers and rows are served."""
+"""The queue of one lane: waiting rows by caller."""
 
 import itertools
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from birnn_service.queueing.caller_flow import (
+    HEALTH,
+    HEALTH_WEIGHT,
+    LARGE_WEIGHT,
+    LOW_WEIGHT,
+    NOTHING,
+    OTHERS,
+    SMALL_WEIGHT,
+    WEIGHTS,
+    CallerFlow,
+    Key,
+)
 from birnn_service.queueing.cost import CostModel, tokens_of
-from birnn_service.queueing.fairness import Flow, VirtualTime
+from birnn_service.queueing.fairness import VirtualTime
+from birnn_service.queueing.turns import Turns, Window
 from birnn_service.queueing.waiting import Waiting
 
-# The caller that health probes are, and the weight of its share beside other callers' 1.
-HEALTH = "health"
-HEALTH_WEIGHT = 0.1
-# The weight of a caller's large requests beside 1 of its small ones: small requests pass large ones, whichever caller
-# sent either. In simulations of mixed sizes of 4 and 64 callers at 80 percent load, the mean was 1 to 8 percent lower
-# than that of a single caller, and up to 23 percent higher where large and small ones shared a flow.
-LARGE_WEIGHT = 1 / 8
-# The weight of a caller's LOW requests of any size: they are to large ones what large ones are to small ones. So what a
-# caller gains by sending some as LOW is at most 1/64 of a share.
-LOW_WEIGHT = 1 / 64
 # Seconds of virtual time by which LOW requests begin to wait behind others: each other flow that goes on waiting is
 # served for so long first. Without it, one LOW call would wait for a burst only, less than its caller's NORMAL ones.
 LOW_LEAD = 1.0
-SMALL_WEIGHT = 1.0
-WEIGHTS = (SMALL_WEIGHT, LARGE_WEIGHT, LOW_WEIGHT)
 # Flows that are told apart while they wait, and half as many of unknown callers. What others send waits as one more
 # flow, so that memory and the time of a decision are bounded, whoever calls.
 MAX_FLOWS = 1024
-OTHERS = "others"
-
-
-NOTHING = Waiting()
-
-# A caller, and the weight of its requests of one kind: of at most one batch, larger ones, or LOW ones of any size.
-Key = tuple[str, float]
-
-
-@dataclass(slots=True, eq=False)
-class CallerFlow(Flow):
-    """What waits of one caller in one lane, in order: its requests of at most one batch, its larger ones, or LOW ones.
-
-    These are three flows, so that a caller's small requests pass its large ones: one address may have many users.
-
-    Attributes:
-        key: Whose rows they are, and of which requests.
-        known: Whether the caller is known (see `KnownCallers`).
-        rows: The rows.
-        tokens: Their tokens in all.
-    """
-
-    key: Key = (OTHERS, SMALL_WEIGHT)
-    known: bool = False
-    rows: Waiting = NOTHING
-    tokens: int = 0
-
-    @property
-    def rank(self) -> float:
-        """The least rank of its rows."""
-        return float(self.rows.rank[0])
-
-    def due(self, latest: float) -> int:
-        """How many rows have a rank of at most `latest`."""
-        return len(self.rows) if latest == math.inf else int(self.rows.rank.searchsorted(latest, side="right"))
-
-    def ahead_of(self, rows: Waiting) -> int:
-        """How many of its rows come before the last of new `rows`."""
-        return int(self.rows.keys.searchsorted(rows.keys[-1], side="right"))
-
-    def next_rows(self, count: int) -> Waiting:
-        """The `count` most urgent rows."""
-        return self.rows if count == len(self.rows) else self.rows.select(slice(count))
-
-    def seconds(self, cost: CostModel, max_rows: int) -> float:
-        """Predicted seconds of compute that wait."""
-        return cost.total(len(self.rows), self.tokens, max_rows)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Window:
-    """The next rows of several flows, in the order in which they are to be served.
-
-    Attributes:
-        rows: The rows [w].
-        flows: The flows they are of; the flow whose turn it is comes first.
-        owner: Position in `flows` of each row's flow [w].
-        place: Position of each row among its flow's rows [w].
-    """
-
-    rows: Waiting
-    flows: list[CallerFlow]
-    owner: NDArray[np.intp]
-    place: NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Turns:
-    """The order in which what waits now is to be served.
-
-    Flows come in order of their lead over virtual time beyond a burst. Among equals those of known callers come first,
-    and then the most urgent row decides.
-
-    Attributes:
-        flows: The flows that wait, the one whose turn it is first.
-        until: The virtual time up to which flows are equal.
-        cost: Cost model of the engine.
-        max_rows: Most rows in a batch.
-    """
-
-    flows: list[CallerFlow]
-    until: float
-    cost: CostModel
-    max_rows: int
-
-    def due(self, latest: float) -> int:
-        """How many rows have a rank of at most `latest`."""
-        return sum(flow.due(latest) for flow in self.flows)
-
-    def window(self, count: int, latest: float = math.inf) -> Window:
-        """The first `count` rows in the order of service, of those with a rank of at most `latest`.
-
-        A batch's worth of one submission stays together, since a part of a request is of no use to its caller. The rank
-        of the first row of all must be at most `latest`.
-        """
-        first = self.flows[0]
-        if len(self.flows) == 1:
-            size = min(first.due(latest), count)
-            places = np.arange(size, dtype=np.intp)
-            return Window(first.next_rows(size), self.flows, np.zeros(size, dtype=np.intp), places)
-        quota = max(self.max_rows, count // len(self.flows))
-        flows: list[CallerFlow] = []
-        sizes: list[int] = []
-        total = 0
-        for flow in self.flows:
-            size = min(flow.due(latest), quota)
-            if size:
-                flows.append(flow)
-                sizes.append(size)
-                total += size
-            if total >= 2 * count:
-                break
-        rows = Waiting.concatenate([flow.next_rows(size) for flow, size in zip(flows, sizes, strict=True)])
-        counts = np.array(sizes, dtype=np.intp)
-        owner = np.repeat(np.arange(len(flows)), counts)
-        place = np.arange(len(rows)) - (np.cumsum(counts) - counts)[owner]
-        if len(flows) == 1:
-            return Window(rows, flows, owner, place)
-        unknown = np.array([not flow.known for flow in flows])[owner]
-        order = np.lexsort((rows.rank, unknown, np.maximum(self.until, self._tags(rows, flows, owner, place))))[:count]
-        return Window(rows.select(order), flows, owner[order], place[order])
-
-    def _tags(
-        self, rows: Waiting, flows: list[CallerFlow], owner: NDArray[np.intp], place: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
-        """Start tags of rows that come flow by flow [w]: those of their blocks, a batch's worth of one submission."""
-        costs = self.cost.shares(rows.length, self.max_rows) / np.array([flow.weight for flow in flows])[owner]
-        before = np.cumsum(costs) - costs
-        firsts = np.flatnonzero(place == 0)
-        starts = np.array([flow.start for flow in flows]) - before[firsts]
-        begins = place == 0
-        begins[1:] |= (np.diff(rows.submission) != 0) | (np.diff(rows.row // self.max_rows) != 0)
-        block = np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))
-        return np.asarray(before[block] + starts[owner], dtype=np.float64)
 
 
 class Queue:
@@ -223,7 +88,7 @@ class Queue:
     def lead(self, burst: float) -> tuple[float, bool, float]:
         """Sorts lanes by turn: the first flow's lead beyond a burst, whether its caller is new, and its rank."""
         until = self.time.now + burst
-        flow = min(self._waiting.values(), key=lambda flow: _order(flow, until))
+        flow = min(self._waiting.values(), key=lambda flow: flow.turn(until))
         return max(0.0, flow.start - until), not flow.known, flow.rank
 
     def turns(self, cost: CostModel, max_rows: int, burst: float) -> Turns:
@@ -231,7 +96,7 @@ class Queue:
         until = self.time.now + burst
         flows = list(self._waiting.values())
         if len(flows) > 1:
-            flows.sort(key=lambda flow: _order(flow, until))
+            flows.sort(key=lambda flow: flow.turn(until))
         return Turns(flows, until, cost, max_rows)
 
     def take(self, window: Window, positions: NDArray[np.intp], seconds: NDArray[np.float64]) -> None:
@@ -321,8 +186,3 @@ class Queue:
             if self._ahead[key].start > self.time.now and len(self._ahead) <= MAX_FLOWS:
                 break
             del self._ahead[key]
-
-
-def _order(flow: CallerFlow, until: float) -> tuple[float, bool, float]:
-    """Sorts flows by turn; those that start before `until` are equal in that."""
-    return max(until, flow.start), not flow.known, flow.rank

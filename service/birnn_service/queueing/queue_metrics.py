@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from birnn_service.metrics import Metrics
+from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.lane import Lane
-from birnn_service.queueing.queue import HEALTH
 from birnn_service.queueing.request import Request
 from birnn_service.queueing.run import Run
 

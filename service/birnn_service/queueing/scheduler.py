@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_service.queueing.admission import check_backlog, check_deadline
+from birnn_service.queueing.caller_flow import LARGE_WEIGHT, LOW_WEIGHT, OTHERS, SMALL_WEIGHT, CallerFlow
 from birnn_service.queueing.fairness import VirtualTime
 from birnn_service.queueing.known_callers import KnownCallers
 from birnn_service.queueing.lane import WINDOW, Lane
 from birnn_service.queueing.planner import plan_batch, plan_side_by_side
 from birnn_service.queueing.priority import Priority
-from birnn_service.queueing.queue import LARGE_WEIGHT, LOW_WEIGHT, OTHERS, SMALL_WEIGHT, CallerFlow, Turns, Window
+from birnn_service.queueing.turns import Turns, Window
 from birnn_service.queueing.waiting import Waiting
 
 # Due rows among which lengths are matched, in batches of an efficient size. The more, the less padding; but the further

@@ -15,6 +15,7 @@ from bench.simulation.load import Fixed, LogNormal, Request, make_load
 from bench.simulation.neighbors import BACKLOG
 from bench.simulation.policies import Ours
 from birnn_service.queueing import lane, queue
+from birnn_service.queueing.caller_flow import LOW_WEIGHT
 from birnn_service.queueing.priority import Priority
 
 LENGTHS = LogNormal()
@@ -98,7 +99,7 @@ def longest_wait(call: Request, others: float, longest: float, device: Device) -
     """
     work = sum(device.slots * device.cost.seconds(1, length) for length in call.lengths.tolist())
     batches = longest * device.slots
-    return longest + (work + others * (queue.LOW_LEAD + work / queue.LOW_WEIGHT + 2 * batches)) / device.slots
+    return longest + (work + others * (queue.LOW_LEAD + work / LOW_WEIGHT + 2 * batches)) / device.slots
 
 
 @pytest.mark.parametrize(("others", "rows", "lead"), [(0, 16, 1.0), (3, 1, 1.0), (7, 4, 0.1)])
@@ -125,7 +126,7 @@ def test_beside_a_caller_that_fills_the_device_low_gets_its_weight() -> None:
         if 0.5 < batch.start < 4.0:
             for (number, _), length in zip(batch.rows, batch.lengths.tolist(), strict=True):
                 tokens[outcome.requests[number].priority] += length
-    assert tokens[Priority.LOW] / tokens.total() == pytest.approx(queue.LOW_WEIGHT / (1 + queue.LOW_WEIGHT), rel=0.2)
+    assert tokens[Priority.LOW] / tokens.total() == pytest.approx(LOW_WEIGHT / (1 + LOW_WEIGHT), rel=0.2)
 
 
 def test_calls_wait_less_beside_low_ones_of_another_caller_than_beside_normal_ones() -> None:

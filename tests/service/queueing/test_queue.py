@@ -9,19 +9,11 @@ from bench.simulation.device import PACKED
 from bench.simulation.policies import SimulatedEngine
 from birnn_service.engine.engine import Output
 from birnn_service.queueing import queue as module
+from birnn_service.queueing.caller_flow import HEALTH, LARGE_WEIGHT, LOW_WEIGHT, OTHERS, SMALL_WEIGHT, CallerFlow
 from birnn_service.queueing.cost import CostModel
 from birnn_service.queueing.lane import AGEING, Lane
 from birnn_service.queueing.priority import Priority
-from birnn_service.queueing.queue import (
-    HEALTH,
-    LARGE_WEIGHT,
-    LOW_WEIGHT,
-    MAX_FLOWS,
-    OTHERS,
-    SMALL_WEIGHT,
-    CallerFlow,
-    Queue,
-)
+from birnn_service.queueing.queue import MAX_FLOWS, Queue
 from birnn_service.queueing.waiting import Waiting
 
 ARRIVALS = st.lists(

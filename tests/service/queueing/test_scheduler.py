@@ -11,8 +11,8 @@ from bench.simulation.device import CPU, GPU, PACKED, Device, Launch, Outcome, s
 from bench.simulation.load import Fixed, LogNormal, Request, make_load, with_patience
 from bench.simulation.policies import Fifo, Ours
 from birnn_service.queueing import queue
+from birnn_service.queueing.caller_flow import HEALTH, OTHERS
 from birnn_service.queueing.priority import Priority
-from birnn_service.queueing.queue import HEALTH, OTHERS
 
 LENGTHS = LogNormal()
 
