@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.request import Request
 from birnn_service.queueing.run import Run
@@ -26,5 +25,5 @@ class BatchStatistics:
 
     def ran(self, run: Run, seconds: float, predicted: float) -> None:
         """Count a batch."""
-        if any(part.request.caller != HEALTH for part in run.parts):
+        if not run.is_probe:
             self._statistics.count_batch(self._addresses[run.lane], len(run.batch), seconds)

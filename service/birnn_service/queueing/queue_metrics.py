@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from birnn_service.metrics import Metrics
-from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.request import Request
 from birnn_service.queueing.run import Run
@@ -23,17 +22,17 @@ class QueueMetrics:
 
     def shared(self, request: Request, sequences: int) -> None:
         """Count sequences that need no computing."""
-        if request.caller != HEALTH:
+        if not request.is_probe:
             self._metrics.of(request.lane.encoder).shared_sequences.inc(sequences)
 
     def answered(self, request: Request, queue: float) -> None:
         """Note how long a request waited."""
-        if request.caller != HEALTH:
+        if not request.is_probe:
             self._metrics.of(request.lane.encoder).queue_seconds.observe(queue)
 
     def ran(self, run: Run, seconds: float, predicted: float) -> None:
         """Note a batch's time, size and padding."""
-        if all(part.request.caller == HEALTH for part in run.parts):
+        if run.is_probe:
             return
         metrics, batch = self._metrics.of(run.lane.encoder), run.batch
         cells = run.lane.cost.cells(batch.lengths)

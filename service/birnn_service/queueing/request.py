@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.errors import ServiceError
+from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.priority import Priority
 
@@ -75,6 +76,11 @@ class Request:
 
     def __post_init__(self) -> None:
         self.launched = np.zeros(len(self.batch), dtype=bool)
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a health probe of the server itself, which is no call."""
+        return self.caller == HEALTH
 
     def fail(self, error: ServiceError) -> None:
         """End it with an error, unless it has ended."""

@@ -45,6 +45,11 @@ class Run:
     def __post_init__(self) -> None:
         self.batch = RaggedBatch.concatenate([part.batch for part in self.parts])
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is of health probes alone."""
+        return all(part.request.is_probe for part in self.parts)
+
     def compute(self) -> Values:
         """Run the engine; on a worker thread, unless the batch is short."""
         return self.lane.engine.run(self.batch, self.lane.output, self.slots)
