@@ -52,7 +52,7 @@ def width_of(encoder: Encoder, output: Output) -> int:
 class Encoders(Generic[E]):
     """All versions of all encoders; the ones that could not be loaded are remembered with the reason."""
 
-    def __init__(self, served: Iterable[E], broken: Mapping[tuple[str, str], str]) -> None:
+    def __init__(self, served: Iterable[E], broken: Mapping[Address, str]) -> None:
         """Serve `served`; `broken` says by the names of their folders, NAME and VERSION, why others are not."""
         self._served: dict[str, dict[int, E]] = {}
         for encoder in served:
@@ -66,7 +66,7 @@ class Encoders(Generic[E]):
             yield from (self._served[name][version] for version in sorted(self._served[name]))
 
     @property
-    def broken(self) -> dict[tuple[str, str], str]:
+    def broken(self) -> dict[Address, str]:
         """Name and version of everything that is not served, and why."""
         return {
             (name, version): reason

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from birnn_service.catalog import Encoder, Encoders
@@ -68,7 +68,7 @@ class FrontEnds:
         self._telling: asyncio.Task[None]
         self._state = state
         self._draining = asyncio.Event()
-        self._held: list[SharedPort] = []
+        self._held: ExitStack
         self._ports: Ports
         self._setup: Setup
         metrics.frontends.set_function(lambda: self._listening)
@@ -77,19 +77,20 @@ class FrontEnds:
         """Take the ports.
 
         Raises:
-            StartupError: It is taken, or this system cannot share it.
+            StartupError: One is taken, or this system cannot share it.
         """
         if sys.platform != "linux":
             raise StartupError(
                 "--frontends needs Linux, whose processes share a port evenly and memory without a name; "
                 "leave it at 0 here: one process does everything"
             )
-        try:
-            self._ports = self._hold_ports()
-        except StartupError:
-            self._release_ports()
-            raise
+        with ExitStack() as held:
+            grpc = held.enter_context(SharedPort(self._settings.grpc_address)).number
+            address = self._settings.http_address
+            http = None if address is None else held.enter_context(SharedPort(address)).number
+            self._ports, self._held = Ports(grpc, http), held.pop_all()
         self._setup = Setup(write_setup(self._encoders, self._settings, self._ports))
+        self._telling = asyncio.create_task(self._tell_health())
         return self
 
     async def __aexit__(
@@ -101,7 +102,7 @@ class FrontEnds:
         for front_end in self._running:
             front_end.kill()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        self._release_ports()
+        self._held.close()
 
     @property
     def _listening(self) -> int:
@@ -121,7 +122,6 @@ class FrontEnds:
         self._keepers = [
             asyncio.create_task(self._keep(number, future)) for number, future in enumerate(started, start=1)
         ]
-        self._telling = asyncio.create_task(self._tell_health())
         try:
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.gather(*started)
@@ -139,18 +139,6 @@ class FrontEnds:
             settings = self._settings
             async with asyncio.timeout(max(settings.drain_seconds, settings.linger_seconds) + END_SECONDS):
                 await asyncio.gather(*self._keepers)
-
-    def _hold_ports(self) -> Ports:
-        settings = self._settings
-        self._held.append(SharedPort(settings.grpc_address))
-        if settings.http_address is not None:
-            self._held.append(SharedPort(settings.http_address))
-        grpc, *http = (port.number for port in self._held)
-        return Ports(grpc, http[0] if http else None)
-
-    def _release_ports(self) -> None:
-        for port in self._held:
-            port.close()
 
     def _look(self) -> None:
         """Note what keeps calls from being taken; new connections go to all front-ends alike, so each must be able."""
