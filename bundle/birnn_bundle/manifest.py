@@ -1,6 +1,7 @@
 """The manifest: what a bundle says about itself."""
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -193,7 +194,7 @@ class Manifest(_Model):
     @property
     def input_sizes(self) -> tuple[int, ...]:
         """Width of what each layer reads."""
-        return (self.embedding_size, *(2 * size for size in self.layer_sizes[:-1]))
+        return widths_read(self.embedding_size, self.layer_sizes)
 
     @property
     def features(self) -> int:
@@ -228,6 +229,11 @@ def _told(problem: ErrorDetails) -> str:
     """One problem of a manifest: where, and what. Keys of a broken manifest can be any text of any length."""
     place = ".".join(map(str, problem["loc"])) or "manifest"
     return f"{place if len(place) <= 100 and place.isprintable() else shown(place)}: {problem['msg']}"
+
+
+def widths_read(first: int, layer_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Width of what each layer reads: that of the first one's inputs, then both directions of the layer below."""
+    return (first, *(2 * size for size in layer_sizes[:-1]))
 
 
 def pooled_dimension(pooling: Pooling, hidden_size: int) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
-from birnn_bundle.manifest import Inputs, Pooling, pooled_dimension
+from birnn_bundle.manifest import Inputs, Pooling, pooled_dimension, widths_read
 from birnn_export.directions import Reader, read_layers, token_mask
 from birnn_export.equations import Direction, read
 
@@ -98,7 +98,7 @@ class EncoderConfig:
     @property
     def input_sizes(self) -> tuple[int, ...]:
         """Width of what each layer reads."""
-        return (self.embedding_size, *(2 * size for size in self.layer_sizes[:-1]))
+        return widths_read(self.embedding_size, self.layer_sizes)
 
     @property
     def inputs(self) -> Inputs:
