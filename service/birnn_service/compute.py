@@ -17,7 +17,7 @@ class Work:
     Attributes:
         encoder: Which encoder.
         output: One vector a sequence or one a token.
-        batch: The sequences: at least one, none of them empty.
+        batch: The sequences, none of them empty.
         caller: Who asks; callers share the device fairly.
         deadline: When the caller gives up, on `time.monotonic`; None for never.
         priority: How urgent it is.
@@ -35,7 +35,7 @@ class Compute(Protocol):
     """Computes encodings, in this process or in another."""
 
     async def encode(self, work: Work) -> Computed:
-        """Do the work; cancelling takes it out of the queue.
+        """Do work on at least one sequence; cancelling takes it out of the queue.
 
         Raises:
             ServiceError: The batch was not encoded; see `birnn_service.errors`.

@@ -18,7 +18,7 @@ from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
 from birnn_service.errors import DeadlineError, InvalidRequestError
 from birnn_service.memory_budget import Hold
-from birnn_service.metrics import EncoderMetrics, Metrics
+from birnn_service.metrics import Metrics
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.reading import Sequences, reading_of
@@ -102,9 +102,9 @@ class Pipeline:
         tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
         seconds = time.perf_counter() - start
         noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
-        self._count(self._metrics.of(encoder.manifest.name), encoder, tokenized, noted, seconds)
+        self._count(encoder, tokenized, noted, seconds)
         self._reserve(encoder, tokenized, options, len(sequences), call.memory)
-        computed = await self._run(encoder, tokenized, options, deadline, call.caller)
+        computed = await self._run(Work(encoder, output, tokenized.batch, call.caller, deadline, options.priority))
         call.spent = Spent(len(tokenized.rows), seconds, computed.queue, computed.compute, call.seconds)
         encoded = _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
         return await self._in_form(encoded, options)
@@ -145,18 +145,13 @@ class Pipeline:
             )
         memory.take(REPLY_COST * size)
 
-    async def _run(
-        self, encoder: Encoder, tokenized: Tokenized, options: Options, deadline: float | None, caller: str
-    ) -> Computed:
-        if len(tokenized.batch) == 0:
-            return Computed.nothing(width_of(encoder, options.output))
-        return await self._compute.encode(
-            Work(encoder, options.output, tokenized.batch, caller, deadline, options.priority)
-        )
+    async def _run(self, work: Work) -> Computed:
+        if len(work.batch) == 0:
+            return Computed.nothing(width_of(work.encoder, work.output))
+        return await self._compute.encode(work)
 
-    def _count(
-        self, metrics: EncoderMetrics, encoder: Encoder, tokenized: Tokenized, noted: list[int], seconds: float
-    ) -> None:
+    def _count(self, encoder: Encoder, tokenized: Tokenized, noted: list[int], seconds: float) -> None:
+        metrics = self._metrics.of(encoder.manifest.name)
         metrics.tokenize_seconds.observe(seconds)
         metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
