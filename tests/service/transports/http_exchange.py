@@ -1,0 +1,82 @@
+"""An HTTP server to test, and what a caller says to it and hears."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpRequest, HttpRequestError
+from birnn_service.transports.http_server import HttpServer
+from birnn_service.transports.socket_address import SocketAddress
+
+LIMITS = HttpLimits(
+    body_bytes=1 << 20,
+    request_seconds=0.5,
+    reply_seconds=0.5,
+    head_seconds=0.5,
+    idle_seconds=1,
+    connections=8,
+    head_bytes=4096,
+    headers=20,
+)
+HOST = b"Host: x\r\n"
+
+
+def address(port: int) -> SocketAddress:
+    return SocketAddress("127.0.0.1", port, "HTTP")
+
+
+async def echo(request: HttpRequest) -> HttpReply:
+    try:
+        body = await request.read()
+    except HttpRequestError as error:
+        return HttpReply(error.status, (str(error).encode(),), "text/plain")
+    return HttpReply(200, (f"{request.method} {request.path} ".encode(), memoryview(body)), "text/plain")
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[HttpRequest], Awaitable[HttpReply]] = echo,
+    limits: HttpLimits = LIMITS,
+    cors_origins: tuple[str, ...] = (),
+) -> AsyncIterator[tuple[HttpServer, int]]:
+    server, listener = HttpServer(answer, limits, cors_origins=cors_origins), address(0).listen()
+    port = listener.getsockname()[1]
+    await server.listen(listener)
+    try:
+        yield server, port
+    finally:
+        await server.close(0.2)
+
+
+async def exchange(port: int, *parts: bytes, seconds: float = 5.0) -> bytes:
+    """Everything that the server says to these bytes until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+    try:
+        async with asyncio.timeout(seconds):
+            for part in parts:
+                with suppress(ConnectionError, RuntimeError):  # closed meanwhile
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+            received = b""
+            with suppress(ConnectionError):
+                while piece := await reader.read(1 << 20):
+                    received += piece
+            return received
+    finally:
+        writer.close()
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/", close: bool = True) -> bytes:
+    lines = [b"POST %b HTTP/1.1" % path, b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    if close:
+        lines.append(b"Connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def status(reply: bytes) -> int:
+    return int(reply.split(b" ", 2)[1]) if reply else 0
+
+
+def body_of(reply: bytes) -> bytes:
+    return reply.partition(b"\r\n\r\n")[2]

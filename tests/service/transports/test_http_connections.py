@@ -1,0 +1,71 @@
+import asyncio
+from dataclasses import replace
+
+from birnn_service.transports.http_message import HttpReply, HttpRequest
+from tests.service.transports.http_exchange import LIMITS, echo, exchange, post, serving, status
+
+
+async def test_a_connection_serves_many_requests_one_after_another() -> None:
+    async with serving() as (_, port):
+        reply = await exchange(port, post(b"a", close=False), post(b"b", close=False), post(b"c"))
+    assert reply.count(b"HTTP/1.1 200") == 3
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with serving() as (server, port):
+        reply = await exchange(port, post(b"a", close=False), seconds=3)
+        assert status(reply) == 200
+        assert server.connections == 0
+
+
+async def test_requests_sent_ahead_are_answered_in_order_and_bounded() -> None:
+    async with serving() as (_, port):
+        reply = await exchange(port, b"".join(post(b"%d" % number, close=False) for number in range(6)))
+        found = [reply.find(b"POST / %d" % number) for number in range(6)]
+        assert found == sorted(found)
+        assert found[0] > 0
+        reply = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000)
+        assert 0 < reply.count(b"HTTP/1.1 200") < 20
+
+
+async def test_a_reply_before_the_request_sent_ahead_is_whole_does_not_end_the_connection() -> None:
+    later = asyncio.Event()
+
+    async def answer(request: HttpRequest) -> HttpReply:
+        await later.wait()
+        return await echo(request)
+
+    async with serving(answer) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        second = post(b"ab")
+        writer.write(post(b"1", close=False) + second[:-1])
+        await asyncio.sleep(0.1)
+        later.set()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" not in head
+        writer.write(second[-1:])
+        rest = await asyncio.wait_for(reader.read(), 5)
+        assert (rest[:8], status(rest[8:])) == (b"POST / 1", 200)
+        assert rest.endswith(b"POST / ab")
+        writer.close()
+
+
+async def test_connections_are_bounded_and_those_that_wait_go_first() -> None:
+    async with serving(limits=replace(LIMITS, head_seconds=30)) as (_, port):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
+        await asyncio.sleep(0.1)
+        # One caller has three quarters of eight connections.
+        assert status(await exchange(port, post(b""))) == 503
+        idle[0][1].close()
+        await asyncio.sleep(0.1)
+        assert status(await exchange(port, post(b""))) == 200
+        for _, writer in idle[1:]:
+            writer.close()
+
+
+async def test_an_old_connection_ends_with_its_next_reply() -> None:
+    async with serving(limits=replace(LIMITS, connection_seconds=0.1)) as (_, port):
+        first = post(b"a", close=False)
+        reply = await exchange(port, b"", *[b""] * 10, first, first)
+    assert reply.count(b"HTTP/1.1 200") == 1
+    assert b"connection: close" in reply
