@@ -147,8 +147,7 @@ class Exchange:
         name: See `Method`.
         parse: Turns a message into the id of a request, and the request; None instead of a request cancels the one of
             that id. Raises InvalidRequestError.
-        method: Answers a request. A stream as a whole needs the same right.
-        replied: Turns the id of a request and its answer into a reply.
+        method: Answers a request with the reply that the stream sends. A stream as a whole needs the same right.
         failed: Turns the id of a request, and the error with which it failed, into a reply.
         ordered: Whether replies come in the order of their requests. If not, they come as they are ready, and no two
             requests under way may have the same id.
@@ -157,6 +156,5 @@ class Exchange:
     name: str
     parse: Callable[[bytes], tuple[Any, Any]]
     method: Method
-    replied: Callable[[Any, bytes], bytes]
     failed: Callable[[Any, ServiceError], bytes]
     ordered: bool = False

@@ -177,7 +177,7 @@ class Conversation:
 
     async def _reply(self, turn: _Turn) -> bytes:
         try:
-            return self._exchange.replied(turn.id, await self._answer(self._exchange.method, turn))
+            return await self._answer(self._exchange.method, turn)
         except ServiceError as error:
             return self._exchange.failed(turn.id, error)
 

@@ -72,7 +72,7 @@ class Answers:
         del request
         if gate := self.gates.get(turn.id):
             await gate.wait()
-        return b"done"
+        return b"%d done" % turn.id
 
 
 def parse(message: bytes) -> tuple[int, Request | None]:
@@ -95,9 +95,7 @@ def failed(number: int | None, error: ServiceError) -> bytes:
 def conversation(
     stream: FakeStream, answers: Answers, *, ordered: bool = False, window: int = 8, memory: int = 1 << 20
 ) -> tuple[Conversation, MemoryBudget]:
-    exchange = Exchange(
-        "Test", parse, Method("Test", parsed, never), lambda number, reply: b"%d %b" % (number, reply), failed, ordered
-    )
+    exchange = Exchange("Test", parse, Method("Test", parsed, never), failed, ordered)
     budget = MemoryBudget(memory)
     return Conversation(exchange, stream, answers, window, budget), budget
 

@@ -15,7 +15,7 @@ from birnn_service.encoded import Encoded
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.pipeline import Options, Pipeline
-from birnn_service.protocols.protobuf import head_of, method, read_message, simple, with_numbers
+from birnn_service.protocols.protobuf import Before, head_of, method, read_message, simple, with_numbers
 from birnn_service.protocols.wire import Limit
 from birnn_service.queueing.priority import Priority
 from birnn_service.reading import batch_of
@@ -36,6 +36,10 @@ ELEMENT_TYPES: Mapping[int, ElementType] = {
     pb.ELEMENT_TYPE_FLOAT32: ElementType.FLOAT32,
     pb.ELEMENT_TYPE_FLOAT16: ElementType.FLOAT16,
     pb.ELEMENT_TYPE_INT8: ElementType.INT8,
+}
+# Of those with two numbers the last one counts, which is not UNSPECIFIED.
+ELEMENT_TYPE_NUMBERS = {
+    element_type: pb.ElementType.ValueType(number) for number, element_type in ELEMENT_TYPES.items()
 }
 PRIORITIES: Mapping[int, Priority] = {
     pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
@@ -63,15 +67,12 @@ class EncoderProtocol:
         most, advice = self._settings.max_sequences, "split it, or raise --max-sequences"
         limits: dict[int, Limit] = {3: Limit("sequences", most, advice), 8: Limit("lengths", most, advice, width=0)}
         return [
-            method(
-                "Encode", pb.EncodeRequest, self._encode, limits, lambda request: (request.encoder, request.version)
-            ),
+            method("Encode", pb.EncodeRequest, self._encode, limits, _address),
             simple("ListEncoders", pb.ListEncodersRequest, self._list_encoders),
             Exchange(
                 "EncodeStream",
                 partial(_read_stream_request, {3: Limit("requests", 1, "send each by itself", inside=limits)}),
                 Method("EncodeStream", parsed, self._encode_of_stream, lambda asked: _address(asked.encode)),
-                _stream_reply,
                 _stream_failure,
             ),
         ]
@@ -79,10 +80,13 @@ class EncoderProtocol:
     async def _encode_of_stream(self, request: pb.EncodeStreamRequest, call: Call) -> bytes:
         if not 0 <= request.timeout < math.inf:
             raise InvalidRequestError(f"the timeout must be 0 or more seconds, not {request.timeout}")
-        return await self._encode(request.encode, call, request.timeout or None)
+        before = partial(_before_response, request.id)
+        return await self._encode(request.encode, call, request.timeout or None, before)
 
-    async def _encode(self, request: pb.EncodeRequest, call: Call, seconds: float | None = None) -> bytes:
-        """Encode the sequences of one request, in so many seconds."""
+    async def _encode(
+        self, request: pb.EncodeRequest, call: Call, seconds: float | None = None, before: Before | None = None
+    ) -> bytes:
+        """Encode the sequences of one request, in so many seconds; `before` is put before the response."""
         options = Options(
             output=_known("OUTPUT", OUTPUTS, request.output),
             truncate=request.truncate,
@@ -91,7 +95,9 @@ class EncoderProtocol:
             element_type=_known("ELEMENT_TYPE", ELEMENT_TYPES, request.element_type),
             priority=_known("PRIORITY", PRIORITIES, request.priority),
         )
-        return await _reply(await self._pipeline.encode(call, _sequences(request), options), options, call.seconds)
+        encoded = await self._pipeline.encode(call, _sequences(request), options)
+        others = await _others(encoded, options.element_type, call.seconds)
+        return await with_numbers(pb.EncodeResponse.EMBEDDINGS_FIELD_NUMBER, encoded.values, others, before)
 
     def _list_encoders(self, request: pb.ListEncodersRequest) -> pb.ListEncodersResponse:
         """List what is served, and what is there but broken."""
@@ -143,10 +149,10 @@ def _read_stream_request(limits: Mapping[int, Limit], message: bytes) -> tuple[i
     return request.id, request if action == "encode" else None
 
 
-def _stream_reply(number: int, response: bytes) -> bytes:
-    # The serialized response is put behind what names it, see `birnn_service.protocols.protobuf`.
+def _before_response(number: int, size: int) -> bytes:
+    """What a reply of a stream holds before a response of so many bytes."""
     field = pb.EncodeStreamResponse.RESPONSE_FIELD_NUMBER
-    return pb.EncodeStreamResponse(id=number).SerializeToString() + head_of(field, len(response)) + response
+    return pb.EncodeStreamResponse(id=number).SerializeToString() + head_of(field, size)
 
 
 def _stream_failure(number: int | None, error: ServiceError) -> bytes:
@@ -167,16 +173,14 @@ def _sequences(request: pb.EncodeRequest) -> Sequence[bytes] | RaggedBatch:
     return batch_of(request.features, list(request.lengths))
 
 
-async def _reply(encoded: Encoded, options: Options, seconds: float) -> bytes:
+async def _others(encoded: Encoded, element_type: ElementType, seconds: float) -> pb.EncodeResponse:
+    """All of a response but the numbers."""
     if len(encoded.errors) + len(encoded.notices) <= INLINE_ITEMS:
-        others = _others(encoded, options.element_type, seconds)
-    else:
-        others = await asyncio.to_thread(_others, encoded, options.element_type, seconds)
-    return await with_numbers(pb.EncodeResponse.EMBEDDINGS_FIELD_NUMBER, encoded.values, others)
+        return _written(encoded, element_type, seconds)
+    return await asyncio.to_thread(_written, encoded, element_type, seconds)
 
 
-def _others(encoded: Encoded, element_type: ElementType, seconds: float) -> pb.EncodeResponse:
-    """All of a reply but the numbers."""
+def _written(encoded: Encoded, element_type: ElementType, seconds: float) -> pb.EncodeResponse:
     manifest = encoded.encoder.manifest
     return pb.EncodeResponse(
         encoder=manifest.name,
@@ -194,7 +198,7 @@ def _others(encoded: Encoded, element_type: ElementType, seconds: float) -> pb.E
             for notice in encoded.notices
         ],
         timings=pb.Timings(tokenize=encoded.tokenize, queue=encoded.queue, compute=encoded.compute, total=seconds),
-        element_type=pb.ElementType.Value(f"ELEMENT_TYPE_{element_type.name}"),
+        element_type=ELEMENT_TYPE_NUMBERS[element_type],
         scales=b"" if encoded.scales is None else encoded.scales.tobytes(),
         engine=encoded.encoder.info.label,
     )

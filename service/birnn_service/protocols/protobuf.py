@@ -22,6 +22,8 @@ from birnn_service.token_file import Right
 
 # Up to so many bytes a reply is put together on the event loop: a thread's hop would cost more.
 INLINE_BYTES = 1 << 20
+Before = Callable[[int], bytes]
+"""What stands before a message within another one, by its size in bytes."""
 M = TypeVar("M", bound=Message)
 NO_LIMITS: Mapping[int, Limit] = MappingProxyType({})
 
@@ -81,15 +83,19 @@ def read_message(name: str, kind: type[M], message: bytes, limits: Mapping[int, 
         raise InvalidRequestError(f"the request is no {name} message: {shown(str(error), 200)}") from error
 
 
-async def with_numbers(field: int, numbers: NDArray[Any], others: Message) -> bytes:
-    """A serialized message.
+async def with_numbers(field: int, numbers: NDArray[Any], others: Message, before: Before | None = None) -> bytes:
+    """A serialized message, copied once.
 
     Args:
         field: Number of a `bytes` field that is to hold `numbers`.
         numbers: An array, little-endian.
         others: The message without that field.
+        before: Where the message is itself a field of another one, what is put before it.
     """
-    parts: list[Any] = [head_of(field, numbers.nbytes), np.ascontiguousarray(numbers), others.SerializeToString()]
+    head, rest = head_of(field, numbers.nbytes), others.SerializeToString()
+    parts: list[Any] = [head, np.ascontiguousarray(numbers), rest]
+    if before is not None:
+        parts.insert(0, before(len(head) + numbers.nbytes + len(rest)))
     if numbers.nbytes <= INLINE_BYTES:
         return b"".join(parts)
     return await asyncio.to_thread(b"".join, parts)

@@ -28,7 +28,6 @@ class ReflectionProtocol:
                 NAME,
                 lambda message: (None, read_message(NAME, reflection_pb2.ServerReflectionRequest, message)),
                 Method(NAME, parsed, self._answer),
-                lambda _, reply: reply,
                 _failed,
                 ordered=True,
             )

@@ -32,7 +32,6 @@ async def serving(*, ordered: bool) -> AsyncIterator[tuple[grpc.aio.Channel, Cal
         "Stream",
         lambda message: (message, message),
         Method("Stream", parsed, answer, lambda request: ("", "")),
-        lambda _, reply: reply,
         lambda _, error: error.message.encode(),
         ordered,
     )

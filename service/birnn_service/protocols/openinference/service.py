@@ -36,7 +36,6 @@ EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule
 # Parameters of replies: what computed it; of those of a stream, that no more replies follow to the request, and the
 # status of one that failed.
 ENGINE, FINAL, CODE = "engine", "triton_final_response", "code"
-_FINAL = pb.ModelInferResponse(parameters={FINAL: pb.InferParameter(bool_param=True)}).SerializeToString()
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 
 
@@ -74,8 +73,7 @@ class InferenceProtocol:
             Exchange(
                 stream,
                 lambda message: _with_id(read_message(stream, pb.ModelInferRequest, message, limits)),
-                Method(stream, parsed, self._infer, _address),
-                _stream_reply,
+                Method(stream, parsed, partial(self._infer, streamed=True), _address),
                 _stream_failure,
                 ordered=True,
             ),
@@ -151,8 +149,8 @@ class InferenceProtocol:
         small = 4 * rows * encoded.values.shape[1] <= INLINE_BYTES
         return make() if small else await asyncio.to_thread(make)
 
-    async def _infer(self, request: pb.ModelInferRequest, call: Call) -> bytes:
-        """Encode the sequences of a request."""
+    async def _infer(self, request: pb.ModelInferRequest, call: Call, *, streamed: bool = False) -> bytes:
+        """Encode the sequences of a request; the reply is a stream's, or by itself."""
         tensors = await self.tensors(request, call)
         assert call.encoder is not None
         name, version = address_of(call.encoder)
@@ -163,7 +161,11 @@ class InferenceProtocol:
         vectors, *others = tensors.values()
         # Contents come in the order of their outputs, and the vectors are written before all else.
         response.raw_output_contents.extend(other.tobytes() for other in others)
-        return await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, vectors, response)
+        before = None
+        if streamed:
+            response.parameters[FINAL].bool_param = True
+            before = _before_response
+        return await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, vectors, response, before)
 
 
 def _address(request: pb.ModelInferRequest) -> tuple[str, str]:
@@ -174,10 +176,9 @@ def _with_id(request: pb.ModelInferRequest) -> tuple[str, pb.ModelInferRequest]:
     return request.id, request
 
 
-def _stream_reply(number: str, response: bytes) -> bytes:
-    # Two serialized messages, one behind the other, are one with the fields of both.
-    field = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
-    return head_of(field, len(response) + len(_FINAL)) + response + _FINAL
+def _before_response(size: int) -> bytes:
+    """What a reply of a stream holds before a response of so many bytes."""
+    return head_of(pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER, size)
 
 
 def _stream_failure(number: str | None, error: ServiceError) -> bytes:
