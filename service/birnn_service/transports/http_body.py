@@ -19,8 +19,8 @@ async def read_body(
     receive: Callable[[], Awaitable[Any]],
     size: int | None,
     encoding: str,
-    grow: Grow,
     most: int,
+    grow: Grow,
 ) -> bytes:
     """The body of a request.
 
@@ -29,8 +29,8 @@ async def read_body(
         receive: ASGI's, which gives the next part.
         size: What the request says of it.
         encoding: How it is packed: `gzip` or `identity`.
-        grow: Asked before the body takes more memory.
         most: Most bytes of it, packed and unpacked.
+        grow: Asked before the body takes more memory.
 
     Raises:
         HttpRequestError: It is too large, did not arrive, or is packed in another way.

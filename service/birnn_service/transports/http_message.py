@@ -30,19 +30,15 @@ class HttpRequest:
     Attributes:
         method: GET, POST and so on.
         path: With escapes resolved.
-        query: As it came.
         headers: By name in lower case; those that came more than once are joined by commas.
         caller: Who calls; callers share the device fairly.
-        size: Bytes of the body as it comes, where the request says so.
         certificate_name: Of the caller, by a certificate that was verified; empty for none.
     """
 
     method: str
     path: str
-    query: str
     headers: Mapping[str, str]
     caller: str
-    size: int | None
     _read: Callable[[Grow], Awaitable[bytes]]
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
     certificate_name: str = ""

@@ -127,15 +127,12 @@ class HttpServer:
         length = headers.get("content-length")
         size = None if length is None else int(length)
         encoding = headers.get("content-encoding", "").strip().lower()
-        read = partial(read_body, connection, receive, size, encoding, most=self._limits.body_bytes)
         return HttpRequest(
             scope["method"],
             scope["path"],
-            scope["query_string"].decode("latin-1"),
             headers,
             connection.caller,
-            size,
-            lambda grow: read(grow=grow),
+            partial(read_body, connection, receive, size, encoding, self._limits.body_bytes),
             certificate_name=connection.certificate_name,
         )
 

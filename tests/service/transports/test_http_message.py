@@ -20,4 +20,4 @@ def request_with(headers: dict[str, str]) -> HttpRequest:
     async def read(grow: object) -> bytes:
         return b""
 
-    return HttpRequest("GET", "/", "", headers, "ipv4:127.0.0.1", 0, read)
+    return HttpRequest("GET", "/", headers, "ipv4:127.0.0.1", read)
