@@ -16,6 +16,8 @@ from birnn_service.errors import InvalidRequestError
 
 # Text this short is read as it is: whatever it holds takes half a millisecond.
 SMALL_BYTES = 1 << 16
+# An array of so many bytes is written as it is: that takes as long.
+SMALL_ARRAY_BYTES = 1 << 16
 # A float32 takes about so many times its bytes as text.
 JSON_COST = 3
 # Text is looked at, and numbers are written, in pieces of this size, so that other threads have their turn.

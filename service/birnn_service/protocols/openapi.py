@@ -20,6 +20,8 @@ ERRORS = {
     "503": "The server is starting or draining, or the encoder is not ready.",
     "504": "The time that the caller allows is over.",
 }
+# Beside those of every method, what calls to encoders get.
+CALL_ERRORS = ("400", "404", "408", "413", "415", "429", "500", "503", "504")
 TIMEOUT = {
     "name": "X-Request-Timeout",
     "in": "header",
@@ -68,7 +70,6 @@ def _operation(
 
 
 def _openai() -> dict[str, Any]:
-    calls = ("400", "404", "408", "413", "415", "429", "500", "503", "504")
     return {
         "/v1/embeddings": {
             "post": _operation(
@@ -76,7 +77,7 @@ def _openai() -> dict[str, Any]:
                 "Encode strings.",
                 _reply("Vectors, in the order of the strings.", "EmbeddingsReply"),
                 "OpenAIError",
-                *calls,
+                *CALL_ERRORS,
                 request={JSON: {"schema": _reference("EmbeddingsRequest")}},
                 parameters=[TIMEOUT],
                 tags=["OpenAI"],
@@ -143,7 +144,7 @@ def _open_inference() -> dict[str, Any]:
                 "Encode sequences.",
                 reply,
                 "Error",
-                *("400", "404", "408", "413", "415", "429", "500", "503", "504"),
+                *CALL_ERRORS,
                 request={JSON: {"schema": _reference("InferRequest")}, BINARY: {}},
                 tags=tags["tags"],
                 parameters=[

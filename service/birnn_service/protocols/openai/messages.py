@@ -17,9 +17,9 @@ from birnn_bundle.errors import ItemError
 from birnn_bundle.quoting import shown
 from birnn_service.errors import Code, InvalidRequestError, ServiceError
 from birnn_service.protocols.http_errors import status_of
+from birnn_service.protocols.item_errors import listed
 from birnn_service.protocols.json_text import write_json, write_vector
 
-LISTED_ERRORS = 3
 # Beside the strings, what a request holds at most: its fields, and some that other servers know.
 OTHER_VALUES = 1000
 OWNER = "birnn-serving"
@@ -67,9 +67,6 @@ class EmbeddingsRequest:
     dimensions: int | None = None
     nulls: bool = False
     truncate: bool = False
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 def read_embeddings(value: Any, most: int) -> EmbeddingsRequest:
@@ -196,11 +193,10 @@ def refuse_failed(errors: Sequence[ItemError]) -> None:
     """
     if not errors:
         return
-    listed = "; ".join(f"input[{error.index}]: {error.reason}" for error in errors[:LISTED_ERRORS])
-    more = f"; and {len(errors) - LISTED_ERRORS} more" if len(errors) > LISTED_ERRORS else ""
     raise FieldError(
         "input",
-        f'{len(errors)} strings cannot be encoded: {listed}{more}; for the others send "on_error": "null"',
+        f"{len(errors)} strings cannot be encoded: {listed(errors, 'input[{}]')}; "
+        'for the others send "on_error": "null"',
     )
 
 

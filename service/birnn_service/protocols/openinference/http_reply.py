@@ -8,8 +8,10 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from birnn_service.protocols.json_text import write_json, write_numbers
-from birnn_service.protocols.openinference.http_request import BINARY_SIZE, HEADER_LENGTH
+from birnn_service.protocols.openinference.http_request import HEADER_LENGTH
 from birnn_service.protocols.openinference.outputs import datatype_of
+from birnn_service.protocols.openinference.parameters import BINARY_SIZE
+from birnn_service.transports.http_message import HttpReply
 
 
 def write_infer(
@@ -20,8 +22,8 @@ def write_infer(
     *,
     request_id: str = "",
     parameters: Mapping[str, Any] | None = None,
-) -> tuple[list[bytes | memoryview], list[tuple[str, str]]]:
-    """A reply: its pieces, and its headers.
+) -> HttpReply:
+    """A reply.
 
     Args:
         model: Name of the encoder.
@@ -51,9 +53,9 @@ def write_infer(
             pieces.append(b"}")
     pieces.append(b"]}")
     if not raw:
-        return list(pieces), [("content-type", "application/json")]
+        return HttpReply(200, pieces)
     text = b"".join(pieces)
-    return [text, *raw], [("content-type", "application/octet-stream"), (HEADER_LENGTH, str(len(text)))]
+    return HttpReply(200, [text, *raw], "application/octet-stream", [(HEADER_LENGTH, str(len(text)))])
 
 
 def plain(message: Message) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from birnn_service.protocols.openinference.limits import (
     MOST_TENSORS,
     MOST_TYPED_NUMBERS,
 )
+from birnn_service.protocols.openinference.parameters import BINARY_SIZE
+from birnn_service.protocols.openinference.ragged_tensors import LENGTHS
 
 HEADER_LENGTH = "inference-header-content-length"
-BINARY_SIZE, BINARY, BINARY_ALL = "binary_data_size", "binary_data", "binary_data_output"
+BINARY, BINARY_ALL = "binary_data", "binary_data_output"
 # What may come as JSON, and how it is packed where other tensors come as bytes.
 NUMBERS = {"FP32": ("<f4", "fp32_contents"), "INT32": ("<i4", "int_contents")}
 # Beside the elements of tensors.
@@ -36,18 +38,13 @@ class InferRequest:
 
     Attributes:
         message: As gRPC has it.
-        size: Bytes that it came in.
         binary: Whether outputs are wanted as bytes, where their name is not in `outputs`.
         outputs: The same by name.
     """
 
     message: pb.ModelInferRequest
-    size: int
     binary: bool
     outputs: Mapping[str, bool]
-
-    def __len__(self) -> int:
-        return self.size
 
     def as_bytes(self, output: str) -> bool:
         """Whether an output is wanted as bytes."""
@@ -92,7 +89,7 @@ def read_infer(body: bytes, header_length: str | None, name: str, version: str, 
         _read_parameters(own, wanted.parameters)
         if BINARY in own:
             outputs[wanted.name] = _flag(own, BINARY)
-    return InferRequest(message, len(body), _flag(parameters, BINARY_ALL), outputs)
+    return InferRequest(message, _flag(parameters, BINARY_ALL), outputs)
 
 
 def _read_input(message: pb.ModelInferRequest, values: dict[str, Any], most: int) -> int | None:
@@ -131,7 +128,7 @@ def _read_input(message: pb.ModelInferRequest, values: dict[str, Any], most: int
     dtype, field = NUMBERS[datatype]
     if not set(map(type, data)) <= ({int} if datatype == "INT32" else {int, float}):
         raise InvalidRequestError(f"data of input {shown(name)} must be numbers that fit {datatype}")
-    limit = most if datatype == "INT32" and name == "lengths" else MOST_TYPED_NUMBERS
+    limit = most if datatype == "INT32" and name == LENGTHS else MOST_TYPED_NUMBERS
     if len(data) > limit:
         raise InvalidRequestError(
             f"input {shown(name)} holds more than {limit} numbers as JSON; send them as bytes ({BINARY_SIZE!r})"

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from birnn.openinference import inference_pb2 as pb
 from birnn_service.call import Call, Method
 from birnn_service.catalog import address_of
 from birnn_service.errors import ServiceError, UnknownEncoderError
-from birnn_service.pipeline import INLINE_BYTES
-from birnn_service.protocols.json_text import JSON_COST, SMALL_BYTES, parse_json, write_json
+from birnn_service.protocols.json_text import JSON_COST, SMALL_ARRAY_BYTES, SMALL_BYTES, parse_json, write_json
 from birnn_service.protocols.openinference.http_reply import plain, write_infer
 from birnn_service.protocols.openinference.http_request import HEADER_LENGTH, InferRequest, read_infer
 from birnn_service.protocols.openinference.service import ENGINE, EXTENSIONS, InferenceProtocol
@@ -17,7 +17,7 @@ from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.transports.http_app import HttpMethods, answering
 from birnn_service.transports.http_call import HttpMessage
-from birnn_service.transports.http_message import HttpReply
+from birnn_service.transports.http_message import HttpReply, HttpRequest
 
 # Values in the body of a request for the index: a flag.
 INDEX_VALUES = 16
@@ -49,7 +49,7 @@ class InferenceOverHttp:
                 ("GET", f"{path}/config"): _simple(f"GET {name}/config", self._config),
                 ("GET", f"{path}/stats"): _simple(f"GET {name}/stats", self._statistics),
                 ("POST", f"{path}/infer"): Method(
-                    "POST /v2/models/{model}/infer",
+                    f"POST {name}/infer",
                     self._read,
                     self._infer,
                     lambda asked: (asked[1].message.model_name, asked[1].message.model_version),
@@ -87,41 +87,33 @@ class InferenceOverHttp:
         models = self._protocol.repository_index(pb.RepositoryIndexRequest(ready=ready)).models
         return [plain(model) for model in models]
 
-    async def _read(self, asked: HttpMessage) -> tuple[HttpMessage, InferRequest]:
+    async def _read(self, asked: HttpMessage) -> tuple[HttpRequest, InferRequest]:
         place = _place(asked)
-        arguments = (
+        read = partial(
+            read_infer,
             asked.body,
             asked.request.headers.get(HEADER_LENGTH),
             place["name"],
             place.get("version", ""),
             self._settings.max_sequences,
         )
-        small = len(asked.body) <= SMALL_BYTES
-        return asked, read_infer(*arguments) if small else await asyncio.to_thread(read_infer, *arguments)
+        return asked.request, read() if len(asked.body) <= SMALL_BYTES else await asyncio.to_thread(read)
 
-    async def _infer(self, asked: tuple[HttpMessage, InferRequest], call: Call) -> HttpReply:
-        message, request = asked
-        tensors = await self._protocol.tensors(request.message, call, message.request.timeout)
+    async def _infer(self, asked: tuple[HttpRequest, InferRequest], call: Call) -> HttpReply:
+        head, request = asked
+        tensors = await self._protocol.tensors(request.message, call, head.timeout)
         assert call.encoder is not None
-        name, version = address_of(call.encoder)
         as_text = sum(tensor.nbytes for output, tensor in tensors.items() if not request.as_bytes(output))
         call.memory.take(JSON_COST * as_text)
-
-        def write() -> tuple[list[bytes | memoryview], list[tuple[str, str]]]:
-            return write_infer(
-                name,
-                version,
-                tensors,
-                request.as_bytes,
-                request_id=request.message.id,
-                parameters={ENGINE: call.encoder.info.label} if call.encoder else {},
-            )
-
-        # As JSON so many numbers take half a millisecond.
-        pieces, headers = write() if as_text <= INLINE_BYTES >> 4 else await asyncio.to_thread(write)
-        media = dict(headers)
-        media_type = media.pop("content-type")
-        return HttpReply(200, pieces, media_type, list(media.items()))
+        write = partial(
+            write_infer,
+            *address_of(call.encoder),
+            tensors,
+            request.as_bytes,
+            request_id=request.message.id,
+            parameters={ENGINE: call.encoder.info.label},
+        )
+        return write() if as_text <= SMALL_ARRAY_BYTES else await asyncio.to_thread(write)
 
 
 def write_error(error: ServiceError) -> bytes:

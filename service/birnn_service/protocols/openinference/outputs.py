@@ -11,12 +11,11 @@ from birnn_bundle.quoting import shown
 from birnn_service.encoded import Encoded
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError
+from birnn_service.protocols.item_errors import listed
 
 EMBEDDING, TOKEN_EMBEDDINGS, LENGTHS = "embedding", "token_embeddings", "lengths"
 # What each is made of.
 VECTORS = {EMBEDDING: Output.POOLED, TOKEN_EMBEDDINGS: Output.TOKENS}
-# A message names so many sequences.
-LISTED_ERRORS = 3
 DATATYPES = {"f4": "FP32", "f2": "FP16", "i4": "INT32"}
 
 
@@ -51,7 +50,7 @@ def tensors_of(encoded: Encoded, names: tuple[str, ...]) -> Mapping[str, NDArray
         InvalidRequestError: A sequence has no vectors.
     """
     if encoded.errors:
-        raise InvalidRequestError(_list_errors(encoded))
+        raise InvalidRequestError(f"{len(encoded.errors)} sequences cannot be encoded: {listed(encoded.errors)}")
     values = encoded.values
     if names[0] == TOKEN_EMBEDDINGS:
         values = _padded(values, encoded.lengths)
@@ -72,10 +71,3 @@ def _padded(rows: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
     tensor = np.zeros((len(lengths), longest, rows.shape[1]), dtype=rows.dtype)
     tensor[np.arange(longest) < lengths[:, None]] = rows
     return tensor
-
-
-def _list_errors(encoded: Encoded) -> str:
-    errors = encoded.errors
-    listed = "; ".join(f"{error.index}: {error.reason}" for error in errors[:LISTED_ERRORS])
-    more = f"; and {len(errors) - LISTED_ERRORS} more" if len(errors) > LISTED_ERRORS else ""
-    return f"{len(errors)} sequences cannot be encoded: {listed}{more}"

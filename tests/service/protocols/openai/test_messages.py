@@ -40,7 +40,7 @@ def test_a_string_and_a_list_are_read() -> None:
     assert read() == EmbeddingsRequest("smiles", "", [b"CCO"])
     assert read(input=["C", "é"], model="smiles@2").texts == [b"C", "é".encode()]
     assert read(model="smiles@2").version == "2"
-    assert len(read(input=["", ""])) == 2
+    assert len(read(input=["", ""]).texts) == 2
 
 
 def test_options_are_read() -> None:

@@ -10,9 +10,9 @@ OUTPUTS = {"embedding": np.array([[1, 2.5]], "<f4"), "lengths": np.array([3], "<
 
 
 def test_tensors_come_as_json() -> None:
-    pieces, headers = write_infer("a", "1", OUTPUTS, lambda name: False, request_id="7", parameters={"engine": "x"})
-    assert headers == [("content-type", "application/json")]
-    assert json.loads(b"".join(pieces)) == {
+    reply = write_infer("a", "1", OUTPUTS, lambda name: False, request_id="7", parameters={"engine": "x"})
+    assert (reply.status, reply.media_type, reply.headers) == (200, "application/json", ())
+    assert json.loads(b"".join(reply.body)) == {
         "model_name": "a",
         "model_version": "1",
         "id": "7",
@@ -27,8 +27,8 @@ def test_tensors_come_as_json() -> None:
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2"])
 def test_tensors_come_as_bytes(dtype: str) -> None:
     outputs = {"embedding": np.array([[1, 2.5]], dtype), "lengths": np.array([3], "<i4")}
-    pieces, headers = write_infer("a", "1", outputs, lambda name: name == "embedding")
-    body, size = b"".join(pieces), int(dict(headers)["inference-header-content-length"])
+    reply = write_infer("a", "1", outputs, lambda name: name == "embedding")
+    body, size = b"".join(reply.body), int(dict(reply.headers)["inference-header-content-length"])
     head, raw = json.loads(body[:size]), body[size:]
     little = dtype.replace(">", "<")
     assert head["outputs"][0]["datatype"] == {"<f4": "FP32", "<f2": "FP16"}[little]
