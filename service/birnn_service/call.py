@@ -126,7 +126,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feed:
-    """A method that answers one request with replies until its caller goes.
+    """A method that answers one request with replies until its caller goes or the server closes.
 
     Attributes:
         name, parse, right: See `Method`.

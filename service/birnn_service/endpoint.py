@@ -87,7 +87,7 @@ class Endpoint:
                 call.memory.close()
 
     async def feed(self, feed: Feed, incoming: Incoming) -> AsyncIterator[bytes]:
-        """Answer a call with replies until its caller goes.
+        """Answer a call with replies until its caller goes or the server closes.
 
         Raises:
             ServiceError: It failed; see `birnn_service.errors`.

@@ -110,6 +110,8 @@ class Front:
         except TimeoutError:
             logger.warning("%d calls did not finish in time and are cut off", self._endpoint.under_way)
         await linger
+        # Or those who watch it would keep gRPC waiting for its whole grace.
+        self._state.close()
         await asyncio.gather(self._grpc.close(), self._http.close(GRACE_SECONDS))
 
     def close(self) -> None:

@@ -28,11 +28,17 @@ class ServingState:
         self._unhealthy: Mapping[Address, str] = {}
         self._obstacles: dict[str, str] = {}
         self._change = asyncio.Event()
+        self._closed = False
 
     @property
     def draining(self) -> bool:
         """Whether a shutdown is under way."""
         return self._phase is Phase.DRAINING
+
+    @property
+    def closed(self) -> bool:
+        """Whether a shutdown ends, so that the state will not change any more."""
+        return self._closed
 
     @property
     def unhealthy(self) -> Mapping[Address, str]:
@@ -75,6 +81,11 @@ class ServingState:
     def drain(self) -> None:
         """A shutdown begins."""
         self._phase = Phase.DRAINING
+        self._changed()
+
+    def close(self) -> None:
+        """The shutdown ends: whoever follows the state need not do so any longer."""
+        self._closed = True
         self._changed()
 
     def set_unhealthy(self, unhealthy: Mapping[Address, str]) -> None:
