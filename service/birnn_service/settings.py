@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import os
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
 from birnn_service.memory import available_memory
@@ -20,6 +22,9 @@ from birnn_service.transports.socket_address import SocketAddress
 ENV_PREFIX = "BIRNN_"
 # Variables that other parts of birnn read: the `birnn` command and setup.py.
 FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_TOKEN", "BIRNN_KERNELS"}
+
+# What browsers say of a page: its scheme, host and port, or `null` where it has none of these.
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -183,6 +188,18 @@ class Settings(BaseSettings):
         for (one, port), (other, same) in itertools.combinations(ports.items(), 2):
             if port and port == same:
                 raise ValueError(f"{one} and {other} are both {port}; each needs a port of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _origins_can_call(self) -> Self:
+        for origin in self.cors:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"--cors-origins holds {shown(origin)}, and no page has that origin; give it as browsers do, "
+                    "https://HOST or https://HOST:PORT without a slash at its end, or * for all"
+                )
+        if self.cors and self.http_port is None:
+            raise ValueError("--cors-origins is about calls over HTTP; give --http-port, too")
         return self
 
     @model_validator(mode="after")

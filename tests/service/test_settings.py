@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,27 @@ def test_within_this_machine_nothing_need_be_said(host: str) -> None:
 def test_files_of_tls_go_together(given: list[str]) -> None:
     with pytest.raises(StartupError, match="--tls-cert and --tls-key go together"):
         load_settings(dict.fromkeys(given, "file.pem"))
+
+
+@pytest.mark.parametrize(
+    "origins",
+    ["*", "null", "https://app.example", "http://localhost:3000, https://[::1]:8443", "chrome-extension://abc", " , "],
+)
+def test_origins_of_pages(origins: str) -> None:
+    load_settings({"cors_origins": origins, "http_port": "8000"})
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://app.example/", "https://app.example/page", "app.example", "https://", "https://*/", "**"]
+)
+def test_origins_that_no_page_has_are_refused(origin: str) -> None:
+    with pytest.raises(StartupError, match=rf"--cors-origins holds '{re.escape(origin)}', and no page has"):
+        load_settings({"cors_origins": f"https://other.example,{origin}", "http_port": "8000"})
+
+
+def test_origins_without_a_port_for_http_are_refused() -> None:
+    with pytest.raises(StartupError, match="--cors-origins is about calls over HTTP; give --http-port, too"):
+        load_settings({"cors_origins": "https://app.example"})
 
 
 def test_every_problem_is_listed_with_its_flag_variable_and_key() -> None:
