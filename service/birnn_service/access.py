@@ -7,7 +7,7 @@ import logging
 from birnn_service.call import Arrived
 from birnn_service.errors import ForbiddenError, InvalidRequestError, StartupError, UnauthenticatedError
 from birnn_service.settings import Settings
-from birnn_service.token_file import NAME, Right, Token, TokenFileError, digest_of, read_tokens
+from birnn_service.token_file import NAME, NAME_RULE, Right, Token, TokenFileError, digest_of, read_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +105,7 @@ class Access:
         if self._caller_header and (token is None or Right.GATEWAY in token.rights):
             name = incoming.header(self._caller_header)
             if name and not NAME.fullmatch(name):
-                raise InvalidRequestError(
-                    f"{self._caller_header} must be 1 to 64 visible ASCII characters without commas, sent once"
-                )
+                raise InvalidRequestError(f"{self._caller_header} must be {NAME_RULE}, sent once")
             if name:
                 return f"name:{name}"
         return f"name:{token.name}" if token else incoming.caller

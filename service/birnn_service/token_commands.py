@@ -9,6 +9,7 @@ from birnn_bundle.atomic_file import replace_bytes
 from birnn_service.settings import ENV_PREFIX
 from birnn_service.token_file import (
     NAME,
+    NAME_RULE,
     Right,
     Token,
     TokenFileError,
@@ -46,7 +47,7 @@ def _write(path: Path, tokens: dict[str, Token]) -> None:
 
 def _check_name(context: click.Context, parameter: click.Parameter, name: str) -> str:
     if not NAME.fullmatch(name):
-        raise click.BadParameter("must be 1 to 64 visible ASCII characters without commas")
+        raise click.BadParameter(f"must be {NAME_RULE}")
     return name
 
 

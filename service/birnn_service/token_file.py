@@ -13,7 +13,8 @@ from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-# Visible ASCII without commas, which join what comes twice.
+# Commas join what comes twice.
+NAME_RULE = "1 to 64 visible ASCII characters without commas"
 NAME = re.compile(r"[!-+\--~]{1,64}")
 # By which scanners for leaked secrets find tokens.
 PREFIX = "birnn_"
@@ -52,7 +53,7 @@ class Token(BaseModel):
     @classmethod
     def _is_name(cls, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise ValueError("a name is 1 to 64 visible ASCII characters without commas")
+            raise ValueError(f"a name is {NAME_RULE}")
         return name
 
     @field_validator("sha256")
