@@ -16,9 +16,10 @@ from prometheus_client.registry import Collector
 
 from birnn_service.access import AUTHORIZATION, Access
 from birnn_service.descriptors import EXHAUSTED
-from birnn_service.errors import ServiceError, StartupError
+from birnn_service.errors import ServiceError
 from birnn_service.protocols.http_errors import headers_of, status_of
 from birnn_service.token_file import Right
+from birnn_service.transports.socket_address import SocketAddress
 
 # More connections than probes and scrapes ever have; beyond that the oldest is closed, first of all one that has not
 # sent its request yet.
@@ -67,9 +68,7 @@ class HttpServer:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._listener = socket.create_server((host, port), family=family)
         except OSError as error:
-            raise StartupError(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror}; choose another with --metrics-port"
-            ) from error
+            raise SocketAddress(host, port, "metrics").refused(str(error.strerror)) from error
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._reserved: list[int] = []
@@ -112,10 +111,7 @@ class HttpServer:
             try:
                 self._access.authorize(fields.get(AUTHORIZATION, ""), Right.METRICS)
             except ServiceError as error:
-                status = http.HTTPStatus(status_of(error))
-                refusal = _text(f"{status} {status.phrase}", f"{error.message}\n")
-                refusal[1].extend(headers_of(error))
-                connection.reply(refusal)
+                connection.reply(_refusal(error))
                 return
             environ = {
                 "REQUEST_METHOD": method,
@@ -266,3 +262,9 @@ class _Connection(asyncio.Protocol):
 def _text(status: str, text: str) -> Reply:
     body = text.encode()
     return status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))], body
+
+
+def _refusal(error: ServiceError) -> Reply:
+    number = http.HTTPStatus(status_of(error))
+    status, fields, body = _text(f"{number} {number.phrase}", f"{error.message}\n")
+    return status, [*fields, *headers_of(error)], body

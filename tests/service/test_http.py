@@ -180,6 +180,11 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_flag(port: int, registr
         HttpServer("127.0.0.1", port, registry, OPEN, live=lambda: True, ready=lambda: True)
 
 
+def test_an_address_of_ipv6_that_cannot_be_had_is_told_from_its_port(registry: CollectorRegistry) -> None:
+    with pytest.raises(StartupError, match=r"cannot listen on \[2001:db8::1\]:0 for metrics: .* --metrics-port"):
+        HttpServer("2001:db8::1", 0, registry, OPEN, live=lambda: True, ready=lambda: True)
+
+
 def exhaust() -> None:
     """Serve, use up all descriptors, and say so; another process looks whether probes get through."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -18,7 +18,7 @@ class SocketAddress:
     Attributes:
         host: An address of this machine, or a name of one.
         port: 0 for a free one.
-        transport: `gRPC` or `HTTP`; the setting of its port is called after it.
+        transport: `gRPC`, `HTTP` or `metrics`; the setting of its port is called after it.
     """
 
     host: str
