@@ -127,8 +127,7 @@ class GrpcServer:
 
     def _unary(self, method: Method) -> Callable[[Any, grpc.aio.ServicerContext], Any]:
         async def handle(_: object, context: grpc.aio.ServicerContext) -> bytes:
-            if not self._open.is_set():
-                await self._open.wait()
+            await self._open.wait()
             call = GrpcCall(context, self._arrivals, self._departures)
             try:
                 reply: bytes = await self._endpoint.answer(method, call)
@@ -142,8 +141,7 @@ class GrpcServer:
 
     def _exchange(self, exchange: Exchange) -> Callable[[Any, grpc.aio.ServicerContext], Any]:
         async def handle(_: object, context: grpc.aio.ServicerContext) -> None:
-            if not self._open.is_set():
-                await self._open.wait()
+            await self._open.wait()
             try:
                 await self._endpoint.converse(exchange, GrpcCall(context, self._arrivals, self._departures))
             except ServiceError as error:
