@@ -55,8 +55,7 @@ def message(method: Method, model: str, sequences: Sequence[str]) -> Any:
     if method == "infer":
         return infer_request(model, sequences)
     if method in ("encode", "stream"):
-        encode = encoder_pb2.EncodeRequest(encoder=model, sequences=[sequence.encode() for sequence in sequences])
-        return encode if method == "encode" else encoder_pb2.EncodeStreamRequest(encode=encode)
+        return encoder_pb2.EncodeRequest(encoder=model, sequences=[sequence.encode() for sequence in sequences])
     return health_pb2.HealthCheckRequest()
 
 
@@ -101,12 +100,12 @@ class EncodeStream:
         self._writing = asyncio.Lock()
         self._reader = asyncio.ensure_future(self._read())
 
-    async def __call__(self, request: encoder_pb2.EncodeStreamRequest, *, timeout: float) -> Any:  # noqa: ASYNC109
+    async def __call__(self, request: encoder_pb2.EncodeRequest, *, timeout: float) -> Any:  # noqa: ASYNC109
         """Send a request and wait for its reply."""
         number = next(self._numbers)
         # Its reply may be there before the writer comes back.
         reply = self._waiting[number] = asyncio.get_running_loop().create_future()
-        sent = encoder_pb2.EncodeStreamRequest(id=number, timeout=timeout, encode=request.encode)
+        sent = encoder_pb2.EncodeStreamRequest(id=number, timeout=timeout, encode=request)
         async with self._writing:
             await self._stream.write(sent)
         return await reply

@@ -4,7 +4,6 @@ import math
 import os
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +11,13 @@ from statistics import median
 from typing import Any
 
 import click
-from prometheus_client.parser import text_string_to_metric_families
 
 from bench.callers import Method, run_callers
 from bench.encoders import MAX_LENGTH, random_bundle
 from bench.loads import Load, Sample
 from bench.machine import PYTHONPATH, ROOT, on_cores
 from bench.markdown import table
+from bench.peers.comparison import own_counters
 from bench.peers.perf_analyzer import PerfAnalyzer
 from bench.peers.records import medians
 from bench.peers.server import Command, free_port, running
@@ -89,7 +88,7 @@ def measure(
     for _ in range(rounds):
         for method in CALLS:
             for load in LOADS if method != "health" else LOADS[:2]:
-                before = _spent(command)
+                before = own_counters(command)
                 sample = run_callers(
                     address,
                     method,
@@ -101,9 +100,8 @@ def measure(
                     prefix=on_cores(cores),
                     scratch=scratch,
                 )
-                after = _spent(command)
+                cost = _seconds_a_call(before, own_counters(command))
                 samples.setdefault((method, load, "asyncio"), []).append(sample)
-                cost = (after[0] - before[0]) / max(1.0, after[1] - before[1])
                 costs.setdefault((method, load, "asyncio"), []).append(cost)
                 if method == "infer" and analyzer is not None:
                     sample = analyzer.run(
@@ -121,16 +119,13 @@ def measure(
     return rows
 
 
-def _spent(command: Command) -> tuple[float, float]:
-    """CPU seconds of the server so far, and calls."""
-    assert command.metrics is not None
-    with urllib.request.urlopen(command.metrics, timeout=10) as reply:
-        families = list(text_string_to_metric_families(reply.read().decode()))
-    samples = [sample for family in families for sample in family.samples]
-    return tuple(  # type: ignore[return-value]
-        sum(sample.value for sample in samples if sample.name == name)
-        for name in ("process_cpu_seconds_total", "birnn_requests_total")
-    )
+def _seconds_a_call(before: dict[str, float], after: dict[str, float]) -> float:
+    """CPU seconds of the server for each call between two readings of its counters."""
+
+    def risen(name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
+    return risen("process_cpu_seconds_total") / max(1.0, risen("birnn_requests_total"))
 
 
 def render(result: dict[str, Any]) -> str:
