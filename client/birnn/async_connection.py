@@ -106,11 +106,8 @@ class _AsyncStream(RequestStream):
     def __init__(self, stub: EncoderServiceStub, metadata: Metadata) -> None:
         unsent: asyncio.Queue[_AsyncRequest | None] = asyncio.Queue()
         super().__init__(unsent)
-        self._call: Any = stub.EncodeStream(_messages(unsent), metadata=metadata)
+        self._call = stub.EncodeStream(_messages(unsent), metadata=metadata)
         self._reader = asyncio.get_running_loop().create_task(self._read())
-
-    def _cancel(self) -> None:
-        self._call.cancel()
 
     async def _read(self) -> None:
         end: Exception | None = None

@@ -99,11 +99,8 @@ class _BlockingStream(RequestStream):
         unsent: SimpleQueue[_BlockingRequest | None] = SimpleQueue()
         super().__init__(unsent)
         messages = (request.message() for request in iter(unsent.get, None))
-        self._call: Any = stub.EncodeStream(messages, metadata=metadata)
+        self._call = stub.EncodeStream(messages, metadata=metadata)
         threading.Thread(target=self._read, name="birnn stream", daemon=True).start()
-
-    def _cancel(self) -> None:
-        self._call.cancel()
 
     def _read(self) -> None:
         end: Exception | None = None

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import grpc
 
@@ -64,15 +64,20 @@ class StreamedRequest(ABC):
         return outcome
 
 
-class RequestStream(ABC):
+class RequestStream:
     """Numbers requests, and gives responses to the requests they answer.
 
-    Requests may be sent by one thread while another one takes responses.
+    Requests may be sent by one thread while another one takes responses. A subclass begins the call, and reads it.
 
     Args:
         unsent: Requests for gRPC to send as fast as the server reads them, and None after the last. It gets no longer
             than there are requests under way, which is what bounds its memory.
     """
+
+    # What a request becomes, so that it can be waited for.
+    _streamed: ClassVar[type[StreamedRequest]]
+    # The call of EncodeStream, as gRPC gives it.
+    _call: Any
 
     def __init__(self, unsent: SimpleQueue[Any] | asyncio.Queue[Any]) -> None:
         self._unsent = unsent
@@ -98,16 +103,8 @@ class RequestStream(ABC):
     def close(self) -> None:
         """Send no more; requests under way are cancelled."""
         if self._waiting:
-            self._cancel()
+            self._call.cancel()
         self._unsent.put_nowait(None)
-
-    @abstractmethod
-    def _streamed(self, number: int, request: pb.EncodeRequest, timeout: float | None) -> StreamedRequest:
-        """A request that can be waited for."""
-
-    @abstractmethod
-    def _cancel(self) -> None:
-        """Cancel the call."""
 
     def _answer(self, response: pb.EncodeStreamResponse) -> None:
         """Give a response to its request.
