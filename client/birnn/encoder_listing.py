@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from birnn.encodings import EncoderInfo
 from birnn.errors import UnknownEncoderError
+from birnn.options import Version
 from birnn.v1 import encoder_pb2 as pb
 
 
@@ -27,7 +28,7 @@ def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
     )
 
 
-def find_encoder(infos: Iterable[EncoderInfo], name: str, version: str | int | None, address: str) -> EncoderInfo:
+def find_encoder(infos: Iterable[EncoderInfo], name: str, version: Version, address: str) -> EncoderInfo:
     """The encoder that would answer.
 
     Args:

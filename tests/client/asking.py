@@ -1,10 +1,11 @@
 """Both clients, asked the same."""
 
 import asyncio
-from typing import Any
+from typing import Any, TypeAlias
 
 from birnn import AsyncClient, Client
 
+Kind: TypeAlias = type[Client] | type[AsyncClient]
 CLIENTS = (Client, AsyncClient)
 
 

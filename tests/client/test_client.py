@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import birnn
 from birnn import Client
-from tests.client.asking import CLIENTS, ask
+from tests.client.asking import CLIENTS, Kind, ask
 from tests.client.fake_service import (
     DIMENSION,
     MAX_LENGTH,
@@ -289,18 +289,14 @@ def test_a_reply_of_the_wrong_size_is_an_error(service: FakeService, client: Cli
 
 @pytest.mark.parametrize("kind", CLIENTS)
 @pytest.mark.parametrize("method", ["encode", "stream"])
-def test_replies_beyond_grpc_s_own_limit_of_4_mib_are_taken(
-    service: FakeService, kind: type[Client] | type[birnn.AsyncClient], method: str
-) -> None:
+def test_replies_beyond_grpc_s_own_limit_of_4_mib_are_taken(service: FakeService, kind: Kind, method: str) -> None:
     service.engine_of_call = {0: "x" * (5 << 20)}
     assert len(ask(kind(service.address), method, ["CCO"])) == 1
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
 @pytest.mark.parametrize("method", ["encode", "stream"])
-def test_a_request_that_is_too_large_for_the_server_is_not_repeated(
-    kind: type[Client] | type[birnn.AsyncClient], method: str
-) -> None:
+def test_a_request_that_is_too_large_for_the_server_is_not_repeated(kind: Kind, method: str) -> None:
     with (
         serving(longest_message=1000) as service,
         pytest.raises(birnn.InvalidRequestError, match=r"larger than max.*use a smaller batch_size"),

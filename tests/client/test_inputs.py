@@ -16,6 +16,7 @@ import pytest
 
 import birnn
 from birnn import AsyncClient, Client
+from tests.client.asking import CLIENTS, Kind
 from tests.client.fake_service import FakeService, vector
 
 NOT_ROWS = {
@@ -94,8 +95,8 @@ def test_rows_that_are_records_are_told_from_columns(client: Client) -> None:
         client.encode([{"smiles": "CCO"}])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_a_pickled_client_connects_by_itself(service: FakeService, kind: type[Client] | type[AsyncClient]) -> None:
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_pickled_client_connects_by_itself(service: FakeService, kind: Kind) -> None:
     original = kind(service.address, batch_size=7, in_flight=2, element_type="float16", retry_for=1.5)
     copy = pickle.loads(pickle.dumps(original))
     for name in ("address", "_options"):
@@ -167,7 +168,7 @@ BAD_ADDRESSES = {
 
 @pytest.mark.parametrize(("message", "address"), [(m, a) for m, addresses in BAD_ADDRESSES.items() for a in addresses])
 def test_what_is_no_address_is_refused_with_what_to_write(message: str, address: str) -> None:
-    for kind in (Client, AsyncClient):
+    for kind in CLIENTS:
         with pytest.raises(ValueError, match=message):
             kind(address)
 

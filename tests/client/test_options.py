@@ -8,13 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 import birnn
-from birnn import AsyncClient, Client
 from birnn.base_client import BaseClient
 from birnn.v1 import encoder_pb2 as pb
-from tests.client.asking import CLIENTS, ask
+from tests.client.asking import CLIENTS, Kind, ask
 from tests.client.fake_service import FakeService, as_int8, from_int8, matrix, normalized, vector
-
-Kind = type[Client] | type[AsyncClient]
 
 SEQUENCES = ["CCO", "c1ccccc1", "CC(=O)O"]
 # Features whose bytes the service takes for sequences.

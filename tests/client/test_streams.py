@@ -12,10 +12,8 @@ import pytest
 
 import birnn
 from birnn import AsyncClient, Client
-from tests.client.asking import CLIENTS, ask
+from tests.client.asking import CLIENTS, Kind, ask
 from tests.client.fake_service import Failure, FakeService, StreamEnd, vector
-
-Kind = type[Client] | type[AsyncClient]
 
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE, "draining")
 

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from birnn.integrations.served_encoder import ServedEncoder
+from birnn.options import Version
 
 try:
     from langchain_core.embeddings import Embeddings
@@ -33,7 +34,7 @@ class BirnnEmbeddings(Embeddings):
         address: str,
         *,
         encoder: str,
-        version: str | int | None = None,
+        version: Version = None,
         timeout: float | None = None,
         truncate: bool = False,
         normalize: bool = False,

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from birnn.integrations.served_encoder import ServedEncoder
+from birnn.options import Version
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -35,7 +36,7 @@ class BirnnEmbedding(BaseEmbedding):
 
     address: str
     encoder: str
-    version: str | int | None
+    version: Version
     timeout: float | None
     truncate: bool
     normalize: bool
@@ -48,7 +49,7 @@ class BirnnEmbedding(BaseEmbedding):
         address: str,
         *,
         encoder: str,
-        version: str | int | None = None,
+        version: Version = None,
         timeout: float | None = None,
         truncate: bool = False,
         normalize: bool = False,

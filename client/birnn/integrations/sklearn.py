@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from birnn.channel import DEFAULT_ADDRESS
 from birnn.client import Client
+from birnn.options import Version
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -45,7 +46,7 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
         address: str = DEFAULT_ADDRESS,
         encoder: str = "smiles",
         *,
-        version: str | int | None = None,
+        version: Version = None,
         timeout: float | None = None,
         truncate: bool = False,
         normalize: bool = False,
