@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +22,13 @@ from tests.client.fake_service import MAX_LENGTH, FakeService, vector
 
 FORMATS = ["v.npy", "v.npz", "v.parquet", "v.csv"]
 COMMAND = [sys.executable, "-m", "birnn", "encode"]
+# Runs a command whose files may have 20,000 bytes. A `preexec_fn` would run between fork and exec, where what gRPC does
+# for a fork of this process, which serves, fails now and then.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture
@@ -225,11 +231,7 @@ def test_strict_fails_where_anything_was_noticed(folder: Path) -> None:
 def test_a_full_disk_is_a_failure_that_leaves_nothing(folder: Path, name: str, tokens: bool) -> None:
     (folder / "a.smi").write_text("".join(f"C{index}N{index % 7}\n" for index in range(3000)))
     command = [*COMMAND, "--file", "a.smi", "--out", name, *(["--tokens"] if tokens else [])]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    done = subprocess.run([sys.executable, "-c", LIMITED, *command], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert f"Error: {name}: cannot be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
