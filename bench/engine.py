@@ -21,7 +21,7 @@ from birnn_service.engine.engine import Engine, EngineName, Output, Precision
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
 
-# Among so many waiting sequences a busy server chooses those that run together.
+# Number of waiting sequences among which a busy server chooses those that run together.
 WINDOW = 1024
 # Tokens of the sequences of a batch of equal lengths, and of a lone one: about the mean of SMILES.
 STEPS = 48

@@ -34,7 +34,7 @@ READINGS = 100
 class Soak:
     """What is under way: how many requests are still to be sent, and what was seen so far.
 
-    `memory` holds MiB of the server's resident memory, read after so many requests.
+    `memory` holds the server's resident memory in MiB, by the number of requests after which it was read.
     """
 
     requests: int

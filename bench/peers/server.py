@@ -52,7 +52,7 @@ class Server(Protocol):
         """What reports call it."""
 
     def candidates(self, cores: int) -> Sequence[Settings]:
-        """Settings that a competent user would try on so many cores."""
+        """Settings that a competent user would try on `cores` cores."""
 
     def prepare(self, bundle: Bundle, settings: Settings, cores: int, scratch: Path) -> Command:
         """Write what the server reads into the empty folder `scratch` and say how to start it."""

@@ -103,7 +103,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Launch:
-    """Rows to run now, on so many slots."""
+    """Rows to run now, and the number of slots for them."""
 
     rows: list[Row]
     slots: int = 1

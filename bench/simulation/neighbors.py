@@ -41,7 +41,7 @@ def large_calls(device: Device, lengths: Lengths, random: Random) -> list[Reques
 
 
 def flood(size: int, callers: int = 1, deadline: float | None = None) -> Neighbor:
-    """Calls of so many sequences each, at `FLOOD` times what the device can do, from one caller or several in turn."""
+    """Calls of `size` sequences each, at `FLOOD` times what the device can do, from one caller or several in turn."""
 
     def neighbor(device: Device, lengths: Lengths, random: Random) -> list[Request]:
         rate = FLOOD * device.capacity(lengths) / size
@@ -95,7 +95,7 @@ def beside(
     priority: Priority = Priority.NORMAL,
     seed: int = 0,
 ) -> Beside:
-    """Simulate single calls beside a neighbor; the calls of both go to all of so many lanes.
+    """Simulate single calls beside a neighbor; the calls of both go to all lanes.
 
     Single calls come from `caller`, which has called for a while when the neighbor begins, and are NORMAL. Those of the
     neighbor have a `priority`.

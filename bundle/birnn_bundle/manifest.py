@@ -14,7 +14,7 @@ from birnn_bundle.numerals import MOST_VERSION
 from birnn_bundle.quoting import shown
 
 MANIFEST_FILE = "manifest.json"
-# Of so many problems of a manifest a message tells.
+# Most problems of a manifest that a message lists.
 LISTED_PROBLEMS = 5
 
 Pooling = Literal["final", "mean", "max", "mean+max"]

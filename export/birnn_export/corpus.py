@@ -64,7 +64,7 @@ def read_corpus(path: Path, column: str | None = None, limit: int | None = None)
     Args:
         path: The file.
         column: Column of a table: its name, or its number from 1 where the table has no header.
-        limit: Stop after so many sequences.
+        limit: Most sequences to read.
 
     Raises:
         SequenceFileError: The file cannot be read, or holds no sequence.

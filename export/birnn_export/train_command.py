@@ -96,7 +96,7 @@ _OUTCOMES: dict[Outcome, str] = {
 )
 @click.option("--validation-share", type=float, default=0.01, show_default=True)
 @click.option("--epochs", type=int, default=10, show_default=True)
-@click.option("--max-steps", type=int, help="Finish the schedule within so many steps.")
+@click.option("--max-steps", type=int, help="Number of steps in which the schedule finishes.")
 @click.option("--max-minutes", type=float, help="Finish the schedule within this time.")
 @click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch and process.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True)

@@ -47,7 +47,7 @@ from birnn_export.recurrent_weights import refuse_non_finite
 TOLERANCE = 1e-5
 LARGEST_TOLERANCE = 1e-3
 FLOAT32_MARGIN = 4
-# Errors of so many times that of PyTorch in float32 are no rounding.
+# Errors this many times larger than PyTorch's own in float32 are not rounding errors.
 ROUNDING = 100
 # Above it nothing is left of an encoding.
 MOST_TOLERANCE = 0.1

@@ -15,7 +15,7 @@ from birnn_native.kernel import Kernel, Layer
 NEUTRAL = {"direction": "bidirectional", "layout": 0, "input_forget": 0}
 # X, W, R, B and sequence_lens; initial states and peepholes would come behind them.
 USED_INPUTS = 5
-# So many times the size of the weights the input products of all ids may take.
+# Largest size of the input products of all ids, as a multiple of the size of the weights.
 TABLE_SHARE = 2
 
 

@@ -28,7 +28,7 @@ inline void convert(const float* from, int64_t count, uint16_t* to) {
 // How the columns of an input lie in the model and in ours: the states of a layer below come in two padded halves.
 struct Columns {
     int64_t model;   // columns of the weights as they are given
-    int64_t half;    // of these, so many come first ...
+    int64_t half;    // number of these that come first ...
     int64_t padded;  // ... and then begins the next half here
     int64_t inputs;  // K: columns here
 

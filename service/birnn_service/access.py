@@ -19,7 +19,7 @@ NOBODY = Token(name="nobody", sha256="0" * 64, rights=())
 
 
 class Access:
-    """Checks calls against the tokens in a file, and follows changes of the file. Without a file, every call is allowed."""
+    """Checks calls against the tokens in a file and follows changes to it. Without a file, every call is allowed."""
 
     def __init__(self, settings: Settings) -> None:
         """Read the token file that the settings name, if any.
@@ -88,7 +88,9 @@ class Access:
         found = self._tokens.get(digest, NOBODY)
         if not hmac.compare_digest(found.sha256, digest) or scheme.lower() != "bearer":
             what = "the token is not one of this server's" if authorization else "this server requires a token"
-            raise UnauthenticatedError(f"{what}; send `authorization: Bearer TOKEN` with a token from the operator of this server")
+            raise UnauthenticatedError(
+                f"{what}; send `authorization: Bearer TOKEN` with a token from the operator of this server"
+            )
         if right not in found.rights:
             raise ForbiddenError(f"the token of {found.name} lacks the right `{right}`; send a token that has it")
         return found

@@ -11,7 +11,7 @@ from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.errors import BrokenEncoderError, UnknownEncoderError
 from birnn_service.state import Address
 
-# A message names so many encoders or versions at most.
+# Most encoders or versions that a message names.
 MOST_LISTED = 20
 
 

@@ -28,7 +28,7 @@ from birnn_service.vectors import ElementType
 
 # Memory that a reply takes for each of its bytes: as batches give it, as it is put together, as gRPC sends it.
 REPLY_COST = 3
-# Up to so many bytes a reply is put into its form on the event loop: a thread's hop would cost more.
+# Largest reply, in bytes, that is converted on the event loop: switching threads would cost more.
 INLINE_BYTES = 1 << 20
 
 

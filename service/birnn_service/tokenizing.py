@@ -34,8 +34,8 @@ SLICE_SECONDS = 1e-2
 SEQUENCE_BYTES = 64
 # A request's rank is the time at which it would be done if it took this many times its predicted time.
 PATIENCE = 8.0
-# Longest small request, in predicted seconds. Small requests overtake large ones, even overdue ones. After `SMALL_TURNS`
-# slices of small requests in a row, a large one gets a slice.
+# Longest small request, in predicted seconds. Small requests overtake large ones, even overdue ones. After
+# `SMALL_TURNS` slices of small requests in a row, a large one gets a slice.
 SMALL_SECONDS = 10 * SLICE_SECONDS
 SMALL_TURNS = 4
 # Callers with less than this share of the bound waiting are refused only because of work that runs before theirs.

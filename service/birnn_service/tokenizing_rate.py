@@ -4,8 +4,8 @@
 FIRST_RATE = 2.5e-7
 # Runs over fewer bytes are not measured: their time is mostly overhead.
 LEAST_BYTES = 4096
-# The mean decays over so many runs. One run counts as at most so many times slower than the mean, because a pause of
-# the machine says nothing about the tokenizer.
+# The mean decays over `MEMORY` runs. A run counts as at most `MOST_SLOWDOWN` times slower than the mean, because a
+# pause of the machine says nothing about the tokenizer.
 MEMORY, MOST_SLOWDOWN = 16, 4.0
 
 

@@ -47,7 +47,7 @@ def check_format(context: click.Context, parameter: click.Parameter, vectors: Pa
     help="The .csv file that was encoded: take the column from there, by line.",
 )
 @click.option("--method", type=click.Choice(["pca", "umap"]), default="pca", show_default=True)
-@click.option("--limit", type=click.IntRange(min=2), default=5000, show_default=True, help="Show a sample of so many.")
+@click.option("--limit", type=click.IntRange(min=2), default=5000, show_default=True, help="Size of the sample shown.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample, and of UMAP.")
 def map_vectors(
     vectors: Path, out: Path, color: str, table: Path | None, method: Method, limit: int, seed: int

@@ -133,7 +133,7 @@ class CudaEngine:
         return placed
 
     def warm_up(self, seconds: float) -> tuple[int, int]:
-        """Run through the shapes of the grid, all slots at work, until done or for about so many seconds.
+        """Run through the shapes of the grid, all slots at work, until done or for about `seconds`.
 
         The largest shapes come first: what the memory arena holds for them is enough for every other one, so that it
         does not grow any more.

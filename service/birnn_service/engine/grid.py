@@ -40,7 +40,7 @@ class Grid:
         return 1 << (exponent if rows > COARSE_ROWS else exponent + exponent % 2)
 
     def rows_at(self, steps: int) -> int:
-        """Most rows of a batch of so many steps, a size of the grid."""
+        """Most rows of a batch of `steps` steps, a size of the grid."""
         fitting = max(1, min(self.max_rows, self.max_cells // steps))
         size = self.rows(fitting)
         return size if size == fitting else self._smaller(size)

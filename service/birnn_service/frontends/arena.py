@@ -60,7 +60,7 @@ class Arena:
         memory[first : first + batch.values.size] = batch.values.reshape(-1)
 
     def read_batch(self, start: int, sequences: int, tokens: int, features: int = 0) -> RaggedBatch:
-        """The request in the block at `start`, of ids or of so many float features a token.
+        """The request in the block at `start`, of ids or of `features` float features a token.
 
         A copy, of some two hundred bytes a sequence of ids: a call may end, and its block be another's, while an engine
         still reads the sequences for those who share them.

@@ -17,7 +17,7 @@ from birnn_service.frontends.messages import Cancel, Done, Encode, Failed, Messa
 
 logger = logging.getLogger(__name__)
 
-# A result is copied in pieces of so many bytes, about a millisecond's worth, and others get their turn in between.
+# Results are copied in pieces of this size, about a millisecond each; other work runs in between.
 PIECE_BYTES = 4 << 20
 
 

@@ -28,7 +28,7 @@ START_SECONDS = 120.0
 RESTART_SECONDS, LONGEST_RESTART_SECONDS = 0.1, 10.0
 # One that has lived so long is not one that keeps ending.
 SETTLED_SECONDS = 60.0
-# Front-ends report twice a second; so many times the interval of health checks without a word, and one is dead.
+# Front-ends report twice a second. One that is silent for this many intervals of health checks is dead.
 SILENT_CHECKS = 10
 
 

@@ -47,7 +47,7 @@ PRIORITIES: Mapping[int, Priority] = {
     pb.PRIORITY_NORMAL: Priority.NORMAL,
     pb.PRIORITY_LOW: Priority.LOW,
 }
-# Up to so many errors and notices a reply is written on the event loop: a thread's hop would cost more.
+# Most errors and notices of a reply that is written on the event loop: switching threads would cost more.
 INLINE_ITEMS = 512
 
 
@@ -86,7 +86,7 @@ class EncoderProtocol:
     async def _encode(
         self, request: pb.EncodeRequest, call: Call, seconds: float | None = None, before: Before | None = None
     ) -> bytes:
-        """Encode the sequences of one request, in so many seconds; `before` is put before the response."""
+        """Encode the sequences of one request, within `seconds` if given; `before` is put before the response."""
         options = Options(
             output=_known("OUTPUT", OUTPUTS, request.output),
             truncate=request.truncate,
@@ -150,7 +150,7 @@ def _read_stream_request(limits: Mapping[int, Limit], message: bytes) -> tuple[i
 
 
 def _before_response(number: int, size: int) -> bytes:
-    """What a reply of a stream holds before a response of so many bytes."""
+    """What a reply of a stream holds before a response of `size` bytes."""
     field = pb.EncodeStreamResponse.RESPONSE_FIELD_NUMBER
     return pb.EncodeStreamResponse(id=number).SerializeToString() + head_of(field, size)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from birnn_bundle.errors import ItemError
 
-# A message names so many sequences.
+# Most sequences that a message names.
 LISTED_ERRORS = 3
 
 

@@ -16,13 +16,13 @@ from birnn_service.errors import InvalidRequestError
 
 # Text this short is read as it is: whatever it holds takes half a millisecond.
 SMALL_BYTES = 1 << 16
-# An array of so many bytes is written as it is: that takes as long.
+# Largest array, in bytes, that is written as JSON on the event loop: switching threads would take as long.
 SMALL_ARRAY_BYTES = 1 << 16
-# A float32 takes about so many times its bytes as text.
+# Size of a float32 as JSON text, as a multiple of its four bytes.
 JSON_COST = 3
 # Text is looked at, and numbers are written, in pieces of this size, so that other threads have their turn.
 PIECE_BYTES, PIECE_NUMBERS = 1 << 16, 1 << 14
-# Up to so many pieces of a string, plain or escaped, at a time.
+# Matches up to 1,024 pieces of a string, plain or escaped, at a time.
 _PIECES = re.compile(rb'(?:[^"\\]{1,4096}+|\\.){0,1024}+', re.DOTALL)
 
 

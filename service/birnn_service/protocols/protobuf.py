@@ -20,7 +20,7 @@ from birnn_service.errors import InvalidRequestError
 from birnn_service.protocols.wire import Limit, check_counts
 from birnn_service.token_file import Right
 
-# Up to so many bytes a reply is put together on the event loop: a thread's hop would cost more.
+# Largest reply, in bytes, that is put together on the event loop: switching threads would cost more.
 INLINE_BYTES = 1 << 20
 Before = Callable[[int], bytes]
 """What stands before a message within another one, by its size in bytes."""

@@ -78,7 +78,7 @@ def _scan(message: bytes, position: int, end: int, limits: Mapping[int, Limit]) 
         counts[number] += 1
         if key & 7 == _BYTES:
             if limit.width is not None:
-                # More than so many bytes are too many elements, whatever they are.
+                # Content longer than this holds too many elements in any case.
                 stop = min(position, end, start + LONGEST_VARINT * (limit.most + 1))
                 counts[number] += _packed(message[start:stop], limit) - 1
             elif limit.inside:

@@ -2,7 +2,7 @@
 
 from birnn_service.errors import DeadlineError, OverloadedError
 
-# A request is admitted if it would be done in time even if everything took so many times longer than predicted.
+# A request is admitted if it would be done in time even if everything took this many times longer than predicted.
 CAUTION = 1.3
 # Seconds after which a refused caller may come back at the earliest.
 LEAST_RETRY = 0.1

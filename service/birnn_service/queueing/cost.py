@@ -55,7 +55,7 @@ class CostModel:
         return np.asarray(self.fixed / rows + (self.per_step / rows + self.per_cell) * lengths, dtype=np.float64)
 
     def total(self, sequences: int, tokens: int, rows: int) -> float:
-        """Predicted time of so many sequences of so many tokens in all: the sum of their `shares`."""
+        """Predicted time of `sequences` sequences with `tokens` tokens in all: the sum of their `shares`."""
         return self.fixed / rows * sequences + (self.per_step / rows + self.per_cell) * tokens
 
     def scaled(self, factor: float) -> "CostModel":

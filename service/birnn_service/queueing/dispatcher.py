@@ -253,7 +253,7 @@ class Dispatcher:
             self._complete(follower, seconds)
 
     def _complete(self, request: Request, seconds: float) -> None:
-        """Answer a request if this run, of so many seconds, was its last."""
+        """Answer a request if this run was its last; `seconds` is how long the run took."""
         request.compute = max(request.compute, seconds)
         if request.missing or request.future.done():
             return

@@ -28,7 +28,7 @@ class Flow:
     start: float = 0.0
 
     def charge(self, seconds: float) -> None:
-        """It was served for so many seconds of a slot."""
+        """Charge it for `seconds` of a slot."""
         self.start += seconds / self.weight
 
     def served_before(self, tag: float, waiting: float) -> float:

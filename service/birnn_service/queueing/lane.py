@@ -12,7 +12,8 @@ from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.queue import Queue
 from birnn_service.queueing.waiting import Waiting
 
-# Rows the planner looks at. Among so many, lengths can be matched almost perfectly (97 % full batches among 1,024).
+# Most rows that the planner looks at. Among that many, lengths can be matched almost perfectly: 97 % full batches among
+# 1,024.
 WINDOW = 2048
 # How many times longer than alone a request of several batches may take before it no longer lets smaller ones pass, and
 # how many times longer the rows of one batch. In simulations of mixed sizes at 80 percent load, a stretch of 8 instead
@@ -62,7 +63,7 @@ class Lane:
         self.cost, self.wide_cost = self.profile, self.wide_profile
 
     def cost_on(self, slots: int) -> CostModel:
-        """What a batch costs that runs on so many slots."""
+        """The cost model of a batch that runs on `slots` slots."""
         return self.cost if slots == 1 or self.wide_cost is None else self.wide_cost
 
     def learn(self, lengths: NDArray[np.int64], seconds: float, slots: int = 1) -> float:

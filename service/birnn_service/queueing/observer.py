@@ -10,7 +10,7 @@ class Observer(Protocol):
     """Is told what happened, and decides nothing. Called on the event loop, so every method must be short."""
 
     def shared(self, request: Request, sequences: int) -> None:
-        """So many sequences of a new request equal others in flight, and are not computed again."""
+        """A number of `sequences` of a new request equal others in flight and are not computed again."""
 
     def answered(self, request: Request, queue: float) -> None:
         """A request got its encodings; `queue` is the time in seconds from its arrival to the start of its last run."""

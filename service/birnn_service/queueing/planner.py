@@ -14,8 +14,8 @@ from birnn_service.queueing.cost import CostModel
 # seldom run alone. In simulations of calls of 1, 8 and 32 sequences on two cores, 0.4 to 0.6 gave the lowest mean
 # and 99th percentile.
 SPENT = 0.5
-# Factor by which packed batches are larger than would be best if no more rows arrived. In simulations of the same calls,
-# 2 to 4 were best at 50 to 90 percent load.
+# Factor by which packed batches exceed the best size for the case that no more rows arrive. In simulations of the same
+# calls, 2 to 4 were best at 50 to 90 percent load.
 EXTERNALITY = 3.0
 # Weight of the overhead of one more batch where a batch is divided between requests. In simulations of mixed and
 # heavy-tailed sizes 3 to 8 gave means 9 to 14 percent lower than without; below 5, calls of one sequence were answered

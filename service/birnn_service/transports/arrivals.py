@@ -17,8 +17,8 @@ from birnn_service.errors import InvalidRequestError, OverloadedError, ServiceEr
 from birnn_service.memory import resident_memory
 from birnn_service.memory_budget import RETRY_SECONDS
 
-# Seconds between two checks of the calls that are being read. A call is slow after so many checks; most are done before
-# the first.
+# Seconds between two checks of the calls that are being read. A call is slow after `SLOW_LOOKS` checks; most are done
+# before the first.
 LOOK_SECONDS = 0.05
 SLOW_LOOKS = 3
 # Most calls that are being read and have not been checked yet; further ones wait, and callers take turns. Small

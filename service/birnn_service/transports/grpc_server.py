@@ -77,8 +77,8 @@ class GrpcServer:
                 ("grpc.max_connection_age_ms", round(settings.max_connection_seconds * 1000)),
                 # Calls that have not ended by as long again are not going to.
                 ("grpc.max_connection_age_grace_ms", round(settings.max_connection_seconds * 1000)),
-                # Beyond so many calls that have not been looked at yet, gRPC drops them as CANCELLED. What is refused
-                # here gets a reason and a time to retry.
+                # gRPC drops calls as CANCELLED if more than this number wait to be looked at. Calls refused by the
+                # endpoint get a reason and a time to retry.
                 ("grpc.server.max_pending_requests", settings.max_calls + PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", settings.max_calls + PENDING),
             ],

@@ -8,7 +8,7 @@ from typing import Any
 from birnn_service.transports.http_connection import Connection
 from birnn_service.transports.http_message import Grow, HttpRequestError
 
-# Up to so many bytes are unpacked to so many on the event loop: a thread's hop would cost more.
+# Largest body, packed and unpacked, that is unpacked on the event loop: switching threads would cost more.
 INLINE_BYTES, INLINE_UNPACKED = 1 << 14, 1 << 18
 # So much at a time, so that other threads have their turn.
 PIECE_BYTES = 1 << 18

@@ -29,7 +29,7 @@ def metadata_of(encoder: Encoder, versions: list[int]) -> pb.ModelMetadataRespon
 
 
 def config_of(encoder: Encoder, most: int) -> pb.ModelConfig:
-    """Configuration of an encoder that takes at most so many sequences; its dimensions leave out the batch."""
+    """Configuration of an encoder that takes at most `most` sequences; its dimensions leave out the batch."""
     # Features and lengths have no batch dimension in common.
     batched = not encoder.manifest.features
     dims = [encoder.manifest.dimension] if batched else [-1, encoder.manifest.dimension]

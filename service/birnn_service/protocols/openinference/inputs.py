@@ -32,7 +32,7 @@ def read_inputs(request: pb.ModelInferRequest, manifest: Manifest, most: int) ->
 
 
 def read_strings(request: pb.ModelInferRequest, most: int) -> Sequence[bytes]:
-    """The strings of a request's only input, at most so many.
+    """The strings of a request's only input, at most `most`.
 
     Raises:
         InvalidRequestError: It is not one BYTES tensor `text` of shape [n, 1] or [n] that holds n strings, or they are

@@ -134,7 +134,7 @@ class InferenceProtocol:
     async def tensors(
         self, request: pb.ModelInferRequest, call: Call, seconds: float | None = None
     ) -> Mapping[str, NDArray[Any]]:
-        """Encode the sequences of a request, in so many seconds; its outputs by name, the vectors first."""
+        """Encode the sequences of a request within `seconds`; its outputs by name, the vectors first."""
         assert call.encoder is not None
         manifest = call.encoder.manifest
         names = read_outputs(request)
@@ -177,7 +177,7 @@ def _with_id(request: pb.ModelInferRequest) -> tuple[str, pb.ModelInferRequest]:
 
 
 def _before_response(size: int) -> bytes:
-    """What a reply of a stream holds before a response of so many bytes."""
+    """What a reply of a stream holds before a response of `size` bytes."""
     return head_of(pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER, size)
 
 
