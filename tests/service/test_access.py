@@ -201,7 +201,7 @@ def test_a_broken_file_changes_nothing_and_is_logged_once(
         access.reload()
         access.reload()
     (record,) = caplog.records
-    assert "those read before stay in force" in record.message
+    assert "the tokens read earlier stay valid" in record.message
     assert LAB not in record.message
     assert len(record.message) < 1000
     assert access.caller(bearer(LAB), Right.ENCODE) == "name:lab"
