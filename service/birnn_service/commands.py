@@ -21,9 +21,11 @@ from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
 from birnn_service.metrics import Metrics
-from birnn_service.models_folder import choose_models, find_bundles
 from birnn_service.server import Server
 from birnn_service.settings import ENV_PREFIX, Settings, load_settings
+from birnn_service.sources.opening import open_source
+from birnn_service.sources.source import Source, SourceError
+from birnn_service.state import Address
 
 DEVICE = click.option(
     "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True, help="Where to run it."
@@ -123,13 +125,14 @@ def models() -> None:
 
 
 @models.command("list")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False)
+@click.argument("source", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, an object for each bundle.")
-def list_models(folder: Path | None, as_json: bool) -> None:
+def list_models(source: str | None, as_json: bool) -> None:
     """List the bundles of a models folder, by default the one that `birnn serve` takes; broken ones with the reason."""
     try:
-        bundles = [_describe(path) for path in find_bundles(choose_models(folder)[0])]
-    except StartupError as error:
+        opened = open_source(source)
+        bundles = [_describe(opened, address) for address in sorted(opened.look().bundles)]
+    except (StartupError, SourceError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(json.dumps(bundles, indent=2))
@@ -146,12 +149,14 @@ def list_models(folder: Path | None, as_json: bool) -> None:
         )
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(source: Source, address: Address) -> dict[str, Any]:
     """What there is to know about a bundle before it is loaded; `error` says what is wrong with it, if anything."""
-    found: dict[str, Any] = {"name": path.parent.name, "version": path.name, "path": str(path), "error": None}
+    found: dict[str, Any] = dict(zip(("name", "version"), address, strict=True), path=None, error=None)
     try:
+        path = source.fetch(address)
+        found["path"] = str(path)
         manifest = Bundle.load(path).manifest
-    except BundleError as error:
+    except (SourceError, BundleError) as error:
         return {**found, "error": str(error)}
     return {
         **found,

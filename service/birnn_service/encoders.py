@@ -16,10 +16,12 @@ from birnn_service.engine.gate import Ceiling, Limits
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import EngineError, StartupError
 from birnn_service.metrics import Metrics
-from birnn_service.models_folder import choose_models, find_bundles
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.profile_cache import ProfileCache, default_folder
 from birnn_service.settings import Settings
+from birnn_service.sources.opening import open_source
+from birnn_service.sources.source import SourceError, shown_address
+from birnn_service.state import Address
 
 logger = logging.getLogger(__name__)
 
@@ -55,43 +57,50 @@ class ServedEncoder:
 
 
 def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncoder]:
-    """Load and prove every bundle of the models folder; a broken one is reported and the others are served.
+    """Load and prove every bundle of the source; a broken one is reported and the others are served.
 
     Raises:
         StartupError: There is no bundle, none could be loaded, or a device was asked for that does not work.
     """
     served: list[ServedEncoder] = []
     broken: dict[tuple[str, str], str] = {}
-    models, why = choose_models(settings.models)
-    if settings.models is None:
-        logger.info("serving %s", why)
-    for path in find_bundles(models):
+    source = open_source(settings.models)
+    try:
+        look = source.look()
+    except SourceError as error:
+        raise StartupError(str(error)) from error
+    for place, problem in look.problems.items():
+        logger.error("%s in %s is ignored: %s", place, source.name, one_line(problem))
+    for address in sorted(look.bundles):
+        path = None
         try:
-            encoder = _load(path, settings)
+            path = source.fetch(address)
+            encoder = _load(path, address, settings)
         except BaseException as error:  # whatever hostile content makes of the libraries that read it
             if not is_refusal(error):
                 raise
-            name, version = told(path.parent.name), told(path.name)
-            broken[name, version] = _report(path, f"{name}/{version}", error)
+            name, version = map(told, address)
+            broken[name, version] = _report(path, shown_address(address), error)
             metrics.encoder_ready.labels(name, version).set(0)
             continue
         served.append(encoder)
         _publish(encoder, metrics)
     if not served:
         reasons = "; ".join(f"{name}/{version}: {reason}" for (name, version), reason in broken.items())
-        raise StartupError(f"none of the encoders in {models} could be loaded: {reasons}")
+        raise StartupError(f"none of the encoders in {source.name} could be loaded: {reasons}")
     if settings.engine == "auto" and any(encoder.info.device == "cpu" for encoder in served):
         _warn_without_kernels()
     return Encoders(served, broken)
 
 
-def _report(path: Path, label: str, error: BaseException) -> str:
+def _report(path: Path | None, label: str, error: BaseException) -> str:
     """Log why a bundle is not served; returns the same for callers, who learn nothing of this machine's folders."""
-    expected = isinstance(error, BundleError | StartupError | EngineError)
+    expected = isinstance(error, BundleError | StartupError | EngineError | SourceError)
     reason = str(error) if expected else f"cannot be loaded: {type(error).__name__}: {error}"
     logger.error("encoder %s is not served: %s", label, one_line(reason), exc_info=None if expected else error)
-    inside = reason.replace(f"{path}: ", "").replace(str(path), label)
-    return one_line(without_paths(inside), most=500)
+    if path is not None:
+        reason = reason.replace(f"{path}: ", "").replace(str(path), label)
+    return one_line(without_paths(reason), most=500)
 
 
 def _warn_without_kernels() -> None:
@@ -102,10 +111,10 @@ def _warn_without_kernels() -> None:
         logger.warning("%s; until then onnxruntime runs the encoders, which is slower", error)
 
 
-def _load(path: Path, settings: Settings) -> ServedEncoder:
+def _load(path: Path, address: Address, settings: Settings) -> ServedEncoder:
     bundle = Bundle.load(path, max_bytes=settings.max_bundle_mib << 20)
     manifest = bundle.manifest
-    if (path.parent.name, path.name) != (manifest.name, str(manifest.version)):
+    if address != (manifest.name, str(manifest.version)):
         raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")
     proven = load_engine(
         bundle,

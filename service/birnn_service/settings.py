@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from birnn_bundle.quoting import shown
@@ -31,12 +31,16 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
 class Settings(BaseSettings):
     """What `birnn serve` can be told; a flag wins over a BIRNN_* variable, which wins over the TOML file."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
-    models: Path | None = Field(
+    models: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         None,
         description="Folder of encoders: NAME/VERSION/manifest.json. By default ./models where it exists, else the "
         "encoders of the installed package birnn-encoders.",

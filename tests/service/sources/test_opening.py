@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from birnn_service.errors import StartupError
-from birnn_service.models_folder import PACKAGE, choose_models, find_bundles
+from birnn_service.sources.opening import PACKAGE, default_folder, open_source
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 
 
 @pytest.fixture(autouse=True)
@@ -44,35 +44,25 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def test_what_is_asked_for_wins_even_where_it_does_not_exist(installed: Path) -> None:
     Path("models").mkdir()
-    assert choose_models(Path("other")) == (Path("other"), "asked for")
+    assert open_source("other").name == "other"
 
 
 def test_a_models_folder_that_is_here_wins_over_the_installed_encoders(installed: Path) -> None:
     Path("models").mkdir()
-    models, why = choose_models(None)
-    assert models == Path("models")
-    assert str(Path("models").resolve()) in why
+    assert open_source(None).name == "models"
+    assert str(Path("models").resolve()) in default_folder()[1]
 
 
 def test_without_either_the_installed_encoders_are_served(installed: Path) -> None:
-    models, why = choose_models(None)
+    models, why = default_folder()
     assert models == installed
     assert "birnn-encoders 7.0" in why
-    assert find_bundles(models) == [installed / "smiles-small" / "1"]
+    source = open_source(None)
+    assert list(source.look().bundles) == [("smiles-small", "1")]
+    assert source.fetch(("smiles-small", "1")) == installed / "smiles-small" / "1"
 
 
 @pytest.mark.usefixtures("without_encoders")
 def test_without_any_encoders_the_error_says_how_to_get_them() -> None:
     with pytest.raises(StartupError, match=r"--models.*pip install birnn-encoders"):
-        choose_models(None)
-
-
-def test_a_folder_one_level_too_deep_names_the_one_above() -> None:
-    with pytest.raises(StartupError, match=rf"versions; give the folder above: --models {MODELS}$"):
-        find_bundles(MODELS / "smiles")
-
-
-def test_a_bundle_itself_names_the_folder_two_levels_above(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(MODELS / "smiles")
-    with pytest.raises(StartupError, match=rf"no encoder in 2: it is a bundle; .*--models {MODELS}$"):
-        find_bundles(Path("2"))
+        open_source(None)

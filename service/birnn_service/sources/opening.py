@@ -1,0 +1,49 @@
+"""From the setting `models` to the source it means."""
+
+import logging
+from importlib import metadata, resources
+from pathlib import Path
+
+from birnn_service.errors import StartupError
+from birnn_service.sources.folder import FolderSource
+from birnn_service.sources.source import Source
+
+logger = logging.getLogger(__name__)
+
+# The distribution of the encoders that ship, and the package whose folder they lie in.
+DISTRIBUTION, PACKAGE = "birnn-encoders", "birnn_encoders"
+HERE = Path("models")
+
+
+def open_source(models: str | None) -> Source:
+    """The source that `models` names: a folder.
+
+    Args:
+        models: As it was asked for; by default `./models` where it exists, else the installed encoders.
+
+    Raises:
+        StartupError: None was asked for, and there is neither.
+    """
+    if models is not None:
+        return FolderSource(Path(models))
+    folder, why = default_folder()
+    logger.info("serving %s", why)
+    return FolderSource(folder)
+
+
+def default_folder() -> tuple[Path, str]:
+    """The folder that is served where none was asked for, and why this one.
+
+    Raises:
+        StartupError: There is none.
+    """
+    if HERE.is_dir():
+        return HERE, f"the folder {HERE.resolve()}, which is here"
+    try:
+        installed = Path(str(resources.files(PACKAGE)))
+    except ModuleNotFoundError:
+        raise StartupError(
+            f"there are no encoders to serve: give a folder with --models; without it ./{HERE} would be taken, which "
+            f"does not exist, or the encoders that ship, which are not installed (pip install {DISTRIBUTION})"
+        ) from None
+    return installed, f"the installed {DISTRIBUTION} {metadata.version(DISTRIBUTION)}, as there is no ./{HERE} here"
