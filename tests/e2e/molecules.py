@@ -16,7 +16,7 @@ GROUPS = ["C", "CO", "C(=O)O", "N(C)C", "CCCCCC", "OC(F)(F)F", "S(=O)(=O)N", "c2
 
 
 def molecules(count: int) -> list[str]:
-    """So many SMILES, from 1 token to about 80."""
+    """`count` SMILES, from 1 token to about 80."""
     chains = ("C" * (number % 41) for number in itertools.count())
     endless = (
         core.format(chain + group)
@@ -26,5 +26,5 @@ def molecules(count: int) -> list[str]:
 
 
 def chains(count: int, atoms: int) -> list[bytes]:
-    """So many different SMILES of as many atoms each, at least 16: work that cannot be shared."""
+    """`count` different SMILES of `atoms` atoms each, at least 16: work that cannot be shared."""
     return [f"{number:0{atoms}b}".replace("0", "C").replace("1", "N").encode() for number in range(count)]
