@@ -22,6 +22,7 @@ from birnn_service.settings import Settings
 from birnn_service.sources.opening import open_source
 from birnn_service.sources.source import SourceError, shown_address
 from birnn_service.state import Address
+from birnn_service.trust import read_trust
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
     """
     served: list[ServedEncoder] = []
     broken: dict[tuple[str, str], str] = {}
-    source = open_source(settings.models)
+    # Once before all bundles, so that a file that cannot be used is one error.
+    read_trust(settings.trust)
+    source = open_source(settings.models, settings.store_options)
     try:
         look = source.look()
     except SourceError as error:
@@ -112,7 +115,7 @@ def _warn_without_kernels() -> None:
 
 
 def _load(path: Path, address: Address, settings: Settings) -> ServedEncoder:
-    bundle = Bundle.load(path, max_bytes=settings.max_bundle_mib << 20)
+    bundle = Bundle.load(path, max_bytes=settings.max_bundle_mib << 20, trust=read_trust(settings.trust))
     manifest = bundle.manifest
     if address != (manifest.name, str(manifest.version)):
         raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")
