@@ -230,8 +230,9 @@ def verify(
     signed = f"Signed by {loaded.signed_by}. " if loaded.signed_by else ""
     click.echo(
         f"{loaded.label}: good. {signed}{len(loaded.manifest.files)} files match their digests; {info.engine} on "
-        f"{info.device} ({proven.choice}), {info.precision}, agrees with float64 PyTorch to {proven.report.pooled:.1e} (pooled) "
-        f"and {proven.report.tokens:.1e} (tokens), least cosine {proven.report.cosine:.7f}"
+        f"{info.device} ({proven.choice}), {info.precision}, agrees with float64 PyTorch to "
+        f"{proven.report.pooled:.1e} (pooled) and {proven.report.tokens:.1e} (tokens), "
+        f"least cosine {proven.report.cosine:.7f}"
     )
 
 

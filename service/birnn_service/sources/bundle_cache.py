@@ -59,7 +59,7 @@ class Fetched(_Model):
     name: str
     version: str
     fingerprint: Fingerprint
-    content: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")]
+    content: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property
     def address(self) -> Address:
@@ -209,7 +209,7 @@ class BundleCache:
 
 def key_of(manifest: bytes, signature: bytes | None) -> str:
     """By which a content is known: the manifest holds the digests of all other files but the signature."""
-    return sha256(sha256(manifest).digest() + (signature or b"")).hexdigest()
+    return sha256(sha256(manifest).digest() + (b"" if signature is None else b"signature" + signature)).hexdigest()
 
 
 def _last_used(folder: Path) -> float:

@@ -26,8 +26,8 @@ from birnn_service.state import Address
 INDEX_FILE = "index.json"
 MOST_BYTES = 4 << 20
 
-_Digest = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")]
-_Name = Annotated[str, Field(pattern=r"\A[^./\\\x00][^/\\\x00]*\Z", max_length=255)]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Name = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$", max_length=255)]
 
 
 class _Model(BaseModel):

@@ -33,6 +33,8 @@ KINDS = {
     "http": ("HTTPStore", ""),
 }
 _ALLOW_HTTP = {"s3": "AWS_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP"}
+# Statuses that say nothing about what is asked for: too slow, too often.
+_LATER = (408, 429)
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -135,7 +137,7 @@ class ObjectStore:
                 retry_config={
                     "max_retries": RETRIES,
                     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=2), "base": 2},
-                    "retry_timeout": timedelta(seconds=options.stall_seconds),
+                    "retry_timeout": timedelta(seconds=options.stall_seconds / 2),
                 },
             )
         except BaseException as error:
@@ -205,14 +207,17 @@ class ObjectStore:
             raise MissingObjectError(f"{self._url} holds no {what}") from error
         except errors.PreconditionError as error:
             raise ChangedObjectError(f"{what} has changed in {self._url} since it was listed; try again") from error
-        except (errors.PermissionDeniedError, errors.UnauthenticatedError, PermissionError) as error:
-            advice = f"; check the credentials in the variables {self._variables}" if self._variables else ""
-            raise SourceError(f"{self._url} refuses access to {what}{advice}: {_text_of(error)}") from error
         except errors.InvalidPathError as error:
             raise SourceError(f"{self._url} holds an object whose name is no path: {_text_of(error)}") from error
         except BaseException as error:
             if not is_refusal(error):
                 raise
+            status = _status_of(error)
+            if status in (401, 403):
+                advice = f"; check the credentials in the variables {self._variables}" if self._variables else ""
+                raise SourceError(f"{self._url} refuses access to {what}{advice}: {_text_of(error)}") from error
+            if status is not None and 300 <= status < 500 and status not in _LATER:
+                raise SourceError(f"{self._url} does not give {what}: {_text_of(error)}") from error
             raise UnreachableError(
                 f"cannot read {what} from {self._url}, with {RETRIES} retries in at most "
                 f"{self._options.stall_seconds:g} seconds (--source-stall-seconds): {_text_of(error)}"
@@ -245,6 +250,12 @@ def _check_url(url: str) -> str:
             f"--models {shown(url)}: whoever is on the way could change the bundles; give an https:// URL"
         )
     return parts.scheme
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The status with which a store has answered; None where it has not. obstore says it in the text only."""
+    found = re.search(r"status code: (\d{3})", str(error).partition("\n\nDebug source")[0])
+    return int(found[1]) if found else None
 
 
 def _text_of(error: BaseException) -> str:
