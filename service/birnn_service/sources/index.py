@@ -88,6 +88,8 @@ def write_index(source: FolderSource) -> tuple[Look, str]:
     Raises:
         SourceError: There is no bundle, or one is broken.
     """
+    if source.is_bundle:
+        raise SourceError(f"{source.name} is a bundle itself; give a folder that holds NAME/VERSION/{MANIFEST_FILE}")
     look = source.look()
     for place, problem in look.problems.items():
         raise SourceError(f"{place} {problem}")
@@ -99,8 +101,6 @@ def write_index(source: FolderSource) -> tuple[Look, str]:
 
 def _entry(source: FolderSource, address: Address) -> _Entry:
     path = source.fetch(address)
-    if path.name != address[1] or path.parent.name != address[0]:
-        raise SourceError(f"{path} is a bundle itself; give a folder that holds NAME/VERSION/{MANIFEST_FILE}")
     try:
         bundle = Bundle.load(path)
         # As the server would refuse it.
