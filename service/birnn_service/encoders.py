@@ -97,7 +97,7 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
 
 
 def _report(path: Path | None, label: str, error: BaseException) -> str:
-    """Log why a bundle is not served; returns the same for callers, who learn nothing of this machine's folders."""
+    """Log why a bundle is not served; returns the same for callers, who learn nothing of its folder or store."""
     expected = isinstance(error, BundleError | StartupError | EngineError | SourceError)
     reason = str(error) if expected else f"cannot be loaded: {type(error).__name__}: {error}"
     logger.error("encoder %s is not served: %s", label, one_line(reason), exc_info=None if expected else error)
