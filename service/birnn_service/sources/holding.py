@@ -19,11 +19,13 @@ class Part:
         size: In bytes; None where the store does not say.
         etag: The one it must have; empty for any.
         digest: SHA-256 that it must have; empty for any.
+        modified: When it was written last, where that is known.
     """
 
     size: int | None = None
     etag: str = ""
     digest: str = ""
+    modified: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Holding:
     @property
     def fingerprint(self) -> tuple[tuple[str, int | None, str, str], ...]:
         """Another one once any part has changed."""
-        return tuple((path, part.size, part.etag, part.digest) for path, part in self.parts.items())
+        return tuple((path, part.size, part.etag or part.modified, part.digest) for path, part in self.parts.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def holdings_of(objects: Iterable[StoredObject], store: str) -> Holdings:
                 alias_files[steps[0]] = each
             continue
         parts = found.setdefault((steps[0], steps[1]), {})
-        parts["/".join(steps[2:])] = Part(each.size, each.etag)
+        parts["/".join(steps[2:])] = Part(each.size, each.etag, modified=each.modified)
         if len(parts) > MOST_FILES:
             raise SourceError(
                 f"{store} holds more than {MOST_FILES} objects under {told('/'.join(steps[:2]))}; is it a bundle?"

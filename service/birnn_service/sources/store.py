@@ -58,11 +58,13 @@ class StoredObject:
         path: Below the URL.
         size: In bytes, as the store says.
         etag: Another value once the content has changed; empty where the store gives none.
+        modified: When it was written last, as the store says.
     """
 
     path: str
     size: int
     etag: str
+    modified: str = ""
 
 
 class Store(Protocol):
@@ -161,7 +163,10 @@ class ObjectStore:
         with self._translated("its list of objects"):
             pages = aiter(self._store.list(chunk_size=1000))
             while page := await self._next(pages):
-                found += [StoredObject(each["path"], each["size"], each["e_tag"] or "") for each in page]
+                found += [
+                    StoredObject(each["path"], each["size"], each["e_tag"] or "", each["last_modified"].isoformat())
+                    for each in page
+                ]
                 if len(found) > MOST_OBJECTS:
                     raise SourceError(
                         f"{self._url} holds more than {MOST_OBJECTS} objects; give a prefix that holds bundles only"

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from birnn_service.sources.opening import open_source
 from birnn_service.sources.options import StoreOptions
 from birnn_service.sources.source import Source, SourceError
 from birnn_service.sources.store import UnreachableError
+from tests.e2e.server_process import until
 from tests.service.sources.object_server import BUCKET, ObjectServer, object_server
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -119,6 +122,7 @@ def test_aliases_are_read_once_for_each_change_and_damaged_ones_are_reported(
 def test_objects_that_are_no_part_of_a_bundle_are_left_out(server: ObjectServer, tmp_path: Path) -> None:
     markers = [
         "smiles-small/",
+        "smiles-small/1/",
         "notes.txt",
         ".hidden/1/manifest.json",
         "smiles-small/.2/manifest.json",
@@ -482,6 +486,30 @@ def test_what_a_killed_fetch_left_is_removed_once_it_is_old(server: ObjectServer
         os.utime(folder / name, (time.time() - age,) * 2)
     source.fetch(SMALL)
     assert [path.name for path in folder.glob(".unfinished*")] == [".unfinished-2-new"]
+
+
+def test_a_fetch_that_is_killed_leaves_nothing_that_would_be_used(server: ObjectServer, tmp_path: Path) -> None:
+    path = f"{PLACE}/weights.bin"
+    server.stalled.add(path)
+    code = (
+        "import sys, pathlib; from birnn_service.sources.opening import open_source as o; "
+        "from birnn_service.sources.options import StoreOptions as S; "
+        "s = o(sys.argv[1], S(pathlib.Path(sys.argv[2]))); s.look(); s.fetch(('smiles-small', '1'))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, f"s3://{BUCKET}", str(tmp_path / "cache")])
+    until(lambda: path in server.requests and list((tmp_path / "cache").glob("bundles/*/.unfinished*/weights.bin")))
+    process.kill()
+    process.wait()
+    assert list((tmp_path / "cache").glob("bundles/*/.unfinished*"))
+    assert not list((tmp_path / "cache").glob("bundles/*/contents/*"))
+    server.status[""] = 503
+    with pytest.raises(UnreachableError):
+        opened(tmp_path).look()
+    server.status.clear()
+    server.stalled.clear()
+    source = opened(tmp_path)
+    source.look()
+    assert files_of(source.fetch(SMALL)) == files_of(MODELS / "smiles-small" / "1")
 
 
 def test_of_old_contents_the_last_three_are_kept(server: ObjectServer, tmp_path: Path) -> None:
