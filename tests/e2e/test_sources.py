@@ -13,6 +13,7 @@ import birnn
 from birnn_service.commands import models
 from tests.e2e.server_process import MODELS, ServerProcess, failure, running
 from tests.service.sources.moto_server import MotoServer, moto_server
+from tests.service.sources.object_server import object_server
 
 MOLECULES = ["CCO", "c1ccccc1", "CC(=O)Oc1ccccc1C(=O)O"]
 
@@ -122,3 +123,16 @@ def test_a_server_that_trusts_a_key_refuses_what_others_have_signed(signed: Path
 def test_a_signed_bundle_cannot_be_passed_off_as_another_version(signed: Path, key: Path) -> None:
     (signed / "smiles-small" / "1").rename(signed / "smiles-small" / "9")
     assert "the manifest names smiles-small/1; rename the folder" in failure(signed, "--trust", f"{key}.pub")
+
+
+def test_encoders_of_a_web_server_are_served(signed: Path, key: Path, tmp_path: Path) -> None:
+    pytest.importorskip("obstore", reason="needs the extra `sources`")
+    assert CliRunner().invoke(models, ["index", str(signed)]).exit_code == 0
+    with object_server() as web:
+        web.upload(signed, "encoders/")
+        arguments = (f"{web.url}/encoders", "--trust", f"{key}.pub", "--cache-dir", str(tmp_path / "cache"))
+        with running(*arguments) as server:
+            assert encoded(server).shape == (3, 512)
+    with running(*arguments) as server:
+        assert server.logged("in the cache") == 1
+        assert encoded(server).shape == (3, 512)

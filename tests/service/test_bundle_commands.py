@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from birnn_service.commands import models, serve
+from birnn_service.errors import StartupError
+from birnn_service.trust import read_trust
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -97,3 +99,18 @@ def test_a_server_does_not_start_without_keys_to_trust(folder: Path, tmp_path: P
         result = CliRunner().invoke(serve, ["--check", "--models", str(folder), "--trust", str(trust)])
         assert result.exit_code == 1
         assert "cannot use --trust: cannot read" in result.output
+
+
+def test_keys_to_trust_are_read_again_for_each_bundle(folder: Path, key: Path, tmp_path: Path) -> None:
+    trust = tmp_path / "trust.pem"
+    trust.write_bytes(Path(f"{key}.pub").read_bytes())
+    before = read_trust(trust)
+    run("keygen", tmp_path / "next")
+    trust.write_bytes((tmp_path / "next.pub").read_bytes())
+    after = read_trust(trust)
+    assert before is not None
+    assert after is not None
+    assert before.ids != after.ids
+    trust.write_text("# nobody any more")
+    with pytest.raises(StartupError, match=r"cannot use --trust: .* holds no key"):
+        read_trust(trust)

@@ -5,11 +5,12 @@ is a part of it.
 """
 
 import hashlib
+import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -132,10 +133,22 @@ def _handler(store: ObjectServer) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, path: str) -> None:
             content = store.contents.get(path, store.objects[path])
-            self._reply(200, content, etag=etag_of(store.objects[path]), path=path)
+            etag, first = etag_of(store.objects[path]), re.fullmatch(r"bytes=(\d+)-\d*", self.headers.get("Range", ""))
+            if first is None:
+                self._reply(200, content, etag, path)
+            else:
+                begin = int(first[1])
+                self._reply(206, content[begin:], etag, path, f"bytes {begin}-{len(content) - 1}/{len(content)}")
 
-        def _reply(self, status: int, content: bytes, etag: str = '"none"', path: str = "") -> None:
+        def handle(self) -> None:
+            # Clients that have seen enough go.
+            with suppress(ConnectionError):
+                super().handle()
+
+        def _reply(self, status: int, content: bytes, etag: str = '"none"', path: str = "", part: str = "") -> None:
             self.send_response(status)
+            if part:
+                self.send_header("Content-Range", part)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("ETag", etag)
             self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")

@@ -323,6 +323,18 @@ def test_a_store_that_cuts_off_is_out_of_reach(server: ObjectServer, tmp_path: P
     assert nothing_is_kept(tmp_path)
 
 
+@pytest.mark.parametrize("fault", ["cut", "stalled"])
+def test_what_was_cut_off_or_stalled_once_is_resumed(server: ObjectServer, tmp_path: Path, fault: str) -> None:
+    path = f"{PLACE}/weights.bin"
+    faulty: set[str] = getattr(server, fault)
+    faulty.add(path)
+    server.before[path] = lambda: faulty.clear() if server.requests.count(path) == 2 else None
+    source = opened(tmp_path, stall_seconds=6)
+    source.look()
+    assert Bundle.load(source.fetch(SMALL)).label == PLACE
+    assert server.requests.count(path) == 2
+
+
 def test_a_store_that_fails_once_is_asked_again(server: ObjectServer, tmp_path: Path) -> None:
     path = f"{PLACE}/weights.bin"
     server.status[path] = 503
