@@ -163,12 +163,24 @@ def list_models(source: str | None, cache_dir: Path | None, as_json: bool) -> No
         click.echo(
             f"{label}\t{bundle['architecture']}, {bundle['pooling']} pooling, {bundle['dimension']} floats, "
             f"{bundle['tokenizer'] or str(bundle['features']) + '-feature'} tokens, up to {bundle['max_length']}\t"
-            f"{one_line(bundle['description'])}\t{_signed(bundle['signature_key'])}"
+            f"{one_line(bundle['description'])}\t{_signed(bundle)}"
         )
 
 
-def _signed(key: str | None) -> str:
-    """What a bundle says of its signature, which is not checked here."""
+def _signature(path: Path) -> dict[str, str | None]:
+    """By which key a bundle claims to be signed, which is not checked here; or why its signature is none."""
+    try:
+        content = read_signature(path)
+        key = None if content is None else Signature.from_bytes(content).key_id
+    except BundleError as error:
+        return {"signature_key": None, "signature_error": str(error)}
+    return {"signature_key": key, "signature_error": None}
+
+
+def _signed(bundle: dict[str, Any]) -> str:
+    if bundle["signature_error"] is not None:
+        return one_line(bundle["signature_error"])
+    key = bundle["signature_key"]
     return "not signed" if key is None else f"claims to be signed by {key}"
 
 
@@ -179,8 +191,7 @@ def _describe(source: Source, address: Address) -> dict[str, Any]:
         path = source.fetch(address)
         found["path"] = str(path)
         manifest = Bundle.load(path).manifest
-        signature = read_signature(path)
-        found["signature_key"] = None if signature is None else Signature.from_bytes(signature).key_id
+        found |= _signature(path)
     except (SourceError, BundleError) as error:
         return {**found, "error": str(error)}
     return {

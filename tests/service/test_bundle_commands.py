@@ -82,7 +82,10 @@ def test_list_says_who_claims_to_have_signed(folder: Path, key: Path) -> None:
     [found] = json.loads(run("list", folder, "--json").output)
     assert found["signature_key"] == key_id
     (folder / "smiles-small" / "1" / "manifest.sig").write_text("nonsense")
-    assert "broken: manifest.sig is no signature" in run("list", folder).output
+    output = run("list", folder).output
+    assert "broken" not in output
+    assert "manifest.sig is no signature" in output
+    assert "manifest.sig is no signature" in json.loads(run("list", folder, "--json").output)[0]["signature_error"]
 
 
 def test_a_server_checks_signatures_before_it_serves(folder: Path, key: Path) -> None:
