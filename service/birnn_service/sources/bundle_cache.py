@@ -27,18 +27,17 @@ from birnn_bundle.errors import BundleError
 from birnn_bundle.files import SIGNATURE_FILE, check_listed, read_file, read_files
 from birnn_bundle.manifest import MANIFEST_FILE, Manifest
 from birnn_bundle.quoting import one_line
+from birnn_service.sources.holding import StoreFingerprint
 from birnn_service.sources.options import StoreOptions
 from birnn_service.sources.source import SourceError
 from birnn_service.state import Address
 
 logger = logging.getLogger(__name__)
 
-# Contents that no bundle of the store has any more: the ones used last are kept, for a way back.
+# Contents that the store no longer holds: the ones used last are kept, so that going back to one is quick.
 MOST_OLD = 3
-# After what no fetch can last any more, its unfinished folder is removed.
+# An unfinished folder older than this, and than twice the time that a fetch may take, belongs to no running fetch.
 LEFTOVER_SECONDS = 3600.0
-
-Fingerprint = tuple[tuple[str, int | None, str, str], ...]
 
 
 class _Model(BaseModel):
@@ -58,7 +57,7 @@ class Fetched(_Model):
     schema_version: Literal[1] = 1
     name: str
     version: str
-    fingerprint: Fingerprint
+    fingerprint: StoreFingerprint
     content: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property

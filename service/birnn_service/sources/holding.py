@@ -10,6 +10,9 @@ from birnn_service.sources.source import MOST_BUNDLES, MOST_FILES, SourceError
 from birnn_service.sources.store import StoredObject
 from birnn_service.state import Address
 
+StoreFingerprint = tuple[tuple[str, int | None, str, str], ...]
+"""Path, size, ETag or time, and digest of each part of a bundle that are known before it is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -41,7 +44,7 @@ class Holding:
     complete: bool
 
     @property
-    def fingerprint(self) -> tuple[tuple[str, int | None, str, str], ...]:
+    def fingerprint(self) -> StoreFingerprint:
         """Another one once any part has changed."""
         return tuple((path, part.size, part.etag or part.modified, part.digest) for path, part in self.parts.items())
 

@@ -252,7 +252,7 @@ def _check_url(url: str) -> str:
         )
     if parts.scheme == "http" and host not in _THIS_MACHINE:
         raise StartupError(
-            f"--models {shown(url)}: whoever is on the way could change the bundles; give an https:// URL"
+            f"--models {shown(url)}: anyone on the network path could change the bundles; give an https:// URL"
         )
     return parts.scheme
 
