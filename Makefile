@@ -26,7 +26,7 @@ $(VENV)/serve.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu,export,loadtest,bulk,map,bench,dev]'
+	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu,sources,export,loadtest,bulk,map,bench,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001" passes options on).
@@ -82,8 +82,8 @@ LOCK := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python
 lock: ## Write deploy/requirements anew from pyproject.toml and constraints.txt.
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet 'uv==0.13.9'
-	$(LOCK) --extra service --extra cpu -o deploy/requirements/cpu.txt pyproject.toml
-	$(LOCK) --extra service --extra gpu -o deploy/requirements/gpu.txt pyproject.toml
+	$(LOCK) --extra service --extra cpu --extra sources -o deploy/requirements/cpu.txt pyproject.toml
+	$(LOCK) --extra service --extra gpu --extra sources -o deploy/requirements/gpu.txt pyproject.toml
 	echo setuptools | $(LOCK) -o deploy/requirements/build.txt -
 
 # SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).

@@ -1,11 +1,20 @@
 """A bundle: the folder `models/<name>/<version>/` that holds one version of one encoder."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from birnn_bundle.errors import BundleError, is_refusal
-from birnn_bundle.files import check_listed, read_file, read_files, sha256
+from birnn_bundle.files import (
+    MOST_SIGNATURE_BYTES,
+    SIGNATURE_FILE,
+    check_listed,
+    read_file,
+    read_files,
+    sha256,
+)
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import MANIFEST_FILE, Manifest
 from birnn_bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
@@ -13,6 +22,13 @@ from birnn_bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
 MOST_MANIFEST_BYTES = 1 << 20
 # Of all files of a bundle together, unless the caller says otherwise.
 MOST_BUNDLE_BYTES = 2 << 30
+
+
+class Trust(Protocol):
+    """Whose bundles are trusted: `birnn_bundle.signature.TrustedKeys`, which needs a package of its own."""
+
+    def check(self, manifest: bytes, signature: bytes | None) -> str:
+        """Id of the trusted key that has signed a manifest; raises BundleError where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +42,7 @@ class Bundle:
         golden: What every engine must reproduce.
         digest: SHA-256 of the manifest, which holds those of all other files.
         files: Contents of the graphs and of the weights, by name: the bytes that were hashed.
+        signed_by: Id of the trusted key that has signed it; empty where that was not checked.
     """
 
     path: Path
@@ -34,21 +51,24 @@ class Bundle:
     golden: Golden
     digest: str
     files: Mapping[str, bytes] = field(repr=False)
+    signed_by: str = ""
 
     @classmethod
-    def load(cls, path: Path, *, max_bytes: int = MOST_BUNDLE_BYTES) -> "Bundle":
+    def load(cls, path: Path, *, max_bytes: int = MOST_BUNDLE_BYTES, trust: Trust | None = None) -> "Bundle":
         """Read and check a bundle; nothing in it is ever unpickled.
 
         Args:
             path: Its folder.
             max_bytes: Most bytes of all its files together.
+            trust: Who must have signed it; by default nobody, and a signature is not looked at.
 
         Raises:
-            BundleError: A file is missing, was changed, is not listed, is too large or lies outside the folder; the
-                manifest is of an unknown schema; or its parts contradict each other.
+            BundleError: Nobody who is trusted has signed it; a file is missing, was changed, is not listed, is too
+                large or lies outside the folder; the manifest is of an unknown schema; or its parts contradict each
+                other.
         """
         try:
-            return cls._load(path, max_bytes)
+            return cls._load(path, max_bytes, trust)
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
         except BaseException as error:
@@ -57,22 +77,35 @@ class Bundle:
             raise BundleError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
 
     @classmethod
-    def _load(cls, path: Path, max_bytes: int) -> "Bundle":
+    def _load(cls, path: Path, max_bytes: int, trust: Trust | None) -> "Bundle":
         raw = read_file(path, MANIFEST_FILE, MOST_MANIFEST_BYTES)
+        # Before anything of it is believed.
+        signed_by = "" if trust is None else trust.check(raw, read_signature(path))
         manifest = Manifest.from_json(raw)
         contents = read_files(path, manifest.files, max_bytes)
-        check_listed(path, {*manifest.files, MANIFEST_FILE})
+        check_listed(path, {*manifest.files, MANIFEST_FILE, SIGNATURE_FILE})
         golden = Golden.from_bytes(contents.pop(manifest.golden))
         tokenizer: Tokenizer = NoTokenizer()
         if manifest.tokenizer is not None:
             tokenizer = load_tokenizer(manifest.tokenizer.kind, _text(contents.pop(manifest.tokenizer.file)))
         _check_parts(manifest, tokenizer, golden)
-        return cls(path, manifest, tokenizer, golden, sha256(raw), contents)
+        return cls(path, manifest, tokenizer, golden, sha256(raw), contents, signed_by)
 
     @property
     def label(self) -> str:
         """Name and version, for messages: `smiles/1`."""
         return f"{self.manifest.name}/{self.manifest.version}"
+
+
+def read_signature(path: Path) -> bytes | None:
+    """Content of a bundle's manifest.sig; None where there is none.
+
+    Raises:
+        BundleError: It cannot be read, or is too large.
+    """
+    if not os.path.lexists(path / SIGNATURE_FILE):
+        return None
+    return read_file(path, SIGNATURE_FILE, MOST_SIGNATURE_BYTES)
 
 
 def _check_parts(manifest: Manifest, tokenizer: Tokenizer, golden: Golden) -> None:

@@ -1,7 +1,8 @@
 """The manifest: what a bundle says about itself."""
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
+from birnn_bundle.files import SIGNATURE_FILE
 from birnn_bundle.numerals import MOST_VERSION
 from birnn_bundle.quoting import shown
 
@@ -24,7 +26,13 @@ Inputs = Literal["ids", "features"]
 def inside(file: str) -> str:
     """Check that a file name stays inside its folder."""
     path = PurePosixPath(file)
-    if not file or path.is_absolute() or ".." in path.parts or "\\" in file or "\0" in file:
+    # One spelling for each file, and none that means another place on another system.
+    if (
+        path.is_absolute()
+        or {".", ".."} & {file, *path.parts}
+        or path.as_posix() != file
+        or re.search(r"[\\:\0]", file)
+    ):
         raise ValueError(f"{shown(file)} is not a path inside the bundle")
     return file
 
@@ -174,6 +182,7 @@ class Manifest(_Model):
             )
         if self.dimension != pooled_dimension(self.pooling, self.hidden_size):
             raise ValueError(f"dimension {self.dimension} does not fit pooling {self.pooling!r}")
+        _check_distinct(self.files)
         needed = {self.graphs.pooled, self.graphs.tokens, self.golden}
         if self.tokenizer is not None:
             needed.add(self.tokenizer.file)
@@ -223,6 +232,19 @@ class Manifest(_Model):
             if error.error_count() > LISTED_PROBLEMS:
                 problems.append(f"and {error.error_count() - LISTED_PROBLEMS} more problems")
             raise BundleError(f"{MANIFEST_FILE} is not valid: {'; '.join(problems)}") from error
+
+
+def _check_distinct(files: Collection[str]) -> None:
+    """Raises ValueError where files would get in each other's way, or in the manifest's, on some file system."""
+    seen = {MANIFEST_FILE, SIGNATURE_FILE}
+    for file in files:
+        folded = unicodedata.normalize("NFC", file).casefold()
+        if folded in seen:
+            raise ValueError(f"files lists {shown(file)}, which is another file's name, too, where case is ignored")
+        seen.add(folded)
+    for folded in seen:
+        if any(str(above) in seen for above in PurePosixPath(folded).parents):
+            raise ValueError(f"files lists {shown(folded)}, and as a file what must be its folder")
 
 
 def _told(problem: ErrorDetails) -> str:

@@ -40,5 +40,9 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
 
 def without_paths(text: str) -> str:
-    """`text` with absolute paths shortened to their last part: callers need not know where this server keeps what."""
+    """`text` with absolute paths shortened to their last part, and URLs to three dots.
+
+    Callers need not know where this server keeps what.
+    """
+    text = re.sub(r"""\b[a-z][a-z0-9+.-]*://[^\s'"]*[^\s'",.:;()]""", "...", text)
     return re.sub(r"""(?<![\w./])/(?:[^\s/:'",;()]+/)*(?=\w)""", "", text)

@@ -11,9 +11,11 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from birnn_bundle.bundle import Bundle
+from birnn_bundle.bundle import Bundle, read_signature
 from birnn_bundle.errors import BundleError
 from birnn_bundle.quoting import one_line
+from birnn_bundle.signature import Signature
+from birnn_service.bundle_commands import index, keygen, sign
 from birnn_service.catalog import label_of
 from birnn_service.encoders import load_encoders
 from birnn_service.engine.engine import Device, EngineName, Precision
@@ -24,8 +26,10 @@ from birnn_service.metrics import Metrics
 from birnn_service.server import Server
 from birnn_service.settings import ENV_PREFIX, Settings, load_settings
 from birnn_service.sources.opening import open_source
+from birnn_service.sources.options import StoreOptions
 from birnn_service.sources.source import Source, SourceError
 from birnn_service.state import Address
+from birnn_service.trust import read_trust
 
 DEVICE = click.option(
     "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True, help="Where to run it."
@@ -121,19 +125,33 @@ def _limit(name: str) -> Callable[[Any], Any]:
 
 @click.group()
 def models() -> None:
-    """List and verify encoder bundles."""
+    """List, verify, sign and index encoder bundles."""
 
 
 @models.command("list")
 @click.argument("source", required=False)
+@click.option(
+    "--cache-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar=ENV_PREFIX + "CACHE_DIR",
+    help=f"Where bundles of a store are kept, as for `birnn serve` [{ENV_PREFIX}CACHE_DIR].",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, an object for each bundle.")
-def list_models(source: str | None, as_json: bool) -> None:
-    """List the bundles of a models folder, by default the one that `birnn serve` takes; broken ones with the reason."""
+def list_models(source: str | None, cache_dir: Path | None, as_json: bool) -> None:
+    """List the bundles of a folder or a store, by default those that `birnn serve` takes; broken ones with the reason.
+
+    Bundles of a store are fetched into the cache. Whether a signature is good, `birnn models verify` says.
+    """
     try:
-        opened = open_source(source)
-        bundles = [_describe(opened, address) for address in sorted(opened.look().bundles)]
+        opened = open_source(source, StoreOptions(cache_dir))
+        look = opened.look()
+        bundles = [_describe(opened, address) for address in sorted(look.bundles)]
     except (StartupError, SourceError) as error:
         raise click.ClickException(str(error)) from error
+    for place, problem in look.problems.items():
+        click.echo(f"{place} is ignored: {one_line(problem)}", err=True)
+    if look.stale:
+        click.echo(f"from the cache: {one_line(look.stale)}", err=True)
     if as_json:
         click.echo(json.dumps(bundles, indent=2))
         return
@@ -145,8 +163,25 @@ def list_models(source: str | None, as_json: bool) -> None:
         click.echo(
             f"{label}\t{bundle['architecture']}, {bundle['pooling']} pooling, {bundle['dimension']} floats, "
             f"{bundle['tokenizer'] or str(bundle['features']) + '-feature'} tokens, up to {bundle['max_length']}\t"
-            f"{one_line(bundle['description'])}"
+            f"{one_line(bundle['description'])}\t{_signed(bundle)}"
         )
+
+
+def _signature(path: Path) -> dict[str, str | None]:
+    """By which key a bundle claims to be signed, which is not checked here; or why its signature is none."""
+    try:
+        content = read_signature(path)
+        key = None if content is None else Signature.from_bytes(content).key_id
+    except BundleError as error:
+        return {"signature_key": None, "signature_error": str(error)}
+    return {"signature_key": key, "signature_error": None}
+
+
+def _signed(bundle: dict[str, Any]) -> str:
+    if bundle["signature_error"] is not None:
+        return one_line(bundle["signature_error"])
+    key = bundle["signature_key"]
+    return "not signed" if key is None else f"claims to be signed by {key}"
 
 
 def _describe(source: Source, address: Address) -> dict[str, Any]:
@@ -156,6 +191,7 @@ def _describe(source: Source, address: Address) -> dict[str, Any]:
         path = source.fetch(address)
         found["path"] = str(path)
         manifest = Bundle.load(path).manifest
+        found |= _signature(path)
     except (SourceError, BundleError) as error:
         return {**found, "error": str(error)}
     return {
@@ -178,19 +214,39 @@ def _describe(source: Source, address: Address) -> dict[str, Any]:
 @PRECISION
 @_limit("max_tolerance")
 @_limit("min_cosine")
+@click.option(
+    "--trust",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file of public keys, one of which must have signed the bundle.",
+)
 def verify(
-    bundle: Path, device: Device, engine: EngineName, precision: Precision, max_tolerance: float, min_cosine: float
+    bundle: Path,
+    device: Device,
+    engine: EngineName,
+    precision: Precision,
+    max_tolerance: float,
+    min_cosine: float,
+    trust: Path | None,
 ) -> None:
-    """Check a bundle's digests, and its encodings on this machine's engine against the recorded golden ones."""
+    """Check a bundle's signature (with --trust), its digests, and its encodings on this machine's engine against the
+    recorded golden ones.
+    """
     try:
-        loaded = Bundle.load(bundle)
+        loaded = Bundle.load(bundle, trust=read_trust(trust))
         ceiling = Ceiling(max_tolerance, min_cosine)
         proven = load_engine(loaded, device, engine=engine, precision=precision, ceiling=ceiling)
     except (BundleError, StartupError) as error:
         raise click.ClickException(str(error)) from error
     info = proven.engine.info
+    signed = f"Signed by {loaded.signed_by}. " if loaded.signed_by else ""
     click.echo(
-        f"{loaded.label}: good. {len(loaded.manifest.files)} files match their digests; {info.engine} on {info.device} "
-        f"({proven.choice}), {info.precision}, agrees with float64 PyTorch to {proven.report.pooled:.1e} (pooled) and "
-        f"{proven.report.tokens:.1e} (tokens), least cosine {proven.report.cosine:.7f}"
+        f"{loaded.label}: good. {signed}{len(loaded.manifest.files)} files match their digests; {info.engine} on "
+        f"{info.device} ({proven.choice}), {info.precision}, agrees with float64 PyTorch to "
+        f"{proven.report.pooled:.1e} (pooled) and {proven.report.tokens:.1e} (tokens), "
+        f"least cosine {proven.report.cosine:.7f}"
     )
+
+
+models.add_command(keygen)
+models.add_command(sign)
+models.add_command(index)

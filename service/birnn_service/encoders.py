@@ -22,6 +22,7 @@ from birnn_service.settings import Settings
 from birnn_service.sources.opening import open_source
 from birnn_service.sources.source import SourceError, shown_address
 from birnn_service.state import Address
+from birnn_service.trust import read_trust
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
     """
     served: list[ServedEncoder] = []
     broken: dict[tuple[str, str], str] = {}
-    source = open_source(settings.models)
+    # Once before all bundles, so that a file that cannot be used is one error.
+    read_trust(settings.trust)
+    source = open_source(settings.models, settings.store_options)
     try:
         look = source.look()
     except SourceError as error:
@@ -94,7 +97,7 @@ def load_encoders(settings: Settings, metrics: Metrics) -> Encoders[ServedEncode
 
 
 def _report(path: Path | None, label: str, error: BaseException) -> str:
-    """Log why a bundle is not served; returns the same for callers, who learn nothing of this machine's folders."""
+    """Log why a bundle is not served; returns the same for callers, who learn nothing of its folder or store."""
     expected = isinstance(error, BundleError | StartupError | EngineError | SourceError)
     reason = str(error) if expected else f"cannot be loaded: {type(error).__name__}: {error}"
     logger.error("encoder %s is not served: %s", label, one_line(reason), exc_info=None if expected else error)
@@ -112,7 +115,7 @@ def _warn_without_kernels() -> None:
 
 
 def _load(path: Path, address: Address, settings: Settings) -> ServedEncoder:
-    bundle = Bundle.load(path, max_bytes=settings.max_bundle_mib << 20)
+    bundle = Bundle.load(path, max_bytes=settings.max_bundle_mib << 20, trust=read_trust(settings.trust))
     manifest = bundle.manifest
     if address != (manifest.name, str(manifest.version)):
         raise BundleError(f"{path}: the manifest names {manifest.name}/{manifest.version}; rename the folder")

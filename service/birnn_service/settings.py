@@ -17,6 +17,7 @@ from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
 from birnn_service.memory import available_memory
+from birnn_service.sources.options import StoreOptions
 from birnn_service.transports.socket_address import SocketAddress
 
 ENV_PREFIX = "BIRNN_"
@@ -42,8 +43,14 @@ class Settings(BaseSettings):
 
     models: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         None,
-        description="Folder of encoders: NAME/VERSION/manifest.json. By default ./models where it exists, else the "
+        description="Where encoders are, as NAME/VERSION/manifest.json: a folder, s3://BUCKET/PREFIX, "
+        "gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or https://HOST/PATH. By default ./models where it exists, else the "
         "encoders of the installed package birnn-encoders.",
+    )
+    trust: Path | None = Field(
+        None,
+        description="PEM file of public keys, as `birnn models keygen` writes them. With it, only bundles are served "
+        "that one of them has signed. It is read again for each bundle.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 takes a free one.")
@@ -115,7 +122,9 @@ class Settings(BaseSettings):
         0, description="Response cache, in MiB: pooled encodings by exact tokens, the latest asked for. 0 keeps none."
     )
     cache_dir: Path | None = Field(
-        None, description="Where measured costs are kept between starts; by default in the user's cache folder."
+        None,
+        description="Where measured costs and fetched bundles are kept between starts; by default in the user's cache "
+        "folder.",
     )
     max_sequences: Count = Field(16_384, description="Most sequences in one call.")
     max_sequence_bytes: Count = Field(65_536, description="Longest sequence, in bytes; longer ones fail alone.")
@@ -184,6 +193,12 @@ class Settings(BaseSettings):
     max_bundle_mib: Count = Field(
         2048, description="Most memory that the files of one bundle may take while it is loaded, in MiB."
     )
+    source_stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="How long a store of encoders may send nothing; then it counts as out of reach."
+    )
+    source_seconds: Annotated[float, Field(gt=0)] = Field(
+        600.0, description="How long a look at a store of encoders may take, and the fetching of one bundle."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @model_validator(mode="after")
@@ -233,6 +248,11 @@ class Settings(BaseSettings):
     def memory_bytes(self) -> int:
         """Memory that the server may take, front-ends included."""
         return self.memory_mib << 20 if self.memory_mib else available_memory()
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """What bounds the fetching of bundles."""
+        return StoreOptions(self.cache_dir, self.max_bundle_mib << 20, self.source_stall_seconds, self.source_seconds)
 
     @property
     def cors(self) -> list[str]:

@@ -37,6 +37,9 @@ def test_one_line_keeps_what_can_be_printed_and_escapes_the_rest() -> None:
         ("cannot read /srv/models/a/1/w.bin: gone", "cannot read w.bin: gone"),
         ("'/etc/passwd' and (/usr/lib/x.so)", "'passwd' and (x.so)"),
         ("smiles/1, tokens and/or N/A 1 / 2", "smiles/1, tokens and/or N/A 1 / 2"),
+        ("w.bin in s3://team/models is not", "w.bin in ... is not"),
+        ("GET http://10.0.0.1:9000/b/k?X-Sig=1, twice", "GET ..., twice"),
+        ("https://models.example/a: no", "...: no"),
     ],
 )
 def test_paths_are_shortened_to_their_last_part(text: str, expected: str) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,6 +53,34 @@ def base() -> Manifests:
 @pytest.fixture(scope="module")
 def gpu() -> Manifests:
     return render(KUBERNETES / "overlays" / "gpu")
+
+
+def test_encoders_may_come_from_an_object_store(tmp_path: Path) -> None:
+    components = os.path.relpath(KUBERNETES, tmp_path.resolve())
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{components}/base"],
+        "components": [f"{components}/components/object-store"],
+        "configMapGenerator": [
+            {"name": "birnn-settings", "behavior": "merge", "literals": ["BIRNN_MODELS=s3://my-bucket/models"]}
+        ],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    manifests = render(tmp_path)
+    for release in RELEASES:
+        kubernetes_validate.validate(manifests["Deployment/birnn"], release, strict=True)
+    [settings] = (
+        manifest["data"] for name, manifest in manifests.items() if name.startswith("ConfigMap/birnn-settings")
+    )
+    assert settings["BIRNN_MODELS"] == "s3://my-bucket/models"
+    server = container(manifests)
+    places = {mount["mountPath"] for mount in server["volumeMounts"]}
+    [cache] = (variable["value"] for variable in server["env"] if variable["name"] == "BIRNN_CACHE_DIR")
+    assert cache in places
+    assert "/tmp" in places
+    longest = server["startupProbe"]["failureThreshold"] * server["startupProbe"]["periodSeconds"]
+    assert longest >= Settings.model_fields["source_seconds"].default
 
 
 @pytest.mark.parametrize("release", RELEASES)

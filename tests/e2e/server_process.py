@@ -99,7 +99,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def start(
-    models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    models: Path | str, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
     """Start `birnn serve` on free ports; `prefix` is put before the command."""
     command = [*prefix, sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
@@ -109,7 +109,7 @@ def start(
 
 @contextmanager
 def running(
-    models: Path = MODELS, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    models: Path | str = MODELS, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> Iterator[ServerProcess]:
     """A server that serves; killed at the end if it still runs."""
     with serving(start(models, *arguments, env=env, prefix=prefix)) as server:
@@ -132,7 +132,9 @@ def serving(process: subprocess.Popen[str]) -> Iterator[ServerProcess]:
         reader.join()
 
 
-def failure(models: Path, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> str:
+def failure(
+    models: Path | str, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> str:
     """What a server that must not start says, once it has stopped with an error."""
     process = start(models, *arguments, env=env, prefix=prefix)
     try:

@@ -41,7 +41,9 @@ def test_a_list_of_an_image_pins_all_that_the_project_asks_for(kind: str) -> Non
     extras = PROJECT["project"]["optional-dependencies"]
     unmet = [
         str(requirement)
-        for requirement in map(Requirement, [*PROJECT["project"]["dependencies"], *extras["service"], *extras[kind]])
+        for requirement in map(
+            Requirement, [*PROJECT["project"]["dependencies"], *extras["service"], *extras["sources"], *extras[kind]]
+        )
         # The image gets the encoders as a folder.
         if requirement.name != "birnn-encoders"
         and not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), "0"))

@@ -26,14 +26,23 @@ def read_aliases(content: bytes) -> Mapping[str, int]:
         aliases = json.loads(content.decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"is not JSON: {error}") from None
+    return check_aliases(aliases)
+
+
+def check_aliases(aliases: object) -> Mapping[str, int]:
+    """Check what should be versions by alias; returns it.
+
+    Raises:
+        SourceError: Says what is wrong with it.
+    """
     if not isinstance(aliases, dict):
         raise SourceError('is not an object of aliases and versions, such as {"stable": 1}')
     if len(aliases) > MOST_ALIASES:
         raise SourceError(f"has {len(aliases)} aliases, {MOST_ALIASES} at most expected")
     for alias, version in aliases.items():
-        if not _ALIAS.fullmatch(alias):
+        if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
             raise SourceError(
-                f"{shown(alias)} is no alias: a lower-case letter, then at most 63 of a-z, 0-9, '.', '_' and '-'"
+                f"{shown(str(alias))} is no alias: a lower-case letter, then at most 63 of a-z, 0-9, '.', '_' and '-'"
             )
         if type(version) is not int or not 1 <= version <= MOST_VERSION:
             raise SourceError(f"alias {alias} is not for a version, a number from 1 to {MOST_VERSION}")

@@ -39,7 +39,7 @@ class FolderSource:
         if not self._folder.is_dir():
             raise SourceError(f"the models folder {self._folder} does not exist; give one with --models")
         try:
-            if self._is_bundle:
+            if self.is_bundle:
                 return Look({self._own_address(): fingerprint(self._folder)})
             bundles = {address: fingerprint(self._path(address)) for address in self._found()}
         except OSError as error:
@@ -51,13 +51,14 @@ class FolderSource:
     def fetch(self, address: Address) -> Path:
         """The bundle's folder; see `Source.fetch`."""
         check_address(address, self.name)
-        path = self._folder if self._is_bundle else self._path(address)
+        path = self._folder if self.is_bundle else self._path(address)
         if not (path / MANIFEST_FILE).exists():
             raise SourceError(f"no encoder {shown_address(address)} in {self.name}")
         return path
 
     @property
-    def _is_bundle(self) -> bool:
+    def is_bundle(self) -> bool:
+        """Whether the folder itself is a bundle."""
         return (self._folder / MANIFEST_FILE).exists()
 
     def _path(self, address: Address) -> Path:

@@ -31,11 +31,13 @@ class Look:
             a bundle may be broken, or belong to another name than its folder's.
         aliases: Versions by encoder and alias, as the files NAME/aliases.json give them.
         problems: What could not be read and is left out, by its path in the source, and why.
+        stale: Why the source could not be reached, so that this is what was fetched from it before; empty where it was.
     """
 
     bundles: Mapping[Address, Fingerprint]
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    stale: str = ""
 
 
 class Source(Protocol):
