@@ -15,7 +15,7 @@ from birnn_bundle.bundle import Bundle
 from birnn_bundle.errors import BundleError
 from birnn_bundle.quoting import one_line
 from birnn_service.catalog import label_of
-from birnn_service.encoders import load_encoders
+from birnn_service.repository.loading import load_encoders
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine

@@ -164,7 +164,12 @@ class Endpoint:
         del message
         assert method.encoder is not None
         call.encoder = self._encoders.find(*method.encoder(request))
-        return await method.answer(request, call)
+        # Held until the reply is made: sending it needs nothing of the encoder.
+        self._encoders.hold(call.encoder)
+        try:
+            return await method.answer(request, call)
+        finally:
+            self._encoders.release(call.encoder)
 
     def _check_open(self) -> None:
         if self._state.draining:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from birnn_service.catalog import Encoders, address_of
-from birnn_service.encoders import ServedEncoder
+from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.engine.gate import fault_of
 from birnn_service.errors import OverloadedError, ServiceError

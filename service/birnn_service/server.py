@@ -13,7 +13,7 @@ from birnn_bundle.onnxruntime import ort
 from birnn_service.access import Access
 from birnn_service.catalog import Encoders, address_of, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
-from birnn_service.encoders import ServedEncoder, load_encoders
+from birnn_service.repository.loading import ServedEncoder, load_encoders
 from birnn_service.front import Front
 from birnn_service.frontends.front_ends import FrontEnds
 from birnn_service.frontends.merged_metrics import MergedMetrics

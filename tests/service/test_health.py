@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.catalog import Encoders
-from birnn_service.encoders import ServedEncoder
+from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.engine.gate import Ceiling, limits_of
 from birnn_service.engine.loading import load_engine
@@ -39,6 +39,9 @@ class Moody:
         self.info = engine.info
         self.mood = "well"
         self.woken = threading.Event()
+
+    def close(self) -> None:
+        pass
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         if self.mood == "failing":

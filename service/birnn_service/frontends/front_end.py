@@ -15,7 +15,24 @@ from birnn_service.frontends.arena import Arena, create_memory
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Obstacle, Refused, Setup
+from birnn_service.errors import EngineError, ServiceError
+from birnn_service.frontends.messages import (
+    Cancel,
+    Carried,
+    Counts,
+    Encode,
+    Listening,
+    Message,
+    Obstacle,
+    Order,
+    Refused,
+    Released,
+    Retired,
+    Served,
+    Serves,
+    Setup,
+)
+from birnn_service.repository.orders import Orders
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +52,7 @@ class FrontEnd:
         life: int,
         compute: Compute,
         encoders: Encoders[Encoder],
+        orders: Orders,
         metrics: MergedMetrics,
         changed: Callable[[], None],
     ) -> None:
@@ -45,6 +63,7 @@ class FrontEnd:
             life: What tells it from those of the same number before it.
             compute: What computes its requests.
             encoders: What they can be for.
+            orders: Carries out the orders of its callers.
             metrics: Where its counts go.
             changed: Called when it begins or ceases to take calls.
         """
@@ -52,6 +71,10 @@ class FrontEnd:
         self._life = life
         self._compute = compute
         self._encoders = encoders
+        self._orders = orders
+        self._ordered: set[asyncio.Task[None]] = set()
+        # Changes that it has been told of and has not followed yet: by the kind of its answer, and the instance.
+        self._told: dict[tuple[type, int], asyncio.Future[None]] = {}
         self._changed = changed
         self._metrics = metrics
         self.listening = asyncio.Event()
@@ -63,13 +86,13 @@ class FrontEnd:
         self._link: Link
         self._side: EngineSide | None = None
 
-    async def start(self, memory: int, statistics: int, setup: Setup) -> None:
+    async def start(self, memory: int, statistics: int, setup: Callable[[], Setup]) -> None:
         """Start the process.
 
         Args:
             memory: Bytes of its arena.
             statistics: Descriptor of the memory in which it counts calls.
-            setup: What it is to know first.
+            setup: What it is to know first, as it is when it is told.
 
         Raises:
             OSError: The system has no room for another process, or for its memory.
@@ -93,11 +116,18 @@ class FrontEnd:
             theirs.close()
             os.close(descriptor)
         self._link = await Link.open(ours, self._received, self._lost)
-        self.send(setup)
+        self.send(setup())
 
     def send(self, message: Message) -> None:
         """Tell it something."""
         self._link.send(message)
+
+    def tell(self, change: Served | Retired) -> "asyncio.Future[None]":
+        """Tell it of a change; returns what is done once it has followed, or has ended."""
+        followed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told[Serves if isinstance(change, Served) else Released, change.number] = followed
+        self.send(change)
+        return followed
 
     async def wait(self, silence: float) -> str:
         """Wait for its end, and withdraw what it has left; returns how it ended.
@@ -136,6 +166,12 @@ class FrontEnd:
                 self._side.begin(message)
             case Cancel() if self._side is not None:
                 self._side.cancel(message)
+            case Serves() | Released():
+                self._told.pop((type(message), message.number)).set_result(None)
+            case Order():
+                task = asyncio.create_task(self._carry_out(message))
+                self._ordered.add(task)
+                task.add_done_callback(self._ordered.discard)
             case Counts():
                 self._metrics.update(self._life, message.json)
             case Listening():
@@ -149,8 +185,24 @@ class FrontEnd:
             case _:
                 raise ValueError(f"a front-end sent {message}")
 
+    async def _carry_out(self, order: Order) -> None:
+        """Carry out an order, and say what came of it; one of a front-end that has ended is carried out, too."""
+        carry_out = {"load": self._orders.load, "unload": self._orders.unload}[order.action]
+        error: ServiceError | None = None
+        try:
+            await carry_out(order.model)
+        except ServiceError as found:
+            error = found
+        except Exception as found:
+            logger.error("an order of a front-end failed unexpectedly", exc_info=found)
+            error = EngineError(f"the engine process failed unexpectedly ({type(found).__name__}); its log says more")
+        self.send(Carried(order.number, error))
+
     def _lost(self) -> None:
         self.listening.clear()
+        for followed in self._told.values():
+            followed.set_result(None)
+        self._told.clear()
         self.obstacle = ""
         self._changed()
         if self._side is not None:

@@ -113,7 +113,7 @@ class InferenceProtocol:
             same = (encoder for encoder in encoders if encoder.manifest.name == found.manifest.name)
             encoders = [found] if request.version else same
         return pb.ModelStatisticsResponse(
-            model_stats=[statistics_of(encoder, self._statistics.of(address_of(encoder))) for encoder in encoders]
+            model_stats=[statistics_of(encoder, self._statistics.of(encoder.instance)) for encoder in encoders]
         )
 
     def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
