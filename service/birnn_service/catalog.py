@@ -110,9 +110,7 @@ class Encoders(Generic[E]):
             self._statuses.setdefault(name, {})[version] = status
 
     def __iter__(self) -> Iterator[E]:
-        return iter(
-            [versions[version] for _, versions in sorted(self._served.items()) for version in sorted(versions)]
-        )
+        return iter([versions[version] for _, versions in sorted(self._served.items()) for version in sorted(versions)])
 
     @property
     def aliases(self) -> Mapping[str, Mapping[str, int]]:

@@ -16,6 +16,7 @@ from birnn_service.protocols.openai.service import OpenAIProtocol
 from birnn_service.protocols.openinference import service as openinference
 from birnn_service.protocols.openinference.http_service import InferenceOverHttp
 from birnn_service.protocols.openinference.service import InferenceProtocol
+from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
@@ -38,6 +39,7 @@ class Front:
         self,
         encoders: Encoders[Encoder],
         compute: Compute,
+        orders: Orders,
         state: ServingState,
         settings: Settings,
         metrics: Metrics,
@@ -51,6 +53,7 @@ class Front:
         Args:
             encoders: What is served.
             compute: What computes their requests.
+            orders: Carries out operators' orders.
             state: Whether calls are taken.
             settings: Addresses and limits.
             metrics: Where calls are counted.
@@ -62,7 +65,7 @@ class Front:
         self._settings = settings
         self._pipeline = Pipeline(compute, settings, metrics)
         self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
-        inference = InferenceProtocol(encoders, state, self._pipeline, settings, statistics)
+        inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {
             encoder.SERVICE: encoder.EncoderProtocol(encoders, state, self._pipeline, settings).methods(),
             openinference.SERVICE: inference.methods(),

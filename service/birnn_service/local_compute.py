@@ -8,11 +8,11 @@ import numpy as np
 
 from birnn_service.catalog import width_of
 from birnn_service.compute import Work
-from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.request import Computed
+from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
 from birnn_service.statistics import Statistics
 

@@ -80,6 +80,7 @@ class Metrics:
             registry=self.registry,
         )
         self.cache_bytes = gauge("cache_bytes", "Size of the response cache.")
+        self.encoder_loads = counter("encoder_loads", "Versions loaded or refused, by what came of it.", "outcome")
         self.encoder_ready = gauge("encoder_ready", "1 where a version is served, else 0.", "encoder", "version")
         self.encoder_info = gauge(
             "encoder_info", "What is served, and by what.",

@@ -52,7 +52,7 @@ class ServingState:
 
     @property
     def ready(self) -> bool:
-        """Whether the encoders that it takes are served and healthy, connections are accepted, and no shutdown is under way."""
+        """Whether the necessary encoders are served and healthy, connections accepted, and no shutdown is under way."""
         return not self.reason
 
     @property

@@ -50,7 +50,7 @@ def endpoint_of(settings: Settings, metrics: Metrics | None = None) -> Endpoint:
     info = EngineInfo("fake", "cpu", "float32", 1, 1, True)
     encoders = Encoders([RemoteEncoder(bundle.manifest, bundle.tokenizer, info)], {})
     state = ServingState()
-    state.start({})
+    state.start()
     return Endpoint(encoders, state, settings, metrics or Metrics(), Statistics(encoders), Access(settings))
 
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from birnn_service.catalog import Catalog
-from birnn_service.frontends.messages import Listed, Message, Released, Retired, Served, Serves
+from birnn_service.frontends.messages import Followed, Listed, Message, Released, Retired, Served
 from birnn_service.frontends.setup import RemoteEncoder, note_listing, read_encoder
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
@@ -44,10 +44,11 @@ class Following:
                     encoder = await asyncio.to_thread(read_encoder, raw)
                     self._statistics.add(encoder, encoder.row)
                     self._encoders.put(encoder)
-                    self._send(Serves(number))
+                    self._send(Followed(number))
                 case Retired(number):
                     encoder = self._encoders.instance(number)
                     self._encoders.take_out(encoder)
+                    self._send(Followed(number))
                     task = asyncio.create_task(self._release(encoder))
                     self._releasing.add(task)
                     task.add_done_callback(self._releasing.discard)

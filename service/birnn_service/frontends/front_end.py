@@ -7,29 +7,28 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
+from collections import deque
 from collections.abc import Callable
 
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
+from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.arena import Arena, create_memory
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.messages import (
     Cancel,
     Carried,
     Counts,
     Encode,
+    Followed,
     Listening,
     Message,
     Obstacle,
     Order,
     Refused,
     Released,
-    Retired,
-    Served,
-    Serves,
     Setup,
 )
 from birnn_service.repository.orders import Orders
@@ -73,8 +72,8 @@ class FrontEnd:
         self._encoders = encoders
         self._orders = orders
         self._ordered: set[asyncio.Task[None]] = set()
-        # Changes that it has been told of and has not followed yet: by the kind of its answer, and the instance.
-        self._told: dict[tuple[type, int], asyncio.Future[None]] = {}
+        # Answers that it owes to changes, by their kind and instance, in the order in which it was told.
+        self._owed: dict[tuple[type, int], deque[asyncio.Future[None]]] = {}
         self._changed = changed
         self._metrics = metrics
         self.listening = asyncio.Event()
@@ -122,12 +121,11 @@ class FrontEnd:
         """Tell it something."""
         self._link.send(message)
 
-    def tell(self, change: Served | Retired) -> "asyncio.Future[None]":
-        """Tell it of a change; returns what is done once it has followed, or has ended."""
-        followed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._told[Serves if isinstance(change, Served) else Released, change.number] = followed
-        self.send(change)
-        return followed
+    def owes(self, kind: type[Followed | Released], instance: int) -> "asyncio.Future[None]":
+        """What is done once it has answered a change of an instance with such a message, or has ended."""
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._owed.setdefault((kind, instance), deque()).append(answer)
+        return answer
 
     async def wait(self, silence: float) -> str:
         """Wait for its end, and withdraw what it has left; returns how it ended.
@@ -166,8 +164,8 @@ class FrontEnd:
                 self._side.begin(message)
             case Cancel() if self._side is not None:
                 self._side.cancel(message)
-            case Serves() | Released():
-                self._told.pop((type(message), message.number)).set_result(None)
+            case Followed() | Released():
+                self._settle(type(message), message.number)
             case Order():
                 task = asyncio.create_task(self._carry_out(message))
                 self._ordered.add(task)
@@ -185,6 +183,15 @@ class FrontEnd:
             case _:
                 raise ValueError(f"a front-end sent {message}")
 
+    def _settle(self, kind: type[Followed | Released], instance: int) -> None:
+        """It has given the first answer of a kind that it owes for an instance."""
+        owed = self._owed.get((kind, instance))
+        if not owed:
+            raise ValueError(f"a front-end answered what it was not told of instance {instance}")
+        owed.popleft().set_result(None)
+        if not owed:
+            del self._owed[kind, instance]
+
     async def _carry_out(self, order: Order) -> None:
         """Carry out an order, and say what came of it; one of a front-end that has ended is carried out, too."""
         carry_out = {"load": self._orders.load, "unload": self._orders.unload}[order.action]
@@ -200,9 +207,9 @@ class FrontEnd:
 
     def _lost(self) -> None:
         self.listening.clear()
-        for followed in self._told.values():
-            followed.set_result(None)
-        self._told.clear()
+        for kind, instance in list(self._owed):
+            while (kind, instance) in self._owed:
+                self._settle(kind, instance)
         self.obstacle = ""
         self._changed()
         if self._side is not None:

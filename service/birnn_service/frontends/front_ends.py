@@ -12,7 +12,7 @@ from birnn_service.compute import Compute
 from birnn_service.errors import StartupError
 from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Drain, Health, Listed, Retired, Served, Setup
+from birnn_service.frontends.messages import Drain, Followed, Health, Listed, Released, Retired, Served, Setup
 from birnn_service.frontends.setup import write_encoder, write_listing, write_setup
 from birnn_service.metrics import Metrics
 from birnn_service.repository.orders import Orders
@@ -68,6 +68,8 @@ class FrontEnds:
         self._statistics = statistics
         self._lives = itertools.count(1)
         self._running: set[FrontEnd] = set()
+        # By instance: what front-ends owe that were told that it is served no longer.
+        self._releasing: dict[int, list[asyncio.Future[None]]] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._telling: asyncio.Task[None]
         self._state = state
@@ -143,30 +145,36 @@ class FrontEnds:
                 await asyncio.gather(*self._keepers)
 
     async def serve(self, encoder: Encoder) -> None:
-        """Let new calls find an encoder, in the place of one of its name and version; returns once all of them do."""
-        row = self._statistics.row(encoder)
-        await self._tell(Served(encoder.instance, write_encoder(encoder, row)))
+        """See `OtherProcesses.serve`."""
+        served = Served(encoder.instance, write_encoder(encoder, self._statistics.row(encoder)))
+        await self._tell(served)
 
-    async def retire(self, encoder: Encoder) -> None:
-        """Let no new call find an encoder; returns once nothing will be asked of it any more."""
+    async def withdraw(self, encoder: Encoder) -> None:
+        """See `OtherProcesses.withdraw`."""
+        self._releasing[encoder.instance] = [one.owes(Released, encoder.instance) for one in self._running]
         await self._tell(Retired(encoder.instance))
 
+    async def until_released(self, encoder: Encoder) -> None:
+        """See `OtherProcesses.until_released`."""
+        for released in self._releasing.pop(encoder.instance):
+            await released
+
     def list(self) -> None:
-        """Say what there is beside what is served."""
+        """See `OtherProcesses.list`."""
         listed = Listed(write_listing(self._encoders, self._state.broken))
         for front_end in self._running:
             front_end.send(listed)
 
     async def _tell(self, change: Served | Retired) -> None:
-        """Tell all that run now; those that start later are told of what is served then."""
-        followed = [front_end.tell(change) for front_end in self._running]
-        for one in followed:
-            await one
+        """Tell all that run now, and wait until they have followed; those that start later know."""
+        followed = [one.owes(Followed, change.number) for one in self._running]
+        for one in self._running:
+            one.send(change)
+        for answer in followed:
+            await answer
 
     def _setup(self) -> Setup:
-        return Setup(
-            write_setup(self._encoders, self._settings, self._ports, self._statistics.row, self._state.broken)
-        )
+        return Setup(write_setup(self._encoders, self._settings, self._ports, self._statistics.row, self._state.broken))
 
     def _look(self) -> None:
         """Note what keeps calls from being taken; new connections go to all front-ends alike, so each must be able."""
@@ -209,7 +217,9 @@ class FrontEnds:
 
     async def _live(self, number: int, started: "asyncio.Future[None]") -> str:
         """One life of a front-end; returns how it ended."""
-        front_end = FrontEnd(number, next(self._lives), self._compute, self._encoders, self._orders, self._merged, self._look)
+        front_end = FrontEnd(
+            number, next(self._lives), self._compute, self._encoders, self._orders, self._merged, self._look
+        )
         assert self._statistics.descriptor is not None
         await front_end.start(self._settings.frontend_memory_mib << 20, self._statistics.descriptor, self._setup)
         # What is told to all running ones goes to this one, too, from now on.

@@ -90,7 +90,7 @@ class Setup(NamedTuple):
 
 
 class Served(NamedTuple):
-    """Engine: a version is served from now on, in place of one of the same name and version; answered by `Serves`.
+    """Engine: a version is served from now on, in place of one of its name and version; answered by `Followed`.
 
     The number is that of its instance; JSON, see `birnn_service.frontends.setup`.
     """
@@ -99,14 +99,14 @@ class Served(NamedTuple):
     json: bytes
 
 
-class Serves(NamedTuple):
-    """Front-end: new calls find an instance."""
+class Followed(NamedTuple):
+    """Front-end: new calls find an instance, or find it no longer, as the engine process said."""
 
     number: int
 
 
 class Retired(NamedTuple):
-    """Engine: an instance is served no longer; answered by `Released`."""
+    """Engine: an instance is served no longer; answered by `Followed`, and later by `Released`."""
 
     number: int
 
@@ -172,9 +172,9 @@ class Drain(NamedTuple):
 
 Message = (
     Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain | Obstacle
-    | Served | Serves | Retired | Released | Listed | Order | Carried
+    | Served | Followed | Retired | Released | Listed | Order | Carried
 )  # fmt: skip
-_NUMBERED = Encode | Cancel | Done | Failed | Withdrawn | Served | Serves | Retired | Released | Order | Carried
+_NUMBERED = Encode | Cancel | Done | Failed | Withdrawn | Served | Followed | Retired | Released | Order | Carried
 
 
 def pack(message: Message) -> bytes:
@@ -281,7 +281,7 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Drain: (11, _nothing),
     Obstacle: (12, lambda message: message.reason.encode()),
     Served: (13, lambda message: message.json),
-    Serves: (14, _nothing),
+    Followed: (14, _nothing),
     Retired: (15, _nothing),
     Released: (16, _nothing),
     Listed: (17, lambda message: message.json),
@@ -302,7 +302,7 @@ _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     11: lambda number, body: Drain(),
     12: lambda number, body: Obstacle(body.decode()),
     13: lambda number, body: Served(number, body),
-    14: lambda number, body: Serves(number),
+    14: lambda number, body: Followed(number),
     15: lambda number, body: Retired(number),
     16: lambda number, body: Released(number),
     17: lambda number, body: Listed(body),

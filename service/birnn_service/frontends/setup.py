@@ -97,7 +97,9 @@ def _read(entry: dict[str, Any]) -> RemoteEncoder:
 
 def _listed(encoders: Encoders[Encoder], broken: Mapping[Address, str]) -> dict[str, Any]:
     return {
-        "statuses": [[*address, status.state, status.reason, status.broken] for address, status in encoders.statuses.items()],
+        "statuses": [
+            [*address, status.state, status.reason, status.broken] for address, status in encoders.statuses.items()
+        ],
         "aliases": {name: dict(aliases) for name, aliases in encoders.aliases.items()},
         "broken": [[*address, reason] for address, reason in broken.items()],
     }
