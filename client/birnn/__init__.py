@@ -17,6 +17,7 @@ from birnn.errors import (
     ServerUnavailableError,
     ServerUnreachableError,
     UnknownEncoderError,
+    VersionGoneError,
 )
 from birnn.tls import Tls
 
@@ -40,6 +41,7 @@ __all__ = [
     "Tls",
     "TokenEncodings",
     "UnknownEncoderError",
+    "VersionGoneError",
     "__version__",
 ]
 

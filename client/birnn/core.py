@@ -13,9 +13,13 @@ from birnn.connection import Connection
 from birnn.encode_call import EncodeCall, Output
 from birnn.encoder_listing import encoder_info, find_encoder
 from birnn.encodings import EncoderInfo
+from birnn.errors import VersionGoneError
 from birnn.flow import Flow
 from birnn.inputs import checked_timeout, is_single, rows
 from birnn.options import ElementType, Options, Version
+
+# How often one input is encoded anew because its version is gone.
+VERSION_CHANGES = 3
 
 
 class Core:
@@ -73,13 +77,24 @@ class Core:
         version: Version,
         **options: Unpack[Options],
     ) -> Assembly:
-        """All that the server says of a whole input."""
+        """All that the server says of a whole input, from one version of the encoder.
+
+        If the server stops serving that version meanwhile, the input is encoded anew.
+        """
         items = list(rows(sequences))
         call = self._call(kind, output, encoder, version, **options)
         if not items:
             return Assembly.of_nothing(await self.encoder(encoder, version, call.timeout))
+        for _ in range(VERSION_CHANGES):
+            try:
+                return await self._whole(call, items)
+            except VersionGoneError:
+                call.restart()
+        return await self._whole(call, items)
+
+    async def _whole(self, call: EncodeCall, items: list[Any]) -> Assembly:
         assembly = Assembly(len(items))
-        add = assembly.add_tokens if output == "tokens" else assembly.add_vectors
+        add = assembly.add_tokens if call.output == "tokens" else assembly.add_vectors
         with closing(Flow(self._connection, call, iter(items), self._in_flight, streamed=False)) as flow:
             while (chunk := await flow.next()) is not None:
                 add(chunk)

@@ -79,7 +79,8 @@ class EncodeCall:
         )
         self._batch_size = max(1, batch_size // TOKENS_SHARE) if output == "tokens" else batch_size
         self._batch_bytes = LARGEST_REQUEST[output]
-        self._answered_by = ""
+        # Name and version that answered first; all other replies must be from it.
+        self._answered_by: tuple[str, str] | None = None
         self._seen = 0
         self._batch: list[bytes] = []
         self._size = 0
@@ -117,6 +118,8 @@ class EncodeCall:
             return None
         request = pb.EncodeRequest()
         request.CopyFrom(self._head)
+        if self._answered_by is not None:
+            request.encoder, request.version = self._answered_by
         self._fill(request)
         self._batch, self._size = [], 0
         return request
@@ -127,20 +130,44 @@ class EncodeCall:
     def _fill(self, request: pb.EncodeRequest) -> None:
         request.sequences.extend(self._batch)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a request has been answered."""
+        return self._answered_by is not None
+
+    def bind(self, request: pb.EncodeRequest, reply: pb.EncodeResponse) -> bool:
+        """Hold all requests of the call to the version that answered first: vectors of two must not be mixed.
+
+        Returns:
+            Whether the reply may be used. If not, the server has begun to serve another version meanwhile; the request
+            now names the right one and is to be sent again.
+        """
+        answered_by = reply.encoder, reply.version
+        if self._answered_by is None:
+            self._answered_by = answered_by
+        if self._answered_by == answered_by or (request.encoder, request.version) == self._answered_by:
+            return True
+        request.encoder, request.version = self._answered_by
+        return False
+
+    def restart(self) -> None:
+        """Begin anew, with whatever version answers now. A deadline stays as it was."""
+        self._answered_by = None
+        self._seen = 0
+        self._batch, self._size = [], 0
+
     def chunk(self, request: pb.EncodeRequest, reply: pb.EncodeResponse) -> Chunk:
         """Check and unpack the reply to a request.
 
         Raises:
             InconsistentReplyError: The reply does not fit the request, or another version answered an earlier one.
         """
-        # Vectors of two versions look alike, and must not be compared with each other.
-        answered_by = f"{reply.encoder} version {reply.version}"
-        if self._answered_by and answered_by != self._answered_by:
+        if self._answered_by != (reply.encoder, reply.version):
+            first = " version ".join(self._answered_by or ())
             raise InconsistentReplyError(
-                f"{self._answered_by} answered the first part and {answered_by} a later one; "
-                "repeat the call, or name the version"
+                f"{first} answered the first part and {reply.encoder} version {reply.version} a later one, although "
+                f"version {request.version} was asked for"
             )
-        self._answered_by = answered_by
         return unpack(request, reply)
 
 
@@ -151,6 +178,11 @@ class FeatureCall(EncodeCall):
         super().__init__(*args, **options)
         self._lengths: list[int] = []
         self._width: int | None = None
+
+    def restart(self) -> None:
+        """See `EncodeCall.restart`."""
+        super().restart()
+        self._lengths = []
 
     def _encoded(self, sequence: Any) -> bytes:
         values = np.ascontiguousarray(sequence, dtype="<f4")

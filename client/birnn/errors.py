@@ -74,6 +74,10 @@ class InconsistentReplyError(EncodeError):
     """The server's replies do not fit what was sent, or do not fit together."""
 
 
+class VersionGoneError(UnknownEncoderError):
+    """The server stopped serving a version while an input was encoded with it."""
+
+
 class FailedRequest(grpc.RpcError):  # type: ignore[misc] # whose package has no types
     """How a request of a stream failed while the stream goes on.
 

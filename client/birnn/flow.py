@@ -8,6 +8,7 @@ from typing import Any
 from birnn.chunk import Chunk
 from birnn.connection import Connection, UnderWay
 from birnn.encode_call import EncodeCall
+from birnn.errors import UnknownEncoderError, VersionGoneError
 from birnn.request_stream import RequestStream
 from birnn.v1 import encoder_pb2 as pb
 
@@ -44,6 +45,7 @@ class Flow:
         """The reply to the next request; None after the last.
 
         Raises:
+            VersionGoneError: The version that answered first is not served any more.
             EncodeError: It failed.
             TypeError: An item of the input is no sequence.
         """
@@ -52,10 +54,28 @@ class Flow:
         if not self._pending:
             return None
         request, under_way = self._pending[0]
-        call = self._call
-        reply = await self._connection.answer(under_way, partial(self._send, request), call.deadline, call.timeout)
+        reply = await self._answer(request, under_way)
+        if not self._call.bind(request, reply):
+            under_way = self._send(request)
+            self._pending[0] = request, under_way
+            reply = await self._answer(request, under_way)
         self._pending.popleft()
-        return call.chunk(request, reply)
+        return self._call.chunk(request, reply)
+
+    async def _answer(self, request: pb.EncodeRequest, under_way: UnderWay) -> pb.EncodeResponse:
+        call = self._call
+        try:
+            reply: pb.EncodeResponse = await self._connection.answer(
+                under_way, partial(self._send, request), call.deadline, call.timeout
+            )
+        except UnknownEncoderError as error:
+            if not call.begun:
+                raise
+            raise VersionGoneError(
+                f"the server stopped serving the version that answered the first part: {error}; repeat the call",
+                error.code,
+            ) from error
+        return reply
 
     def close(self) -> None:
         """Cancel what is under way."""

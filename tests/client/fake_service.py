@@ -66,6 +66,8 @@ class FakeService(rpc.EncoderServiceServicer):
     delays: random.Random | None = None
     stall: tuple[float, float] | None = None
     version_of_call: dict[int, str] = field(default_factory=dict)
+    # From which call on which versions are served, the newest last.
+    versions_from: dict[int, tuple[str, ...]] = field(default_factory=dict)
     engine_of_call: dict[int, str] = field(default_factory=dict)
     drop_a_row: bool = False
     knows: frozenset[str] = frozenset({"EncodeStream", "element_type", "normalize"})
@@ -155,15 +157,23 @@ class FakeService(rpc.EncoderServiceServicer):
             delay = self.delays.uniform(0, 0.02) if self.delays else 0.0
         if request.encoder not in ("smiles", "text"):
             return Failure(grpc.StatusCode.NOT_FOUND, f"no encoder {request.encoder!r}; served are: smiles, text")
+        versions = self._versions(call)
+        if request.version and versions and request.version not in versions:
+            return Failure(grpc.StatusCode.NOT_FOUND, f"no version {request.version}; served are: {versions}")
         if self.never_held not in request.sequences:
             self._hold(context)
         self._wait(delay)
         reply = _answer(request, self.knows)
-        reply.version = self.version_of_call.get(call, request.version or "10")
+        reply.version = self.version_of_call.get(call, request.version or (versions or ("10",))[-1])
         reply.engine = self.engine_of_call.get(call, "hash 1, cpu, float32")
         if self.drop_a_row:
             reply.embeddings = reply.embeddings[DIMENSION * 4 :]
         return reply
+
+    def _versions(self, call: int) -> tuple[str, ...]:
+        return max(
+            ((first, versions) for first, versions in self.versions_from.items() if first <= call), default=(0, ())
+        )[1]
 
     def _hold(self, context: grpc.ServicerContext) -> None:
         if self.hold is not None:

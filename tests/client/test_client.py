@@ -275,12 +275,6 @@ def test_a_name_that_cannot_be_resolved_is_unreachable() -> None:
         client.encoders()
 
 
-def test_parts_answered_by_two_versions_are_an_error(service: FakeService, client: Client) -> None:
-    service.version_of_call = {3: "11"}
-    with pytest.raises(birnn.InconsistentReplyError, match=r"smiles version 1[01] answered .* 1[01] a later"):
-        client.encode(many(200))
-
-
 def test_a_reply_of_the_wrong_size_is_an_error(service: FakeService, client: Client) -> None:
     service.drop_a_row = True
     with pytest.raises(birnn.InconsistentReplyError, match="2 sequences were sent"):
