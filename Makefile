@@ -32,8 +32,10 @@ $(VENV)/dev.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.py
 serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001" passes options on).
 	$(BIN)/birnn serve --models models $(ARGS)
 
-test: lint types $(VENV)/dev.stamp ## Lint, type-check and run every test.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Tests of one file share servers and exports, so they stay in one process.
+WORKERS ?= 2
+test: lint types $(VENV)/dev.stamp ## Lint, type-check and run every test (in WORKERS=2 processes).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 slow: $(VENV)/dev.stamp ## Run the tests that take half a minute or more each.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
