@@ -1,6 +1,7 @@
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import ReducedPrecision
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
-from birnn_service.engine.engine import Device, Engine, EngineInfo, Output
+from birnn_service.engine.engine import Device, Engine, EngineInfo, EngineName, Output
 from birnn_service.engine.gate import Ceiling, Limits, fault_of, pass_gate
 from birnn_service.engine.loading import load_engine
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU
 from birnn_service.errors import EngineError, StartupError
+from tests.service.engine.bundles import small_bundle
 
 MODELS = Path(__file__).parents[3] / "models"
 
@@ -30,6 +32,14 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="module")
 def engine(bundle: Bundle) -> Engine:
     return load_engine(bundle, "cpu", engine="onnxruntime").engine
+
+
+@pytest.mark.parametrize("name", get_args(EngineName))
+def test_an_encoder_with_fewer_tokens_than_embedding_columns_is_served(name: EngineName, tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path, embedding_size=48)
+    assert bundle.manifest.vocab_size < bundle.manifest.embedding_size
+    proven = load_engine(bundle, "cpu", engine=name)
+    assert max(proven.report.pooled, proven.report.tokens) <= bundle.manifest.tolerance
 
 
 @dataclass
