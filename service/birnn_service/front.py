@@ -18,6 +18,7 @@ from birnn_service.protocols.openinference.http_service import InferenceOverHttp
 from birnn_service.protocols.openinference.service import InferenceProtocol
 from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
+from birnn_service.shadow import ShadowedPipeline
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
@@ -63,7 +64,11 @@ class Front:
         """
         self._state = state
         self._settings = settings
-        self._pipeline = Pipeline(compute, settings, metrics)
+        self._pipeline = (
+            ShadowedPipeline(compute, settings, metrics, encoders)
+            if settings.shadow
+            else Pipeline(compute, settings, metrics)
+        )
         self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
         inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from birnn_bundle.numerals import read_version
 from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
@@ -26,6 +27,8 @@ FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_TOKEN", "BIRNN_KERN
 
 # What browsers say of a page: its scheme, host and port, or `null` where it has none of these.
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+
+CANDIDATE = re.compile(r"([^/=,\s]+)/([0-9]+)=([0-9]+|[0-9]*\.[0-9]+)")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -72,6 +75,11 @@ class Settings(BaseSettings):
         None,
         description="Whether callers may order versions to be loaded and unloaded. By default with --tokens, which "
         "then need the right `admin`, and where --host is this machine alone.",
+    shadow: str = Field(
+        "",
+        description="Candidate versions and the share of their encoders' sequences that they are also asked for, such "
+        "as smiles/3=0.1, separated by commas. Nobody gets their answers: they are compared with those served, in "
+        "birnn_shadow_*. Calls that name no version do not get a candidate.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 takes a free one.")
@@ -225,6 +233,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _versions_can_be_read(self) -> Self:
         _ = self.version_policy
+    def _candidates_are_versions(self) -> Self:
+        for part in filter(None, map(str.strip, self.shadow.split(","))):
+            found = CANDIDATE.fullmatch(part)
+            if not found or read_version(found[2]) is None or not 0 < float(found[3]) <= 1:
+                raise ValueError(
+                    f"--shadow holds {shown(part)}; give NAME/VERSION=SHARE, with a share above 0 and at most 1, "
+                    "such as smiles/3=0.1"
+                )
         return self
 
     @model_validator(mode="after")
@@ -271,6 +287,12 @@ class Settings(BaseSettings):
     def cors(self) -> list[str]:
         """Origins of the web pages that may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @cached_property
+    def candidates(self) -> dict[tuple[str, str], float]:
+        """Name and version of each candidate, and its share."""
+        found = (CANDIDATE.fullmatch(part.strip()) for part in self.shadow.split(","))
+        return {(match[1], match[2]): float(match[3]) for match in found if match}
 
     @property
     def describes(self) -> bool:
