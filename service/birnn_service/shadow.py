@@ -72,11 +72,6 @@ class ShadowedPipeline(Pipeline):
         self._memory = MemoryBudget(MEMORY_BYTES)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def under_way(self) -> int:
-        """Requests that candidates have not answered yet."""
-        return len(self._tasks)
-
     def close(self) -> None:
         """End what is under way, and the threads."""
         for task in self._tasks:

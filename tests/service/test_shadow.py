@@ -24,7 +24,7 @@ from birnn_service.pipeline import Options
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.settings import load_settings
-from birnn_service.shadow import CALLER, MOST_SEQUENCES, MOST_UNDER_WAY, ShadowedPipeline, drift
+from birnn_service.shadow import CALLER, MOST_SEQUENCES, MOST_UNDER_WAY, ShadowedPipeline, _Sampling, drift
 from birnn_service.vectors import ElementType
 from tests.service.engine.bundles import small_bundle
 
@@ -64,7 +64,7 @@ class Vectors:
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Version]:
     bundle = small_bundle(tmp_path_factory.mktemp("small"))
-    info = EngineInfo("none", "cpu", "float32", slots=1, max_rows=8)
+    info = EngineInfo("none", "cpu", "float32", slots=1, max_rows=8, parallel_slots=True)
     return [
         Version(bundle.manifest.model_copy(update={"version": number}), bundle.tokenizer, info, number)
         for number in (1, 2)
@@ -88,8 +88,7 @@ class Running:
     async def settle(self) -> None:
         """Let candidates answer."""
         self.compute.gate.set()
-        while self.pipeline.under_way:
-            await asyncio.sleep(0)
+        await asyncio.gather(*self.pipeline._tasks)
 
     def counted(self, name: str, **labels: str) -> float:
         wanted = {("encoder", "small"), ("candidate", "2"), *labels.items()}
@@ -102,7 +101,7 @@ async def test_a_candidate_gets_what_was_answered_and_its_vectors_are_compared(v
     encoded = await running.encode(SEQUENCES)
     assert encoded.encoder.manifest.version == 1
     # The caller has its answer by now, and the candidate none.
-    assert running.pipeline.under_way == 1
+    assert len(running.pipeline._tasks) == 1
     await running.settle()
     served, candidate = running.compute.work
     assert (served.encoder.manifest.version, candidate.encoder.manifest.version) == (1, 2)
@@ -127,7 +126,7 @@ async def test_a_candidate_gets_what_was_answered_and_its_vectors_are_compared(v
 async def test_what_cannot_be_compared_is_not_sent(versions: list[Version], options: dict[str, Any]) -> None:
     running = Running(versions)
     await running.encode(SEQUENCES, **options)
-    assert running.pipeline.under_way == 0
+    assert len(running.pipeline._tasks) == 0
     running.pipeline.close()
 
 
@@ -143,7 +142,7 @@ async def test_requests_are_skipped_while_the_candidate_is_behind(versions: list
     running = Running(versions)
     for _ in range(MOST_UNDER_WAY + 3):
         await running.encode(SEQUENCES)
-    assert running.pipeline.under_way == MOST_UNDER_WAY
+    assert len(running.pipeline._tasks) == MOST_UNDER_WAY
     assert running.counted("birnn_shadow_requests_total", outcome="skipped") == 3
     await running.settle()
     assert running.counted("birnn_shadow_requests_total", outcome="answered") == MOST_UNDER_WAY
@@ -199,8 +198,6 @@ async def test_sequences_that_only_one_can_read_are_counted(versions: list[Versi
     st.lists(st.integers(1, 50), min_size=1, max_size=200),
 )
 def test_the_share_of_sequences_is_the_one_asked_for(share: float, counts: list[int]) -> None:
-    from birnn_service.shadow import _Sampling
-
     sampling = _Sampling(share)
     taken = sum(count for count in counts if sampling.takes(count))
     assert abs(taken - share * sum(counts)) <= max(counts)
@@ -224,7 +221,7 @@ def test_vectors_without_length_are_alike() -> None:
     "text", ["smiles", "smiles/3", "smiles=0.1", "smiles/3=2", "smiles/3=0", "smiles/x=0.1", "a/1=b"]
 )
 def test_a_candidate_without_version_or_share_is_refused(text: str) -> None:
-    with pytest.raises(StartupError, match="--shadow holds .* such as smiles/3=0.1"):
+    with pytest.raises(StartupError, match=r"--shadow holds .* such as smiles/3=0\.1"):
         load_settings({"shadow": text})
 
 
