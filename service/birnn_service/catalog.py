@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -93,8 +93,20 @@ class Encoders(Generic[E]):
     unloads an encoder knows when nothing uses it any more.
     """
 
-    def __init__(self, served: Iterable[E] = (), broken: Mapping[Address, str] | None = None) -> None:
-        """Serve `served`; `broken` says by the names of their folders, NAME and VERSION, why others are not."""
+    def __init__(
+        self,
+        served: Iterable[E] = (),
+        broken: Mapping[Address, str] | None = None,
+        candidates: Collection[Address] = (),
+    ) -> None:
+        """Begin with some encoders.
+
+        Args:
+            served: Those that are served.
+            broken: By the names of their folders, NAME and VERSION, why others are not.
+            candidates: Versions that only calls which name them get.
+        """
+        self._candidates = {(name, int(version)) for name, version in candidates}
         self._served: dict[str, dict[int, E]] = {}
         # Those that no new call finds, but earlier ones use, included.
         self._instances: dict[int, E] = {}
@@ -156,8 +168,11 @@ class Encoders(Generic[E]):
         if not versions and not others:
             raise UnknownEncoderError(f"no encoder {shown(name)}; served are: {_listed(sorted(self._served))}")
         if not version:
+            if ready := [number for number in versions if (name, number) not in self._candidates]:
+                return versions[max(ready)]
             if versions:
-                return versions[max(versions)]
+                known = _listed(sorted(versions))
+                raise UnknownEncoderError(f"encoder {shown(name)} has candidates only (--shadow); name one: {known}")
             latest = max(others, key=lambda text: (read_version(text) or 0, text))
             raise _absence(f"encoder {shown(name)}", others[latest])
         means = self._aliases.get(name, {}).get(version)

@@ -63,7 +63,7 @@ class Server:
         self._metrics.describe_server(ort.__version__)
         self._merged = MergedMetrics(self._metrics.registry)
         self._state = ServingState()
-        self._encoders: Catalog[ServedEncoder] = Catalog()
+        self._encoders: Catalog[ServedEncoder] = Catalog(candidates=settings.candidates)
         self._statistics = Statistics((), 1 + settings.frontends)
         queue_metrics = QueueMetrics(self._metrics)
         self._dispatcher = Dispatcher(

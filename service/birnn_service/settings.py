@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from birnn_bundle.numerals import read_version
 from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
 from birnn_service.memory import available_memory
+from birnn_service.repository.candidates import read_candidates
 from birnn_service.repository.version_policy import VersionPolicy, read_policy
+from birnn_service.state import Address
 from birnn_service.transports.socket_address import SocketAddress
 
 ENV_PREFIX = "BIRNN_"
@@ -27,8 +28,6 @@ FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_TOKEN", "BIRNN_KERN
 
 # What browsers say of a page: its scheme, host and port, or `null` where it has none of these.
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
-
-CANDIDATE = re.compile(r"([^/=,\s]+)/([0-9]+)=([0-9]+|[0-9]*\.[0-9]+)")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -75,6 +74,7 @@ class Settings(BaseSettings):
         None,
         description="Whether callers may order versions to be loaded and unloaded. By default with --tokens, which "
         "then need the right `admin`, and where --host is this machine alone.",
+    )
     shadow: str = Field(
         "",
         description="Candidate versions and the share of their encoders' sequences that they are also asked for, such "
@@ -233,14 +233,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _versions_can_be_read(self) -> Self:
         _ = self.version_policy
-    def _candidates_are_versions(self) -> Self:
-        for part in filter(None, map(str.strip, self.shadow.split(","))):
-            found = CANDIDATE.fullmatch(part)
-            if not found or read_version(found[2]) is None or not 0 < float(found[3]) <= 1:
-                raise ValueError(
-                    f"--shadow holds {shown(part)}; give NAME/VERSION=SHARE, with a share above 0 and at most 1, "
-                    "such as smiles/3=0.1"
-                )
+        _ = self.candidates
         return self
 
     @model_validator(mode="after")
@@ -289,10 +282,9 @@ class Settings(BaseSettings):
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
     @cached_property
-    def candidates(self) -> dict[tuple[str, str], float]:
-        """Name and version of each candidate, and its share."""
-        found = (CANDIDATE.fullmatch(part.strip()) for part in self.shadow.split(","))
-        return {(match[1], match[2]): float(match[3]) for match in found if match}
+    def candidates(self) -> Mapping[Address, float]:
+        """Versions that are asked for a share of the traffic, and that share."""
+        return read_candidates(self.shadow)
 
     @property
     def describes(self) -> bool:

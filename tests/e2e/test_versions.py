@@ -74,9 +74,10 @@ def test_a_version_is_replaced_in_place_and_every_reply_is_of_one_content(models
 @FRONT_ENDS
 def test_orders_unload_and_load(models: Path, front_ends: int) -> None:
     install(models, FIRST, 2)
-    with running(models, *settings(front_ends, "--models-poll", "0")) as server, grpc.insecure_channel(
-        server.address
-    ) as channel:
+    with (
+        running(models, *settings(front_ends, "--models-poll", "0")) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         encode = EncoderServiceStub(channel).Encode
         request = pb.EncodeRequest(encoder=NAME, sequences=SEQUENCES)
         assert encode(request).version == "2"
@@ -88,7 +89,10 @@ def test_orders_unload_and_load(models: Path, front_ends: int) -> None:
         with pytest.raises(grpc.RpcError, match="unloaded by an order"):
             encode(request)
         assert birnn_models(server, "status", NAME)[1].count("UNAVAILABLE") == 2
-        assert birnn_models(server, "unload", NAME) == (1, f"Error: nothing of '{NAME}' is served (at {server.address})\n")
+        assert birnn_models(server, "unload", NAME) == (
+            1,
+            f"Error: nothing of '{NAME}' is served (at {server.address})\n",
+        )
         assert birnn_models(server, "load", NAME)[0] == 0
         for _ in range(20):
             assert encode(request).embeddings == vectors(FIRST)
@@ -122,7 +126,9 @@ def tamper(folder: Path) -> None:
 
 
 @FRONT_ENDS
-def test_a_bad_version_takes_no_calls_says_why_and_is_tried_again_when_it_changes(models: Path, front_ends: int) -> None:
+def test_a_bad_version_takes_no_calls_says_why_and_is_tried_again_when_it_changes(
+    models: Path, front_ends: int
+) -> None:
     with running(models, *settings(front_ends)) as server, callers(server) as replies:
         tamper(prepared := prepare(models, FIRST, NAME, 2))
         prepared.rename(models / NAME / "2")
@@ -310,5 +316,3 @@ def test_a_front_end_that_starts_again_knows_what_is_served_now(models: Path) ->
             install(models, SECOND, 3)
             until(lambda: replies.of(3, SECOND) > 50)
         replies.assert_unharmed()
-
-

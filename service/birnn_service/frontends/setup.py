@@ -53,8 +53,9 @@ def write_setup(
 def read_setup(raw: bytes) -> tuple[Catalog[RemoteEncoder], Settings, dict[Address, str]]:
     """What `write_setup` wrote: what is served, settings, and what keeps a server from being ready."""
     content = json.loads(raw)
-    encoders = Catalog([_read(entry) for entry in content["encoders"]])
-    return encoders, Settings(**content["settings"]), _note(encoders, content["listing"])
+    settings = Settings(**content["settings"])
+    encoders = Catalog([_read(entry) for entry in content["encoders"]], candidates=settings.candidates)
+    return encoders, settings, _note(encoders, content["listing"])
 
 
 def write_encoder(encoder: Encoder, row: int) -> bytes:

@@ -65,6 +65,7 @@ class Repository:
         self._awaited: set[str] = set()
         # One change of what is loaded at a time.
         self._turn = asyncio.Lock()
+        self._candidates = {(name, int(version)) for name, version in settings.candidates}
         self._proofs: dict[Address, asyncio.Task[tuple[Path, str]]] = {}
         self._unloading: dict[ServedEncoder, asyncio.Task[None]] = {}
         self._tidying: set[asyncio.Task[None]] = set()
@@ -217,10 +218,15 @@ class Repository:
         """The versions that are to be served, and those whose folders are named so that they never can."""
         for name in sorted({name for name, _ in self._versions}):
             found = [version for version in self._of(name) if not version.is_gone and not version.unloaded]
-            numbers = {version.number: version for version in found if version.number is not None}
+            candidates = {number for each, number in self._candidates if each == name}
+            numbers = {
+                version.number: version
+                for version in found
+                if version.number is not None and version.number not in candidates
+            }
             bad = [number for number, version in numbers.items() if version.error and version.encoder is None]
             rule = self._settings.version_policy.of(name)
-            wanted = {*rule.wanted(numbers.keys(), bad), *self._aliases.get(name, {}).values()}
+            wanted = {*rule.wanted(numbers.keys(), bad), *self._aliases.get(name, {}).values(), *candidates}
             yield from (
                 version
                 for version in sorted(found, key=lambda version: version.number or 0)

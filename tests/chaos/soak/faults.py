@@ -48,7 +48,7 @@ def version_replaced_in_place(scene: Scene) -> None:
 
 def bundle_half_copied(scene: Scene) -> None:
     """A version is copied file by file, and taken away before it is complete."""
-    source, folder = scene.world.stash / str(scene.served), scene.world.served(BAD)
+    source, folder = scene.world.stash / NAME / str(scene.served), scene.world.served(BAD)
     folder.mkdir()
     for name in ("manifest.json", "tokenizer.json", "pooled.onnx"):
         shutil.copy(source / name, folder / name)
@@ -84,7 +84,7 @@ def bundle_wrong(scene: Scene) -> None:
 def _refused(scene: Scene, spoil: Callable[[Path], None]) -> None:
     """Have a bad version appear; it is refused, and then goes."""
     folder = scene.world.models / NAME / f".{BAD}"
-    shutil.copytree(scene.world.stash / str(scene.served), folder)
+    shutil.copytree(scene.world.stash / NAME / str(scene.served), folder)
     spoil(folder)
     folder.rename(scene.world.served(BAD))
     until(lambda: scene.ready(BAD) == 0)

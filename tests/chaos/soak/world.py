@@ -9,21 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_bundle.bundle import Bundle
-from birnn_bundle.smiles import SmilesTokenizer
-from birnn_export.bundle_writer import write_bundle
-from birnn_export.training.checkpoint import load_encoder, write_start, write_weights
 from birnn_service.engine.engine import Output
 from birnn_service.engine.loading import load_engine
 from tests.certificates import Authority, Mount
 from tests.e2e.molecules import molecules
-from tests.export.small_encoders import FACTS, make_stiff, small_encoder
+from tests.service.engine.bundles import version_of
 
 NAME = "soak"
 VERSIONS = (1, 2, 3)
 SEQUENCES = 500
 # Of a batch with which vectors are recorded.
 ROWS = 32
+SIZES = {"embedding_size": 32, "hidden_size": 64}
 # Weights of each version, so that no two give the same vectors.
 LARGEST = {1: 0.2, 2: 0.3, 3: 0.4}
 
@@ -60,7 +57,7 @@ class World:
     def publish(self, version: int, change: Callable[[Path], object] = lambda folder: None) -> None:
         """Have a version served: copied beside the models, changed, then renamed, in place of one that is there."""
         copy, old = self.models / NAME / f".new-{version}", self.models / NAME / f".old-{version}"
-        shutil.copytree(self.stash / str(version), copy)
+        shutil.copytree(self.stash / NAME / str(version), copy)
         change(copy)
         if self.served(version).exists():
             self.served(version).rename(old)
@@ -77,10 +74,9 @@ class World:
 def make_world(folder: Path) -> World:
     """Make all files; version 1 is in the folder that is served."""
     sequences = molecules(SEQUENCES)
-    tokenizer = SmilesTokenizer.train(sequences, minimum_count=1)
     found: dict[str, NDArray[Any]] = {"sequences": np.array(sequences)}
     for version in VERSIONS:
-        bundle = _write_version(folder, tokenizer, version)
+        bundle = version_of(folder / "stash", NAME, version, LARGEST[version], sequences, **SIZES)
         engine = load_engine(bundle, "cpu").engine
         # The kernels give the same bits in any batch; onnxruntime does not.
         assert engine.info.engine.startswith("native"), "a soak needs the native kernels"
@@ -95,12 +91,3 @@ def make_world(folder: Path) -> World:
     (world.models / NAME).mkdir(parents=True)
     world.publish(1)
     return world
-
-
-def _write_version(folder: Path, tokenizer: SmilesTokenizer, version: int) -> Bundle:
-    checkpoint = folder / f"checkpoint-{version}"
-    sizes: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "embedding_size": 32, "hidden_size": 64}
-    encoder = make_stiff(small_encoder(pooling="mean+max", **sizes), LARGEST[version])
-    write_start(checkpoint, encoder.config, tokenizer, max_length=100, training=FACTS)
-    write_weights(checkpoint, encoder)
-    return write_bundle(load_encoder(checkpoint), folder / "stash" / str(version), name=NAME, version=version)
