@@ -66,9 +66,5 @@ def test_a_candidate_that_is_broken_or_gone_costs_nobody_anything(models: Path) 
         reply = EncoderServiceStub(channel).Encode(pb.EncodeRequest(encoder=NAME, sequences=SEQUENCES))
         assert reply.embeddings == vectors(models / NAME / "1")
         for version in ("2", "3"):
-            until(
-                lambda version=version: server.metric(
-                    "birnn_shadow_requests_total", candidate=version, outcome="failed"
-                )
-            )
+            until(partial(server.metric, "birnn_shadow_requests_total", candidate=version, outcome="failed"))
         assert server.get("/readyz")[0] == 200
