@@ -1,5 +1,6 @@
 """A candidate is asked for a share of the traffic of a real server, and answers none of it."""
 
+from functools import partial
 from pathlib import Path
 
 import grpc
