@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos clients lint types verification-table native-check wheel package-check lock protos bench bench-peers quality \
+.PHONY: help serve test slow chaos soak clients lint types verification-table native-check wheel package-check lock protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text clean
 
 help: ## Show the targets.
@@ -42,6 +42,10 @@ slow: $(VENV)/dev.stamp ## Run the tests that take half a minute or more each.
 
 chaos: $(VENV)/dev.stamp ## Attack running servers as their worst users would; prints what became of the calls (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -m 'chaos or quick' $(ARGS)
+
+MINUTES ?= 25
+soak: $(VENV)/dev.stamp ## Keep a server under load for MINUTES=25 while faults happen to it; every vector is compared.
+	OMP_NUM_THREADS=1 SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos/soak -m chaos $(ARGS)
 
 clients: $(VENV)/dev.stamp ## Call a running server with other people's clients; prints what became of the calls (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients -m clients $(ARGS)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import birnn_service.encoders
+import birnn_service.repository.loading
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.commands import serve
@@ -28,6 +28,9 @@ class IdleEngine:
         manifest = bundle.manifest
         self._widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Zeros of the right shape."""
         rows = len(batch) if output is Output.POOLED else batch.tokens
@@ -40,5 +43,5 @@ def load_idle_engine(bundle: Bundle, *arguments: Any, **options: Any) -> Proven:
 
 
 if __name__ == "__main__":
-    setattr(birnn_service.encoders, "load_engine", load_idle_engine)  # noqa: B010
+    setattr(birnn_service.repository.loading, "load_engine", load_idle_engine)  # noqa: B010
     serve()

@@ -29,6 +29,9 @@ class SimulatedEngine:
             run_slots=1 if device.wide_cost is None else 2,
         )
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Is never called."""
         raise AssertionError("a simulated engine never runs")

@@ -98,6 +98,10 @@ class Kernel:
         # A run that hangs may outlive the interpreter, and the process gives the memory back in any case.
         self._destroy.atexit = False
 
+    def close(self) -> None:
+        """Free the weights; the kernel cannot be run any more."""
+        self._destroy()
+
     @property
     def bytes(self) -> int:
         """Memory of the packed weights and tables."""
@@ -123,8 +127,10 @@ class Kernel:
             [tokens, 2H].
 
         Raises:
-            ValueError: The batch is not as described, or an id lies outside the vocabulary.
+            ValueError: The batch is not as described, an id lies outside the vocabulary, or the kernel was closed.
         """
+        if not self._destroy.alive:
+            raise ValueError("the kernel has been closed")
         dtype, axes = (np.float32, 2) if self._features else (np.int32, 1)
         if inputs.ndim != axes or (self._features and inputs.shape[1] != self._features) or offsets.ndim != 1:
             raise ValueError(f"inputs of shape {inputs.shape} and offsets of shape {offsets.shape} are no batch")

@@ -13,19 +13,19 @@ from pydantic.fields import FieldInfo
 
 from birnn_bundle.bundle import Bundle, read_signature
 from birnn_bundle.errors import BundleError
+from birnn_bundle.numerals import MOST_VERSION
 from birnn_bundle.quoting import one_line
 from birnn_bundle.signature import Signature
 from birnn_service.bundle_commands import index, keygen, sign
-from birnn_service.catalog import label_of
-from birnn_service.encoders import load_encoders
+from birnn_service.catalog import Encoder, Encoders, label_of
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
-from birnn_service.metrics import Metrics
 from birnn_service.server import Server
 from birnn_service.settings import ENV_PREFIX, Settings, load_settings
-from birnn_service.sources.opening import open_source
+from birnn_service.sources.aliases import write_alias
+from birnn_service.sources.opening import default_folder, open_source
 from birnn_service.sources.options import StoreOptions
 from birnn_service.sources.source import Source, SourceError
 from birnn_service.state import Address
@@ -93,7 +93,11 @@ def serve(config: Path | None, check: bool, **flags: Any) -> None:
 
 def _check(settings: Settings) -> None:
     """Print one line for each encoder; exits with status 1 where one is broken."""
-    encoders = load_encoders(settings, Metrics())
+
+    async def checked() -> Encoders[Encoder]:
+        return await Server(settings).load()
+
+    encoders = asyncio.run(checked())
     for encoder in encoders:
         info = encoder.info
         click.echo(f"{label_of(encoder)}\tgood: {info.engine} in {info.precision} on {info.device}")
@@ -250,3 +254,23 @@ def verify(
 models.add_command(keygen)
 models.add_command(sign)
 models.add_command(index)
+
+
+@models.command()
+@click.argument("name")
+@click.argument("alias")
+@click.argument("version", type=click.IntRange(0, MOST_VERSION))
+@click.option(
+    "--models",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar=ENV_PREFIX + "MODELS",
+    help=f"The models folder, by default the one that `birnn serve` takes [{ENV_PREFIX}MODELS].",
+)
+def alias(name: str, alias: str, version: int, folder: Path | None) -> None:
+    """Let callers ask for NAME@ALIAS and get VERSION; 0 removes the alias. Servers follow within --models-poll."""
+    try:
+        path = write_alias(folder or default_folder()[0], name, alias, version)
+    except (StartupError, SourceError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{name}@{alias} is {f'version {version}' if version else 'no more'}, as {path} says")

@@ -18,7 +18,7 @@ from birnn_service.call import Arrived, Call, Exchange, Feed, Incoming, Method, 
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.conversation import Conversation
 from birnn_service.errors import Code, OverloadedError, ServiceError, UnavailableError, UnexpectedError
-from birnn_service.memory_budget import RETRY_SECONDS, MemoryBudget
+from birnn_service.memory_budget import REQUEST_COST, RETRY_SECONDS, MemoryBudget
 from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
@@ -29,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 # Memory of a call, beside what its request and its reply take.
 CALL_BYTES = 32 << 10
-# Memory that a request takes for each of its bytes: as it came, as protobuf's copy, as strings, as tokens, in
-# batches. Measured with requests of 15 MiB: 26 for words, 16 for strings that fail one by one.
-REQUEST_COST = 24
 
 
 class Endpoint:
@@ -164,7 +161,12 @@ class Endpoint:
         del message
         assert method.encoder is not None
         call.encoder = self._encoders.find(*method.encoder(request))
-        return await method.answer(request, call)
+        # Held until the reply is made: sending it needs nothing of the encoder.
+        self._encoders.hold(call.encoder)
+        try:
+            return await method.answer(request, call)
+        finally:
+            self._encoders.release(call.encoder)
 
     def _check_open(self) -> None:
         if self._state.draining:

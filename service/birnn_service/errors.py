@@ -99,8 +99,14 @@ class CancelledRequestError(ServiceError):
     code = Code.CANCELLED
 
 
+class LoadingError(UnavailableError):
+    """The encoder is being loaded."""
+
+    retry_after = 1.0
+
+
 class BrokenEncoderError(UnavailableError):
-    """The encoder is there but could not be loaded; the same call fails again until the server is started anew."""
+    """The encoder is there but could not be loaded; the same call fails again until its files change."""
 
     retry_after = -1.0
 

@@ -16,7 +16,9 @@ from birnn_service.protocols.openai.service import OpenAIProtocol
 from birnn_service.protocols.openinference import service as openinference
 from birnn_service.protocols.openinference.http_service import InferenceOverHttp
 from birnn_service.protocols.openinference.service import InferenceProtocol
+from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
+from birnn_service.shadow import ShadowedPipeline
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
@@ -38,6 +40,7 @@ class Front:
         self,
         encoders: Encoders[Encoder],
         compute: Compute,
+        orders: Orders,
         state: ServingState,
         settings: Settings,
         metrics: Metrics,
@@ -51,6 +54,7 @@ class Front:
         Args:
             encoders: What is served.
             compute: What computes their requests.
+            orders: Carries out operators' orders.
             state: Whether calls are taken.
             settings: Addresses and limits.
             metrics: Where calls are counted.
@@ -60,9 +64,13 @@ class Front:
         """
         self._state = state
         self._settings = settings
-        self._pipeline = Pipeline(compute, settings, metrics)
+        self._pipeline = (
+            ShadowedPipeline(compute, settings, metrics, encoders)
+            if settings.shadow
+            else Pipeline(compute, settings, metrics)
+        )
         self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
-        inference = InferenceProtocol(encoders, state, self._pipeline, settings, statistics)
+        inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {
             encoder.SERVICE: encoder.EncoderProtocol(encoders, state, self._pipeline, settings).methods(),
             openinference.SERVICE: inference.methods(),

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 
 from birnn_service.catalog import Encoders, address_of
-from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.engine.gate import fault_of
 from birnn_service.errors import OverloadedError, ServiceError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.state import ServingState
 
 logger = logging.getLogger(__name__)
@@ -77,8 +77,17 @@ class HealthMonitor:
 
     async def _look(self) -> None:
         """Have encoders prove themselves, and note those that do not."""
-        failed = {encoder: await self._prove(encoder) for encoder in self._encoders if self._is_due(encoder)}
-        unhealthy = {encoder: reason for encoder, reason in (failed | self._wrong).items() if reason}
+        failed = {}
+        for encoder in self._encoders:
+            if self._is_due(encoder):
+                with self._encoders.using(encoder):
+                    failed[encoder] = await self._prove(encoder)
+        # Some may have been unloaded meanwhile.
+        served = set(self._encoders)
+        self._wrong = {encoder: reason for encoder, reason in self._wrong.items() if encoder in served}
+        self._probed = {encoder: when for encoder, when in self._probed.items() if encoder in served}
+        found = (failed | self._wrong).items()
+        unhealthy = {encoder: reason for encoder, reason in found if reason and encoder in served}
         was_live = self._state.live
         self._state.set_unhealthy({address_of(encoder): reason for encoder, reason in unhealthy.items()})
         if self._state.live != was_live:
@@ -127,5 +136,5 @@ class HealthMonitor:
 
     def _moves(self) -> bool:
         """Whether a batch of any encoder has succeeded within the time that a probe would have had."""
-        latest = max(self._began, *(encoder.last_success for encoder in self._encoders))
+        latest = max([self._began, *(encoder.last_success for encoder in self._encoders)])
         return time.monotonic() - latest < self._interval + self._patience

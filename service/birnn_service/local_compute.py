@@ -1,18 +1,18 @@
 """Computing in this process: the response cache, and the dispatcher behind it."""
 
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from dataclasses import replace
 
 import numpy as np
 
-from birnn_service.catalog import address_of, label_of, width_of
+from birnn_service.catalog import width_of
 from birnn_service.compute import Work
-from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.request import Computed
+from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
 from birnn_service.statistics import Statistics
 
@@ -22,13 +22,11 @@ class LocalCompute:
 
     def __init__(
         self,
-        encoders: Iterable[ServedEncoder],
         dispatcher: Dispatcher,
         cache: ResponseCache,
         metrics: Metrics,
         statistics: Statistics,
     ) -> None:
-        self._lanes = {address_of(encoder): encoder.lanes for encoder in encoders}
         self._dispatcher = dispatcher
         self._cache = cache
         self._metrics = metrics
@@ -43,20 +41,22 @@ class LocalCompute:
 
     def _run(self, work: Work) -> Awaitable[Computed]:
         """Have the dispatcher do the work."""
-        lane = self._lanes[address_of(work.encoder)][work.output]
+        encoder = work.encoder
+        assert isinstance(encoder, ServedEncoder)
+        lane = encoder.lanes[work.output]
         return self._dispatcher.encode(lane, work.batch, work.deadline, caller=work.caller, priority=work.priority)
 
     async def _look_up(self, work: Work) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
         encoder, batch = work.encoder, work.batch
-        label, width = label_of(encoder), width_of(encoder, work.output)
+        instance, width = encoder.instance, width_of(encoder, work.output)
         metrics = self._metrics.of(encoder.manifest.name)
         start = time.perf_counter()
         keys = batch.keys()
-        kept = [self._cache.get(label, key) for key in keys]
+        kept = [self._cache.get(instance, key) for key in keys]
         missing = np.array([row for row, found in enumerate(kept) if found is None], dtype=np.intp)
         hits, seconds = len(keys) - len(missing), time.perf_counter() - start
-        self._statistics.count_look_ups(address_of(encoder), hits, len(missing), seconds)
+        self._statistics.count_look_ups(instance, hits, len(missing), seconds)
         metrics.cache_hits.inc(hits)
         metrics.cache_misses.inc(len(missing))
         if len(missing) == len(keys):
@@ -66,7 +66,7 @@ class LocalCompute:
         else:
             computed = Computed.nothing(width)
         for row, encoding in zip(missing.tolist(), computed.values, strict=True):
-            self._cache.put(label, keys[row], encoding)
+            self._cache.put(instance, keys[row], encoding)
         if len(missing) == len(keys):
             return computed
         values = np.empty((len(keys), width), dtype=np.float32)

@@ -19,6 +19,8 @@ SECONDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
 POWERS_OF_TWO = tuple(float(2**n) for n in range(11))
+# 1 - cosine: from what half precision does to a vector to vectors that have nothing in common.
+DRIFTS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RATIOS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 
@@ -68,6 +70,19 @@ class Metrics:
         self.health_probes = counter(
             "health_probes", "Forward passes by which an idle encoder proves itself, by what came of them.", "outcome"
         )
+        self.shadow_requests = counter(
+            "shadow_requests", "Requests that also went to a candidate, by what came of that.", "candidate", "outcome"
+        )
+        self.shadow_sequences = counter(
+            "shadow_sequences", "Sequences that a candidate was asked for, by what can be said.", "candidate", "outcome"
+        )
+        self.shadow_drift = histogram(
+            "shadow_drift", "1 - cosine of a candidate's vector to the one served.", DRIFTS, "candidate"
+        )
+        self.shadow_compute_seconds = histogram(
+            "shadow_compute_seconds", "Longest run of a shadowed request, served and by its candidate.", SECONDS,
+            "candidate", "role",
+        )  # fmt: skip
         self.queue_sequences = gauge("queue_sequences", "Sequences waiting.", "encoder")
         self.queue_tokens = gauge("queue_tokens", "Tokens waiting.", "encoder")
         self.frontends = gauge("frontends", "Front-end processes that take calls.")
@@ -80,6 +95,7 @@ class Metrics:
             registry=self.registry,
         )
         self.cache_bytes = gauge("cache_bytes", "Size of the response cache.")
+        self.encoder_loads = counter("encoder_loads", "Versions loaded or refused, by what came of it.", "outcome")
         self.encoder_ready = gauge("encoder_ready", "1 where a version is served, else 0.", "encoder", "version")
         self.encoder_info = gauge(
             "encoder_info", "What is served, and by what.",

@@ -7,13 +7,12 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from birnn_bundle.onnxruntime import ort
 from birnn_service.access import Access
-from birnn_service.catalog import Encoders, address_of, label_of
+from birnn_service.catalog import Catalog, Encoders, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
-from birnn_service.encoders import ServedEncoder, load_encoders
 from birnn_service.front import Front
 from birnn_service.frontends.front_ends import FrontEnds
 from birnn_service.frontends.merged_metrics import MergedMetrics
@@ -24,13 +23,18 @@ from birnn_service.metrics import Metrics
 from birnn_service.queueing.batch_statistics import BatchStatistics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
+from birnn_service.repository.publisher import Publisher
+from birnn_service.repository.repository import Repository
+from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
 from birnn_service.settings import Settings
+from birnn_service.sources.opening import open_source
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.shared_port import Ports
 from birnn_service.transports.socket_address import in_address
+from birnn_service.trust import read_trust
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ class Server:
         """Prepare a server.
 
         Raises:
-            StartupError: The file of tokens cannot be used.
+            StartupError: The file of tokens or the source of encoders cannot be used.
         """
         self._settings = settings
         self._access = Access(settings)
@@ -60,8 +64,32 @@ class Server:
         self._metrics.describe_server(ort.__version__)
         self._merged = MergedMetrics(self._metrics.registry)
         self._state = ServingState()
+        self._encoders: Catalog[ServedEncoder] = Catalog(candidates=settings.candidates)
+        self._statistics = Statistics((), 1 + settings.frontends)
+        queue_metrics = QueueMetrics(self._metrics)
+        self._dispatcher = Dispatcher(
+            observers=[queue_metrics, BatchStatistics(self._statistics)],
+            max_backlog_seconds=settings.max_backlog_seconds,
+        )
+        self._cache = ResponseCache(settings.cache_mib << 20)
+        self._publisher = Publisher(
+            self._encoders, self._dispatcher, queue_metrics, self._statistics, self._cache, self._state, self._metrics
+        )
+        # Once before all bundles, so that a file that cannot be used is one error.
+        read_trust(settings.trust)
+        source = open_source(settings.models, settings.store_options)
+        self._repository = Repository(source, settings, self._encoders, self._publisher, self._state, self._metrics)
         self._monitor: HealthMonitor | None = None
         self._stop = asyncio.Event()
+
+    async def load(self) -> Encoders[ServedEncoder]:
+        """Load and prove what is to be served, and take no calls.
+
+        Raises:
+            StartupError: Nothing can be served.
+        """
+        await self._repository.start()
+        return self._encoders
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -90,19 +118,16 @@ class Server:
             settings.grpc_address.check()
             if settings.http_address is not None:
                 settings.http_address.check()
-            encoders = await self._load()
-            statistics = Statistics(encoders, 1 + settings.frontends)
-            async with (
-                self._dispatching(encoders, statistics) as dispatcher,
-                self._taking_calls(encoders, dispatcher, statistics) as front,
-            ):
+            await self._load()
+            async with self._computing(), self._taking_calls() as front:
                 ports = await front.listen()
-                self._state.start(encoders.broken)
+                self._state.start()
                 # What is loaded stays: collections that walk all of it keep calls waiting for nothing.
                 gc.collect()
                 gc.freeze()
-                self._announce(encoders, ports, http.port)
+                self._announce(ports, http.port)
                 watches.append(asyncio.create_task(DescriptorWatch(self._metrics, self._state).run()))
+                watches.append(asyncio.create_task(self._repository.run()))
                 await self._stop.wait()
                 await front.drain()
                 logger.info("stopped")
@@ -110,6 +135,8 @@ class Server:
             for watch in watches:
                 watch.cancel()
             http.stop()
+        if self._repository.is_loading:
+            _end_without_waiting()
 
     def stop(self) -> None:
         """Begin to drain; a second signal then kills the process."""
@@ -120,40 +147,29 @@ class Server:
             signal.signal(number, signal.SIG_DFL)
         self._stop.set()
 
-    async def _load(self) -> Encoders[ServedEncoder]:
-        """Load the encoders on a thread; told to stop meanwhile, end at once: there is nothing to drain."""
-        loading = asyncio.create_task(asyncio.to_thread(load_encoders, self._settings, self._metrics))
+    async def _load(self) -> None:
+        """Load the encoders; told to stop meanwhile, end at once: there is nothing to drain."""
+        loading = asyncio.create_task(self.load())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             stopping.cancel()
-            return loading.result()
+            loading.result()
+            return
         logger.info("stopped while encoders were loaded")
-        logging.shutdown()
-        # An orderly exit would wait for the thread, which nothing can stop.
-        os._exit(0)
+        _end_without_waiting()
 
     @property
     def _live(self) -> bool:
         return self._state.live and (self._monitor is None or self._monitor.awake)
 
     @asynccontextmanager
-    async def _dispatching(
-        self, encoders: Encoders[ServedEncoder], statistics: Statistics
-    ) -> AsyncIterator[Dispatcher]:
-        """Run the dispatcher and the watch over its health."""
+    async def _computing(self) -> AsyncIterator[None]:
+        """Watch over the health of the engines, and stop them at the end."""
         settings = self._settings
-        addresses = {lane: address_of(encoder) for encoder in encoders for lane in encoder.lanes.values()}
-        lanes = list(addresses)
-        dispatcher = Dispatcher(
-            lanes,
-            max(encoder.info.slots for encoder in encoders),
-            observers=[QueueMetrics(self._metrics, lanes), BatchStatistics(statistics, addresses)],
-            max_backlog_seconds=settings.max_backlog_seconds,
-        )
         self._monitor = HealthMonitor(
-            encoders,
-            dispatcher,
+            self._encoders,
+            self._dispatcher,
             self._state,
             self._metrics,
             interval=settings.health_seconds,
@@ -161,36 +177,44 @@ class Server:
         )
         watch = asyncio.create_task(self._monitor.run())
         try:
-            yield dispatcher
+            yield
         finally:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
             self._monitor = None
-            dispatcher.close()
+            self._dispatcher.close()
 
     @asynccontextmanager
-    async def _taking_calls(
-        self, encoders: Encoders[ServedEncoder], dispatcher: Dispatcher, statistics: Statistics
-    ) -> AsyncIterator[TakesCalls]:
+    async def _taking_calls(self) -> AsyncIterator[TakesCalls]:
         """Where calls come in, by the settings."""
-        settings, state, metrics = self._settings, self._state, self._metrics
-        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), metrics, statistics)
+        settings, state, metrics, statistics = self._settings, self._state, self._metrics, self._statistics
+        encoders, orders = self._encoders, self._repository
+        compute = LocalCompute(self._dispatcher, self._cache, metrics, statistics)
         if settings.frontends:
-            async with FrontEnds(encoders, compute, state, settings, metrics, self._merged, statistics) as front_ends:
+            async with FrontEnds(
+                encoders, compute, orders, state, settings, metrics, self._merged, statistics
+            ) as front_ends:
+                self._publisher.others = front_ends
                 yield front_ends
         else:
-            front = Front(encoders, compute, state, settings, metrics, statistics, self._access)
+            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access)
             try:
                 yield front
             finally:
                 front.close()
 
-    def _announce(self, encoders: Encoders[ServedEncoder], ports: Ports, metrics_port: int) -> None:
-        served, host = ", ".join(map(label_of, encoders)), in_address(self._settings.host)
+    def _announce(self, ports: Ports, metrics_port: int) -> None:
+        served, host = ", ".join(map(label_of, self._encoders)), in_address(self._settings.host)
         count, tls = self._settings.frontends, "s" if self._settings.tls_cert else ""
         logger.info(
             "serving %s on %s:%d (gRPC%s%s)%s, metrics on http://%s:%d/metrics",
             served, host, ports.grpc, " with TLS" if tls else "", f", {count} front-ends" if count else "",
             "" if ports.http is None else f" and http{tls}://{host}:{ports.http}", host, metrics_port,
         )  # fmt: skip
+
+
+def _end_without_waiting() -> NoReturn:
+    """End this process; an orderly exit would wait for the thread that loads an encoder, which nothing can stop."""
+    logging.shutdown()
+    os._exit(0)

@@ -17,7 +17,10 @@ from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
 from birnn_service.memory import available_memory
+from birnn_service.repository.candidates import read_candidates
+from birnn_service.repository.version_policy import VersionPolicy, read_policy
 from birnn_service.sources.options import StoreOptions
+from birnn_service.state import Address
 from birnn_service.transports.socket_address import SocketAddress
 
 ENV_PREFIX = "BIRNN_"
@@ -51,6 +54,39 @@ class Settings(BaseSettings):
         None,
         description="PEM file of public keys, as `birnn models keygen` writes them. With it, only bundles are served "
         "that one of them has signed. It is read again for each bundle.",
+    )
+    versions: str = Field(
+        "all",
+        description="Versions to serve: all; latest:N, the N highest good ones; or some, such as 1,3. NAME= before it "
+        "is for one encoder, and ; stands between several: latest:1;smiles=1,2. Versions with an alias are always "
+        "served.",
+    )
+    models_poll: Seconds = Field(
+        5.0, description="Seconds between two looks for new, changed and removed versions; 0 looks only when ordered."
+    )
+    load_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="How long one version may take to load, in the process that tries it first."
+    )
+    load_memory_mib: Annotated[int, Field(ge=256)] | None = Field(
+        None,
+        description="Most memory of the process that tries versions before they are loaded, in MiB; by default half of "
+        "the memory that the server may take, at least 1024.",
+    )
+    readiness: Literal["serving", "strict"] = Field(
+        "serving",
+        description="When the server is ready. serving: each encoder found has had a good version. strict: no version "
+        "is broken.",
+    )
+    admin: bool | None = Field(
+        None,
+        description="Whether callers may order versions to be loaded and unloaded. By default with --tokens, which "
+        "then need the right `admin`, and where --host is this machine alone.",
+    )
+    shadow: str = Field(
+        "",
+        description="Candidate versions and the share of their encoders' sequences that they are also asked for, such "
+        "as smiles/3=0.1, separated by commas. Nobody gets their answers: they are compared with those served, in "
+        "birnn_shadow_*. Calls that name no version do not get a candidate.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 takes a free one.")
@@ -210,6 +246,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _versions_can_be_read(self) -> Self:
+        _ = self.version_policy
+        _ = self.candidates
+        return self
+
+    @model_validator(mode="after")
     def _origins_can_call(self) -> Self:
         for origin in self.cors:
             if not ORIGIN.fullmatch(origin):
@@ -259,10 +301,32 @@ class Settings(BaseSettings):
         """Origins of the web pages that may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
+    @cached_property
+    def candidates(self) -> Mapping[Address, float]:
+        """Versions that are asked for a share of the traffic, and that share."""
+        return read_candidates(self.shadow)
+
     @property
     def describes(self) -> bool:
         """Whether callers are told what can be called."""
         return self.grpc_address.is_local if self.describe is None else self.describe
+
+    @property
+    def takes_orders(self) -> bool:
+        """Whether callers may order versions to be loaded and unloaded."""
+        if self.admin is None:
+            return self.tokens is not None or self.grpc_address.is_local
+        return self.admin
+
+    @cached_property
+    def version_policy(self) -> VersionPolicy:
+        """Which versions are served."""
+        return read_policy(self.versions)
+
+    @property
+    def load_memory_bytes(self) -> int:
+        """Most memory of the process that tries versions."""
+        return max(self.memory_bytes // 2, 1 << 30) if self.load_memory_mib is None else self.load_memory_mib << 20
 
     @property
     def grpc_address(self) -> SocketAddress:

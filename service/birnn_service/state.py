@@ -46,8 +46,13 @@ class ServingState:
         return self._unhealthy
 
     @property
+    def broken(self) -> Mapping[Address, str]:
+        """Why versions are not served without which the server is not ready."""
+        return self._broken
+
+    @property
     def ready(self) -> bool:
-        """Whether every encoder found is served and healthy, connections are accepted, and no shutdown is under way."""
+        """Whether the necessary encoders are served and healthy, connections accepted, and no shutdown is under way."""
         return not self.reason
 
     @property
@@ -73,10 +78,16 @@ class ServingState:
         """Whether a call to an encoder that is served would be answered."""
         return self._phase is Phase.READY and (name, version) not in self._unhealthy
 
-    def start(self, broken: Mapping[Address, str]) -> None:
-        """Calls are taken from now on; `broken` says which encoders could not be loaded, and why."""
-        self._phase, self._broken = Phase.READY, dict(broken)
+    def start(self) -> None:
+        """Calls are taken from now on."""
+        self._phase = Phase.READY
         self._changed()
+
+    def set_broken(self, broken: Mapping[Address, str]) -> None:
+        """Note the versions without which the server is not ready, and why each of them is not served."""
+        if broken != self._broken:
+            self._broken = dict(broken)
+            self._changed()
 
     def drain(self) -> None:
         """A shutdown begins."""

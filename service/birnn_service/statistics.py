@@ -9,6 +9,8 @@ What is counted where:
 Each process counts in rows of its own of one table in memory that all of them share, and whoever is asked adds them up.
 So an answer is complete at every moment, whichever process gives it. What a front-end has counted stays when it ends,
 and the one that takes its place counts on from there. Health probes are counted nowhere.
+
+Each load of a version has a row, which begins at zero. When it is unloaded, its row is free for another one.
 """
 
 import mmap
@@ -21,9 +23,9 @@ from enum import IntEnum, auto
 import numpy as np
 
 from birnn_service.call import Call
-from birnn_service.catalog import Encoder, address_of
+from birnn_service.catalog import Encoder
+from birnn_service.errors import StartupError
 from birnn_service.frontends.arena import create_memory
-from birnn_service.state import Address
 
 NANOSECONDS = 1e9
 
@@ -69,30 +71,32 @@ class Totals:
 # Numbers of a row: when the last call ended, sequences, and count and nanoseconds of each part.
 _LAST, _SEQUENCES, _PARTS = 0, 1, 2
 _ROW = _PARTS + 2 * len(Part)
+# Batches of as many sequences or more are counted together. No engine of ours runs larger ones.
+_SIZES = 1 + 1024
+MOST_ROWS = 1024
+"""Most instances of encoders that are loaded at a time."""
 
 
 class Statistics:
     """One process's hand in the table, and the sums of it.
 
-    The table: int64 [processes, encoders, _ROW], and behind it count and nanoseconds of batches by their size, int64
-    [encoders, sizes, 2], which only the process with the engines writes.
+    The table: int64 [processes, MOST_ROWS, _ROW], and behind it count and nanoseconds of batches by their size, int64
+    [MOST_ROWS, sizes, 2], which only the process with the engines writes. Memory is taken only where it is written.
     """
 
     def __init__(
-        self, encoders: Iterable[Encoder], processes: int = 1, process: int = 0, descriptor: int | None = None
+        self, encoders: Iterable[Encoder] = (), processes: int = 1, process: int = 0, descriptor: int | None = None
     ) -> None:
-        """Count for `encoders`, which all processes know in the same order.
+        """Count for `encoders`, and for others that are added later.
 
         Args:
-            encoders: What is counted.
+            encoders: What is counted; in the same order in all processes.
             processes: How many count.
             process: Which of them this one is; 0 has the engines.
             descriptor: Of the memory that they share, in all processes but the first, which makes it.
         """
-        encoders = list(encoders)
-        self._rows = {address_of(encoder): row for row, encoder in enumerate(encoders)}
-        self._sizes = 1 + max(encoder.info.max_rows for encoder in encoders)
-        size = 8 * len(encoders) * (processes * _ROW + 2 * self._sizes)
+        self._rows: dict[int, int] = {}
+        size = 8 * MOST_ROWS * (processes * _ROW + 2 * _SIZES)
         # Elsewhere a server with front-ends does not start.
         if descriptor is None and processes > 1 and sys.platform == "linux":
             descriptor = create_memory(size, "statistics")
@@ -102,16 +106,47 @@ class Statistics:
         self._numbers = memoryview(memory).cast("q")
         # Faster to add up, and slower to add to.
         table = np.frombuffer(memory, dtype=np.int64)
-        self._own = process * len(encoders) * _ROW
-        self._behind = processes * len(encoders) * _ROW
-        self._table = table[: self._behind].reshape(processes, len(encoders), _ROW)
-        self._batches = table[self._behind :].reshape(-1, self._sizes, 2)
+        self._process = process
+        self._own = process * MOST_ROWS * _ROW
+        self._behind = processes * MOST_ROWS * _ROW
+        self._table = table[: self._behind].reshape(processes, MOST_ROWS, _ROW)
+        self._batches = table[self._behind :].reshape(-1, _SIZES, 2)
+        for encoder in encoders:
+            self.add(encoder)
+
+    def add(self, encoder: Encoder, row: int | None = None) -> None:
+        """Count for an encoder, too.
+
+        Args:
+            encoder: Which one.
+            row: Its row, which the process with the engines chose; None in that process, which takes a free one.
+
+        Raises:
+            StartupError: There is none left.
+        """
+        if row is None:
+            taken = set(self._rows.values())
+            row = next((row for row in range(MOST_ROWS) if row not in taken), MOST_ROWS)
+            if row == MOST_ROWS:
+                raise StartupError(f"{MOST_ROWS} versions of encoders are served already; unload some")
+            if self._process == 0:
+                self._table[:, row] = 0
+                self._batches[row] = 0
+        self._rows[encoder.instance] = row
+
+    def row(self, encoder: Encoder) -> int:
+        """The row of an encoder, for other processes."""
+        return self._rows[encoder.instance]
+
+    def remove(self, encoder: Encoder) -> None:
+        """Count no more for an encoder that nobody calls any longer, in any process."""
+        self._rows.pop(encoder.instance, None)
 
     def count_call(self, call: Call, *, well: bool) -> None:
         """Count a call that has ended, if it was for an encoder."""
         if call.encoder is None:
             return
-        row, seconds, spent = self._row(address_of(call.encoder)), call.seconds, call.spent
+        row, seconds, spent = self._row(call.encoder.instance), call.seconds, call.spent
         self._add(row, Part.SUCCESS if well else Part.FAIL, 1, seconds)
         if not well or spent is None:
             return
@@ -122,21 +157,21 @@ class Statistics:
         self._add(row, Part.COMPUTE, 1, spent.compute)
         self._add(row, Part.REPLY, 1, seconds - spent.until)
 
-    def count_batch(self, address: Address, sequences: int, seconds: float) -> None:
+    def count_batch(self, instance: int, sequences: int, seconds: float) -> None:
         """Count a batch that the engine ran."""
-        place = self._behind + 2 * (self._rows[address] * self._sizes + min(sequences, self._sizes - 1))
+        place = self._behind + 2 * (self._rows[instance] * _SIZES + min(sequences, _SIZES - 1))
         self._numbers[place] += 1
         self._numbers[place + 1] += round(NANOSECONDS * seconds)
 
-    def count_look_ups(self, address: Address, hits: int, misses: int, seconds: float) -> None:
+    def count_look_ups(self, instance: int, hits: int, misses: int, seconds: float) -> None:
         """Count sequences that were looked up in the response cache, and share out the time that it took."""
-        row, each = self._row(address), seconds / (hits + misses)
+        row, each = self._row(instance), seconds / (hits + misses)
         self._add(row, Part.HIT, hits, hits * each)
         self._add(row, Part.MISS, misses, misses * each)
 
-    def of(self, address: Address) -> Totals:
+    def of(self, instance: int) -> Totals:
         """What all processes have counted so far."""
-        row = self._rows[address]
+        row = self._rows[instance]
         counted = self._table[:, row]
         sums = counted.sum(axis=0).tolist()
         batches = self._batches[row].tolist()
@@ -147,9 +182,9 @@ class Statistics:
             batches={size: Tally(*tally) for size, tally in enumerate(batches) if tally[0]},
         )
 
-    def _row(self, address: Address) -> int:
+    def _row(self, instance: int) -> int:
         """Where this process's numbers of an encoder begin."""
-        return self._own + self._rows[address] * _ROW
+        return self._own + self._rows[instance] * _ROW
 
     def _add(self, row: int, part: Part, count: int, seconds: float) -> None:
         place = row + _PARTS + 2 * part

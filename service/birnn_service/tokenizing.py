@@ -42,6 +42,8 @@ SMALL_TURNS = 4
 SMALL_SHARE = 0.01
 # A deadline counts as missed if less than this share of the predicted time is left.
 LEAST_TIME = 0.5
+# Encoders whose rates are remembered.
+MOST_RATES = 4096
 
 Read = Callable[[int, int], Tokenized]
 """Tokenizes the sequences of a request from one position to another; rows are counted from the first of them."""
@@ -167,6 +169,9 @@ class Tokenizing:
         rate = self._rates.get(encoder)
         if rate is None:
             rate = self._rates[encoder] = Rate()
+            if len(self._rates) > MOST_RATES:
+                # Of the encoder that came first; it may be gone, and learns anew if it is not.
+                del self._rates[next(iter(self._rates))]
         size = sum(sizes) + SEQUENCE_BYTES * len(sizes)
         if rate.seconds * size <= INLINE_SECONDS:
             start = time.perf_counter()

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,13 +25,13 @@ SMILES = Bundle.load(MODELS / "smiles" / "2").manifest
 # How long a state may take to come about. It bounds a test that fails; none is to depend on the machine's speed.
 PATIENCE_SECONDS = 300
 SERVING = re.compile(
-    r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)(?: and (https?://[\w.]+:\d+))?, metrics on (http://[\w.]+:\d+)/metrics"
+    r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)(?: and (https?://[\w.]+:\d+))?, metrics on (https?://[\w.]+:\d+)/metrics"
 )
 
 
 @dataclass
 class ServerProcess:
-    """A running server: where it listens, and what it has logged so far."""
+    """A running server: where it listens, what it has logged so far, and what its metrics port asks for."""
 
     process: subprocess.Popen[str]
     address: str = ""
@@ -38,6 +39,8 @@ class ServerProcess:
     rest: str = ""
     log: list[str] = field(default_factory=list)
     serving: threading.Event = field(default_factory=threading.Event)
+    token: str = ""
+    ca: Path | None = None
 
     def read_log(self) -> None:
         assert self.process.stderr is not None
@@ -50,9 +53,12 @@ class ServerProcess:
         self.serving.set()
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of an HTTP request."""
+        """Status and body of an HTTP request to the metrics port."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        request = urllib.request.Request(self.http + path, headers=headers)
+        context = None if self.ca is None else ssl.create_default_context(cafile=self.ca)
         try:
-            with urllib.request.urlopen(self.http + path, timeout=PATIENCE_SECONDS) as reply:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

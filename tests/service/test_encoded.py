@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_service.encoded import Encoded, Notice, in_form
-from birnn_service.encoders import ServedEncoder
 from birnn_service.engine.engine import Output
+from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.vectors import ElementType
 
 WIDTH = 3

@@ -13,10 +13,11 @@ from birnn_bundle.bundle import Bundle
 from birnn_service.access import Access
 from birnn_service.call import Call, Method
 from birnn_service.catalog import Encoders
-from birnn_service.endpoint import CALL_BYTES, REQUEST_COST, Endpoint
+from birnn_service.endpoint import CALL_BYTES, Endpoint
 from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import OverloadedError
 from birnn_service.frontends.setup import RemoteEncoder
+from birnn_service.memory_budget import REQUEST_COST
 from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings, load_settings
 from birnn_service.state import ServingState
@@ -50,7 +51,7 @@ def endpoint_of(settings: Settings, metrics: Metrics | None = None) -> Endpoint:
     info = EngineInfo("fake", "cpu", "float32", 1, 1, True)
     encoders = Encoders([RemoteEncoder(bundle.manifest, bundle.tokenizer, info)], {})
     state = ServingState()
-    state.start({})
+    state.start()
     return Endpoint(encoders, state, settings, metrics or Metrics(), Statistics(encoders), Access(settings))
 
 

@@ -6,7 +6,7 @@ from birnn_service.state import ServingState
 def test_a_server_is_ready_between_start_and_drain() -> None:
     state = ServingState()
     assert (state.ready, state.reason) == (False, "starting")
-    state.start({})
+    state.start()
     assert (state.ready, state.reason) == (True, "")
     state.drain()
     assert (state.ready, state.draining, state.reason) == (False, True, "draining")
@@ -14,9 +14,10 @@ def test_a_server_is_ready_between_start_and_drain() -> None:
 
 def test_whatever_is_wrong_keeps_it_from_being_ready_and_only_engines_from_living() -> None:
     state = ServingState()
-    state.start({("protein", "3"): "weights.bin was changed"})
+    state.start()
+    state.set_broken({("protein", "3"): "weights.bin was changed"})
     assert (state.ready, state.live, state.reason) == (False, True, "encoder protein/3: weights.bin was changed")
-    state.start({})
+    state.set_broken({})
     state.set_obstacle("descriptors", "none is left")
     assert (state.ready, state.live, state.reason) == (False, True, "none is left")
     state.set_obstacle("descriptors", "")
@@ -32,7 +33,7 @@ def test_whatever_is_wrong_keeps_it_from_being_ready_and_only_engines_from_livin
 async def test_every_change_is_told_and_nothing_else() -> None:
     state = ServingState()
     change = state.next_change
-    state.start({})
+    state.start()
     await asyncio.wait_for(change.wait(), 1)
     change = state.next_change
     state.set_unhealthy({})

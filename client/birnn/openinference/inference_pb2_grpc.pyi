@@ -76,7 +76,17 @@ class GRPCInferenceServiceStub:
         birnn.openinference.inference_pb2.RepositoryIndexRequest,
         birnn.openinference.inference_pb2.RepositoryIndexResponse,
     ]
-    """Of the extension `model_repository`, whose other methods this server does not have: what it serves, it loads itself."""
+    """Extension `model_repository`. To load and to unload needs the right `admin` where the server has tokens."""
+
+    RepositoryModelLoad: grpc.UnaryUnaryMultiCallable[
+        birnn.openinference.inference_pb2.RepositoryModelLoadRequest,
+        birnn.openinference.inference_pb2.RepositoryModelLoadResponse,
+    ]
+
+    RepositoryModelUnload: grpc.UnaryUnaryMultiCallable[
+        birnn.openinference.inference_pb2.RepositoryModelUnloadRequest,
+        birnn.openinference.inference_pb2.RepositoryModelUnloadResponse,
+    ]
 
 class GRPCInferenceServiceAsyncStub:
     ServerLive: grpc.aio.UnaryUnaryMultiCallable[
@@ -131,7 +141,17 @@ class GRPCInferenceServiceAsyncStub:
         birnn.openinference.inference_pb2.RepositoryIndexRequest,
         birnn.openinference.inference_pb2.RepositoryIndexResponse,
     ]
-    """Of the extension `model_repository`, whose other methods this server does not have: what it serves, it loads itself."""
+    """Extension `model_repository`. To load and to unload needs the right `admin` where the server has tokens."""
+
+    RepositoryModelLoad: grpc.aio.UnaryUnaryMultiCallable[
+        birnn.openinference.inference_pb2.RepositoryModelLoadRequest,
+        birnn.openinference.inference_pb2.RepositoryModelLoadResponse,
+    ]
+
+    RepositoryModelUnload: grpc.aio.UnaryUnaryMultiCallable[
+        birnn.openinference.inference_pb2.RepositoryModelUnloadRequest,
+        birnn.openinference.inference_pb2.RepositoryModelUnloadResponse,
+    ]
 
 class GRPCInferenceServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -206,6 +226,20 @@ class GRPCInferenceServiceServicer(metaclass=abc.ABCMeta):
         request: birnn.openinference.inference_pb2.RepositoryIndexRequest,
         context: _ServicerContext,
     ) -> typing.Union[birnn.openinference.inference_pb2.RepositoryIndexResponse, collections.abc.Awaitable[birnn.openinference.inference_pb2.RepositoryIndexResponse]]:
-        """Of the extension `model_repository`, whose other methods this server does not have: what it serves, it loads itself."""
+        """Extension `model_repository`. To load and to unload needs the right `admin` where the server has tokens."""
+
+    @abc.abstractmethod
+    def RepositoryModelLoad(
+        self,
+        request: birnn.openinference.inference_pb2.RepositoryModelLoadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[birnn.openinference.inference_pb2.RepositoryModelLoadResponse, collections.abc.Awaitable[birnn.openinference.inference_pb2.RepositoryModelLoadResponse]]: ...
+
+    @abc.abstractmethod
+    def RepositoryModelUnload(
+        self,
+        request: birnn.openinference.inference_pb2.RepositoryModelUnloadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[birnn.openinference.inference_pb2.RepositoryModelUnloadResponse, collections.abc.Awaitable[birnn.openinference.inference_pb2.RepositoryModelUnloadResponse]]: ...
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

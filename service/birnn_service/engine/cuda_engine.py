@@ -122,6 +122,12 @@ class CudaEngine:
             self._free.put(buffers)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def close(self) -> None:
+        """Free all sessions and buffers; see `Engine.close`."""
+        while not self._free.empty():
+            self._free.get()
+        self._sessions.clear()
+
     def placement(self) -> dict[str, str]:
         """Which provider each recurrent node has run on since loading; ends the recording, so call it once.
 

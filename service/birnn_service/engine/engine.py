@@ -76,3 +76,6 @@ class Engine(Protocol):
         Raises:
             EngineError: The run failed.
         """
+
+    def close(self) -> None:
+        """Free its memory. Nothing runs on it any more, and nothing will."""

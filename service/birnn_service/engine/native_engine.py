@@ -83,3 +83,7 @@ class NativeEngine:
             return self._kernel.run(batch.values, batch.offsets, self._poolings[output], slots)
         except ValueError as error:
             raise EngineError(f"the native engine refused a batch of {len(batch)}: {error}") from error
+
+    def close(self) -> None:
+        """Free the weights; see `Engine.close`."""
+        self._kernel.close()

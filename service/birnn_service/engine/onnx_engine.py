@@ -87,6 +87,11 @@ class OnnxEngine:
         self._profiles.cleanup()
         return placed
 
+    def close(self) -> None:
+        """Free all sessions; see `Engine.close`."""
+        self._sessions.clear()
+        self._directions.clear()
+
 
 def real_tokens(values: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
     """Of [T, B, 2H] each row's own steps, back to back in order of rows, [tokens, 2H]."""

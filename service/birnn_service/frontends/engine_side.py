@@ -65,7 +65,11 @@ class EngineSide:
             task.cancel()
 
     async def _encode(self, request: Encode) -> Done:
-        encoder, output = self._encoders.find(request.encoder, request.version), request.output
+        encoder, output = self._encoders.instance(request.instance), request.output
+        with self._encoders.using(encoder):
+            return await self._compute_for(encoder, output, request)
+
+    async def _compute_for(self, encoder: Encoder, output: Output, request: Encode) -> Done:
         batch = self._arena.read_batch(request.start, request.sequences, request.tokens, encoder.manifest.features)
         work = Work(encoder, output, batch, request.caller, from_wire(request.deadline), request.priority)
         computed = await self._compute.encode(work)

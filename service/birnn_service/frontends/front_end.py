@@ -7,15 +7,31 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
+from collections import deque
 from collections.abc import Callable
 
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
+from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.arena import Arena, create_memory
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Cancel, Counts, Encode, Listening, Message, Obstacle, Refused, Setup
+from birnn_service.frontends.messages import (
+    Cancel,
+    Carried,
+    Counts,
+    Encode,
+    Followed,
+    Listening,
+    Message,
+    Obstacle,
+    Order,
+    Refused,
+    Released,
+    Setup,
+)
+from birnn_service.repository.orders import Orders
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +51,7 @@ class FrontEnd:
         life: int,
         compute: Compute,
         encoders: Encoders[Encoder],
+        orders: Orders,
         metrics: MergedMetrics,
         changed: Callable[[], None],
     ) -> None:
@@ -45,6 +62,7 @@ class FrontEnd:
             life: What tells it from those of the same number before it.
             compute: What computes its requests.
             encoders: What they can be for.
+            orders: Carries out the orders of its callers.
             metrics: Where its counts go.
             changed: Called when it begins or ceases to take calls.
         """
@@ -52,6 +70,10 @@ class FrontEnd:
         self._life = life
         self._compute = compute
         self._encoders = encoders
+        self._orders = orders
+        self._ordered: set[asyncio.Task[None]] = set()
+        # Answers that it owes to changes, by their kind and instance, in the order in which it was told.
+        self._owed: dict[tuple[type, int], deque[asyncio.Future[None]]] = {}
         self._changed = changed
         self._metrics = metrics
         self.listening = asyncio.Event()
@@ -63,13 +85,13 @@ class FrontEnd:
         self._link: Link
         self._side: EngineSide | None = None
 
-    async def start(self, memory: int, statistics: int, setup: Setup) -> None:
+    async def start(self, memory: int, statistics: int, setup: Callable[[], Setup]) -> None:
         """Start the process.
 
         Args:
             memory: Bytes of its arena.
             statistics: Descriptor of the memory in which it counts calls.
-            setup: What it is to know first.
+            setup: What it is to know first, as it is when it is told.
 
         Raises:
             OSError: The system has no room for another process, or for its memory.
@@ -93,11 +115,17 @@ class FrontEnd:
             theirs.close()
             os.close(descriptor)
         self._link = await Link.open(ours, self._received, self._lost)
-        self.send(setup)
+        self.send(setup())
 
     def send(self, message: Message) -> None:
         """Tell it something."""
         self._link.send(message)
+
+    def owes(self, kind: type[Followed | Released], instance: int) -> "asyncio.Future[None]":
+        """What is done once it has answered a change of an instance with such a message, or has ended."""
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._owed.setdefault((kind, instance), deque()).append(answer)
+        return answer
 
     async def wait(self, silence: float) -> str:
         """Wait for its end, and withdraw what it has left; returns how it ended.
@@ -136,6 +164,12 @@ class FrontEnd:
                 self._side.begin(message)
             case Cancel() if self._side is not None:
                 self._side.cancel(message)
+            case Followed() | Released():
+                self._settle(type(message), message.number)
+            case Order():
+                task = asyncio.create_task(self._carry_out(message))
+                self._ordered.add(task)
+                task.add_done_callback(self._ordered.discard)
             case Counts():
                 self._metrics.update(self._life, message.json)
             case Listening():
@@ -149,8 +183,33 @@ class FrontEnd:
             case _:
                 raise ValueError(f"a front-end sent {message}")
 
+    def _settle(self, kind: type[Followed | Released], instance: int) -> None:
+        """It has given the first answer of a kind that it owes for an instance."""
+        owed = self._owed.get((kind, instance))
+        if not owed:
+            raise ValueError(f"a front-end answered what it was not told of instance {instance}")
+        owed.popleft().set_result(None)
+        if not owed:
+            del self._owed[kind, instance]
+
+    async def _carry_out(self, order: Order) -> None:
+        """Carry out an order, and say what came of it; one of a front-end that has ended is carried out, too."""
+        carry_out = {"load": self._orders.load, "unload": self._orders.unload}[order.action]
+        error: ServiceError | None = None
+        try:
+            await carry_out(order.model)
+        except ServiceError as found:
+            error = found
+        except Exception as found:
+            logger.error("an order of a front-end failed unexpectedly", exc_info=found)
+            error = EngineError(f"the engine process failed unexpectedly ({type(found).__name__}); its log says more")
+        self.send(Carried(order.number, error))
+
     def _lost(self) -> None:
         self.listening.clear()
+        for kind, instance in list(self._owed):
+            while (kind, instance) in self._owed:
+                self._settle(kind, instance)
         self.obstacle = ""
         self._changed()
         if self._side is not None:

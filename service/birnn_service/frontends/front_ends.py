@@ -12,9 +12,10 @@ from birnn_service.compute import Compute
 from birnn_service.errors import StartupError
 from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Drain, Health, Setup
-from birnn_service.frontends.setup import write_setup
+from birnn_service.frontends.messages import Drain, Followed, Health, Listed, Released, Retired, Served, Setup
+from birnn_service.frontends.setup import write_encoder, write_listing, write_setup
 from birnn_service.metrics import Metrics
+from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
@@ -39,6 +40,7 @@ class FrontEnds:
         self,
         encoders: Encoders[Encoder],
         compute: Compute,
+        orders: Orders,
         state: ServingState,
         settings: Settings,
         metrics: Metrics,
@@ -50,6 +52,7 @@ class FrontEnds:
         Args:
             encoders: What is served.
             compute: What computes their requests.
+            orders: Carries out the orders of their callers.
             state: Whether calls are taken; front-ends hear of it.
             settings: Address, limits, and how many.
             metrics: Where restarts are counted.
@@ -58,19 +61,21 @@ class FrontEnds:
         """
         self._encoders = encoders
         self._compute = compute
+        self._orders = orders
         self._settings = settings
         self._metrics = metrics
         self._merged = merged
         self._statistics = statistics
         self._lives = itertools.count(1)
         self._running: set[FrontEnd] = set()
+        # By instance: what front-ends owe that were told that it is served no longer.
+        self._releasing: dict[int, list[asyncio.Future[None]]] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._telling: asyncio.Task[None]
         self._state = state
         self._draining = asyncio.Event()
         self._held: ExitStack
         self._ports: Ports
-        self._setup: Setup
         metrics.frontends.set_function(lambda: self._listening)
 
     async def __aenter__(self) -> "FrontEnds":
@@ -89,7 +94,6 @@ class FrontEnds:
             address = self._settings.http_address
             http = None if address is None else held.enter_context(SharedPort(address)).number
             self._ports, self._held = Ports(grpc, http), held.pop_all()
-        self._setup = Setup(write_setup(self._encoders, self._settings, self._ports))
         self._telling = asyncio.create_task(self._tell_health())
         return self
 
@@ -140,6 +144,38 @@ class FrontEnds:
             async with asyncio.timeout(max(settings.drain_seconds, settings.linger_seconds) + END_SECONDS):
                 await asyncio.gather(*self._keepers)
 
+    async def serve(self, encoder: Encoder) -> None:
+        """See `OtherProcesses.serve`."""
+        served = Served(encoder.instance, write_encoder(encoder, self._statistics.row(encoder)))
+        await self._tell(served)
+
+    async def withdraw(self, encoder: Encoder) -> None:
+        """See `OtherProcesses.withdraw`."""
+        self._releasing[encoder.instance] = [one.owes(Released, encoder.instance) for one in self._running]
+        await self._tell(Retired(encoder.instance))
+
+    async def until_released(self, encoder: Encoder) -> None:
+        """See `OtherProcesses.until_released`."""
+        for released in self._releasing.pop(encoder.instance):
+            await released
+
+    def list(self) -> None:
+        """See `OtherProcesses.list`."""
+        listed = Listed(write_listing(self._encoders, self._state.broken))
+        for front_end in self._running:
+            front_end.send(listed)
+
+    async def _tell(self, change: Served | Retired) -> None:
+        """Tell all that run now, and wait until they have followed; those that start later know."""
+        followed = [one.owes(Followed, change.number) for one in self._running]
+        for one in self._running:
+            one.send(change)
+        for answer in followed:
+            await answer
+
+    def _setup(self) -> Setup:
+        return Setup(write_setup(self._encoders, self._settings, self._ports, self._statistics.row, self._state.broken))
+
     def _look(self) -> None:
         """Note what keeps calls from being taken; new connections go to all front-ends alike, so each must be able."""
         obstacle = next(
@@ -181,7 +217,9 @@ class FrontEnds:
 
     async def _live(self, number: int, started: "asyncio.Future[None]") -> str:
         """One life of a front-end; returns how it ended."""
-        front_end = FrontEnd(number, next(self._lives), self._compute, self._encoders, self._merged, self._look)
+        front_end = FrontEnd(
+            number, next(self._lives), self._compute, self._encoders, self._orders, self._merged, self._look
+        )
         assert self._statistics.descriptor is not None
         await front_end.start(self._settings.frontend_memory_mib << 20, self._statistics.descriptor, self._setup)
         # What is told to all running ones goes to this one, too, from now on.

@@ -20,7 +20,7 @@ from birnn_service.queueing.priority import Priority
 from birnn_service.state import Address
 
 HEADER = struct.Struct("=BxxxIQ")
-_ENCODE = struct.Struct("=IQQdB")
+_ENCODE = struct.Struct("=IQQdBQ")
 _DONE = struct.Struct("=dd")
 _FAILED = struct.Struct("=Bxxxxxxxd")
 # Of a body; the largest is the description of what is served, with the tokenizers' vocabularies.
@@ -33,6 +33,8 @@ ERRORS: tuple[type[errors.ServiceError], ...] = (
     errors.DeadlineError,
     errors.UnavailableError,
     errors.EngineError,
+    errors.BrokenEncoderError,
+    errors.LoadingError,
 )
 
 
@@ -40,7 +42,7 @@ class Encode(NamedTuple):
     """Front-end: encode the request in a block of the arena.
 
     `start` is where the block begins, `deadline` on the clock of the machine (CLOCK_MONOTONIC), infinite for none.
-    `caller` is who asks.
+    `instance` is which load of which encoder, `caller` who asks.
     """
 
     number: int
@@ -49,8 +51,7 @@ class Encode(NamedTuple):
     start: int
     deadline: float
     priority: Priority
-    encoder: str
-    version: str
+    instance: int
     output: Output
     caller: str
 
@@ -88,6 +89,55 @@ class Setup(NamedTuple):
     json: bytes
 
 
+class Served(NamedTuple):
+    """Engine: a version is served from now on, in place of one of its name and version; answered by `Followed`.
+
+    The number is that of its instance; JSON, see `birnn_service.frontends.setup`.
+    """
+
+    number: int
+    json: bytes
+
+
+class Followed(NamedTuple):
+    """Front-end: new calls find an instance, or find it no longer, as the engine process said."""
+
+    number: int
+
+
+class Retired(NamedTuple):
+    """Engine: an instance is served no longer; answered by `Followed`, and later by `Released`."""
+
+    number: int
+
+
+class Released(NamedTuple):
+    """Front-end: the last call to an instance has ended, and nothing will be asked of it any more."""
+
+    number: int
+
+
+class Listed(NamedTuple):
+    """Engine: what there is that is not served, aliases, and what readiness waits for; JSON, see `setup`."""
+
+    json: bytes
+
+
+class Order(NamedTuple):
+    """Front-end: an operator wants a version loaded, or unloaded; answered by `Carried`."""
+
+    number: int
+    action: str
+    model: str
+
+
+class Carried(NamedTuple):
+    """Engine: an order has been carried out, or failed with an error."""
+
+    number: int
+    error: errors.ServiceError | None
+
+
 class Listening(NamedTuple):
     """Front-end: calls are taken."""
 
@@ -120,14 +170,18 @@ class Drain(NamedTuple):
     """Engine: refuse new calls, finish those under way, and end."""
 
 
-Message = Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain | Obstacle
+Message = (
+    Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain | Obstacle
+    | Served | Followed | Retired | Released | Listed | Order | Carried
+)  # fmt: skip
+_NUMBERED = Encode | Cancel | Done | Failed | Withdrawn | Served | Followed | Retired | Released | Order | Carried
 
 
 def pack(message: Message) -> bytes:
     """The bytes of a message."""
     kind, packed = _KINDS[type(message)]
     body = packed(message)
-    number = message[0] if isinstance(message, Encode | Cancel | Done | Failed | Withdrawn) else 0
+    number = message[0] if isinstance(message, _NUMBERED) else 0
     return HEADER.pack(kind, len(body), number) + body
 
 
@@ -174,16 +228,13 @@ class Decoder:
 
 
 def _pack_encode(message: Encode) -> bytes:
-    texts = (message.encoder, message.version, message.output.value, message.caller)
-    return _ENCODE.pack(*message[1:6]) + "\0".join(texts).encode()
+    return _ENCODE.pack(*message[1:7]) + f"{message.output.value}\0{message.caller}".encode()
 
 
 def _unpack_encode(number: int, body: bytes) -> Encode:
-    sequences, tokens, start, deadline, priority = _ENCODE.unpack_from(body)
-    encoder, version, output, caller = body[_ENCODE.size :].decode().split("\0")
-    return Encode(
-        number, sequences, tokens, start, deadline, Priority(priority), encoder, version, Output(output), caller
-    )
+    sequences, tokens, start, deadline, priority, instance = _ENCODE.unpack_from(body)
+    output, caller = body[_ENCODE.size :].decode().split("\0")
+    return Encode(number, sequences, tokens, start, deadline, Priority(priority), instance, Output(output), caller)
 
 
 def _pack_health(message: Health) -> bytes:
@@ -194,18 +245,22 @@ def _unpack_health(number: int, body: bytes) -> Health:
     return Health({(name, version): reason for name, version, reason in json.loads(body)})
 
 
-def _pack_failed(message: Failed) -> bytes:
-    error = message.error
+def _pack_error(error: errors.ServiceError) -> bytes:
     retry = error.retry_after if isinstance(error, errors.OverloadedError) else 0.0
     # A call that waits for its answer must get one, whatever the error is.
     kind = type(error) if type(error) in ERRORS else errors.EngineError
     return _FAILED.pack(ERRORS.index(kind), retry) + str(error).encode()
 
 
-def _unpack_failed(number: int, body: bytes) -> Failed:
+def _unpack_error(body: bytes) -> errors.ServiceError:
     code, retry = _FAILED.unpack_from(body)
     kind, text = ERRORS[code], body[_FAILED.size :].decode()
-    return Failed(number, errors.OverloadedError(text, retry) if kind is errors.OverloadedError else kind(text))
+    return errors.OverloadedError(text, retry) if kind is errors.OverloadedError else kind(text)
+
+
+def _unpack_order(number: int, body: bytes) -> Order:
+    action, model = body.decode().split("\0")
+    return Order(number, action, model)
 
 
 def _nothing(message: Message) -> bytes:
@@ -216,7 +271,7 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Encode: (1, _pack_encode),
     Cancel: (2, _nothing),
     Done: (3, lambda message: _DONE.pack(*message[1:])),
-    Failed: (4, _pack_failed),
+    Failed: (4, lambda message: _pack_error(message.error)),
     Withdrawn: (5, _nothing),
     Setup: (6, lambda message: message.json),
     Listening: (7, _nothing),
@@ -225,12 +280,19 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Counts: (10, lambda message: message.json),
     Drain: (11, _nothing),
     Obstacle: (12, lambda message: message.reason.encode()),
+    Served: (13, lambda message: message.json),
+    Followed: (14, _nothing),
+    Retired: (15, _nothing),
+    Released: (16, _nothing),
+    Listed: (17, lambda message: message.json),
+    Order: (18, lambda message: f"{message.action}\0{message.model}".encode()),
+    Carried: (19, lambda message: b"" if message.error is None else _pack_error(message.error)),
 }
 _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     1: _unpack_encode,
     2: lambda number, body: Cancel(number),
     3: lambda number, body: Done(number, *_DONE.unpack(body)),
-    4: _unpack_failed,
+    4: lambda number, body: Failed(number, _unpack_error(body)),
     5: lambda number, body: Withdrawn(number),
     6: lambda number, body: Setup(body),
     7: lambda number, body: Listening(),
@@ -239,6 +301,13 @@ _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     10: lambda number, body: Counts(body),
     11: lambda number, body: Drain(),
     12: lambda number, body: Obstacle(body.decode()),
+    13: lambda number, body: Served(number, body),
+    14: lambda number, body: Followed(number),
+    15: lambda number, body: Retired(number),
+    16: lambda number, body: Released(number),
+    17: lambda number, body: Listed(body),
+    18: _unpack_order,
+    19: lambda number, body: Carried(number, _unpack_error(body) if body else None),
 }
 
 

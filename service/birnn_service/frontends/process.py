@@ -19,22 +19,28 @@ from birnn_service.descriptors import DescriptorWatch
 from birnn_service.errors import StartupError
 from birnn_service.front import Front
 from birnn_service.frontends.arena import Arena
+from birnn_service.frontends.following import Following
 from birnn_service.frontends.link import Link
 from birnn_service.frontends.merged_metrics import write_counts
 from birnn_service.frontends.messages import (
+    Carried,
     Counts,
     Done,
     Drain,
     Failed,
     Health,
+    Listed,
     Listening,
     Message,
     Obstacle,
     Refused,
+    Retired,
+    Served,
     Setup,
     Withdrawn,
 )
 from birnn_service.frontends.remote_compute import RemoteCompute
+from birnn_service.frontends.remote_orders import RemoteOrders
 from birnn_service.frontends.setup import read_setup
 from birnn_service.metrics import Metrics
 from birnn_service.state import ServingState
@@ -57,6 +63,10 @@ class FrontEndProcess:
         self._gone = asyncio.Event()
         self._setup: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._compute: RemoteCompute | None = None
+        self._orders: RemoteOrders | None = None
+        # Changes of what is served that come before all else is ready to follow them.
+        self._early: list[Served | Retired | Listed] = []
+        self._following: Following | None = None
         self._state = ServingState()
 
     async def run(self, sock: socket.socket) -> int:
@@ -67,31 +77,38 @@ class FrontEndProcess:
         raw = await self._setup
         if not raw:
             return 1
-        encoders, settings = read_setup(raw)
+        encoders, settings, broken = read_setup(raw)
         logging.basicConfig(
             level=settings.log_level.upper(),
             format=f"%(asctime)s %(levelname)s front-end {self._number}: %(message)s",
             stream=sys.stderr,
         )
         metrics = Metrics()
-        self._compute = RemoteCompute(self._arena, link)
-        statistics = Statistics(encoders, 1 + settings.frontends, self._number, self._statistics)
+        self._compute, self._orders = RemoteCompute(self._arena, link), RemoteOrders(link)
+        statistics = Statistics((), 1 + settings.frontends, self._number, self._statistics)
+        for encoder in encoders:
+            statistics.add(encoder, encoder.row)
+        self._state.set_broken(broken)
+        following = self._follow(Following(encoders, statistics, self._state, link.send))
         try:
             access = Access(settings)
-            front = Front(encoders, self._compute, self._state, settings, metrics, statistics, access, share_port=True)
+            front = Front(
+                encoders, self._compute, self._orders, self._state, settings, metrics, statistics, access,
+                share_port=True,
+            )  # fmt: skip
             await front.listen()
         except StartupError as error:
             link.send(Refused(str(error)))
             await self._close(link)
             return 1
-        self._state.start(encoders.broken)
+        self._state.start()
         # As in the engine process: what is loaded stays.
         gc.collect()
         gc.freeze()
         link.send(Listening())
         watch = DescriptorWatch(metrics, self._state)
         works = (self._report(link, metrics), self._tell(link), watch.run(), access.watch())
-        tasks = [asyncio.create_task(work) for work in works]
+        tasks = [following, *map(asyncio.create_task, works)]
         await self._stop.wait()
         if self._gone.is_set():
             logger.error("the engine process is gone; stopping")
@@ -102,6 +119,14 @@ class FrontEndProcess:
         await self._close(link)
         front.close()
         return 0
+
+    def _follow(self, following: Following) -> "asyncio.Task[None]":
+        """Follow what changes, and what has changed already."""
+        for change in self._early:
+            following.tell(change)
+        self._early.clear()
+        self._following = following
+        return asyncio.create_task(following.run())
 
     async def _report(self, link: Link, metrics: Metrics) -> None:
         while True:
@@ -130,6 +155,14 @@ class FrontEndProcess:
                 self._compute.answered(message)
             case Setup():
                 self._setup.set_result(message.json)
+            case Served() | Retired() | Listed():
+                if self._following is None:
+                    self._early.append(message)
+                else:
+                    self._following.tell(message)
+            case Carried():
+                assert self._orders is not None
+                self._orders.carried(message)
             case Health():
                 self._state.set_unhealthy(message.unhealthy)
             case Drain():
@@ -142,6 +175,8 @@ class FrontEndProcess:
             self._setup.set_result(b"")
         if self._compute is not None:
             self._compute.lose()
+        if self._orders is not None:
+            self._orders.lose()
         self._gone.set()
         self._stop.set()
 

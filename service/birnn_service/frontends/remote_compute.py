@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 
-from birnn_service.catalog import address_of, width_of
+from birnn_service.catalog import width_of
 from birnn_service.compute import Work
 from birnn_service.engine.engine import Output
 from birnn_service.errors import UnavailableError
@@ -51,9 +51,9 @@ class RemoteCompute:
         number = next(self._numbers)
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         self._pending[number] = _Pending(future, start, rows, width)
-        deadline, (name, version) = to_wire(work.deadline), address_of(work.encoder)
+        deadline, instance = to_wire(work.deadline), work.encoder.instance
         self._link.send(
-            Encode(number, len(batch), batch.tokens, start, deadline, work.priority, name, version, output, work.caller)
+            Encode(number, len(batch), batch.tokens, start, deadline, work.priority, instance, output, work.caller)
         )
         try:
             return await future

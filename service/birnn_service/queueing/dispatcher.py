@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -38,8 +39,8 @@ class Dispatcher:
 
     def __init__(
         self,
-        lanes: Sequence[Lane],
-        slots: int,
+        lanes: Sequence[Lane] = (),
+        slots: int = 0,
         *,
         observers: Sequence[Observer] = (),
         max_backlog_seconds: float = 30.0,
@@ -48,8 +49,8 @@ class Dispatcher:
         """Serve `lanes` on one device.
 
         Args:
-            lanes: Every output of every encoder on the device.
-            slots: Batches that run at the same time.
+            lanes: Every output of every encoder on the device; others may be added later.
+            slots: Batches that run at the same time, at least; lanes that are added may bring more.
             observers: Are told what happens.
             max_backlog_seconds: Predicted seconds of work that may wait; more is refused.
             clock: Seconds since some point in time; deadlines are on it.
@@ -58,7 +59,10 @@ class Dispatcher:
         self._placement = Placement(lanes, slots)
         self._observers = observers
         self._clock = clock
-        self._sharing = {lane: Sharing(lane.engine.info.max_rows) for lane in lanes if lane.output is Output.POOLED}
+        self._sharing = _sharing(lanes)
+        # By lane, batches that run; and who waits for them to end.
+        self._running: Counter[Lane] = Counter()
+        self._quiet: dict[Lane, asyncio.Event] = {}
         self._requests: set[Request] = set()
         # What each submission in the scheduler stands for.
         self._submissions: dict[int, Part] = {}
@@ -66,6 +70,29 @@ class Dispatcher:
         self._slots = Slots(slots, yielding=all(lane.engine.info.parallel_slots for lane in lanes))
         self._dispatch_is_due = False
         self._closed = False
+
+    def add(self, lanes: Sequence[Lane]) -> None:
+        """Serve further lanes."""
+        slots = max(self._scheduler.slots, *(lane.engine.info.slots for lane in lanes))
+        for lane in lanes:
+            self._scheduler.open(lane)
+        self._scheduler.slots = slots
+        self._sharing |= _sharing(lanes)
+        self._slots.grow(slots)
+        self._placement.follow(self._scheduler.lanes, slots)
+
+    async def remove(self, lanes: Sequence[Lane]) -> None:
+        """Serve lanes no longer that get no new requests; returns once the last of their batches has ended.
+
+        Requests in them have ended, but batches may run on for requests that were cancelled.
+        """
+        for lane in lanes:
+            while self._running[lane]:
+                await self._quiet.setdefault(lane, asyncio.Event()).wait()
+            del self._running[lane]
+            self._sharing.pop(lane, None)
+            self._scheduler.close(lane)
+        self._placement.follow(self._scheduler.lanes, self._scheduler.slots)
 
     async def encode(
         self,
@@ -201,6 +228,7 @@ class Dispatcher:
     def _start(self, run: Run, inline: bool) -> None:
         """Run a batch on its slots, or here and now."""
         self._placement.started(run.slots)
+        self._running[run.lane] += 1
         for part in run.parts:
             part.request.started = run.started
             part.request.launched[part.rows] = True
@@ -214,6 +242,9 @@ class Dispatcher:
     def _ended(self, run: Run, result: Values | Exception) -> None:
         """A run has ended, well or not."""
         self._placement.ended(run.slots)
+        self._running[run.lane] -= 1
+        if not self._running[run.lane] and run.lane in self._quiet:
+            self._quiet.pop(run.lane).set()
         seconds = self._clock() - run.started
         try:
             if isinstance(result, Exception):
@@ -273,3 +304,7 @@ class Dispatcher:
             part.request.fail(failure)
             part.request.launched[part.rows] = False
             self._withdraw(part.request)
+
+
+def _sharing(lanes: Sequence[Lane]) -> dict[Lane, Sharing]:
+    return {lane: Sharing(lane.engine.info.max_rows) for lane in lanes if lane.output is Output.POOLED}

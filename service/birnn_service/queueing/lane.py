@@ -45,6 +45,7 @@ class Lane:
         drift: How many times longer than by its profile a batch takes at present.
         cost: The profile, corrected by the drift.
         wide_cost: The wide profile, corrected by the drift.
+        instance: Which load of the encoder it is of.
     """
 
     encoder: str
@@ -58,6 +59,7 @@ class Lane:
     drift: float = 1.0
     cost: CostModel = field(init=False)
     wide_cost: CostModel | None = field(init=False)
+    instance: int = 0
 
     def __post_init__(self) -> None:
         self.cost, self.wide_cost = self.profile, self.wide_profile

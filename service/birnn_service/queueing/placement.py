@@ -63,8 +63,14 @@ class Placement:
             slots: Number of slots of the device.
         """
         self._slots = self.idle = slots
-        self._on_cores = all(lane.engine.info.parallel_slots for lane in lanes)
+        self._on_cores = _on_cores(lanes)
         self._caller = SequentialCaller()
+
+    def follow(self, lanes: Sequence[Lane], slots: int) -> None:
+        """Other lanes are served from now on, on no fewer slots."""
+        self.idle += slots - self._slots
+        self._slots = slots
+        self._on_cores = _on_cores(lanes)
 
     def arrived(self, others: bool, now: float) -> None:
         """Note that a request arrived, and whether `others` were under way."""
@@ -97,3 +103,7 @@ class Placement:
     def ran_inline(self, now: float) -> None:
         """The event loop has just run a batch."""
         self._caller.ran(now)
+
+
+def _on_cores(lanes: Sequence[Lane]) -> bool:
+    return all(lane.engine.info.parallel_slots for lane in lanes)

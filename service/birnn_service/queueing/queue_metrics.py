@@ -1,6 +1,6 @@
 """Metrics of the queue and of the batches that run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from birnn_service.metrics import Metrics
@@ -12,13 +12,33 @@ from birnn_service.queueing.run import Run
 class QueueMetrics:
     """An `Observer` that counts calls and batches, but no health probes, except one that shares a batch with a call."""
 
-    def __init__(self, metrics: Metrics, lanes: Sequence[Lane]) -> None:
+    def __init__(self, metrics: Metrics, lanes: Iterable[Lane] = ()) -> None:
         """Count into `metrics`, and let each scrape read how much waits in `lanes`."""
         self._metrics = metrics
-        for encoder in {lane.encoder for lane in lanes}:
-            its_lanes = [lane for lane in lanes if lane.encoder == encoder]
-            metrics.queue_sequences.labels(encoder).set_function(partial(_waiting_sequences, its_lanes))
-            metrics.queue_tokens.labels(encoder).set_function(partial(_waiting_tokens, its_lanes))
+        # By encoder; replaced as a whole, since scrapes read it on threads of their own.
+        self._lanes: dict[str, tuple[Lane, ...]] = {}
+        self.add(lanes)
+
+    def add(self, lanes: Iterable[Lane]) -> None:
+        """Read these lanes, too."""
+        for lane in lanes:
+            self._read(lane.encoder, (*self._lanes.get(lane.encoder, ()), lane))
+
+    def remove(self, lanes: Iterable[Lane]) -> None:
+        """Read these lanes no more."""
+        for lane in lanes:
+            self._read(lane.encoder, tuple(other for other in self._lanes.get(lane.encoder, ()) if other is not lane))
+
+    def _read(self, encoder: str, lanes: tuple[Lane, ...]) -> None:
+        self._lanes[encoder] = lanes
+        gauges = {self._metrics.queue_sequences: _waiting_sequences, self._metrics.queue_tokens: _waiting_tokens}
+        for gauge, waiting in gauges.items():
+            if lanes:
+                gauge.labels(encoder).set_function(partial(waiting, lanes))
+            else:
+                gauge.remove(encoder)
+        if not lanes:
+            del self._lanes[encoder]
 
     def shared(self, request: Request, sequences: int) -> None:
         """Count sequences that need no computing."""

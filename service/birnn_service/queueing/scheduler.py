@@ -54,13 +54,22 @@ class Scheduler:
     """
 
     def __init__(self, lanes: Sequence[Lane], slots: int, max_backlog_seconds: float) -> None:
-        self.lanes = lanes
+        self.lanes: list[Lane] = []
         self.slots = slots
         self._max_backlog_seconds = max_backlog_seconds
         self._time = VirtualTime()
         for lane in lanes:
-            lane.queue.time = self._time
+            self.open(lane)
         self._known = KnownCallers()
+
+    def open(self, lane: Lane) -> None:
+        """Let requests wait in a lane."""
+        lane.queue.time = self._time
+        self.lanes.append(lane)
+
+    def close(self, lane: Lane) -> None:
+        """Forget a lane, in which nothing waits."""
+        self.lanes.remove(lane)
 
     @property
     def backlog_seconds(self) -> float:

@@ -42,11 +42,16 @@ class Slots:
         self._yielding = yielding
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._threads = [
-            threading.Thread(target=self._work, name=f"birnn-slot-{number}", daemon=True) for number in range(count)
-        ]
-        for thread in self._threads:
+        self._threads: list[threading.Thread] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Have at least `count` threads."""
+        while len(self._threads) < count:
+            name = f"birnn-slot-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
             thread.start()
+            self._threads.append(thread)
 
     def run(self, job: Callable[[], Values], done: Done) -> None:
         """Run `job` on an idle thread, and call `done` with its result or error on the event loop."""

@@ -55,6 +55,9 @@ class Skewed:
     def __post_init__(self) -> None:
         self.info = self.engine.info
 
+    def close(self) -> None:
+        pass
+
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         values = self.engine.run(batch, output).copy()
         if output is self.output and not (self.batched_only and len(batch) == 1):

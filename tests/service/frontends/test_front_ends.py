@@ -59,7 +59,7 @@ class FakeFrontEnd:
 @pytest.mark.skipif(sys.platform != "linux", reason="front-ends exist on Linux")
 async def test_a_front_end_hears_of_health_that_changes_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     state, metrics = ServingState(), Metrics()
-    state.start({})
+    state.start()
     monkeypatch.setattr(front_ends, "FrontEnd", FakeFrontEnd)
     FakeFrontEnd.all = []
     FakeFrontEnd.starting = staticmethod(lambda: state.set_unhealthy(UNHEALTHY))
@@ -68,8 +68,9 @@ async def test_a_front_end_hears_of_health_that_changes_while_it_starts(monkeypa
     encoders = Encoders([RemoteEncoder(bundle.manifest, bundle.tokenizer, info)], {})
     settings = load_settings({"frontends": 1, "grpc_port": 0})
     compute: Any = None
+    orders: Any = None
     async with FrontEnds(
-        encoders, compute, state, settings, metrics, MergedMetrics(metrics.registry), Statistics(encoders, 2)
+        encoders, compute, orders, state, settings, metrics, MergedMetrics(metrics.registry), Statistics(encoders, 2)
     ) as front:
         await front.listen()
         (found,) = FakeFrontEnd.all

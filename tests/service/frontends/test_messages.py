@@ -15,17 +15,24 @@ from birnn_service.errors import (
 )
 from birnn_service.frontends.messages import (
     Cancel,
+    Carried,
     Counts,
     Decoder,
     Done,
     Drain,
     Encode,
     Failed,
+    Followed,
     Health,
+    Listed,
     Listening,
     Message,
     Obstacle,
+    Order,
     Refused,
+    Released,
+    Retired,
+    Served,
     Setup,
     Withdrawn,
     from_wire,
@@ -54,8 +61,7 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
         UINT64,
         st.one_of(SECONDS, st.just(math.inf)),
         st.sampled_from(Priority),
-        NAME,
-        NAME,
+        UINT64,
         st.sampled_from(Output),
         NAME,
     ),
@@ -70,13 +76,20 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(Counts, st.binary(max_size=300)),
     st.builds(Drain),
     st.builds(Obstacle, st.text()),
+    st.builds(Served, NUMBER, st.binary(max_size=300)),
+    st.builds(Followed, NUMBER),
+    st.builds(Retired, NUMBER),
+    st.builds(Released, NUMBER),
+    st.builds(Listed, st.binary(max_size=300)),
+    st.builds(Order, NUMBER, st.sampled_from(["load", "unload"]), NAME),
+    st.builds(Carried, NUMBER, st.one_of(st.none(), ERROR)),
 )
 
 
 def comparable(message: Message) -> tuple[object, ...]:
-    if isinstance(message, Failed):
+    if isinstance(message, Failed | Carried):
         error = message.error
-        return (Failed, message.number, type(error), str(error), getattr(error, "retry_after", None))
+        return (type(message), message.number, type(error), str(error), getattr(error, "retry_after", None))
     return (type(message), *message)
 
 

@@ -10,6 +10,7 @@ from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import UnavailableError
 from birnn_service.frontends.setup import RemoteEncoder, read_setup, write_setup
 from birnn_service.settings import load_settings
+from birnn_service.statistics import Statistics
 from birnn_service.transports.shared_port import Ports
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -24,13 +25,16 @@ def served() -> Encoders[RemoteEncoder]:
 
 def test_a_front_end_knows_what_is_served_and_what_is_broken_without_the_models_folder() -> None:
     encoders = served()
-    found, settings = read_setup(
-        write_setup(encoders, load_settings({"grpc_port": 0, "models": "nowhere"}), Ports(4711, None))
-    )
+    given = load_settings({"grpc_port": 0, "models": "nowhere"})
+    broken = {("protein", "3"): "weights.bin was changed"}
+    statistics = Statistics(encoders)
+    found, settings, kept = read_setup(write_setup(encoders, given, Ports(4711, None), statistics.row, broken))
     assert [encoder.manifest for encoder in found] == [encoder.manifest for encoder in encoders]
     assert [encoder.info for encoder in found] == [INFO, INFO]
     assert found.broken == {("protein", "3"): "weights.bin was changed"}
-    assert settings.grpc_port == 4711
+    assert [encoder.instance for encoder in found] == [encoder.instance for encoder in encoders]
+    assert [encoder.row for encoder in found] == [statistics.row(encoder) for encoder in encoders]
+    assert (settings.grpc_port, kept) == (4711, broken)
     with pytest.raises(UnavailableError, match="was changed"):
         found.find("protein", "")
 
@@ -38,7 +42,8 @@ def test_a_front_end_knows_what_is_served_and_what_is_broken_without_the_models_
 @pytest.mark.parametrize("name", ["smiles", "text"])
 def test_its_tokenizers_give_the_same_tokens(name: str) -> None:
     encoders = served()
-    found, _ = read_setup(write_setup(encoders, load_settings({}), Ports(1, None)))
+    statistics = Statistics(encoders)
+    found, _, _ = read_setup(write_setup(encoders, load_settings({}), Ports(1, None), statistics.row, {}))
     strings = [b"CC(=O)Oc1ccccc1C(=O)O", b"C[Zz]C", "A sentence, with a naïve word.".encode(), b""]
     ours = encoders.find(name, "").tokenizer.tokenize(strings, 1024)
     theirs = found.find(name, "").tokenizer.tokenize(strings, 1024)

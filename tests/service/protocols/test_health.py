@@ -16,7 +16,7 @@ async def test_who_watches_hears_every_change_and_is_let_go_once_the_server_clos
         return int(pb.HealthCheckResponse.FromString(await anext(replies)).status)
 
     assert await told() == pb.HealthCheckResponse.NOT_SERVING
-    state.start({})
+    state.start()
     assert await told() == pb.HealthCheckResponse.SERVING
     state.drain()
     assert await told() == pb.HealthCheckResponse.NOT_SERVING

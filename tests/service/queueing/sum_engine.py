@@ -24,6 +24,9 @@ class SumEngine:
         self.gate.set()
         self.batches: list[list[list[int]]] = []
 
+    def close(self) -> None:
+        pass
+
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         self.gate.wait()
         rows = [batch.row(row) for row in range(len(batch))]

@@ -28,6 +28,9 @@ class Ticking:
         self.now = 0.0
         self.runs = 0
 
+    def close(self) -> None:
+        pass
+
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         self.runs += 1
         self.now += self.cost.batch_seconds(batch.lengths)

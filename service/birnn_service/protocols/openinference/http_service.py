@@ -1,26 +1,30 @@
 """The Open Inference Protocol over HTTP, with Triton's extensions; all that it means stands in `service`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
 from birnn.openinference import inference_pb2 as pb
+from birnn_bundle.quoting import shown
 from birnn_service.call import Call, Method
 from birnn_service.catalog import address_of
-from birnn_service.errors import ServiceError, UnknownEncoderError
+from birnn_service.errors import InvalidRequestError, ServiceError, UnknownEncoderError
 from birnn_service.protocols.json_text import JSON_COST, SMALL_ARRAY_BYTES, SMALL_BYTES, parse_json, write_json
 from birnn_service.protocols.openinference.http_reply import plain, write_infer
 from birnn_service.protocols.openinference.http_request import HEADER_LENGTH, InferRequest, read_infer
 from birnn_service.protocols.openinference.service import ENGINE, EXTENSIONS, InferenceProtocol
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
+from birnn_service.token_file import Right
 from birnn_service.transports.http_app import HttpMethods, answering
 from birnn_service.transports.http_call import HttpMessage
 from birnn_service.transports.http_message import HttpReply, HttpRequest
 
 # Values in the body of a request for the index: a flag.
 INDEX_VALUES = 16
+# In that of an order: parameters.
+ORDER_VALUES = 64
 
 
 class InferenceOverHttp:
@@ -39,6 +43,8 @@ class InferenceOverHttp:
             ("GET", "/v2/health/ready"): _probe("GET /v2/health/ready", "ready", lambda _: self._state.ready),
             ("GET", "/v2/models/stats"): _simple("GET /v2/models/stats", self._statistics),
             ("POST", "/v2/repository/index"): _simple("POST /v2/repository/index", self._index),
+            ("POST", "/v2/repository/models/{model}/load"): _order("load", self._protocol.load),
+            ("POST", "/v2/repository/models/{model}/unload"): _order("unload", self._protocol.unload),
         }
         for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             # Versions are one method: a version is not what metrics tell apart here.
@@ -130,6 +136,21 @@ def _place(asked: HttpMessage) -> dict[str, str]:
 def _simple(name: str, answer: Callable[[HttpMessage], Any]) -> Method:
     """A method that answers at once with what it returns."""
     return answering(name, lambda asked: write_json(answer(asked)))
+
+
+def _order(action: str, carry_out: Callable[[str, Collection[str]], Awaitable[None]]) -> Method:
+    """A method by which operators load or unload; its answer is KServe's, and Triton's client wants none."""
+
+    async def reply(asked: HttpMessage, call: Call) -> HttpReply:
+        model, body = asked.values["model"], parse_json(asked.body, ORDER_VALUES) if asked.body else {}
+        if not isinstance(body, dict) or not isinstance(parameters := body.get("parameters", {}), dict):
+            raise InvalidRequestError("an order's body is empty, or an object with `parameters`, which is an object")
+        if unknown := body.keys() - {"parameters"}:
+            raise InvalidRequestError(f"unknown field {shown(min(unknown))}; an order has `parameters` only")
+        await carry_out(model, parameters.keys())
+        return HttpReply(200, [write_json({"name": model, action: True})])
+
+    return Method(f"POST /v2/repository/models/{{model}}/{action}", lambda asked: asked, reply, right=Right.ADMIN)
 
 
 def _probe(name: str, field: str, answer: Callable[[HttpMessage], bool]) -> Method:

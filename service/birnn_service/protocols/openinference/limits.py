@@ -11,6 +11,9 @@ MOST_PARAMETERS = 64
 # Numbers outside of raw contents become Python objects, some ten million a second.
 MOST_TYPED_NUMBERS = 1 << 16
 
+# Of an order to load or unload.
+ORDER_LIMITS: Mapping[int, Limit] = {3: Limit("parameters", MOST_PARAMETERS)}
+
 
 def limits_of(most: int) -> Mapping[int, Limit]:
     """Limits on a request of at most `most` sequences, by field number."""

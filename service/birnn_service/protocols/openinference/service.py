@@ -6,7 +6,7 @@ encoded fails as a whole and says which ones.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,21 +14,24 @@ from typing import Any
 from numpy.typing import NDArray
 
 from birnn.openinference import inference_pb2 as pb
+from birnn_bundle.quoting import shown
 from birnn_service.call import Call, Exchange, Method
-from birnn_service.catalog import Encoder, Encoders, address_of
+from birnn_service.catalog import Encoder, Encoders, State, address_of
 from birnn_service.conversation import parsed
-from birnn_service.errors import ServiceError
+from birnn_service.errors import ForbiddenError, InvalidRequestError, ServiceError, UnavailableError
 from birnn_service.metrics import server_version
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols.openinference.description import config_of, metadata_of, statistics_of
 from birnn_service.protocols.openinference.inputs import read_inputs
-from birnn_service.protocols.openinference.limits import limits_of
+from birnn_service.protocols.openinference.limits import ORDER_LIMITS, limits_of
 from birnn_service.protocols.openinference.outputs import VECTORS, datatype_of, read_outputs, tensors_of
 from birnn_service.protocols.openinference.parameters import read_parameters
 from birnn_service.protocols.protobuf import INLINE_BYTES, head_of, method, read_message, simple, with_numbers
+from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.token_file import Right
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 # What clients may look for before they use it.
@@ -36,7 +39,8 @@ EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule
 # Parameters of replies: what computed it; of those of a stream, that no more replies follow to the request, and the
 # status of one that failed.
 ENGINE, FINAL, CODE = "engine", "triton_final_response", "code"
-READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+READY, UNAVAILABLE = State.READY, State.UNAVAILABLE
+UNLOAD_DEPENDENTS = "unload_dependents"
 
 
 class InferenceProtocol:
@@ -45,12 +49,14 @@ class InferenceProtocol:
     def __init__(
         self,
         encoders: Encoders[Encoder],
+        orders: Orders,
         state: ServingState,
         pipeline: Pipeline,
         settings: Settings,
         statistics: Statistics,
     ) -> None:
         self._encoders = encoders
+        self._orders = orders
         self._state = state
         self._pipeline = pipeline
         self._settings = settings
@@ -69,6 +75,10 @@ class InferenceProtocol:
             simple("ModelConfig", pb.ModelConfigRequest, self.model_config),
             simple("ModelStatistics", pb.ModelStatisticsRequest, self.model_statistics),
             simple("RepositoryIndex", pb.RepositoryIndexRequest, self.repository_index),
+            method("RepositoryModelLoad", pb.RepositoryModelLoadRequest, self._load, ORDER_LIMITS, right=Right.ADMIN),
+            method(
+                "RepositoryModelUnload", pb.RepositoryModelUnloadRequest, self._unload, ORDER_LIMITS, right=Right.ADMIN
+            ),
             method("ModelInfer", pb.ModelInferRequest, self._infer, limits, _address),
             Exchange(
                 stream,
@@ -113,23 +123,73 @@ class InferenceProtocol:
             same = (encoder for encoder in encoders if encoder.manifest.name == found.manifest.name)
             encoders = [found] if request.version else same
         return pb.ModelStatisticsResponse(
-            model_stats=[statistics_of(encoder, self._statistics.of(address_of(encoder))) for encoder in encoders]
+            model_stats=[statistics_of(encoder, self._statistics.of(encoder.instance)) for encoder in encoders]
         )
 
     def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Every version of every encoder found, and why one is not ready."""
         index = pb.RepositoryIndexResponse()
+        statuses = self._encoders.statuses
         for name, version in map(address_of, self._encoders):
             reason = self._state.unhealthy.get((name, version), "")
             if not reason and not self._state.serves(name, version):
                 reason = "the server is shutting down" if self._state.draining else "the server is starting"
-            index.models.add(name=name, version=version, state=UNAVAILABLE if reason else READY, reason=reason)
-        for (name, version), reason in self._encoders.broken.items():
-            index.models.add(name=name, version=version, state=UNAVAILABLE, reason=reason)
+            state = UNAVAILABLE if reason else READY
+            newer = statuses.pop((name, version), None)
+            if not reason and newer is not None and newer.broken:
+                reason = newer.reason
+            index.models.add(name=name, version=version, state=state, reason=reason)
+        for (name, version), status in statuses.items():
+            index.models.add(name=name, version=version, state=status.state, reason=status.reason)
         if request.ready:
             ready = [model for model in index.models if model.state == READY]
             index = pb.RepositoryIndexResponse(models=ready)
         return index
+
+    async def load(self, model: str, parameters: Collection[str] = ()) -> None:
+        """Load an encoder, as an operator orders it.
+
+        Raises:
+            ServiceError: It is not to be, or cannot be loaded; see `Orders.load`.
+        """
+        if parameters:
+            raise InvalidRequestError(
+                f"a model is loaded as its bundle says; leave out the parameter {shown(min(parameters))}"
+            )
+        await self._order(self._orders.load, model)
+
+    async def unload(self, model: str, parameters: Collection[str] = ()) -> None:
+        """Unload an encoder, as an operator orders it.
+
+        Raises:
+            ServiceError: It is not to be, or is not served; see `Orders.unload`.
+        """
+        # Triton's client always says what is to become of models that need this one; there are none.
+        if unknown := set(parameters) - {UNLOAD_DEPENDENTS}:
+            raise InvalidRequestError(f"unknown parameter {shown(min(unknown))}; leave it out")
+        await self._order(self._orders.unload, model)
+
+    async def _order(self, carry_out: Callable[[str], Awaitable[None]], model: str) -> None:
+        if not self._settings.takes_orders:
+            raise ForbiddenError(
+                "this server takes no orders to load and unload; start it with --tokens, which then need the right "
+                "`admin`, or with --admin true where everyone who reaches it may give them"
+            )
+        if self._state.draining:
+            raise UnavailableError("the server is shutting down")
+        if not model:
+            raise InvalidRequestError("name a model")
+        await carry_out(model)
+
+    async def _load(self, request: pb.RepositoryModelLoadRequest, call: Call) -> bytes:
+        model = _ordered(request)
+        await self.load(model, request.parameters.keys())
+        return pb.RepositoryModelLoadResponse(model_name=model, isLoaded=True).SerializeToString()
+
+    async def _unload(self, request: pb.RepositoryModelUnloadRequest, call: Call) -> bytes:
+        model = _ordered(request)
+        await self.unload(model, request.parameters.keys())
+        return pb.RepositoryModelUnloadResponse(model_name=model, isUnloaded=True).SerializeToString()
 
     async def tensors(
         self, request: pb.ModelInferRequest, call: Call, seconds: float | None = None
@@ -166,6 +226,13 @@ class InferenceProtocol:
             response.parameters[FINAL].bool_param = True
             before = _before_response
         return await with_numbers(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, vectors, response, before)
+
+
+def _ordered(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
+    """The model of an order. Triton's field 1 names a repository, and KServe's a model, with no field 2."""
+    if request.model_name and request.repository_name:
+        raise InvalidRequestError("this server has one repository, which has no name; leave out repository_name")
+    return request.model_name or request.repository_name
 
 
 def _address(request: pb.ModelInferRequest) -> tuple[str, str]:

@@ -1,0 +1,133 @@
+"""Tries bundles in a process of their own, within limits, before this one loads them."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from birnn_bundle.errors import BundleError
+from birnn_service.settings import Settings
+from birnn_service.state import Address
+
+# What the process gets of this one's environment: nothing that could be a secret.
+ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "XDG_CACHE_HOME")
+# Of an answer.
+MOST_BYTES = 64 << 10
+
+
+class Prover:
+    """Proves bundles one after another. The process is started when it is needed, and anew after a bundle ended it."""
+
+    def __init__(self, settings: Settings, *, niceness: int) -> None:
+        """Prove by the settings, at a niceness on Linux."""
+        self._settings = settings
+        self._niceness = niceness
+        self._process: Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process."""
+        await self._end()
+
+    async def prove(self, path: Path, address: Address) -> str:
+        """Try a bundle.
+
+        Returns:
+            The digest of its manifest.
+
+        Raises:
+            BundleError: It is no good, takes too long or too much memory, or crashes.
+        """
+        async with self._turn:
+            try:
+                async with asyncio.timeout(self._settings.load_seconds):
+                    return self._read(await self._ask(path, address))
+            except TimeoutError:
+                await self._end()
+                raise BundleError(
+                    f"it was not loaded after {self._settings.load_seconds:g} s; if that is right for it, allow more "
+                    "with --load-seconds"
+                ) from None
+            except BundleError:
+                if self._process is not None and self._process.returncode is not None:
+                    self._process = None
+                raise
+            except asyncio.CancelledError:
+                # It still works at what nobody waits for.
+                await self._end()
+                raise
+
+    async def _ask(self, path: Path, address: Address) -> bytes:
+        process = self._process or await self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(ConnectionError):
+            process.stdin.write(json.dumps([str(path), *address]).encode() + b"\n")
+            await process.stdin.drain()
+        try:
+            answer = await process.stdout.readline()
+        except ValueError:  # longer than any answer
+            answer = b""
+        if not answer.endswith(b"\n"):
+            raise BundleError(await self._how_it_ended())
+        return answer
+
+    def _read(self, answer: bytes) -> str:
+        found = json.loads(answer)
+        if "digest" in found:
+            return str(found["digest"])
+        raise BundleError(str(found["error"]) if "error" in found else f"it takes {self._memory_limit}")
+
+    async def _start(self) -> Process:
+        self._process = process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "birnn_service.repository.prove"),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            limit=MOST_BYTES,
+            env={
+                **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                # What this process can import, that one can, from wherever it was started.
+                # Threads have stacks and buffers, which count.
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+            },
+        )
+        task = {
+            "settings": self._settings.model_dump(mode="json"),
+            "memory": self._settings.load_memory_bytes,
+            "niceness": self._niceness,
+        }
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+        return process
+
+    async def _how_it_ended(self) -> str:
+        assert self._process is not None
+        code = await self._process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return f"it ended the process that tried it ({how}); perhaps it takes {self._memory_limit}"
+
+    @property
+    def _memory_limit(self) -> str:
+        return f"more memory than {self._settings.load_memory_bytes >> 20} MiB to load (--load-memory-mib)"
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -1,0 +1,119 @@
+"""Everything in a server that follows what is served: told in an order in which no call is lost."""
+
+import asyncio
+from typing import Protocol
+
+from birnn_service.catalog import Catalog, Encoder, address_of
+from birnn_service.metrics import Metrics
+from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.queue_metrics import QueueMetrics
+from birnn_service.repository.background import in_background
+from birnn_service.repository.served_encoder import ServedEncoder
+from birnn_service.response_cache import ResponseCache
+from birnn_service.state import ServingState
+from birnn_service.statistics import Statistics
+
+
+class OtherProcesses(Protocol):
+    """Processes that take calls and have encoders of their own to find."""
+
+    async def serve(self, encoder: Encoder) -> None:
+        """Let new calls find an encoder; returns once all of them do."""
+
+    async def withdraw(self, encoder: Encoder) -> None:
+        """Let no new call find an encoder; returns once none does."""
+
+    async def until_released(self, encoder: Encoder) -> None:
+        """Wait until nothing will be asked of an encoder that was withdrawn."""
+
+    def list(self) -> None:
+        """Say what there is beside what is served."""
+
+
+class Publisher:
+    """Puts encoders into service and takes them out of it."""
+
+    def __init__(
+        self,
+        encoders: Catalog[ServedEncoder],
+        dispatcher: Dispatcher,
+        queue_metrics: QueueMetrics,
+        statistics: Statistics,
+        cache: ResponseCache,
+        state: ServingState,
+        metrics: Metrics,
+    ) -> None:
+        """Change what all of these know."""
+        self._encoders = encoders
+        self._dispatcher = dispatcher
+        self._queue_metrics = queue_metrics
+        self._statistics = statistics
+        self._cache = cache
+        self._state = state
+        self._metrics = metrics
+        self.others: OtherProcesses | None = None
+        """Set once there are some."""
+
+    async def publish(self, encoder: ServedEncoder) -> ServedEncoder | None:
+        """Let new calls find an encoder; returns the one that they found in its place, which is to be retired.
+
+        Raises:
+            StartupError: Too many are served already.
+        """
+        lanes = list(encoder.lanes.values())
+        self._statistics.add(encoder)
+        self._dispatcher.add(lanes)
+        self._queue_metrics.add(lanes)
+        replaced = self._encoders.put(encoder)
+        if replaced is not None:
+            self._metrics.encoder_info.remove(*_described(replaced))
+        self._metrics.encoder_ready.labels(*address_of(encoder)).set(1)
+        self._metrics.encoder_info.labels(*_described(encoder)).set(1)
+        # What failed its probes was the one before.
+        address = address_of(encoder)
+        self._state.set_unhealthy({one: reason for one, reason in self._state.unhealthy.items() if one != address})
+        if self.others is not None:
+            await self.others.serve(encoder)
+        return replaced
+
+    def withdraw(self, encoder: ServedEncoder) -> None:
+        """Let no new call of this process find an encoder; `retire` is to follow."""
+        if encoder in list(self._encoders):
+            self._encoders.take_out(encoder)
+            self._metrics.encoder_ready.remove(*address_of(encoder))
+            self._metrics.encoder_info.remove(*_described(encoder))
+
+    async def retire(self, encoder: ServedEncoder, withdrawn: asyncio.Event) -> None:
+        """Let calls that use an encoder end, and free it; `withdrawn` is set once no new call finds it anywhere."""
+        self.withdraw(encoder)
+        if self.others is not None:
+            await self.others.withdraw(encoder)
+        withdrawn.set()
+        if self.others is not None:
+            await self.others.until_released(encoder)
+        await self._encoders.until_unused(encoder)
+        lanes = list(encoder.lanes.values())
+        await self._dispatcher.remove(lanes)
+        self._queue_metrics.remove(lanes)
+        self._statistics.remove(encoder)
+        await self._cache.forget(encoder.instance)
+        self._encoders.forget(encoder)
+        await in_background(encoder.engine.close)
+
+    def list(self) -> None:
+        """Tell other processes what there is beside what is served."""
+        if self.others is not None:
+            self.others.list()
+
+
+def _described(encoder: ServedEncoder) -> tuple[str, ...]:
+    manifest, info = encoder.manifest, encoder.info
+    return (
+        *address_of(encoder),
+        manifest.architecture,
+        str(manifest.dimension),
+        manifest.pooling,
+        info.engine,
+        info.device,
+        info.precision,
+    )

@@ -1,0 +1,178 @@
+"""Shadowing: a share of the traffic of an encoder also goes to a candidate version, whose answers nobody gets.
+
+What the two give is compared and counted, so that a new version can be judged on real traffic before it takes any.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birnn_bundle.ragged import RaggedBatch
+from birnn_service.call import Call
+from birnn_service.catalog import Encoder, Encoders, address_of
+from birnn_service.compute import Compute
+from birnn_service.encoded import Encoded
+from birnn_service.engine.engine import Output
+from birnn_service.errors import OverloadedError, ServiceError
+from birnn_service.memory_budget import REQUEST_COST, MemoryBudget
+from birnn_service.metrics import Metrics
+from birnn_service.pipeline import Options, Pipeline
+from birnn_service.queueing.priority import Priority
+from birnn_service.reading import Sequences
+from birnn_service.settings import Settings
+from birnn_service.vectors import ElementType
+
+logger = logging.getLogger(__name__)
+
+# Of each process that takes calls. A request beyond any of these is not shadowed, and counted as skipped.
+MOST_UNDER_WAY = 4
+MEMORY_BYTES = 64 << 20
+PATIENCE_SECONDS = 30.0
+# Of one request, the first ones.
+MOST_SEQUENCES = 64
+# Who asks; callers share the device fairly, and this one also yields, by its priority.
+CALLER = "shadow"
+
+
+@dataclass(slots=True)
+class _Sampling:
+    """Chooses requests, so that the share of sequences that go to a candidate is the one asked for.
+
+    Attributes:
+        share: The share of all sequences.
+        due: Sequences that should have been taken by now, less those that were.
+    """
+
+    share: float
+    due: float = 0.0
+
+    def takes(self, count: int) -> bool:
+        """Whether to take a request of `count` sequences."""
+        self.due += self.share * count
+        if self.due < 0.5 * count:
+            return False
+        self.due -= count
+        return True
+
+
+class ShadowedPipeline(Pipeline):
+    """A pipeline that sends a share of what it has answered to candidates, too.
+
+    The caller's reply does not wait for that, nor does it depend on what comes of it.
+    """
+
+    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics, encoders: Encoders[Encoder]) -> None:
+        super().__init__(compute, settings, metrics)
+        self._encoders = encoders
+        self._samplings = {address: _Sampling(share) for address, share in settings.candidates.items()}
+        self._memory = MemoryBudget(MEMORY_BYTES)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        """End what is under way, and the threads."""
+        for task in self._tasks:
+            task.cancel()
+        super().close()
+
+    async def encode(self, call: Call, sequences: Sequences, options: Options) -> Encoded:
+        """See `Pipeline.encode`."""
+        encoded = await super().encode(call, sequences, options)
+        self._offer(encoded, sequences, options)
+        return encoded
+
+    def _offer(self, encoded: Encoded, sequences: Sequences, options: Options) -> None:
+        """Send an answered request to the candidates of its encoder, where it is its turn."""
+        if options.output is not Output.POOLED or options.element_type is not ElementType.FLOAT32:
+            return
+        # Ids mean nothing to another vocabulary.
+        if isinstance(sequences, RaggedBatch) and encoded.encoder.manifest.inputs == "ids":
+            return
+        served = address_of(encoded.encoder)
+        for address, sampling in self._samplings.items():
+            if address[0] == served[0] and address != served and sampling.takes(len(sequences)):
+                self._begin(address, encoded, sequences, options)
+
+    def _begin(self, address: tuple[str, str], encoded: Encoded, sequences: Sequences, options: Options) -> None:
+        if len(self._tasks) >= MOST_UNDER_WAY:
+            self._metrics.shadow_requests.labels(*address, "skipped").inc()
+            return
+        task = asyncio.create_task(self._shadow(address, encoded, sequences, options))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _shadow(self, address: tuple[str, str], served: Encoded, sequences: Sequences, options: Options) -> None:
+        """Have a candidate answer a request, and compare."""
+        requests = self._metrics.shadow_requests
+        most = min(len(sequences), MOST_SEQUENCES)
+        part = sequences.take(np.arange(most)) if isinstance(sequences, RaggedBatch) else sequences[:most]
+        try:
+            candidate = self._encoders.find(*address)
+            with self._encoders.using(candidate):
+                found = await self._answer(candidate, part, options)
+        except OverloadedError:
+            requests.labels(*address, "skipped").inc()
+        except ServiceError as error:
+            requests.labels(*address, "failed").inc()
+            logger.debug("candidate %s/%s failed: %s", *address, error)
+        except Exception as error:  # whatever it is, it concerns nobody who has called
+            requests.labels(*address, "failed").inc()
+            logger.error("candidate %s/%s failed unexpectedly", *address, exc_info=error)
+        else:
+            requests.labels(*address, "answered").inc()
+            self._compare(address, served, found, most)
+
+    async def _answer(self, candidate: Encoder, sequences: Sequences, options: Options) -> Encoded:
+        memory = self._memory.open(CALLER)
+        try:
+            memory.take(REQUEST_COST * _bytes_of(sequences))
+            call = Call(CALLER, time.monotonic() + PATIENCE_SECONDS, memory, candidate)
+            wanted = Options(truncate=options.truncate, normalize=options.normalize, priority=Priority.LOW)
+            return await super().encode(call, sequences, wanted)
+        finally:
+            memory.close()
+
+    def _compare(self, address: tuple[str, str], served: Encoded, candidate: Encoded, count: int) -> None:
+        """Count how the first `count` sequences differ."""
+        metrics = self._metrics
+        failed = {error.index for error in served.errors if error.index < count}
+        failed_here = {error.index for error in candidate.errors}
+        for outcome, items in (
+            ("both failed", failed & failed_here),
+            ("only candidate failed", failed_here - failed),
+            ("only served failed", failed - failed_here),
+        ):
+            if items:
+                metrics.shadow_sequences.labels(*address, outcome.replace(" ", "_")).inc(len(items))
+        rows = [row for row in range(count) if row not in failed | failed_here]
+        if not rows:
+            return
+        for role, encoded in (("served", served), ("candidate", candidate)):
+            metrics.shadow_compute_seconds.labels(*address, role).observe(encoded.compute)
+        if served.values.shape[1] != candidate.values.shape[1]:
+            metrics.shadow_sequences.labels(*address, "other_width").inc(len(rows))
+            return
+        metrics.shadow_sequences.labels(*address, "compared").inc(len(rows))
+        metrics.shadow_drift.labels(*address).observe_all(drift(served.values[rows], candidate.values[rows]))
+
+
+def drift(served: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 - cosine of each row of two matrices [n, D]: 0 for the same direction, 1 for unrelated, 2 for opposite ones.
+
+    A vector without length is like another such vector, and unrelated to all others.
+    """
+    one, other = served.astype(np.float64), candidate.astype(np.float64)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Where one has no length, rows are equal or unrelated.
+        cosine = np.where(lengths > 0, (one * other).sum(axis=1) / lengths, (one == other).all(axis=1))
+    return np.asarray(np.clip(1.0 - cosine, 0.0, 2.0), dtype=np.float64)
+
+
+def _bytes_of(sequences: Sequences) -> int:
+    if isinstance(sequences, RaggedBatch):
+        return int(sequences.values.nbytes)
+    return sum(map(len, sequences))

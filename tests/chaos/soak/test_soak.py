@@ -1,0 +1,116 @@
+"""A server under load for minutes (SOAK_MINUTES), while one fault after the other happens to it.
+
+Every reply is compared to the bit with what the engine gave by itself before, and calls are counted on both sides.
+"""
+
+import itertools
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.outcomes import attack
+from tests.chaos.processes import resident
+from tests.chaos.soak.faults import FAULTS, WITH_FRONT_ENDS
+from tests.chaos.soak.scene import Group, Scene, change_tokens, group_settings
+from tests.chaos.soak.tally import Tally
+from tests.chaos.soak.world import make_world
+from tests.e2e.server_process import ServerProcess, running, until
+
+# `make chaos` has each fault once; `make soak` goes on for longer.
+MINUTES = float(os.environ.get("SOAK_MINUTES", "0"))
+CALLERS = {"singles": 12, "batches": 4, "large": 1, "streams": 2, "rest": 4}
+# What memory may differ by, with other versions loaded and other callers there; the same for descriptors and threads.
+GROWTH_MIB, GROWTH = 96, 48
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a server takes."""
+
+    memory: float
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def of(cls, server: ServerProcess) -> "Sample":
+        """What it takes now."""
+        process = Path(f"/proc/{server.process.pid}")
+        return cls(resident(server), len(list((process / "fd").iterdir())), len(list((process / "task").iterdir())))
+
+
+@pytest.mark.parametrize("frontends", [0, 2])
+def test_a_soak_with_faults_loses_no_call_and_gives_no_wrong_vector(tmp_path: Path, frontends: int) -> None:
+    world = make_world(tmp_path)
+    admin = change_tokens(world, "add", "admin", "--right", "encode", "--right", "metrics", "--right", "admin")
+    token = change_tokens(world, "add", "main")
+    arguments = ["--tls-cert", str(world.mount.pair.cert), "--tls-key", str(world.mount.pair.key)]
+    arguments += ["--tokens", str(world.tokens), "--http-port", "0", "--frontends", str(frontends)]
+    arguments += ["--models-poll", "0.2", "--cache-mib", "1", "--memory-mib", "4096"]
+    faults = [*FAULTS, *(WITH_FRONT_ENDS if frontends else [])]
+    happened: Counter[str] = Counter()
+    samples: list[Sample] = []
+    with running(world.models, *arguments) as server, attack("") as outcomes:
+        server.token, server.ca = admin, world.authority.cert
+        main = Group(group_settings(world, server, token, 1, CALLERS))
+        scene = Scene(world, server, frontends, main, admin, Tally())
+        try:
+            scene.go_on()
+            end = time.monotonic() + 60 * MINUTES
+            for fault in itertools.chain(
+                faults, itertools.takewhile(lambda _: time.monotonic() < end, itertools.cycle(faults))
+            ):
+                fault(scene)
+                happened[fault.__name__] += 1
+                samples.append(Sample.of(server))
+        finally:
+            tally = main.stop()
+            outcomes.attack = (
+                f"soak of {sum(happened.values())} faults of {len(happened)} kinds, {frontends} front-ends"
+            )
+            for outcome, count in tally.calls.items():
+                setattr(outcomes, outcome, count)
+            outcomes.sent = tally.calls.total()
+            outcomes.note = (
+                f"{tally.vectors:,} vectors equal to the bit; others: {dict(scene.others.calls)}, "
+                f"{scene.others.vectors:,} vectors; {_flatness(samples)}"
+            )
+        assert not scene.others.calls.keys() & {"lost", "wrong", "hung"}, scene.others
+        assert not tally.notes, tally.notes
+        outcomes.assert_unharmed()
+        _assert_counted(server, tally, frontends)
+        _assert_flat(samples, len(faults))
+
+
+def _flatness(samples: list[Sample]) -> str:
+    """What was taken at first and at last."""
+    if not samples:
+        return "no samples"
+    first, last = samples[0], samples[-1]
+    return (
+        f"{first.memory:.0f} to {last.memory:.0f} MiB, {first.descriptors} to {last.descriptors} descriptors, "
+        f"{first.threads} to {last.threads} threads"
+    )
+
+
+def _assert_counted(server: ServerProcess, tally: Tally, frontends: int) -> None:
+    """The server has counted the calls that its main callers have counted."""
+    counted = "birnn_tenant_requests_total"
+    if frontends:
+        # What a front-end has not yet reported when it is killed is lost, and calls under way are repeated.
+        return
+    until(lambda: server.metric(counted, tenant="main", code="OK") >= tally.calls["answered"])
+    assert server.metric(counted, tenant="main", code="OK") == tally.calls["answered"]
+
+
+def _assert_flat(samples: list[Sample], round_size: int) -> None:
+    """The last round of faults took no more than the second, which is the first with everything warm."""
+    if len(samples) < 3 * round_size:
+        return
+    second, last = samples[round_size : 2 * round_size], samples[-round_size:]
+    assert max(one.memory for one in last) - max(one.memory for one in second) < GROWTH_MIB, samples
+    assert max(one.descriptors for one in last) - max(one.descriptors for one in second) < GROWTH, samples
+    assert max(one.threads for one in last) - max(one.threads for one in second) < GROWTH, samples
