@@ -20,7 +20,7 @@ DISTRIBUTION, PACKAGE = "birnn-encoders", "birnn_encoders"
 HERE = Path("models")
 
 
-def open_source(models: str | None, options: StoreOptions | None = None) -> Source:
+def open_source(models: str | None, options: StoreOptions) -> Source:
     """The source that `models` names: a folder, or a store where it is a URL.
 
     Args:
@@ -36,7 +36,6 @@ def open_source(models: str | None, options: StoreOptions | None = None) -> Sour
         return FolderSource(folder)
     if not is_url(models):
         return FolderSource(Path(models))
-    options = options or StoreOptions()
     cache_dir = options.cache_dir or user_cache_folder()
     if cache_dir is None:
         raise StartupError(f"--models {models} needs a folder to keep bundles in: give one with --cache-dir")

@@ -8,6 +8,7 @@ import pytest
 
 from birnn_service.errors import StartupError
 from birnn_service.sources.opening import PACKAGE, default_folder, open_source
+from birnn_service.sources.options import StoreOptions
 
 MODELS = Path(__file__).parents[3] / "models"
 
@@ -44,12 +45,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def test_what_is_asked_for_wins_even_where_it_does_not_exist(installed: Path) -> None:
     Path("models").mkdir()
-    assert open_source("other").name == "other"
+    assert open_source("other", StoreOptions()).name == "other"
 
 
 def test_a_models_folder_that_is_here_wins_over_the_installed_encoders(installed: Path) -> None:
     Path("models").mkdir()
-    assert open_source(None).name == "models"
+    assert open_source(None, StoreOptions()).name == "models"
     assert str(Path("models").resolve()) in default_folder()[1]
 
 
@@ -57,7 +58,7 @@ def test_without_either_the_installed_encoders_are_served(installed: Path) -> No
     models, why = default_folder()
     assert models == installed
     assert "birnn-encoders 7.0" in why
-    source = open_source(None)
+    source = open_source(None, StoreOptions())
     assert list(source.look().bundles) == [("smiles-small", "1")]
     assert source.fetch(("smiles-small", "1")) == installed / "smiles-small" / "1"
 
@@ -65,4 +66,4 @@ def test_without_either_the_installed_encoders_are_served(installed: Path) -> No
 @pytest.mark.usefixtures("without_encoders")
 def test_without_any_encoders_the_error_says_how_to_get_them() -> None:
     with pytest.raises(StartupError, match=r"--models.*pip install birnn-encoders"):
-        open_source(None)
+        open_source(None, StoreOptions())
