@@ -61,8 +61,10 @@ class Settings(BaseSettings):
         "is for one encoder, and ; stands between several: latest:1;smiles=1,2. Versions with an alias are always "
         "served.",
     )
-    models_poll: Seconds = Field(
-        5.0, description="Seconds between two looks for new, changed and removed versions; 0 looks only when ordered."
+    models_poll: Seconds | None = Field(
+        None,
+        description="Seconds between two looks for new, changed and removed versions; by default 5 in a folder and 60 "
+        "in a store. 0 looks only when ordered.",
     )
     load_seconds: Annotated[float, Field(gt=0)] = Field(
         120.0, description="How long one version may take to load, in the process that tries it first."

@@ -86,6 +86,9 @@ class Repository:
             look = await in_background(self._source.look, niceness=0)
         except SourceError as error:
             raise StartupError(str(error)) from error
+        if look.stale:
+            self._outage = look.stale
+            logger.warning("%s", one_line(look.stale))
         self._take(look)
         for version in self._versions.values():
             # What is there at the start need not wait for a second look.
@@ -114,8 +117,10 @@ class Repository:
 
     async def run(self) -> None:
         """Follow the source until cancelled."""
-        while self._settings.models_poll:
-            await asyncio.sleep(self._settings.models_poll)
+        asked = self._settings.models_poll
+        pause = self._source.poll_seconds if asked is None else asked
+        while pause:
+            await asyncio.sleep(pause)
             try:
                 async with self._turn:
                     await self._look()
@@ -179,11 +184,14 @@ class Repository:
         """See what there is now; returns whether that could be seen."""
         try:
             look = await in_background(self._source.look)
+            outage = look.stale
         except SourceError as error:
+            outage = str(error)
+        if outage:
             # An unmounted volume looks like an empty one. Whatever is served goes on.
-            if str(error) != self._outage:
-                self._outage = str(error)
-                logger.error("cannot look for encoders, what is served goes on: %s", one_line(self._outage))
+            if outage != self._outage:
+                self._outage = outage
+                logger.error("cannot look for encoders, what is served goes on: %s", one_line(outage))
             return False
         self._outage = ""
         self._take(look)

@@ -25,6 +25,8 @@ from birnn_service.state import Address
 class FolderSource:
     """Bundles in `NAME/VERSION/` of a folder; or one bundle that the folder itself is, as KServe mounts it."""
 
+    poll_seconds = 5.0
+
     def __init__(self, folder: Path) -> None:
         """Read from `folder`, which need not exist yet."""
         self._folder = folder

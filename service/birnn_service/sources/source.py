@@ -41,7 +41,13 @@ class Look:
 
 
 class Source(Protocol):
-    """A place that holds bundles. Both methods block and are called on threads, one call at a time."""
+    """A place that holds bundles. Both methods block and are called on threads, one call at a time.
+
+    Attributes:
+        poll_seconds: Seconds between two looks, unless the settings say otherwise.
+    """
+
+    poll_seconds: float
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from birnn_bundle.bundle import MOST_MANIFEST_BYTES
 from birnn_bundle.errors import BundleError
 from birnn_bundle.files import MOST_SIGNATURE_BYTES, SIGNATURE_FILE
 from birnn_bundle.manifest import MANIFEST_FILE, Manifest
-from birnn_bundle.quoting import one_line, told
+from birnn_bundle.quoting import told
 from birnn_service.sources.aliases import ALIASES_FILE, MOST_BYTES, read_aliases
 from birnn_service.sources.bundle_cache import BundleCache, Fetched, key_of
 from birnn_service.sources.holding import Holding, Holdings, Part, holdings_of
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 class StoreSource:
     """Bundles at `NAME/VERSION/` of a store."""
+
+    # A look is a request for each thousand objects, which stores count and bill.
+    poll_seconds = 60.0
 
     def __init__(self, store: Store, cache: BundleCache, options: StoreOptions) -> None:
         """Fetch from `store` into `cache`."""
@@ -114,9 +117,8 @@ class StoreSource:
         fetched = self._cache.fetched()
         if not fetched:
             raise error
-        logger.warning("%s; using the %d bundles of it in the cache", one_line(str(error)), len(fetched))
         bundles = {address: entry.fingerprint for address, entry in fetched.items()}
-        return Look(bundles, self._cache.aliases(), stale=str(error))
+        return Look(bundles, self._cache.aliases(), stale=f"{error}; using the {len(fetched)} bundles of it in the cache")
 
     async def _fetch(self, address: Address, holding: Holding) -> Path:
         place = "/".join(address)
