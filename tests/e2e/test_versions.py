@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -74,9 +75,10 @@ def test_a_version_is_replaced_in_place_and_every_reply_is_of_one_content(models
 @FRONT_ENDS
 def test_orders_unload_and_load(models: Path, front_ends: int) -> None:
     install(models, FIRST, 2)
-    with running(models, *settings(front_ends, "--models-poll", "0")) as server, grpc.insecure_channel(
-        server.address
-    ) as channel:
+    with (
+        running(models, *settings(front_ends, "--models-poll", "0")) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         encode = EncoderServiceStub(channel).Encode
         request = pb.EncodeRequest(encoder=NAME, sequences=SEQUENCES)
         assert encode(request).version == "2"
@@ -88,7 +90,10 @@ def test_orders_unload_and_load(models: Path, front_ends: int) -> None:
         with pytest.raises(grpc.RpcError, match="unloaded by an order"):
             encode(request)
         assert birnn_models(server, "status", NAME)[1].count("UNAVAILABLE") == 2
-        assert birnn_models(server, "unload", NAME) == (1, f"Error: nothing of '{NAME}' is served (at {server.address})\n")
+        assert birnn_models(server, "unload", NAME) == (
+            1,
+            f"Error: nothing of '{NAME}' is served (at {server.address})\n",
+        )
         assert birnn_models(server, "load", NAME)[0] == 0
         for _ in range(20):
             assert encode(request).embeddings == vectors(FIRST)
@@ -122,7 +127,9 @@ def tamper(folder: Path) -> None:
 
 
 @FRONT_ENDS
-def test_a_bad_version_takes_no_calls_says_why_and_is_tried_again_when_it_changes(models: Path, front_ends: int) -> None:
+def test_a_bad_version_takes_no_calls_says_why_and_is_tried_again_when_it_changes(
+    models: Path, front_ends: int
+) -> None:
     with running(models, *settings(front_ends)) as server, callers(server) as replies:
         tamper(prepared := prepare(models, FIRST, NAME, 2))
         prepared.rename(models / NAME / "2")
@@ -174,29 +181,38 @@ def greedy(folder: Path) -> None:
 
 def children(server: ServerProcess) -> Iterator[int]:
     """Processes in which versions are tried."""
-    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+    for child in processes_of(server):
+        with suppress(OSError):
             if b"birnn_service.repository.prove" in Path(f"/proc/{child}/cmdline").read_bytes():
-                yield int(child)
+                yield child
+
+
+def strike(server: ServerProcess, number: signal.Signals) -> None:
+    """Send a signal to the process that tries a version, as soon as there is one."""
+    until(lambda: [os.kill(child, number) for child in children(server)])
+
+
+def processes_of(server: ServerProcess) -> list[int]:
+    """All that its main thread has started and that run."""
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @FRONT_ENDS
 def test_a_version_that_hangs_or_crashes_its_loader_costs_nothing(models: Path, front_ends: int) -> None:
-    with running(models, *settings(front_ends, "--load-seconds", "5")) as server, callers(server) as replies:
+    with running(models, *settings(front_ends, "--load-seconds", "15")) as server, callers(server) as replies:
         prepared = prepare(models, SMALL, NAME, 2)
         prepared.rename(models / NAME / "2")
         until(lambda: replies.of(2, SMALL) > 20)
         # A loader that is stopped is one that hangs.
         install(models, FIRST, 3)
-        until(lambda: list(children(server)))
-        for child in children(server):
-            os.kill(child, signal.SIGSTOP)
-        until(lambda: "--load-seconds" in index(server).get((NAME, "3"), ("", ""))[1])
+        strike(server, signal.SIGSTOP)
+        until(lambda: states(server).get("3") in ("READY", "UNAVAILABLE"))
+        assert "--load-seconds" in index(server)[NAME, "3"][1]
         install(models, FIRST, 4)
-        until(lambda: list(children(server)))
-        for child in children(server):
-            os.kill(child, signal.SIGSEGV)
-        until(lambda: "SIGSEGV" in index(server).get((NAME, "4"), ("", ""))[1])
+        strike(server, signal.SIGSEGV)
+        until(lambda: states(server).get("4") in ("READY", "UNAVAILABLE"))
+        assert "SIGSEGV" in index(server)[NAME, "4"][1]
         assert not list(children(server))
         assert states(server) == {"1": "READY", "2": "READY", "3": "UNAVAILABLE", "4": "UNAVAILABLE"}
         assert birnn_models(server, "load", f"{NAME}@4")[0] == 0
@@ -296,12 +312,7 @@ def test_a_front_end_that_starts_again_knows_what_is_served_now(models: Path) ->
     with running(models, *settings(2)) as server:
         install(models, FIRST, 2)
         until(lambda: states(server) == {"1": "READY", "2": "READY"})
-        front_ends = [
-            int(child)
-            for task in Path(f"/proc/{server.process.pid}/task").iterdir()
-            for child in (task / "children").read_text().split()
-        ]
-        for front_end in front_ends:
+        for front_end in processes_of(server):
             os.kill(front_end, signal.SIGKILL)
         until(lambda: server.metric("birnn_frontend_restarts_total") >= 2)
         until(lambda: server.metric("birnn_frontends") == 2)
@@ -310,5 +321,3 @@ def test_a_front_end_that_starts_again_knows_what_is_served_now(models: Path) ->
             install(models, SECOND, 3)
             until(lambda: replies.of(3, SECOND) > 50)
         replies.assert_unharmed()
-
-
