@@ -1,6 +1,7 @@
 """A hundred versions that replace each other under load: no call is lost or wrong, and nothing piles up."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.chaos.outcomes import attack
 from tests.chaos.processes import resident
 from tests.e2e.server_process import ServerProcess, running, until
-from tests.e2e.swapping import CONTENTS, NAME, SETTINGS, callers, install, states
+from tests.e2e.swapping import CONTENTS, NAME, SETTINGS, Replies, callers, install, states
 
 SWAPS = 100
 # Before anything is measured, so that caches and allocators have what they keep.
@@ -20,6 +21,11 @@ def held(server: ServerProcess) -> tuple[int, int]:
     """Descriptors and threads of the process that owns the engines."""
     process = Path(f"/proc/{server.process.pid}")
     return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+
+def _is_answered(replies: Replies, version: int, content: Path, before: int) -> bool:
+    """Whether a version with a content has answered a call since there were `before` of them."""
+    return replies.of(version, content) > before
 
 
 @pytest.mark.parametrize("front_ends", [0, 2])
@@ -34,11 +40,10 @@ def test_a_hundred_swaps_lose_no_call_and_leave_nothing_behind(tmp_path: Path, f
                 version, content = 1 + swap // 2, CONTENTS[swap % len(CONTENTS)]
                 before = replies.of(version, content)
                 install(models, content, version)
-                until(lambda version=version, content=content, before=before: replies.of(version, content) > before)
+                until(partial(_is_answered, replies, version, content, before))
                 if version > 2:
                     shutil.rmtree(models / NAME / str(version - 2), ignore_errors=True)
                 if swap == WARM_UP:
-                    until(lambda version=version: states(server).get(str(version)) == "READY")
                     until(lambda: "UNLOADING" not in states(server).values())
                     memory, (descriptors, threads) = resident(server), held(server)
             until(lambda: "UNLOADING" not in states(server).values())

@@ -96,12 +96,8 @@ class Prover:
 
     async def _ask(self, path: Path, address: Address) -> bytes:
         process = self._process or await self._start()
-        assert process.stdin is not None
+        await _send(process, [str(path), *address])
         assert process.stdout is not None
-        # uvloop has an error of its own for a process that has ended.
-        with suppress(ConnectionError, RuntimeError):
-            process.stdin.write(json.dumps([str(path), *address]).encode() + b"\n")
-            await process.stdin.drain()
         try:
             answer = await process.stdout.readline()
         except ValueError:  # longer than any answer
@@ -137,8 +133,7 @@ class Prover:
             "memory": self._settings.load_memory_bytes,
             "niceness": self._niceness,
         }
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(task).encode() + b"\n")
+        await _send(process, task)
         return process
 
     async def _how_it_ended(self) -> str:
@@ -158,3 +153,11 @@ class Prover:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def _send(process: Process, what: object) -> None:
+    assert process.stdin is not None
+    # Of a process that has ended, the missing answer tells. uvloop has an error of its own for it.
+    with suppress(ConnectionError, RuntimeError):
+        process.stdin.write(json.dumps(what).encode() + b"\n")
+        await process.stdin.drain()
