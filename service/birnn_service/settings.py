@@ -67,7 +67,9 @@ class Settings(BaseSettings):
         "in a store. 0 looks only when ordered.",
     )
     load_seconds: Annotated[float, Field(gt=0)] = Field(
-        120.0, description="How long one version may take to load, in the process that tries it first."
+        120.0,
+        description="How long one version may take to load, in the process that tries it first. Time in which that "
+        "has to wait for a core does not count.",
     )
     load_memory_mib: Annotated[int, Field(ge=256)] | None = Field(
         None,

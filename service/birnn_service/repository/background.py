@@ -9,8 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Slots compute at a niceness of 5: beside them, such a thread gets about a tenth of a core.
-NICENESS = 15
+# Slots compute at a niceness of 5: beside one of them, such a thread gets a quarter of its core.
+NICENESS = 10
 
 
 async def in_background(work: Callable[[], T], *, niceness: int = NICENESS) -> T:

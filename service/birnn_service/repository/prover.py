@@ -19,6 +19,7 @@ from birnn_service.state import Address
 ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "XDG_CACHE_HOME")
 # Of an answer.
 MOST_BYTES = 64 << 10
+SHORTEST_WAIT_SECONDS = 0.05
 
 
 class Prover:
@@ -50,31 +51,53 @@ class Prover:
             BundleError: It is no good, takes too long or too much memory, or crashes.
         """
         async with self._turn:
+            asking = asyncio.create_task(self._ask(path, address))
             try:
-                async with asyncio.timeout(self._settings.load_seconds):
-                    return self._read(await self._ask(path, address))
-            except TimeoutError:
-                await self._end()
-                raise BundleError(
-                    f"it was not loaded after {self._settings.load_seconds:g} s; if that is right for it, allow more "
-                    "with --load-seconds"
-                ) from None
+                await self._watch(asking)
+                return self._read(asking.result())
             except BundleError:
                 if self._process is not None and self._process.returncode is not None:
                     self._process = None
                 raise
             except asyncio.CancelledError:
                 # It still works at what nobody waits for.
+                asking.cancel()
                 await self._end()
                 raise
 
+    async def _watch(self, asking: "asyncio.Task[bytes]") -> None:
+        """Wait for an answer for as long as a bundle may take; raises BundleError if there is none by then.
+
+        Time in which other processes had all cores does not count: on a busy machine a good bundle needs many times as
+        long, and a bundle that hangs uses no core, or has one.
+        """
+        clock = asyncio.get_running_loop().time
+        start, starved, limit = clock(), self._starved(), self._settings.load_seconds
+        left = limit
+        while left > 0:
+            await asyncio.wait((asking,), timeout=max(left, SHORTEST_WAIT_SECONDS))
+            if asking.done():
+                return
+            left = limit - (clock() - start - (self._starved() - starved))
+        asking.cancel()
+        await self._end()
+        raise BundleError(
+            f"it was not loaded after {limit:g} s; if that is right for it, allow more with --load-seconds"
+        )
+
+    def _starved(self) -> float:
+        """Seconds for which the process has waited for a core; 0 where the system does not say."""
+        if self._process is None:
+            return 0.0
+        try:
+            return int(Path(f"/proc/{self._process.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
+
     async def _ask(self, path: Path, address: Address) -> bytes:
         process = self._process or await self._start()
-        assert process.stdin is not None
+        await _send(process, [str(path), *address])
         assert process.stdout is not None
-        with suppress(ConnectionError):
-            process.stdin.write(json.dumps([str(path), *address]).encode() + b"\n")
-            await process.stdin.drain()
         try:
             answer = await process.stdout.readline()
         except ValueError:  # longer than any answer
@@ -110,8 +133,7 @@ class Prover:
             "memory": self._settings.load_memory_bytes,
             "niceness": self._niceness,
         }
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(task).encode() + b"\n")
+        await _send(process, task)
         return process
 
     async def _how_it_ended(self) -> str:
@@ -131,3 +153,11 @@ class Prover:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def _send(process: Process, what: object) -> None:
+    assert process.stdin is not None
+    # Of a process that has ended, the missing answer tells. uvloop has an error of its own for it.
+    with suppress(ConnectionError, RuntimeError):
+        process.stdin.write(json.dumps(what).encode() + b"\n")
+        await process.stdin.drain()

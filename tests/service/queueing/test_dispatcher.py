@@ -217,3 +217,37 @@ async def test_a_high_request_passes_those_of_its_caller_and_a_low_one_lets_othe
     await asyncio.gather(running, *tasks)
     assert engine.batches == [[[0]], [[4]], [[2]], [[3]], [[1]]]
     dispatcher.close()
+
+
+async def test_lanes_come_and_go_while_others_are_served() -> None:
+    first, second = lane_of(SumEngine()), lane_of(SumEngine(3), Output.TOKENS)
+    dispatcher = Dispatcher()
+    dispatcher.add([first])
+    assert (await dispatcher.encode(first, batch_of([1, 2]), caller="a")).values.tolist() == [[3, 2]]
+    dispatcher.add([second])
+    assert (await dispatcher.encode(second, batch_of([1, 2]), caller="a")).values.tolist() == [[1, 1], [2, 4]]
+    await dispatcher.remove([first])
+    assert (await dispatcher.encode(second, batch_of([3]), caller="a")).values.tolist() == [[3, 9]]
+    await dispatcher.remove([second])
+    dispatcher.add([first])
+    assert (await dispatcher.encode(first, batch_of([5]), caller="a")).values.tolist() == [[5, 1]]
+    dispatcher.close()
+
+
+async def test_a_lane_is_removed_once_the_batch_of_a_call_that_was_cancelled_has_ended() -> None:
+    engine = SumEngine(1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    call = asyncio.create_task(dispatcher.encode(lane, batch_of([1]), caller="a"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    call.cancel()
+    removing = asyncio.create_task(dispatcher.remove([lane]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not removing.done()
+    engine.gate.set()
+    await asyncio.wait_for(removing, 60)
+    assert engine.batches == [[[1]]]
+    dispatcher.close()
