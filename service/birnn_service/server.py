@@ -24,10 +24,12 @@ from birnn_service.metrics import Metrics
 from birnn_service.queueing.batch_statistics import BatchStatistics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
+from birnn_service.rate_limits import RateLimits
 from birnn_service.response_cache import ResponseCache
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.tenants import TenantLabels
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.shared_port import Ports
 from birnn_service.transports.socket_address import in_address
@@ -58,7 +60,8 @@ class Server:
         self._access = Access(settings)
         self._metrics = Metrics()
         self._metrics.describe_server(ort.__version__)
-        self._merged = MergedMetrics(self._metrics.registry)
+        self._metrics.tenants.labels = TenantLabels(lambda: self._access.grants.by_name)
+        self._merged = MergedMetrics(self._metrics.registry, self._metrics.tenants.labels)
         self._state = ServingState()
         self._monitor: HealthMonitor | None = None
         self._stop = asyncio.Event()
@@ -75,6 +78,9 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         settings = self._settings
+        certificate = Certificate.of(settings)
+        if certificate is not None:
+            self._metrics.certificate_not_after.set_function(lambda: certificate.not_after)
         http = HttpServer(
             settings.host,
             settings.metrics_port,
@@ -82,11 +88,11 @@ class Server:
             self._access,
             live=lambda: self._live,
             ready=lambda: self._state.ready,
+            tls=None if certificate is None else certificate.for_metrics(),
         )
         http.start()
         watches = [asyncio.create_task(self._access.watch())]
         try:
-            Certificate.of(settings)
             settings.grpc_address.check()
             if settings.http_address is not None:
                 settings.http_address.check()
@@ -150,6 +156,7 @@ class Server:
             max(encoder.info.slots for encoder in encoders),
             observers=[QueueMetrics(self._metrics, lanes), BatchStatistics(statistics, addresses)],
             max_backlog_seconds=settings.max_backlog_seconds,
+            weight_of=self._access.weight_of,
         )
         self._monitor = HealthMonitor(
             encoders,
@@ -175,7 +182,8 @@ class Server:
     ) -> AsyncIterator[TakesCalls]:
         """Where calls come in, by the settings."""
         settings, state, metrics = self._settings, self._state, self._metrics
-        compute = LocalCompute(encoders, dispatcher, ResponseCache(settings.cache_mib << 20), metrics, statistics)
+        cache, limits = ResponseCache(settings.cache_mib << 20), RateLimits(lambda: self._access.grants)
+        compute = LocalCompute(encoders, dispatcher, cache, metrics, statistics, limits)
         if settings.frontends:
             async with FrontEnds(encoders, compute, state, settings, metrics, self._merged, statistics) as front_ends:
                 yield front_ends
@@ -190,7 +198,7 @@ class Server:
         served, host = ", ".join(map(label_of, encoders)), in_address(self._settings.host)
         count, tls = self._settings.frontends, "s" if self._settings.tls_cert else ""
         logger.info(
-            "serving %s on %s:%d (gRPC%s%s)%s, metrics on http://%s:%d/metrics",
+            "serving %s on %s:%d (gRPC%s%s)%s, metrics on http%s://%s:%d/metrics",
             served, host, ports.grpc, " with TLS" if tls else "", f", {count} front-ends" if count else "",
-            "" if ports.http is None else f" and http{tls}://{host}:{ports.http}", host, metrics_port,
+            "" if ports.http is None else f" and http{tls}://{host}:{ports.http}", tls, host, metrics_port,
         )  # fmt: skip

@@ -23,7 +23,7 @@ from birnn_service.metrics import Metrics
 from birnn_service.settings import load_settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
-from birnn_service.token_file import Right, Token, digest_of, write_tokens
+from birnn_service.token_file import Grant, Right, digest_of, write_tokens
 
 MODELS = Path(__file__).parents[2] / "models"
 LAB, GATEWAY = "birnn_of-the-lab", "birnn_of-the-gateway"
@@ -31,8 +31,9 @@ LAB, GATEWAY = "birnn_of-the-lab", "birnn_of-the-gateway"
 
 def written(**holders: tuple[str, tuple[Right, ...]]) -> bytes:
     """A file of tokens, by name."""
-    tokens = [Token(name=name, sha256=digest_of(secret), rights=rights) for name, (secret, rights) in holders.items()]
-    return write_tokens({token.sha256: token for token in tokens})
+    return write_tokens(
+        Grant(name=name, sha256=digest_of(secret), rights=rights) for name, (secret, rights) in holders.items()
+    )
 
 
 FILE = written(lab=(LAB, (Right.ENCODE,)), gateway=(GATEWAY, (Right.ENCODE, Right.GATEWAY)))
@@ -55,6 +56,7 @@ class Arrived:
     caller = "ipv4:192.0.2.1"
     deadline = None
     request_id = ""
+    certificate_name = ""
 
     def __init__(self, **headers: str) -> None:
         self._headers = headers

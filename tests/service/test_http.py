@@ -20,7 +20,7 @@ from birnn_service.access import Access
 from birnn_service.errors import StartupError
 from birnn_service.http import MAX_CONNECTIONS, HttpServer
 from birnn_service.settings import Settings, load_settings
-from birnn_service.token_file import Right, Token, digest_of, write_tokens
+from birnn_service.token_file import Grant, Right, digest_of, write_tokens
 
 OPEN = Access(Settings())
 
@@ -65,11 +65,11 @@ def is_closed(connection: socket.socket) -> bool:
 
 def test_with_tokens_metrics_need_their_right_and_probes_none(registry: CollectorRegistry, tmp_path: Path) -> None:
     holders = [
-        Token(name=right, sha256=digest_of(f"{right} token"), rights=(right,))
+        Grant(name=right, sha256=digest_of(f"{right} token"), rights=(right,))
         for right in (Right.ENCODE, Right.METRICS)
     ]
     file = tmp_path / "tokens"
-    file.write_bytes(write_tokens({token.sha256: token for token in holders}))
+    file.write_bytes(write_tokens(holders))
     access = Access(load_settings({"tokens": str(file)}))
     server = HttpServer("127.0.0.1", 0, registry, access, live=lambda: True, ready=lambda: True)
     server.start()

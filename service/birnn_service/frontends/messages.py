@@ -33,6 +33,7 @@ ERRORS: tuple[type[errors.ServiceError], ...] = (
     errors.DeadlineError,
     errors.UnavailableError,
     errors.EngineError,
+    errors.RateLimitedError,
 )
 
 
@@ -205,7 +206,7 @@ def _pack_failed(message: Failed) -> bytes:
 def _unpack_failed(number: int, body: bytes) -> Failed:
     code, retry = _FAILED.unpack_from(body)
     kind, text = ERRORS[code], body[_FAILED.size :].decode()
-    return Failed(number, errors.OverloadedError(text, retry) if kind is errors.OverloadedError else kind(text))
+    return Failed(number, kind(text, retry) if issubclass(kind, errors.OverloadedError) else kind(text))
 
 
 def _nothing(message: Message) -> bytes:

@@ -39,6 +39,7 @@ from birnn_service.frontends.setup import read_setup
 from birnn_service.metrics import Metrics
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.tenants import TenantLabels
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class FrontEndProcess:
         statistics = Statistics(encoders, 1 + settings.frontends, self._number, self._statistics)
         try:
             access = Access(settings)
+            metrics.tenants.labels = TenantLabels(lambda: access.grants.by_name)
             front = Front(encoders, self._compute, self._state, settings, metrics, statistics, access, share_port=True)
             await front.listen()
         except StartupError as error:
