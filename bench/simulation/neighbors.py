@@ -1,6 +1,6 @@
 """Neighbors: callers that send as much as they like, beside one that makes a single call now and then."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,12 +93,13 @@ def beside(
     lanes: int = 1,
     caller: str = SINGLE,
     priority: Priority = Priority.NORMAL,
+    weight: float = 1.0,
     seed: int = 0,
 ) -> Beside:
     """Simulate single calls beside a neighbor; the calls of both go to all lanes.
 
     Single calls come from `caller`, which has called for a while when the neighbor begins, and are NORMAL. Those of the
-    neighbor have a `priority`.
+    neighbor have a `priority`, and it has `weight` beside the 1 of others.
     """
     random = np.random.default_rng(seed)
     times = np.cumsum(random.exponential(PAUSE, round((BEFORE + SECONDS) / PAUSE))).tolist()
@@ -106,13 +107,13 @@ def beside(
     others = [replace(_later(call, BEFORE), priority=priority) for call in neighbor(device, lengths, random)]
     requests = sorted([*singles, *others], key=lambda call: call.arrival)
     ours = {id(call) for call in singles}
-    outcome = _run(device, requests, lanes)
+    outcome = _run(device, requests, lanes, {"neighbor": weight})
     waits = [
         end - call.arrival
         for call, end in zip(requests, outcome.finished, strict=True)
         if id(call) in ours and np.isfinite(end)
     ]
-    alone = _run(device, singles, lanes).latencies
+    alone = _run(device, singles, lanes, {}).latencies
     batch = max(batch.end - batch.start for batch in outcome.batches)
     return Beside(max(waits), float(alone.max()), batch, len(singles) - len(waits))
 
@@ -122,5 +123,5 @@ def _later(call: Request, seconds: float) -> Request:
     return replace(call, arrival=call.arrival + seconds, deadline=deadline)
 
 
-def _run(device: Device, requests: Sequence[Request], lanes: int) -> Outcome:
-    return simulate(Ours(device, lanes=lanes, max_backlog_seconds=BACKLOG), requests, device)
+def _run(device: Device, requests: Sequence[Request], lanes: int, weights: Mapping[str, float]) -> Outcome:
+    return simulate(Ours(device, lanes=lanes, max_backlog_seconds=BACKLOG, weights=weights), requests, device)
