@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ SMILES = Bundle.load(MODELS / "smiles" / "2").manifest
 # How long a state may take to come about. It bounds a test that fails; none is to depend on the machine's speed.
 PATIENCE_SECONDS = 300
 SERVING = re.compile(
-    r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)(?: and (https?://[\w.]+:\d+))?, metrics on (http://[\w.]+:\d+)/metrics"
+    r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)(?: and (https?://[\w.]+:\d+))?, metrics on (https?://[\w.]+:\d+)/metrics"
 )
 
 
@@ -36,6 +37,8 @@ class ServerProcess:
     address: str = ""
     http: str = ""
     rest: str = ""
+    token: str = ""
+    """With which metrics are asked for."""
     log: list[str] = field(default_factory=list)
     serving: threading.Event = field(default_factory=threading.Event)
 
@@ -52,7 +55,11 @@ class ServerProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an HTTP request."""
         try:
-            with urllib.request.urlopen(self.http + path, timeout=PATIENCE_SECONDS) as reply:
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            request = urllib.request.Request(self.http + path, headers=headers)
+            # Whose certificate it is, is for the tests of certificates to look at.
+            context = ssl._create_unverified_context()
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
