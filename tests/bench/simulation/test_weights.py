@@ -1,14 +1,18 @@
 """Tenants with weights, in simulated time: engine time and backlog go by weight, and nothing is left unused."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from bench.simulation.device import PACKED, Device, Outcome, simulate
 from bench.simulation.load import LogNormal, Request
 from bench.simulation.neighbors import NEIGHBORS, beside
 from bench.simulation.policies import Ours
+from bench.tenants import FIFO, tenants
 from tests.bench.simulation.test_neighbors import assert_bounded
 
 LENGTHS = LogNormal()
@@ -108,3 +112,15 @@ def test_a_change_of_weights_counts_at_once() -> None:
     # The next request of a tenant brings its weight.
     policy.add(4000, Request(1.0, np.full(8, 45), None, "a"), 1.0)
     assert share(60) == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_greedy_tenant_is_drawn_beside_the_promise(tmp_path: Path) -> None:
+    done = CliRunner().invoke(tenants, ["--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "tenants.json").read_text())["rows"]
+    for row in rows:
+        worst = dict(row["worst"])
+        assert row["bound"] < worst.pop(FIFO)
+        assert max(worst.values()) <= row["bound"]
+        assert not any(lost for kind, lost in row["lost"].items() if kind != FIFO)
+    assert (tmp_path / "tenants.png").read_bytes().startswith(b"\x89PNG")
