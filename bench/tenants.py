@@ -91,7 +91,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("longest of the other tenant's single calls, ms (log scale)")
     axes.grid(True, axis="x", which="both", alpha=0.25)
-    axes.legend(fontsize=8)
+    axes.set_xlim(1, 30_000)
+    axes.legend(fontsize=8, loc="center right")
     figure.tight_layout()
     with replacing(path) as file:
         figure.savefig(file, format="png")
