@@ -84,7 +84,7 @@ EXPOSE 8000 8001 8002
 STOPSIGNAL SIGTERM
 # The image format of OCI has no health checks: `buildah` and `podman` need --format docker to keep this one.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('BIRNN_METRICS_PORT', '8002') + '/healthz', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; tls = 'BIRNN_TLS_CERT' in os.environ; r.urlopen(f'http{\"s\" * tls}://127.0.0.1:' + os.environ.get('BIRNN_METRICS_PORT', '8002') + '/healthz', timeout=4, context=ssl._create_unverified_context() if tls else None)"]
 ENTRYPOINT ["birnn"]
 CMD ["serve"]
 

@@ -9,6 +9,7 @@ from bench.planner import planner
 from bench.results import OUT, QUICK
 from bench.rpc_command import rpc
 from bench.sequences import OPTION
+from bench.tenants import tenants
 from bench.tokenizer_command import tokenizer
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     """Measure the parts of the service by themselves."""
 
 
-for command in (engine, planner, tokenizer, rpc):
+for command in (engine, planner, tenants, tokenizer, rpc):
     main.add_command(command)
 
 

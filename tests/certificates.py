@@ -34,12 +34,15 @@ class Authority:
         openssl("req", "-x509", *CURVE, "-keyout", self._own.key, "-out", self._own.cert, "-subj", f"/CN={name}")
         self.cert = self._own.cert
 
-    def issue(self, name: str, subject: str | None = None) -> Pair:
-        """A certificate for this machine, in files of that name; its common name, too, unless `subject` says other."""
+    def issue(self, name: str, subject: str | None = None, names: str = "DNS:localhost,IP:127.0.0.1") -> Pair:
+        """A certificate, in files of that name; its common name, too, unless `subject` says other.
+
+        Its alternative names are this machine's, or others; or there are none.
+        """
         pair, request = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key"), self._folder / f"{name}.csr"
-        names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
         subject = f"/CN={name}" if subject is None else subject
-        openssl("req", "-utf8", *CURVE, "-keyout", pair.key, "-out", request, "-subj", subject, "-addext", names)
+        alternative = ("-addext", f"subjectAltName={names}") if names else ()
+        openssl("req", "-utf8", *CURVE, "-keyout", pair.key, "-out", request, "-subj", subject, *alternative)
         signing = ("-CA", self._own.cert, "-CAkey", self._own.key, "-copy_extensions", "copy")
         openssl("x509", "-req", "-in", request, "-out", pair.cert, *signing)
         return pair

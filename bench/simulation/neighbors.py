@@ -1,11 +1,11 @@
 """Neighbors: callers that send as much as they like, beside one that makes a single call now and then."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.simulation.device import Device, Outcome, simulate
+from bench.simulation.device import Device, Policy, simulate
 from bench.simulation.load import Lengths, Random, Request, with_patience
 from bench.simulation.policies import Ours
 from birnn_service.queueing.priority import Priority
@@ -93,12 +93,15 @@ def beside(
     lanes: int = 1,
     caller: str = SINGLE,
     priority: Priority = Priority.NORMAL,
+    weight: float = 1.0,
+    policy: Callable[[], Policy] | None = None,
     seed: int = 0,
 ) -> Beside:
     """Simulate single calls beside a neighbor; the calls of both go to all lanes.
 
     Single calls come from `caller`, which has called for a while when the neighbor begins, and are NORMAL. Those of the
-    neighbor have a `priority`.
+    neighbor have a `priority`, and it has `weight` beside the 1 of others.
+    What decides is the real scheduler, or another policy.
     """
     random = np.random.default_rng(seed)
     times = np.cumsum(random.exponential(PAUSE, round((BEFORE + SECONDS) / PAUSE))).tolist()
@@ -106,13 +109,18 @@ def beside(
     others = [replace(_later(call, BEFORE), priority=priority) for call in neighbor(device, lengths, random)]
     requests = sorted([*singles, *others], key=lambda call: call.arrival)
     ours = {id(call) for call in singles}
-    outcome = _run(device, requests, lanes)
+
+    def decide() -> Policy:
+        ours = Ours(device, lanes=lanes, max_backlog_seconds=BACKLOG, weights={"neighbor": weight})
+        return ours if policy is None else policy()
+
+    outcome = simulate(decide(), requests, device)
     waits = [
         end - call.arrival
         for call, end in zip(requests, outcome.finished, strict=True)
         if id(call) in ours and np.isfinite(end)
     ]
-    alone = _run(device, singles, lanes).latencies
+    alone = simulate(decide(), singles, device).latencies
     batch = max(batch.end - batch.start for batch in outcome.batches)
     return Beside(max(waits), float(alone.max()), batch, len(singles) - len(waits))
 
@@ -120,7 +128,3 @@ def beside(
 def _later(call: Request, seconds: float) -> Request:
     deadline = None if call.deadline is None else call.deadline + seconds
     return replace(call, arrival=call.arrival + seconds, deadline=deadline)
-
-
-def _run(device: Device, requests: Sequence[Request], lanes: int) -> Outcome:
-    return simulate(Ours(device, lanes=lanes, max_backlog_seconds=BACKLOG), requests, device)

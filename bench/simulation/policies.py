@@ -1,6 +1,7 @@
 """Policies: the real scheduler, and how other servers decide."""
 
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +39,23 @@ class SimulatedEngine:
 
 
 class Ours:
-    """The real scheduler. Requests go to its lanes in turn."""
+    """The real scheduler. Requests go to its lanes in turn. Callers without one of `weights` have 1."""
 
-    def __init__(self, device: Device, *, lanes: int = 1, max_backlog_seconds: float = float("inf")) -> None:
+    def __init__(
+        self,
+        device: Device,
+        *,
+        lanes: int = 1,
+        max_backlog_seconds: float = float("inf"),
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         engine = SimulatedEngine(device)
         self.lanes = [
             Lane(f"simulated-{number}", engine, Output.POOLED, 1, device.cost, device.wide_cost)
             for number in range(lanes)
         ]
-        self.scheduler = Scheduler(self.lanes, device.slots, max_backlog_seconds)
+        given = weights or {}
+        self.scheduler = Scheduler(self.lanes, device.slots, max_backlog_seconds, lambda caller: given.get(caller, 1.0))
 
     def lane_of(self, number: int) -> Lane:
         """The lane that a request is for."""

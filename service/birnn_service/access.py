@@ -1,113 +1,179 @@
-"""Access control: checks tokens and rights, and names the caller of each call."""
+"""Access control: checks what a caller proves itself by, and its rights, and names the caller of each call."""
 
 import asyncio
 import hmac
 import logging
 
 from birnn_service.call import Arrived
-from birnn_service.errors import ForbiddenError, InvalidRequestError, StartupError, UnauthenticatedError
+from birnn_service.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
+from birnn_service.json_web_tokens import SCOPE_PREFIX, JsonWebTokens, JwtRules, Keys, RefusedError, read_jwks
 from birnn_service.settings import Settings
-from birnn_service.token_file import NAME, NAME_RULE, Right, Token, TokenFileError, digest_of, read_tokens
+from birnn_service.tenants import NAMED, tenant_of
+from birnn_service.token_file import (
+    CERTIFICATE,
+    CERTIFICATE_RULE,
+    NAME,
+    NAME_RULE,
+    Grant,
+    Grants,
+    Right,
+    digest_of,
+    read_tokens,
+)
+from birnn_service.watched_file import WatchedFile
 
 logger = logging.getLogger(__name__)
 
 AUTHORIZATION = "authorization"
-# Seconds between two looks at the file.
+# Seconds between two looks at the files.
 RELOAD_SECONDS = 1.0
 # Stands in for an unknown token, so that checking one takes the same time as checking a known token.
-NOBODY = Token(name="nobody", sha256="0" * 64, rights=())
+NOBODY = Grant(name="nobody", sha256="0" * 64, rights=())
+NOTHING = Grants()
 
 
 class Access:
-    """Checks calls against the tokens in a file and follows changes to it. Without a file, every call is allowed."""
+    """Checks calls against the settings' files and follows changes to them.
+
+    Without a file of tokens or of keys, every call is allowed; where callers need certificates, every one that encodes.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """Read the token file that the settings name, if any.
+        """Read the files that the settings name, if any.
 
         Raises:
-            StartupError: The file cannot be read.
+            StartupError: One cannot be read.
         """
-        self._path = settings.tokens
         self._caller_header = settings.caller_header
-        self._tokens: dict[str, Token] | None = None
-        self._problem = ""
-        if self._path is None:
-            return
-        try:
-            self._tokens = read_tokens(self._path.read_bytes())
-        except (OSError, TokenFileError) as error:
-            raise StartupError(
-                f"cannot read the tokens in {self._path}: {error}; `birnn tokens add NAME` creates a token file"
-            ) from error
+        self._certificates = settings.tls_client_ca is not None
+        self._tokens: WatchedFile[Grants] | None = None
+        self._keys: WatchedFile[Keys] | None = None
+        if settings.tokens is not None:
+            advice = "`birnn tokens add NAME` creates a token file"
+            self._tokens = WatchedFile(settings.tokens, "tokens", read_tokens, advice)
+        if settings.jwks is not None:
+            self._keys = WatchedFile(settings.jwks, "keys", read_jwks, "--jwks takes the issuer's JWKS")
+            assert settings.jwt_issuer is not None
+            assert settings.jwt_audience is not None
+            self._jwt = JsonWebTokens(JwtRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_name_claim))
+
+    @property
+    def grants(self) -> Grants:
+        """The lines of the token file as they are now; none without a file."""
+        return NOTHING if self._tokens is None else self._tokens.content
+
+    def weight_of(self, caller: str) -> float:
+        """The weight of a caller's share of the device."""
+        grant = self.grants.by_name.get(tenant_of(caller))
+        return 1.0 if grant is None else grant.weight
 
     async def watch(self) -> None:
-        """Reload the file whenever it changes, until cancelled."""
-        while self._path is not None:
+        """Reload the files whenever they change, until cancelled."""
+        while self._tokens is not None or self._keys is not None:
             await asyncio.sleep(RELOAD_SECONDS)
             try:
                 await asyncio.to_thread(self.reload)
             except Exception as error:  # if this loop ended, removed tokens would stay valid
-                logger.error("could not reload the token file", exc_info=error)
+                logger.error("could not reload the files of tokens and keys", exc_info=error)
 
     def reload(self) -> None:
-        """Read the file again. If it is broken, keep the current tokens and log the reason once.
+        """Read the files again; see `WatchedFile.reload`."""
+        for file in (self._tokens, self._keys):
+            if file is not None:
+                file.reload()
 
-        The whole file is read every time: it is small, and a modification time does not reliably show changes.
-        """
-        assert self._path is not None
-        try:
-            tokens = read_tokens(self._path.read_bytes())
-        except (OSError, TokenFileError) as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
-                logger.error("cannot read the tokens in %s: %s; the tokens read earlier stay valid", self._path, error)
-            return
-        self._problem = ""
-        if tokens != self._tokens:
-            self._tokens = tokens
-            logger.info("read %d tokens from %s", len(tokens), self._path)
-
-    def authorize(self, authorization: str, right: Right) -> Token | None:
-        """Check the token of a call, in the same time for known and unknown tokens.
+    def authorize(self, authorization: str, right: Right, certificate: str | None = None) -> Grant | None:
+        """Check what a call proves itself by, in the same time for known and unknown tokens.
 
         Args:
             authorization: The value of the `authorization` header; empty if there is none.
             right: The right that the call needs.
+            certificate: The name in the caller's certificate, empty if it has none that can be used; None where this
+                server asks for no certificate.
 
         Returns:
-            The token; None if this server uses no tokens.
+            The caller's grant; None if this server asks for nothing.
 
         Raises:
-            UnauthenticatedError: The token is missing or unknown.
-            ForbiddenError: The token lacks the right.
+            UnauthenticatedError: The token is missing or unknown, or the certificate is.
+            ForbiddenError: The caller lacks the right.
         """
-        if self._tokens is None:
-            return None
-        scheme, _, secret = authorization.partition(" ")
-        digest = digest_of(secret.strip())
-        found = self._tokens.get(digest, NOBODY)
-        if not hmac.compare_digest(found.sha256, digest) or scheme.lower() != "bearer":
-            what = "the token is not one of this server's" if authorization else "this server requires a token"
-            raise UnauthenticatedError(
-                f"{what}; send `authorization: Bearer TOKEN` with a token from the operator of this server"
+        if self._tokens is None and self._keys is None:
+            if certificate is None:
+                return None
+            grant, what = _by_certificate_alone(certificate), "certificate"
+        elif authorization or not certificate:
+            grant, what = self._by_token(authorization), "token"
+        else:
+            grant, what = self._by_certificate(certificate), "certificate"
+        if right not in grant.rights:
+            raise ForbiddenError(
+                f"the {what} of {grant.name} lacks the right `{right}`; send a token or certificate that has it"
+                + (f" (a JWT has it by the scope {SCOPE_PREFIX}{right})" if self._keys else "")
             )
-        if right not in found.rights:
-            raise ForbiddenError(f"the token of {found.name} lacks the right `{right}`; send a token that has it")
-        return found
+        return grant
 
     def caller(self, incoming: Arrived, right: Right | None) -> str:
-        """Identify the caller: by the name of its token, by the gateway's header, or by its address.
+        """Identify the caller: by the name of its token or certificate, by the gateway's header, or by its address.
 
         Raises:
             ServiceError: The call needs `right` and is refused; see `authorize`.
         """
-        if right is None or (self._tokens is None and not self._caller_header):
+        asks = self._tokens is not None or self._keys is not None or self._certificates
+        if right is None or not (asks or self._caller_header):
             return incoming.caller
-        token = self.authorize(incoming.header(AUTHORIZATION), right)
-        if self._caller_header and (token is None or Right.GATEWAY in token.rights):
+        certificate = incoming.certificate_name if self._certificates else None
+        grant = self.authorize(incoming.header(AUTHORIZATION), right, certificate)
+        believed = grant is None or Right.GATEWAY in grant.rights or (self._tokens is None and self._keys is None)
+        if self._caller_header and believed:
             name = incoming.header(self._caller_header)
             if name and not NAME.fullmatch(name):
                 raise InvalidRequestError(f"{self._caller_header} must be {NAME_RULE}, sent once")
             if name:
-                return f"name:{name}"
-        return f"name:{token.name}" if token else incoming.caller
+                return NAMED + name
+        return NAMED + grant.name if grant else incoming.caller
+
+    def _by_token(self, authorization: str) -> Grant:
+        scheme, _, secret = authorization.partition(" ")
+        secret = secret.strip()
+        digest = digest_of(secret)
+        found = self.grants.by_digest.get(digest, NOBODY)
+        known = hmac.compare_digest(found.sha256 or "", digest)
+        if scheme.lower() == "bearer" and known:
+            return found
+        if scheme.lower() == "bearer" and self._keys is not None and secret.count(".") == 2:
+            try:
+                grant = self._jwt.verify(secret, self._keys.content)
+                self._check_name(grant.name)
+                return grant
+            except RefusedError as error:
+                logger.debug("a JWT was refused: %s", error)
+        what = "the token is not one of this server's" if authorization else "this server requires a token"
+        raise UnauthenticatedError(
+            f"{what}; send `authorization: Bearer TOKEN` with a token from the operator of this server"
+            + (" or a valid JWT for it" if self._keys else "")
+        )
+
+    def _check_name(self, name: str) -> None:
+        """A JWT may not take the name of a caller that proves itself otherwise, and with it its share and its cache."""
+        line = self.grants.by_name.get(name)
+        if line is not None and (line.sha256 or line.certificate):
+            raise RefusedError("its caller has the name of one with a token or a certificate")
+
+    def _by_certificate(self, certificate: str) -> Grant:
+        if (grant := self.grants.by_certificate.get(certificate)) is None:
+            raise UnauthenticatedError(
+                "this server does not know your certificate; send `authorization: Bearer TOKEN` with a token from the "
+                "operator of this server, who can also add the certificate"
+            )
+        return grant
+
+
+def _by_certificate_alone(certificate: str) -> Grant:
+    """What a certificate of the authority is good for where there are neither tokens nor keys."""
+    if not CERTIFICATE.fullmatch(certificate):
+        raise UnauthenticatedError(
+            "your certificate does not say who you are; it needs a URI or DNS name, or else a common name, of "
+            + CERTIFICATE_RULE
+        )
+    return Grant.model_construct(name=certificate, rights=(Right.ENCODE,))

@@ -25,6 +25,10 @@ class Arrived(Protocol):
     def request_id(self) -> str:
         """By which the caller wants to find the call in the log; empty for none."""
 
+    @property
+    def certificate_name(self) -> str:
+        """The name in the caller's certificate, by a certificate that was verified; empty for none."""
+
     def header(self, name: str) -> str:
         """A header or metadata by its name in lower case; joined by commas where it came more than once."""
 

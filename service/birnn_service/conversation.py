@@ -24,9 +24,22 @@ class Answers(Protocol):
 class _Turn:
     """A request of a stream, as a call of its own."""
 
-    __slots__ = ("_ended", "caller", "deadline", "error", "header", "id", "request", "request_id", "size", "task")
+    __slots__ = (
+        "_ended",
+        "_stream",
+        "caller",
+        "deadline",
+        "error",
+        "header",
+        "id",
+        "request",
+        "request_id",
+        "size",
+        "task",
+    )
 
     def __init__(self, stream: Stream, deadline: float | None, size: int) -> None:
+        self._stream = stream
         self.caller = stream.caller
         self.header = stream.header
         self.deadline = deadline
@@ -40,6 +53,10 @@ class _Turn:
 
     def __len__(self) -> int:
         return self.size
+
+    @property
+    def certificate_name(self) -> str:
+        return self._stream.certificate_name
 
     async def read(self, grow: Callable[[int], None]) -> "_Turn":
         if self.error is not None:

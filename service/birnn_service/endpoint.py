@@ -131,6 +131,7 @@ class Endpoint:
             yield call
         except ServiceError as error:
             code = error.code
+            self._metrics.tenants.count_refusal(call.caller, error)
             logger.debug("%s%s of %s failed: %s", method, _id(incoming), call.caller, error.message)
             raise
         except Exception as error:
@@ -148,6 +149,9 @@ class Endpoint:
                 self._metrics.count_call(_name(call), method, code.name, call.seconds)
             elif code not in (Code.OK, Code.CANCELLED):
                 self._metrics.requests.labels(_name(call), method, code.name).inc()
+            if timed or code not in (Code.OK, Code.CANCELLED):
+                sequences = call.spent.sequences if call.spent and code is Code.OK else 0
+                self._metrics.tenants.count_call(call.caller, code.name, sequences)
             self._statistics.count_call(call, well=code is Code.OK)
 
     async def _encode(self, method: Method, incoming: Incoming, call: Call) -> Any:

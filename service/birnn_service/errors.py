@@ -32,6 +32,8 @@ class ServiceError(Exception):
     """A request failed as a whole; the message says what was wrong, the limit, and what to do."""
 
     code: ClassVar[Code]
+    reason: ClassVar[str] = ""
+    """Why the call of a caller that is known was refused, as metrics count it; empty for what is no refusal."""
     retry_after: float = 0.0
     """Seconds after which the same call may succeed; 0 where that is not known, below 0 where it will not."""
 
@@ -57,6 +59,7 @@ class ForbiddenError(ServiceError):
     """The caller may not do this."""
 
     code = Code.PERMISSION_DENIED
+    reason = "right"
 
 
 class UnknownEncoderError(ServiceError):
@@ -75,16 +78,24 @@ class OverloadedError(ServiceError):
     """The queue is full; `retry_after` is when it is predicted to have room, in seconds."""
 
     code = Code.RESOURCE_EXHAUSTED
+    reason = "overload"
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
+class RateLimitedError(OverloadedError):
+    """The caller has sent more than it may; `retry_after` is when there is room for this request, in seconds."""
+
+    reason = "rate"
+
+
 class DeadlineError(ServiceError):
     """The request's deadline cannot be met, so it was dropped before it was computed."""
 
     code = Code.DEADLINE_EXCEEDED
+    reason = "deadline"
 
 
 class UnavailableError(ServiceError):

@@ -5,6 +5,7 @@ import http.client
 import io
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,13 +54,15 @@ class HttpServer:
         *,
         live: Callable[[], bool],
         ready: Callable[[], bool],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Listen at once; a scrape collects `metrics`, and needs the right to.
+        """Listen at once; a scrape collects `metrics`, and needs the right to. With `tls`, everything takes TLS.
 
         Raises:
             StartupError: The port is taken or the address is not this machine's.
         """
         self._access = access
+        self._tls = tls
         registry = CollectorRegistry()
         registry.register(metrics)
         self._metrics_app = make_wsgi_app(registry)
@@ -109,7 +112,8 @@ class HttpServer:
             connection.reply(_text("405 Method Not Allowed", "use GET\n"))
         elif path == "/metrics":
             try:
-                self._access.authorize(fields.get(AUTHORIZATION, ""), Right.METRICS)
+                # One that comes twice is none: which of them counts would be up to who reads it.
+                self._access.authorize(", ".join(fields.get_all(AUTHORIZATION, ())), Right.METRICS)
             except ServiceError as error:
                 connection.reply(_refusal(error))
                 return
@@ -138,9 +142,14 @@ class HttpServer:
         asyncio.set_event_loop(self._loop)
         self._listen()
         self._loop.run_forever()
+        self._loop.run_until_complete(self._end())
+
+    async def _end(self) -> None:
+        openings = [connection.opening for connection in self._connections if connection.opening is not None]
         for connection in self._connections:
             connection.abort()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        await asyncio.gather(*openings)
+        await asyncio.sleep(0)
 
     def _listen(self) -> None:
         self._loop.add_reader(self._listener, self._accept)
@@ -162,7 +171,15 @@ class HttpServer:
             connection.opening = self._loop.create_task(self._open(connection, accepted))
 
     async def _open(self, connection: "_Connection", accepted: socket.socket) -> None:
-        await self._loop.connect_accepted_socket(lambda: connection, accepted)
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else EXCHANGE_SECONDS,
+            )
+        except (OSError, asyncio.CancelledError):  # the handshake failed, took too long, or was cut short
+            self.forget(connection)
 
     def _make_room(self, error: OSError) -> None:
         """A connection that waits could not be accepted: free a descriptor for the next try, or try again later."""
@@ -217,6 +234,8 @@ class _Connection(asyncio.Protocol):
         self._dropped = True
         if self._transport is not None:
             self._transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
 
     def reply(self, reply: Reply) -> None:
         """Send a reply and close."""

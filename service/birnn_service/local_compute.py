@@ -9,12 +9,15 @@ import numpy as np
 from birnn_service.catalog import width_of
 from birnn_service.compute import Work
 from birnn_service.engine.engine import Output
+from birnn_service.errors import OverloadedError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.request import Computed
+from birnn_service.rate_limits import RateLimits
 from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
 from birnn_service.statistics import Statistics
+from birnn_service.tenants import tenant_of
 
 
 class LocalCompute:
@@ -26,18 +29,25 @@ class LocalCompute:
         cache: ResponseCache,
         metrics: Metrics,
         statistics: Statistics,
+        limits: RateLimits,
     ) -> None:
         self._dispatcher = dispatcher
         self._cache = cache
         self._metrics = metrics
         self._statistics = statistics
+        self._limits = limits
         metrics.cache_bytes.set_function(lambda: cache.bytes)
 
     async def encode(self, work: Work) -> Computed:
         """See `birnn_service.compute.Compute`."""
-        if work.output is Output.POOLED and self._cache.enabled:
-            return await self._look_up(work)
-        return await self._run(work)
+        self._limits.take(work.caller, len(work.batch))
+        try:
+            if work.output is Output.POOLED and self._cache.enabled:
+                return await self._look_up(work)
+            return await self._run(work)
+        except OverloadedError:
+            self._limits.give_back(work.caller, len(work.batch))
+            raise
 
     def _run(self, work: Work) -> Awaitable[Computed]:
         """Have the dispatcher do the work."""
@@ -48,12 +58,12 @@ class LocalCompute:
 
     async def _look_up(self, work: Work) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
-        encoder, batch = work.encoder, work.batch
+        encoder, batch, tenant = work.encoder, work.batch, tenant_of(work.caller)
         instance, width = encoder.instance, width_of(encoder, work.output)
         metrics = self._metrics.of(encoder.manifest.name)
         start = time.perf_counter()
         keys = batch.keys()
-        kept = [self._cache.get(instance, key) for key in keys]
+        kept = [self._cache.get(instance, key, tenant) for key in keys]
         missing = np.array([row for row, found in enumerate(kept) if found is None], dtype=np.intp)
         hits, seconds = len(keys) - len(missing), time.perf_counter() - start
         self._statistics.count_look_ups(instance, hits, len(missing), seconds)
@@ -66,7 +76,7 @@ class LocalCompute:
         else:
             computed = Computed.nothing(width)
         for row, encoding in zip(missing.tolist(), computed.values, strict=True):
-            self._cache.put(instance, keys[row], encoding)
+            self._cache.put(instance, keys[row], encoding, tenant)
         if len(missing) == len(keys):
             return computed
         values = np.empty((len(keys), width), dtype=np.float32)

@@ -13,6 +13,7 @@ from prometheus_client import (
 )
 
 from birnn_service.histogram import ArrayHistogram, Series
+from birnn_service.tenant_metrics import TenantMetrics
 
 # From a tenth of a millisecond, the queue of an idle server, to half a minute, the longest backlog by default.
 SECONDS = (
@@ -96,6 +97,10 @@ class Metrics:
         )
         self.cache_bytes = gauge("cache_bytes", "Size of the response cache.")
         self.encoder_loads = counter("encoder_loads", "Versions loaded or refused, by what came of it.", "outcome")
+        self.certificate_not_after = gauge(
+            "certificate_not_after_seconds", "When the certificate ends, in seconds since the epoch; 0 without TLS."
+        )
+        self.tenants = TenantMetrics(self.registry)
         self.encoder_ready = gauge("encoder_ready", "1 where a version is served, else 0.", "encoder", "version")
         self.encoder_info = gauge(
             "encoder_info", "What is served, and by what.",

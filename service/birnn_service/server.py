@@ -23,6 +23,7 @@ from birnn_service.metrics import Metrics
 from birnn_service.queueing.batch_statistics import BatchStatistics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
+from birnn_service.rate_limits import RateLimits
 from birnn_service.repository.publisher import Publisher
 from birnn_service.repository.repository import Repository
 from birnn_service.repository.served_encoder import ServedEncoder
@@ -31,6 +32,7 @@ from birnn_service.settings import Settings
 from birnn_service.sources.opening import open_source
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.tenants import TenantLabels
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.shared_port import Ports
 from birnn_service.transports.socket_address import in_address
@@ -62,7 +64,8 @@ class Server:
         self._access = Access(settings)
         self._metrics = Metrics()
         self._metrics.describe_server(ort.__version__)
-        self._merged = MergedMetrics(self._metrics.registry)
+        self._metrics.tenants.labels = TenantLabels(lambda: self._access.grants.by_name)
+        self._merged = MergedMetrics(self._metrics.registry, self._metrics.tenants.labels)
         self._state = ServingState()
         self._encoders: Catalog[ServedEncoder] = Catalog(candidates=settings.candidates)
         self._statistics = Statistics((), 1 + settings.frontends)
@@ -70,6 +73,7 @@ class Server:
         self._dispatcher = Dispatcher(
             observers=[queue_metrics, BatchStatistics(self._statistics)],
             max_backlog_seconds=settings.max_backlog_seconds,
+            weight_of=self._access.weight_of,
         )
         self._cache = ResponseCache(settings.cache_mib << 20)
         self._publisher = Publisher(
@@ -103,6 +107,9 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         settings = self._settings
+        certificate = Certificate.of(settings)
+        if certificate is not None:
+            self._metrics.certificate_not_after.set_function(lambda: certificate.not_after)
         http = HttpServer(
             settings.host,
             settings.metrics_port,
@@ -110,11 +117,11 @@ class Server:
             self._access,
             live=lambda: self._live,
             ready=lambda: self._state.ready,
+            tls=None if certificate is None else certificate.for_metrics(),
         )
         http.start()
         watches = [asyncio.create_task(self._access.watch())]
         try:
-            Certificate.of(settings)
             settings.grpc_address.check()
             if settings.http_address is not None:
                 settings.http_address.check()
@@ -189,8 +196,8 @@ class Server:
     async def _taking_calls(self) -> AsyncIterator[TakesCalls]:
         """Where calls come in, by the settings."""
         settings, state, metrics, statistics = self._settings, self._state, self._metrics, self._statistics
-        encoders, orders = self._encoders, self._repository
-        compute = LocalCompute(self._dispatcher, self._cache, metrics, statistics)
+        encoders, orders, limits = self._encoders, self._repository, RateLimits(lambda: self._access.grants)
+        compute = LocalCompute(self._dispatcher, self._cache, metrics, statistics, limits)
         if settings.frontends:
             async with FrontEnds(
                 encoders, compute, orders, state, settings, metrics, self._merged, statistics
@@ -208,9 +215,9 @@ class Server:
         served, host = ", ".join(map(label_of, self._encoders)), in_address(self._settings.host)
         count, tls = self._settings.frontends, "s" if self._settings.tls_cert else ""
         logger.info(
-            "serving %s on %s:%d (gRPC%s%s)%s, metrics on http://%s:%d/metrics",
+            "serving %s on %s:%d (gRPC%s%s)%s, metrics on http%s://%s:%d/metrics",
             served, host, ports.grpc, " with TLS" if tls else "", f", {count} front-ends" if count else "",
-            "" if ports.http is None else f" and http{tls}://{host}:{ports.http}", host, metrics_port,
+            "" if ports.http is None else f" and http{tls}://{host}:{ports.http}", tls, host, metrics_port,
         )  # fmt: skip
 
 

@@ -110,6 +110,18 @@ class Settings(BaseSettings):
         description="File of tokens, as `birnn tokens add` writes it. With one, calls need `authorization: Bearer "
         "TOKEN`, and callers are known by the names of their tokens; /metrics needs the right `metrics`.",
     )
+    jwks: Path | None = Field(
+        None,
+        description="File of the public keys (JWKS) of an issuer of JWTs. With it, callers may send a JWT instead of a "
+        "token of --tokens: its scopes birnn:encode, birnn:metrics and so on are its rights.",
+    )
+    jwt_issuer: str | None = Field(None, description="Who issues JWTs: the claim `iss`. Needed with --jwks.")
+    jwt_audience: str | None = Field(
+        None, description="What JWTs for this server have as their audience: the claim `aud`. Needed with --jwks."
+    )
+    jwt_name_claim: Annotated[str, Field(min_length=1)] = Field(
+        "sub", description="The claim of a JWT that names the caller."
+    )
     caller_header: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]*)?$")] = Field(
         "",
         description="Header or metadata, in lower case, in which a gateway says who calls, such as x-birnn-caller. It "
@@ -123,12 +135,14 @@ class Settings(BaseSettings):
     )
     tls_cert: Path | None = Field(
         None,
-        description="PEM file of the certificate, and of those between it and its authority, for gRPC and HTTP. It is "
-        "read again when it changes. /metrics, /healthz and /readyz have no TLS.",
+        description="PEM file of the certificate, and of those between it and its authority, for all ports. It is "
+        "read again when it changes.",
     )
     tls_key: Path | None = Field(None, description="PEM file of the certificate's key, without a password.")
     tls_client_ca: Path | None = Field(
-        None, description="PEM file of the authority of callers' certificates; with it every caller must have one."
+        None,
+        description="PEM file of the authority of callers' certificates; with it every caller over gRPC and HTTP must "
+        "have one, and is known by the name in it. The metrics port asks for none.",
     )
     insecure: bool = Field(False, description="Listen beyond this machine without TLS, too.")
     device: Device = Field(
@@ -265,6 +279,12 @@ class Settings(BaseSettings):
                 )
         if self.cors and self.http_port is None:
             raise ValueError("--cors-origins is about calls over HTTP; give --http-port, too")
+        return self
+
+    @model_validator(mode="after")
+    def _issuers_are_known(self) -> Self:
+        if len({self.jwks is None, not self.jwt_issuer, not self.jwt_audience}) > 1:
+            raise ValueError("--jwks, --jwt-issuer and --jwt-audience go together")
         return self
 
     @model_validator(mode="after")

@@ -1,23 +1,20 @@
 """`birnn tokens`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from birnn_bundle.atomic_file import replace_bytes
 from birnn_service.settings import ENV_PREFIX
-from birnn_service.token_file import (
-    NAME,
-    NAME_RULE,
-    Right,
-    Token,
-    TokenFileError,
-    digest_of,
-    new_secret,
-    read_tokens,
-    write_tokens,
-)
+from birnn_service.token_file import Grant, Right, TokenFileError, digest_of, new_secret, read_tokens, write_tokens
+
+# How long a command waits for another one that changes the same file.
+LOCK_SECONDS = 30.0
 
 
 def _with_file(command: Callable[..., None]) -> Callable[..., None]:
@@ -31,69 +28,103 @@ def _with_file(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def _read(path: Path) -> dict[str, Token]:
+def _read(path: Path) -> tuple[Grant, ...]:
     try:
-        return read_tokens(path.read_bytes())
+        return read_tokens(path.read_bytes()).lines
     except (OSError, TokenFileError) as error:
         raise click.ClickException(f"cannot use {path}: {error}") from error
 
 
-def _write(path: Path, tokens: dict[str, Token]) -> None:
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Keep other commands from changing the file meanwhile: of two at once, one would undo what the other did.
+
+    The lock is a file of its own, because the file itself is replaced. It stays, empty, beside it.
+    """
+    # Links are followed, as when the file is written.
+    real = path.resolve()
     try:
-        replace_bytes(path, write_tokens(tokens))
+        with FileLock(real.with_name(f".{real.name}.lock"), timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise click.ClickException(f"another command has been changing {path} for {LOCK_SECONDS:g} s") from None
     except OSError as error:
         raise click.ClickException(f"cannot write {path}: {error}") from error
 
 
-def _check_name(context: click.Context, parameter: click.Parameter, name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise click.BadParameter(f"must be {NAME_RULE}")
-    return name
-
-
 @click.group()
 def tokens() -> None:
-    """Say who may call a server. A server that runs notices within a second or two."""
+    """Say who may call a server, and how much. A server that runs notices within a second or two."""
 
 
 @tokens.command()
-@click.argument("name", callback=_check_name)
+@click.argument("name")
 @click.option(
     "--right",
     "rights",
     type=click.Choice([str(right) for right in Right]),
     multiple=True,
-    default=[str(Right.ENCODE)],
-    show_default=True,
-    help="What it is good for; may be repeated.",
+    help=f"What it may do; may be repeated; by default {Right.ENCODE}.",
 )
+@click.option(
+    "--certificate",
+    metavar="NAME",
+    help="Know the caller by the name in its certificate, such as spiffe://example.org/lab-a, and make no token.",
+)
+@click.option(
+    "--no-token",
+    is_flag=True,
+    help="Make no token: NAME comes from a JWT or a gateway, and this sets its weight and limits.",
+)
+@click.option("--weight", type=float, help="Its share of backlog and engine time, beside 1 of others; 0.01 to 100.")
+@click.option("--sequences-per-second", type=float, help="How many sequences it may send a second, on average.")
+@click.option("--burst", type=int, help="How many it may send at once after a pause; by default those of a second.")
 @_with_file
-def add(name: str, rights: tuple[str, ...], path: Path) -> None:
-    """Make a token and print it, this once; the file keeps only its digest."""
-    known = _read(path) if path.exists() else {}
-    if any(token.name == name for token in known.values()):
-        raise click.ClickException(f"there is a token of {name}; remove it first, or take another name")
-    secret = new_secret()
-    token = Token(name=name, sha256=digest_of(secret), rights=tuple(map(Right, dict.fromkeys(rights))))
-    _write(path, known | {token.sha256: token})
-    click.echo(secret)
+def add(name: str, rights: tuple[str, ...], certificate: str | None, no_token: bool, path: Path, **limits: Any) -> None:
+    """Add a caller. Makes a token and prints it, this once; the file keeps only its digest."""
+    if no_token and (rights or certificate):
+        raise click.UsageError("--no-token goes with neither --right nor --certificate; rights come with the JWT")
+    secret = None if certificate or no_token else new_secret()
+    proof = {"sha256": digest_of(secret)} if secret else {"certificate": certificate} if certificate else {}
+    given = {key: value for key, value in limits.items() if value is not None}
+    rights = () if no_token else tuple(dict.fromkeys(rights)) or (Right.ENCODE,)
+    try:
+        grant = Grant.model_validate({"name": name, "rights": rights, **proof, **given})
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]
+        where = " ".join(map(str, problem["loc"][:1])).replace("_", "-")
+        raise click.UsageError(f"{where}: {problem['msg'].removeprefix('Value error, ')}".lstrip(": ")) from None
+    with _changing(path):
+        known = _read(path) if path.exists() else ()
+        if any(line.name == name for line in known):
+            raise click.ClickException(f"there is a token of {name}; remove it first, or take another name")
+        if certificate and any(line.certificate == certificate for line in known):
+            raise click.ClickException(f"there is a line for the certificate {certificate}; remove it first")
+        replace_bytes(path, write_tokens((*known, grant)))
+    if secret:
+        click.echo(secret)
 
 
 @tokens.command("list")
 @_with_file
 def list_tokens(path: Path) -> None:
-    """List names and rights."""
-    for token in _read(path).values():
-        click.echo(f"{token.name}\t{', '.join(token.rights)}")
+    """List names and rights, and certificates, weights and limits where there are any."""
+    for grant in _read(path):
+        more = [f"certificate {grant.certificate}"] if grant.certificate else []
+        more += ["no token"] if not (grant.certificate or grant.sha256) else []
+        more += [f"weight {grant.weight:g}"] if grant.weight != 1 else []
+        more += [f"{grant.limit[0]:g} sequences/s, burst {grant.limit[1]}"] if grant.limit else []
+        click.echo("\t".join([grant.name, ", ".join(grant.rights), *([", ".join(more)] if more else [])]))
 
 
 @tokens.command()
 @click.argument("name")
 @_with_file
 def remove(name: str, path: Path) -> None:
-    """Remove a token: calls with it are refused from then on."""
-    known = _read(path)
-    left = {digest: token for digest, token in known.items() if token.name != name}
-    if left == known:
-        raise click.ClickException(f"there is no token of {name}")
-    _write(path, left)
+    """Remove a caller: its calls are refused from then on."""
+    with _changing(path):
+        known = _read(path)
+        left = tuple(line for line in known if line.name != name)
+        if left == known:
+            raise click.ClickException(f"there is no token of {name}")
+        replace_bytes(path, write_tokens(left))

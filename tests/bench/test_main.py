@@ -15,7 +15,7 @@ def python(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["engine", "tokenizer", "rpc", "all"])
+@pytest.mark.parametrize("command", ["engine", "tenants", "tokenizer", "rpc", "all"])
 def test_every_benchmark_explains_itself(command: str) -> None:
     done = python("bench", command, "--help")
     assert done.returncode == 0, done.stderr

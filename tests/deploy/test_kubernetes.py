@@ -143,23 +143,55 @@ def test_what_takes_calls_in_the_clear_says_so(base: Manifests) -> None:
     assert settings[f"{ENV_PREFIX}INSECURE"] == "true"
 
 
-def test_the_documented_overlay_takes_calls_with_tls_and_probes_without(tmp_path: Path) -> None:
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    overlay = tmp_path / "kubernetes" / "overlays" / "tls"
+def with_components(folder: Path, *components: str, base: str = "base") -> Manifests:
+    """What an overlay with some components renders to."""
+    shutil.copytree(KUBERNETES, folder / "kubernetes")
+    overlay = folder / "kubernetes" / "overlays" / "composed"
     overlay.mkdir()
-    documented = (KUBERNETES.parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
-    patches = documented.partition("```yaml\n")[2].partition("```")[0]
-    overlay.joinpath("kustomization.yaml").write_text("resources: [../../base]\n" + patches, encoding="utf-8")
-    manifests = render(overlay)
+    paths = ", ".join(f"../../components/{component}" for component in components)
+    overlay.joinpath("kustomization.yaml").write_text(
+        f"resources: [../../{base}]\ncomponents: [{paths}]\n", encoding="utf-8"
+    )
+    return render(overlay)
+
+
+@pytest.mark.parametrize("variant", ["base", "overlays/gpu"])
+def test_with_the_tls_component_every_port_has_tls_and_probes_need_no_certificate(variant: str, tmp_path: Path) -> None:
+    manifests = with_components(tmp_path, "tls", base=variant)
     for manifest in manifests.values():
         kubernetes_validate.validate(manifest, RELEASES[-1], strict=True)
+    (given,) = (manifest["data"] for name, manifest in manifests.items() if name.startswith("ConfigMap/birnn-settings"))
     served = container(manifests)
-    mounts = {mount["name"]: mount["mountPath"] for mount in served["volumeMounts"]}
-    given = {each["name"]: each["value"] for each in served["env"]}
-    assert Path(given["BIRNN_TLS_CERT"]).parent == Path(given["BIRNN_TLS_KEY"]).parent == Path(mounts["tls"])
-    for name in ("startup", "liveness", "readiness"):
-        assert served[f"{name}Probe"].keys() >= {"httpGet"}
+    (mount,) = (mount for mount in served["volumeMounts"] if mount["name"] == "tls")
+    assert Path(given["BIRNN_TLS_CERT"]).parent == Path(given["BIRNN_TLS_KEY"]).parent == Path(mount["mountPath"])
+    assert given["BIRNN_INSECURE"] == "false"
+    assert given["BIRNN_DRAIN_SECONDS"] == "20"
+    assert [reference["configMapRef"]["name"] for reference in served["envFrom"]] == [
+        name.removeprefix("ConfigMap/") for name in manifests if name.startswith("ConfigMap/")
+    ]
+    for name, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz")):
+        assert served[f"{name}Probe"]["httpGet"] == {"path": path, "port": "metrics", "scheme": "HTTPS"}
         assert "grpc" not in served[f"{name}Probe"]
+    annotations = manifests["Deployment/birnn"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/scheme"] == "https"
+    assert annotations["prometheus.io/scrape"] == "true"
+    (volume,) = (volume for volume in pod(manifests)["volumes"] if volume["name"] == "tls")
+    assert volume["secret"] == {"secretName": "birnn-tls", "defaultMode": 0o440}
+    ports = [
+        port
+        for name, manifest in manifests.items()
+        if name.startswith("Service/")
+        for port in manifest["spec"]["ports"]
+    ]
+    assert [port["appProtocol"] for port in ports] == ["https"] * len(ports)
+
+
+def test_with_both_components_prometheus_scrapes_with_tls(tmp_path: Path) -> None:
+    manifests = with_components(tmp_path, "service-monitor", "tls")
+    (endpoint,) = manifests["ServiceMonitor/birnn"]["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["serverName"] == "birnn-metrics"
+    assert endpoint["tlsConfig"]["ca"]["secret"]["name"] == "birnn-tls"
 
 
 def test_a_pod_has_the_memory_that_the_memory_tests_assume(base: Manifests) -> None:
@@ -188,14 +220,8 @@ def test_the_gpu_overlay_asks_for_a_gpu_and_for_cuda(gpu: Manifests) -> None:
     assert served["image"].endswith("-gpu")
 
 
-def test_the_service_monitor_finds_the_metrics_service(base: Manifests, tmp_path: Path) -> None:
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    overlay = tmp_path / "kubernetes" / "overlays" / "monitored"
-    overlay.mkdir()
-    overlay.joinpath("kustomization.yaml").write_text(
-        "resources: [../../base]\ncomponents: [../../components/service-monitor]\n", encoding="utf-8"
-    )
-    manifests = render(overlay)
+def test_the_service_monitor_finds_the_metrics_service(tmp_path: Path) -> None:
+    manifests = with_components(tmp_path, "service-monitor")
     monitor, metrics = manifests["ServiceMonitor/birnn"]["spec"], manifests["Service/birnn-metrics"]
     assert monitor["selector"]["matchLabels"].items() <= metrics["metadata"]["labels"].items()
     assert [endpoint["port"] for endpoint in monitor["endpoints"]] == [

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
 
 import birnn
 from tests.certificates import Authority, Mount, Pair, held, shown
 from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, failure, running, until
+from tests.e2e.test_tokens import change
 
 SMALL = "smiles-small"
 
@@ -163,8 +166,82 @@ def test_callers_without_what_the_server_asks_for_are_told_what_to_pass(
     assert "not trusted" in done.stderr
 
 
-def test_probes_and_metrics_need_no_certificate(mutual: ServerProcess) -> None:
+def test_probes_and_metrics_have_tls_and_need_no_certificate(mutual: ServerProcess, authority: Authority) -> None:
+    assert mutual.http.startswith("https://")
     assert mutual.get("/healthz")[0] == mutual.get("/readyz")[0] == mutual.get("/metrics")[0] == 200
+    seen = ssl.DER_cert_to_PEM_cert(shown(int(mutual.http.rpartition(":")[2]), authority.cert))
+    end = x509.load_pem_x509_certificate(seen.encode()).not_valid_after_utc.timestamp()
+    assert mutual.metric("birnn_certificate_not_after_seconds") == end
+
+
+def test_callers_are_known_by_their_certificates_over_both_transports(
+    mutual: ServerProcess, authority: Authority
+) -> None:
+    grpc, rest = ports(mutual)
+    name = "spiffe://example.org/lab"
+    pair = authority.issue("lab", names=f"DNS:lab.example,URI:{name}")
+    tls = birnn.Tls(ca=authority.cert, cert=pair.cert, key=pair.key)
+    with birnn.Client(f"127.0.0.1:{grpc}", tls=tls) as client:
+        client.encode(["CCO"], SMALL)
+    context = ssl.create_default_context(cafile=authority.cert)
+    context.load_cert_chain(pair.cert, pair.key)
+    with closing(http.client.HTTPSConnection("127.0.0.1", rest, timeout=PATIENCE_SECONDS, context=context)) as called:
+        embed(called)
+    until(lambda: mutual.metric("birnn_tenant_sequences_total", tenant=name) == 2)
+    nameless = authority.issue("nameless", "/O=nobody", "IP:192.0.2.1")
+    tls = birnn.Tls(ca=authority.cert, cert=nameless.cert, key=nameless.key)
+    with (
+        birnn.Client(f"127.0.0.1:{grpc}", tls=tls) as client,
+        pytest.raises(birnn.EncodeError, match="URI or DNS name"),
+    ):
+        client.encode(["CCO"], SMALL)
+
+
+@pytest.mark.parametrize("frontends", ["0", "2"])
+def test_with_tokens_certificates_have_the_rights_that_a_line_gives_them(
+    models: Path, authority: Authority, frontends: str, tmp_path: Path
+) -> None:
+    path, server_pair = tmp_path / "tokens", authority.issue("guarded")
+    secret = change(path, "add", "lab")
+    change(path, "add", "batch", "--certificate", "spiffe://example.org/batch")
+    change(path, "add", "mesh", "--certificate", "mesh.example", "--right", "encode", "--right", "gateway")
+    scrape = change(path, "add", "prometheus", "--right", "metrics")
+    batch = authority.issue("batch", names="URI:spiffe://example.org/batch")
+    mesh, other = authority.issue("mesh", names="DNS:mesh.example"), authority.issue("other", names="DNS:batch")
+    files = (
+        "--tls-cert",
+        str(server_pair.cert),
+        "--tls-key",
+        str(server_pair.key),
+        "--tls-client-ca",
+        str(authority.cert),
+    )
+    more = ("--tokens", str(path), "--caller-header", "x-birnn-caller", "--frontends", frontends)
+    with running(models, *files, *more) as server:
+        server.token = scrape
+
+        def call(pair: Pair, **options: Any) -> None:
+            tls = birnn.Tls(ca=authority.cert, cert=pair.cert, key=pair.key)
+            with birnn.Client(server.address, tls=tls, retry_for=0, **options) as client:
+                client.encode(["CCO"], SMALL)
+
+        def refused(pair: Pair) -> bool:
+            try:
+                call(pair)
+            except birnn.EncodeError as error:
+                return "does not know your certificate" in str(error)
+            return False
+
+        call(batch)
+        call(batch, token=secret)
+        call(mesh, metadata={"x-birnn-caller": "alice"})
+        call(batch, metadata={"x-birnn-caller": "alice"})
+        assert refused(other)
+        counted = {"batch": 2, "lab": 1, "alice": 1}
+        until(lambda: counted == {name: server.metric("birnn_tenant_sequences_total", tenant=name) for name in counted})
+        change(path, "remove", "batch")
+        # Front-ends read the file each by itself.
+        until(lambda: all(refused(batch) for _ in range(10)))
 
 
 def test_nothing_listens_beyond_this_machine_without_tls_or_consent(models: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import queue
 import shutil
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ from birnn.openinference import inference_pb2
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
+from birnn_service.json_web_tokens import LEEWAY
 from birnn_service.token_commands import tokens
 from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, running, until
+from tests.service.test_json_web_tokens import AUDIENCE, EC, ISSUER, RSA, jwk, jwks, signed
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 REQUEST = pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])
@@ -214,6 +217,51 @@ def test_refusals_are_counted_and_no_token_is_logged(guarded: Guarded, channel: 
     log = "".join(guarded.server.log)
     assert guarded.lab not in log
     assert guarded.scrape not in log
+
+
+@pytest.mark.parametrize("frontends", ["0", "2"])
+def test_each_request_of_a_stream_is_checked_against_the_end_of_its_jwt_and_the_keys(
+    frontends: str, tmp_path: Path
+) -> None:
+    shutil.copytree(MODELS / "smiles" / "1", tmp_path / "models" / "smiles" / "1")
+    keys, named = tmp_path / "jwks", ("--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    keys.write_bytes(jwks(jwk(RSA)))
+    arguments = ("--jwks", str(keys), *named, "--http-port", "0", "--frontends", frontends, "--log-level", "debug")
+    with running(tmp_path / "models", *arguments) as server, grpc.insecure_channel(server.address) as channel:
+        stub = EncoderServiceStub(channel)
+        good, wrong = signed(), signed(scope="birnn:metrics")
+        assert code_of(stub.Encode, REQUEST, token=good) is grpc.StatusCode.OK
+        assert code_of(stub.Encode, REQUEST, token=wrong) is DENIED
+        assert code_of(stub.Encode, REQUEST, token=signed(aud="other")) is UNAUTHENTICATED
+        guarded = Guarded(server, keys, good, wrong)
+        assert guarded.status(server.rest, "/v1/models", good)[0] == 200
+        assert guarded.status(server.rest, f"/v1/models?access_token={good}")[0] == 401
+        assert guarded.status(server.http, "/metrics", wrong)[0] == 200
+        outgoing: queue.SimpleQueue[pb.EncodeStreamRequest | None] = queue.SimpleQueue()
+        numbers = itertools.count()
+
+        def refused(stream: Iterator[pb.EncodeStreamResponse]) -> bool:
+            outgoing.put(pb.EncodeStreamRequest(id=next(numbers), encode=REQUEST))
+            reply = next(stream)
+            assert reply.HasField("response") or reply.failure.code == UNAUTHENTICATED.value[0]
+            return reply.HasField("failure")
+
+        # It ends while the stream is open, by the server's clock with its leeway.
+        ending = signed(exp=time.time() - LEEWAY + 5)
+        stream = stub.EncodeStream(iter(outgoing.get, None), metadata=bearer(ending), timeout=PATIENCE_SECONDS)
+        assert not refused(stream)
+        until(lambda: refused(stream))
+        assert refused(stream)
+        outgoing.put(None)
+        assert not list(stream)
+        stream = stub.EncodeStream(iter(outgoing.get, None), metadata=bearer(good), timeout=PATIENCE_SECONDS)
+        assert not refused(stream)
+        keys.write_bytes(jwks(jwk(EC)))
+        until(lambda: refused(stream))
+        outgoing.put(None)
+        assert code_of(stub.Encode, REQUEST, token=good) is UNAUTHENTICATED
+        assert server.logged("a JWT was refused: it has expired (exp)")
+        assert not server.logged(good.rpartition(".")[2])
 
 
 def test_nothing_is_described_where_that_is_off() -> None:

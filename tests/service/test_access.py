@@ -23,7 +23,7 @@ from birnn_service.metrics import Metrics
 from birnn_service.settings import load_settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
-from birnn_service.token_file import Right, Token, digest_of, write_tokens
+from birnn_service.token_file import Grant, Right, digest_of, write_tokens
 
 MODELS = Path(__file__).parents[2] / "models"
 LAB, GATEWAY = "birnn_of-the-lab", "birnn_of-the-gateway"
@@ -31,8 +31,9 @@ LAB, GATEWAY = "birnn_of-the-lab", "birnn_of-the-gateway"
 
 def written(**holders: tuple[str, tuple[Right, ...]]) -> bytes:
     """A file of tokens, by name."""
-    tokens = [Token(name=name, sha256=digest_of(secret), rights=rights) for name, (secret, rights) in holders.items()]
-    return write_tokens({token.sha256: token for token in tokens})
+    return write_tokens(
+        Grant(name=name, sha256=digest_of(secret), rights=rights) for name, (secret, rights) in holders.items()
+    )
 
 
 FILE = written(lab=(LAB, (Right.ENCODE,)), gateway=(GATEWAY, (Right.ENCODE, Right.GATEWAY)))
@@ -55,6 +56,7 @@ class Arrived:
     caller = "ipv4:192.0.2.1"
     deadline = None
     request_id = ""
+    certificate_name = ""
 
     def __init__(self, **headers: str) -> None:
         self._headers = headers
@@ -177,7 +179,17 @@ def test_a_link_may_be_swapped_as_kubernetes_does(tmp_path: Path) -> None:
     assert access.caller(bearer("birnn_other"), Right.ENCODE) == "name:other"
 
 
+LINE = FILE.splitlines()[0]
 BROKEN = [
+    LINE[:-1] + b',"certificate":"x"}',
+    LINE[:-1] + b',"weight":0}',
+    LINE[:-1] + b',"weight":NaN}',
+    LINE[:-1] + b',"weight":1e9}',
+    LINE[:-1] + b',"burst":5}',
+    LINE[:-1] + b',"sequences_per_second":-1}',
+    b'{"name":"lab","rights":["encode"]}',
+    b'{"name":"lab","certificate":"a b","rights":["encode"]}',
+    b'{"name":"lab","certificate":"a","rights":[]}\n{"name":"b","certificate":"a","rights":[]}',
     b"{",
     b"[]",
     FILE + FILE,
@@ -221,6 +233,103 @@ def test_a_server_does_not_start_without_the_tokens_it_was_told_of(path: Path) -
     path.unlink()
     with pytest.raises(StartupError, match="birnn tokens add"):
         access_of(path)
+
+
+CERTIFICATES = write_tokens(
+    [
+        Grant(name="lab", sha256=digest_of(LAB), rights=(Right.ENCODE,)),
+        Grant(name="batch", certificate="spiffe://example.org/batch", rights=(Right.ENCODE,)),
+        Grant(name="mesh", certificate="gateway.example", rights=(Right.ENCODE, Right.GATEWAY)),
+    ]
+)
+
+
+class Certified(Arrived):
+    """A call over a connection with a certificate."""
+
+    def __init__(self, name: str, **headers: str) -> None:
+        super().__init__(**headers)
+        self.certificate_name = name
+
+
+def mutual(path: Path | None, **settings: str) -> Access:
+    """Access where callers need certificates."""
+    return access_of(path, tls_cert="c", tls_key="k", tls_client_ca="a", **settings)
+
+
+def test_a_certificate_alone_names_its_caller_and_lets_it_encode() -> None:
+    access = mutual(None)
+    assert access.caller(Certified("spiffe://example.org/lab"), Right.ENCODE) == "name:spiffe://example.org/lab"
+    assert access.caller(Certified(""), None) == "ipv4:192.0.2.1"
+    for right in (Right.ADMIN, Right.GATEWAY):
+        with pytest.raises(ForbiddenError, match=f"the certificate of lab.example lacks the right `{right}`"):
+            access.caller(Certified("lab.example"), right)
+
+
+@pytest.mark.parametrize("name", ["", "Gräfin", "lab a", "lab,b", "lab\n", "x" * 256])
+def test_a_certificate_whose_name_cannot_be_used_is_told_what_it_needs(name: str) -> None:
+    with pytest.raises(UnauthenticatedError, match="URI or DNS name, or else a common name, of 1 to 255"):
+        mutual(None).caller(Certified(name), Right.ENCODE)
+
+
+def test_with_tokens_a_certificate_counts_where_it_has_a_line(path: Path) -> None:
+    path.write_bytes(CERTIFICATES)
+    access = mutual(path, caller_header="x-birnn-caller")
+    assert access.caller(Certified("spiffe://example.org/batch"), Right.ENCODE) == "name:batch"
+    # What a caller sends goes before what its connection says.
+    assert (
+        access.caller(Certified("spiffe://example.org/batch", authorization=f"Bearer {LAB}"), Right.ENCODE)
+        == "name:lab"
+    )
+    with pytest.raises(UnauthenticatedError):
+        access.caller(Certified("spiffe://example.org/batch", authorization="Bearer wrong"), Right.ENCODE)
+    for unknown in ("spiffe://example.org/batch2", "SPIFFE://example.org/batch", "batch", "lab", ""):
+        with pytest.raises(UnauthenticatedError):
+            access.caller(Certified(unknown), Right.ENCODE)
+    named = {"x_birnn_caller": "alice"}
+    assert access.caller(Certified("gateway.example", **named), Right.ENCODE) == "name:alice"
+    assert access.caller(Certified("spiffe://example.org/batch", **named), Right.ENCODE) == "name:batch"
+    path.write_bytes(FILE)
+    access.reload()
+    with pytest.raises(UnauthenticatedError):
+        access.caller(Certified("spiffe://example.org/batch"), Right.ENCODE)
+
+
+def test_where_nobody_asks_for_certificates_none_counts(path: Path) -> None:
+    path.write_bytes(CERTIFICATES)
+    with pytest.raises(UnauthenticatedError):
+        access_of(path).caller(Certified("spiffe://example.org/batch"), Right.ENCODE)
+    assert access_of(None).caller(Certified("spiffe://example.org/batch"), Right.ENCODE) == "ipv4:192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [lambda file: b"\xef\xbb\xbf" + file, lambda file: file.replace(b"\n", b"\r\n"), lambda file: b"\n \n" + file],
+)
+def test_what_editors_do_to_a_file_changes_nothing(path: Path, edit: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(edit(FILE))
+    assert access_of(path).caller(bearer(LAB), Right.ENCODE) == "name:lab"
+
+
+@pytest.mark.parametrize(
+    ("mode", "warned"), [(0o600, False), (0o644, False), (0o660, True), (0o666, True), (0o602, True)]
+)
+def test_a_file_that_others_may_change_is_warned_of(
+    path: Path, mode: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.chmod(mode)
+    access = access_of(path)
+    access.reload()
+    assert caplog.text.count("chmod go-w") == warned
+
+
+def test_a_line_sets_the_weight_of_its_name(path: Path) -> None:
+    path.write_bytes(write_tokens([Grant(name="lab", rights=(), weight=4)]))
+    access = access_of(path)
+    assert [access.weight_of(caller) for caller in ("name:lab", "name:other", "lab", "ipv4:192.0.2.1")] == [4, 1, 1, 1]
+    path.write_bytes(b"")
+    access.reload()
+    assert access.weight_of("name:lab") == 1
 
 
 def endpoint_of(path: Path) -> tuple[Endpoint, Metrics]:

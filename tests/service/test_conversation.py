@@ -21,6 +21,7 @@ class FakeStream:
     caller = "ipv4:192.0.2.1"
     deadline = None
     request_id = ""
+    certificate_name = ""
 
     def __init__(self, *messages: bytes | None) -> None:
         self.messages: asyncio.Queue[bytes | None] = asyncio.Queue()

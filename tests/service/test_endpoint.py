@@ -61,6 +61,7 @@ class Piecewise:
     caller = "ipv4:192.0.2.1"
     deadline = None
     request_id = ""
+    certificate_name = ""
 
     def __init__(self, pieces: int) -> None:
         self.pieces = pieces

@@ -4,6 +4,7 @@ import http.client
 import os
 import resource
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ from birnn_service.access import Access
 from birnn_service.errors import StartupError
 from birnn_service.http import MAX_CONNECTIONS, HttpServer
 from birnn_service.settings import Settings, load_settings
-from birnn_service.token_file import Right, Token, digest_of, write_tokens
+from birnn_service.token_file import Grant, Right, digest_of, write_tokens
+from birnn_service.transports.certificate import Certificate
+from tests.certificates import Authority
 
 OPEN = Access(Settings())
 
@@ -65,11 +68,11 @@ def is_closed(connection: socket.socket) -> bool:
 
 def test_with_tokens_metrics_need_their_right_and_probes_none(registry: CollectorRegistry, tmp_path: Path) -> None:
     holders = [
-        Token(name=right, sha256=digest_of(f"{right} token"), rights=(right,))
+        Grant(name=right, sha256=digest_of(f"{right} token"), rights=(right,))
         for right in (Right.ENCODE, Right.METRICS)
     ]
     file = tmp_path / "tokens"
-    file.write_bytes(write_tokens({token.sha256: token for token in holders}))
+    file.write_bytes(write_tokens(holders))
     access = Access(load_settings({"tokens": str(file)}))
     server = HttpServer("127.0.0.1", 0, registry, access, live=lambda: True, ready=lambda: True)
     server.start()
@@ -91,6 +94,81 @@ def test_with_tokens_metrics_need_their_right_and_probes_none(registry: Collecto
         assert ask("/metrics", Authorization="Bearer metrics token").status == 200
     finally:
         server.stop()
+
+
+def test_a_token_that_comes_twice_or_in_the_address_is_none(registry: CollectorRegistry, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_bytes(write_tokens([Grant(name="scrape", sha256=digest_of("secret"), rights=(Right.METRICS,))]))
+    access = Access(load_settings({"tokens": str(file)}))
+    server = HttpServer("127.0.0.1", 0, registry, access, live=lambda: True, ready=lambda: True)
+    server.start()
+
+    def ask(target: str, *fields: str) -> bytes:
+        with connect(server.port) as connection:
+            connection.sendall("\r\n".join([f"GET {target} HTTP/1.1", "Host: x", *fields, "", ""]).encode())
+            return connection.makefile("rb").readline()
+
+    right = "Authorization: Bearer secret"
+    try:
+        assert b"200" in ask("/metrics", right)
+        assert b"401" in ask("/metrics", right, right)
+        assert b"401" in ask("/metrics", right, "authorization: Bearer other")
+        assert b"401" in ask("/metrics?access_token=secret&authorization=Bearer+secret")
+        assert b"401" in ask("/metrics", "Authorization: Bearer\tsecret")
+        assert b"200" in ask("/metrics", "AUTHORIZATION: bEARER   secret  ")
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def secure(registry: CollectorRegistry, authority: Authority) -> Iterator[int]:
+    """The port of a server with TLS, whose other ports ask callers for certificates."""
+    pair = authority.issue("server")
+    tls = Certificate(pair.cert, pair.key, authority.cert).for_metrics()
+    server = HttpServer("127.0.0.1", 0, registry, OPEN, live=lambda: True, ready=lambda: False, tls=tls)
+    server.start()
+    yield server.port
+    server.stop()
+
+
+def secure_status(port: int, authority: Authority, path: str) -> tuple[int, int]:
+    """Status, and bytes of the reply."""
+    context = ssl.create_default_context(cafile=authority.cert)
+    connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=context)
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    size = len(reply.read())
+    connection.close()
+    return reply.status, size
+
+
+def test_with_tls_probes_and_scrapes_need_no_certificate(secure: int, authority: Authority) -> None:
+    assert secure_status(secure, authority, "/healthz")[0] == 200
+    assert secure_status(secure, authority, "/readyz")[0] == 503
+    status, size = secure_status(secure, authority, "/metrics")
+    assert status == 200
+    assert size > 5_000_000
+    with connect(secure) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP" not in connection.makefile("rb").read()
+    assert secure_status(secure, authority, "/healthz")[0] == 200
+
+
+def test_with_tls_probes_get_through_while_others_do_not_shake_hands(secure: int, authority: Authority) -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connect(secure)) for _ in range(3 * MAX_CONNECTIONS)]
+        for connection in silent[::2]:
+            connection.sendall(b"\x16\x03\x01")
+        assert secure_status(secure, authority, "/healthz")[0] == 200
+        assert all(map(is_closed, silent[: 2 * MAX_CONNECTIONS]))
+        # Our ends, and at most so many of theirs.
+        assert len(os.listdir("/proc/self/fd")) - files <= len(silent) + MAX_CONNECTIONS + 8
 
 
 def test_probes_and_what_is_not_there(port: int) -> None:

@@ -1,5 +1,7 @@
 """`birnn tokens`."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from click.testing import CliRunner, Result
 from birnn_service.access import Access
 from birnn_service.settings import load_settings
 from birnn_service.token_commands import tokens
-from birnn_service.token_file import Right
+from birnn_service.token_file import Right, read_tokens
 
 
 @pytest.fixture
@@ -54,3 +56,57 @@ def test_what_cannot_be_is_refused(path: Path) -> None:
     path.write_text("{")
     assert "line 1" in run(path, "add", "lab").output
     assert path.read_text() == "{"
+
+
+def test_a_certificate_takes_the_place_of_a_token(path: Path) -> None:
+    added = run(
+        path, "add", "lab-a", "--certificate", "spiffe://example.org/lab-a", "--right", "encode", "--right", "gateway"
+    )
+    assert (added.exit_code, added.stdout) == (0, "")
+    run(path, "add", "alice", "--no-token", "--weight", "4", "--sequences-per-second", "500", "--burst", "2000")
+    assert run(path, "list").stdout == (
+        "lab-a\tencode, gateway\tcertificate spiffe://example.org/lab-a\n"
+        "alice\t\tno token, weight 4, 500 sequences/s, burst 2000\n"
+    )
+    grant = read_tokens(path.read_bytes()).by_certificate["spiffe://example.org/lab-a"]
+    assert grant.rights == (Right.ENCODE, Right.GATEWAY)
+    before = path.read_bytes()
+    twice = run(path, "add", "lab-b", "--certificate", "spiffe://example.org/lab-a")
+    assert "there is a line for the certificate" in twice.output
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--certificate", "a b"), "1 to 255 visible ASCII"),
+        (("--weight", "0"), "weight"),
+        (("--weight", "nan"), "weight"),
+        (("--burst", "5"), "burst needs sequences_per_second"),
+        (("--sequences-per-second", "-1"), "sequences-per-second"),
+        (("--no-token", "--right", "encode"), "rights come with the JWT"),
+        (("--no-token", "--certificate", "a"), "neither"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(path: Path, options: tuple[str, ...], said: str) -> None:
+    refused = run(path, "add", "lab", *options)
+    assert refused.exit_code == 2
+    assert said in refused.output
+    assert not path.exists()
+
+
+def test_commands_at_once_lose_nothing(path: Path) -> None:
+    command = [sys.executable, "-m", "birnn", "tokens", "add", "--tokens", str(path)]
+    run(path, "add", "gone")
+    others = [subprocess.Popen([*command, f"lab-{number}"], stdout=subprocess.DEVNULL) for number in range(6)]
+    others.append(subprocess.Popen([*command[:4], "remove", "gone", "--tokens", str(path)]))
+    assert [other.wait(timeout=300) for other in others] == 7 * [0]
+    assert sorted(read_tokens(path.read_bytes()).by_name) == [f"lab-{number}" for number in range(6)]
+
+
+def test_a_file_behind_a_link_is_changed_where_it_is(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path.symlink_to(tmp_path / "elsewhere" / "tokens")
+    run(path, "add", "lab")
+    assert path.is_symlink()
+    assert list(read_tokens((tmp_path / "elsewhere" / "tokens").read_bytes()).by_name) == ["lab"]

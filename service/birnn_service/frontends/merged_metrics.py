@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
+from birnn_service.tenants import TenantLabels
+
 PREFIX = "birnn_"
 SUMMED = ("counter", "histogram")
 # One series: name of its metric and of itself, and its labels.
@@ -32,8 +34,10 @@ class MergedMetrics(Collector):
     Counts are kept per life of a front-end, so that no sum falls when one ends.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, tenants: TenantLabels | None = None) -> None:
+        """Merge into the metrics of `registry`, with no more tenants than `tenants` tells apart."""
         self._registry = registry
+        self._tenants = tenants or TenantLabels()
         # Scrapes run on threads of their own.
         self._lock = threading.Lock()
         self._latest: dict[int, bytes] = {}
@@ -77,8 +81,14 @@ class MergedMetrics(Collector):
             _add(sums, counts)
         families: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
         for (family, name, labels), value in sums.items():
-            families.setdefault(family, {})[name, labels] = value
+            series = (name, self._bounded(labels))
+            samples = families.setdefault(family, {})
+            samples[series] = samples.get(series, 0.0) + value
         return families
+
+    def _bounded(self, labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """The labels of a series, with one tenant more only where there is room: each front-end knows others."""
+        return tuple((label, self._tenants.of(text) if label == "tenant" else text) for label, text in labels)
 
 
 def _add(sums: dict[Key, float], counts: bytes) -> None:

@@ -35,6 +35,7 @@ ERRORS: tuple[type[errors.ServiceError], ...] = (
     errors.EngineError,
     errors.BrokenEncoderError,
     errors.LoadingError,
+    errors.RateLimitedError,
 )
 
 
@@ -255,7 +256,9 @@ def _pack_error(error: errors.ServiceError) -> bytes:
 def _unpack_error(body: bytes) -> errors.ServiceError:
     code, retry = _FAILED.unpack_from(body)
     kind, text = ERRORS[code], body[_FAILED.size :].decode()
-    return errors.OverloadedError(text, retry) if kind is errors.OverloadedError else kind(text)
+    if issubclass(kind, errors.OverloadedError):
+        return kind(text, retry)
+    return kind(text)
 
 
 def _unpack_order(number: int, body: bytes) -> Order:

@@ -45,6 +45,7 @@ from birnn_service.frontends.setup import read_setup
 from birnn_service.metrics import Metrics
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+from birnn_service.tenants import TenantLabels
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class FrontEndProcess:
         following = self._follow(Following(encoders, statistics, self._state, link.send))
         try:
             access = Access(settings)
+            metrics.tenants.labels = TenantLabels(lambda: access.grants.by_name)
             front = Front(
                 encoders, self._compute, self._orders, self._state, settings, metrics, statistics, access,
                 share_port=True,

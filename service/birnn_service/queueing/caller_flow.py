@@ -36,12 +36,14 @@ class CallerFlow(Flow):
 
     Attributes:
         key: Whose rows they are, and of which requests.
+        tenant_weight: The weight of its caller, which all of its flows have a part of.
         known: Whether the caller is known (see `KnownCallers`).
         rows: The rows.
         tokens: Their tokens in all.
     """
 
     key: Key = (OTHERS, SMALL_WEIGHT)
+    tenant_weight: float = 1.0
     known: bool = False
     rows: Waiting = NOTHING
     tokens: int = 0

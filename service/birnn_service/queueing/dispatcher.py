@@ -44,6 +44,7 @@ class Dispatcher:
         *,
         observers: Sequence[Observer] = (),
         max_backlog_seconds: float = 30.0,
+        weight_of: Callable[[str], float] = lambda caller: 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Serve `lanes` on one device.
@@ -53,9 +54,10 @@ class Dispatcher:
             slots: Batches that run at the same time, at least; lanes that are added may bring more.
             observers: Are told what happens.
             max_backlog_seconds: Predicted seconds of work that may wait; more is refused.
+            weight_of: The weight of a caller's share of the device.
             clock: Seconds since some point in time; deadlines are on it.
         """
-        self._scheduler = Scheduler(lanes, slots, max_backlog_seconds)
+        self._scheduler = Scheduler(lanes, slots, max_backlog_seconds, weight_of)
         self._placement = Placement(lanes, slots)
         self._observers = observers
         self._clock = clock
@@ -105,7 +107,8 @@ class Dispatcher:
     ) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
-        Pooled encodings of sequences that are in flight already are not computed again where sharing them is no slower.
+        Pooled encodings of sequences that are in flight already, for the same tenant, are not computed again where
+        sharing them is no slower.
 
         Args:
             lane: Which output of which encoder.

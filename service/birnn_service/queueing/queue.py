@@ -76,7 +76,8 @@ class Queue:
             count = flow.due(now)
             aged = flow.next_rows(count)
             self._keep(flow, flow.rows.select(slice(count, None)))
-            self.add(self.flow_of(flow.key[0], LARGE_WEIGHT, known=flow.known), aged)
+            large = self.flow_of(flow.key[0], LARGE_WEIGHT, known=flow.known, tenant_weight=flow.tenant_weight)
+            self.add(large, aged)
 
     def remove(self, caller: str, submissions: NDArray[np.int64]) -> None:
         """Forget the waiting rows of some of a caller's submissions."""
@@ -84,6 +85,11 @@ class Queue:
             flow = self._waiting.get(key)
             if flow is not None:
                 self._keep(flow, flow.rows.select(~np.isin(flow.rows.submission, submissions)))
+
+    @property
+    def largest_tenant_weight(self) -> float:
+        """The largest weight of a caller of which something waits."""
+        return max(flow.tenant_weight for flow in self._waiting.values())
 
     def lead(self, burst: float) -> tuple[float, bool, float]:
         """Sorts lanes by turn: the first flow's lead beyond a burst, whether its caller is new, and its rank."""
@@ -125,18 +131,23 @@ class Queue:
             if len(flow.rows):
                 self._keep(flow, flow.rows.select(~np.isin(flow.rows.submission, submissions)))
 
-    def flow_of(self, caller: str, weight: float = SMALL_WEIGHT, *, known: bool = False) -> CallerFlow:
-        """The flow that a request waits in, of a kind that has one of `WEIGHTS`, of a known caller or not."""
+    def flow_of(
+        self, caller: str, weight: float = SMALL_WEIGHT, *, known: bool = False, tenant_weight: float = 1.0
+    ) -> CallerFlow:
+        """The flow that a request waits in, of a kind that has one of `WEIGHTS`, of a known caller or not.
+
+        A change of the caller's own weight counts for what waits already, too.
+        """
         key = (caller, weight)
         if key not in self._waiting and len(self._waiting) >= (MAX_FLOWS if known else MAX_FLOWS // 2):
-            key, known = (OTHERS, weight), False
+            key, known, tenant_weight = (OTHERS, weight), False, 1.0
         flow = self._waiting.get(key)
         if flow is None:
-            share = weight * HEALTH_WEIGHT if key[0] == HEALTH else weight
-            flow = self._ahead.get(key) or CallerFlow(share, key=key)
+            flow = self._ahead.get(key) or CallerFlow(key=key)
             if weight == LOW_WEIGHT:
                 flow.start = max(flow.start, self.time.now + LOW_LEAD)
-        flow.known = known
+        flow.known, flow.tenant_weight = known, tenant_weight
+        flow.weight = weight * HEALTH_WEIGHT if key[0] == HEALTH else weight * tenant_weight
         return flow
 
     @property

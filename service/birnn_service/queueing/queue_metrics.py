@@ -56,6 +56,9 @@ class QueueMetrics:
             return
         metrics, batch = self._metrics.of(run.lane.encoder), run.batch
         cells = run.lane.cost.cells(batch.lengths)
+        for part in run.parts:
+            share = int(part.request.batch.lengths[part.rows].sum()) / batch.tokens
+            self._metrics.tenants.charge(part.request.caller, seconds * run.slots * share)
         metrics.cost_error_ratio.observe(abs(seconds - predicted) / max(seconds, 1e-9))
         metrics.compute_seconds.observe(seconds)
         metrics.batch_sequences.observe(len(batch))

@@ -1,7 +1,7 @@
 """The scheduler: which waiting rows run next. Pure logic on a clock it is told, with no threads, futures or I/O."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,18 +45,26 @@ class Selection:
 class Scheduler:
     """The queue of one device: lanes of waiting rows, and the slots that run them.
 
-    Callers share the device fairly (see `fairness`). Whose turn it is decides which row runs next, and so of which
-    lane. Which other rows share its batch is the planner's choice, and they are charged to their own callers.
+    Callers share the device fairly, by their weights (see `fairness`). Whose turn it is decides which row runs next,
+    and so of which lane. Which other rows share its batch is the planner's choice, and they are charged to their own
+    callers.
 
     Attributes:
         lanes: What waits.
         slots: How many batches run at the same time.
     """
 
-    def __init__(self, lanes: Sequence[Lane], slots: int, max_backlog_seconds: float) -> None:
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        slots: int,
+        max_backlog_seconds: float,
+        weight_of: Callable[[str], float] = lambda caller: 1.0,
+    ) -> None:
         self.lanes: list[Lane] = []
         self.slots = slots
         self._max_backlog_seconds = max_backlog_seconds
+        self._weight_of = weight_of
         self._time = VirtualTime()
         for lane in lanes:
             self.open(lane)
@@ -106,7 +114,8 @@ class Scheduler:
             weight = LOW_WEIGHT
         else:
             weight = LARGE_WEIGHT if len(lengths) > lane.engine.info.max_rows else SMALL_WEIGHT
-        flow = lane.queue.flow_of(caller, weight, known=self._known.called(caller, now))
+        known = self._known.called(caller, now)
+        flow = lane.queue.flow_of(caller, weight, known=known, tenant_weight=self._weight_of(caller))
         if priority is Priority.HIGH and flow.key[0] == OTHERS:
             # What waits there is of several callers, and none may pass another's by saying that it is urgent.
             priority = Priority.NORMAL
@@ -195,9 +204,14 @@ class Scheduler:
         return lane, lane.queue.turns(lane.cost, lane.engine.info.max_rows, self._burst(lane))
 
     def _burst(self, lane: Lane) -> float:
-        """Seconds that flows may be ahead of others: those of a full batch, as rows are now, on every slot."""
+        """Virtual seconds that flows may be ahead of others.
+
+        The caller with the largest weight may be ahead by a full batch, as rows are now, on every slot: so nobody waits
+        longer for the lead of another, whatever its weight.
+        """
         max_rows = lane.engine.info.max_rows
-        return self.slots * lane.cost.total(max_rows, max_rows * lane.queue.tokens // len(lane.queue), max_rows)
+        batches = self.slots * lane.cost.total(max_rows, max_rows * lane.queue.tokens // len(lane.queue), max_rows)
+        return batches / lane.queue.largest_tenant_weight
 
     def _plan(self, lane: Lane, turns: Turns, idle: int, now: float) -> tuple[Window, list[Positions], int]:
         """What the next batches of a lane are made of, their positions in that, and the slots each of them runs on.

@@ -1,6 +1,7 @@
-"""Sharing: equal sequences of one lane that are in flight together are computed once."""
+"""Sharing: equal sequences of one lane and one tenant that are in flight together are computed once."""
 
 from birnn_service.queueing.request import Request
+from birnn_service.tenants import tenant_of
 
 
 class Sharing:
@@ -9,7 +10,8 @@ class Sharing:
     def __init__(self, max_rows: int) -> None:
         """Share rows; `max_rows` is the size of a full batch."""
         self._max_rows = max_rows
-        self._leaders: dict[bytes, tuple[Request, int]] = {}
+        # By tenant and sequence: whether another tenant's is in flight must not show in the time of a reply.
+        self._leaders: dict[tuple[str, bytes], tuple[Request, int]] = {}
 
     def join(self, request: Request) -> list[int]:
         """Let the rows of `request` follow equal ones where these are done no later; the others become leaders.
@@ -21,12 +23,12 @@ class Sharing:
         Returns:
             The rows that have to be computed.
         """
-        leaders = self._leaders
+        leaders, tenant = self._leaders, tenant_of(request.caller)
         computed = []
         for row, key in enumerate(request.keys):
-            leader = leaders.get(key)
+            leader = leaders.get((tenant, key))
             if leader is None:
-                leaders[key] = (request, row)
+                leaders[tenant, key] = (request, row)
                 computed.append(row)
                 continue
             other, place = leader
@@ -47,8 +49,9 @@ class Sharing:
         Returns:
             Their followers: the row followed, and the request and row that followed it.
         """
+        tenant = tenant_of(request.caller)
         for row in rows:
-            key = request.keys[row]
+            key = (tenant, request.keys[row])
             if self._leaders.get(key) == (request, row):
                 del self._leaders[key]
         if not request.followers:
@@ -57,7 +60,7 @@ class Sharing:
 
     def lead(self, request: Request, row: int) -> bool:
         """Make a row whose leader is gone the new leader; false where another has taken its place."""
-        leader = self._leaders.setdefault(request.keys[row], (request, row))
+        leader = self._leaders.setdefault((tenant_of(request.caller), request.keys[row]), (request, row))
         if leader == (request, row):
             return True
         leader[0].followers.setdefault(leader[1], []).append((request, row))

@@ -118,7 +118,8 @@ class StoreSource:
         if not fetched:
             raise error
         bundles = {address: entry.fingerprint for address, entry in fetched.items()}
-        return Look(bundles, self._cache.aliases(), stale=f"{error}; using the {len(fetched)} bundles of it in the cache")
+        stale = f"{error}; using the {len(fetched)} bundles of it in the cache"
+        return Look(bundles, self._cache.aliases(), stale=stale)
 
     async def _fetch(self, address: Address, holding: Holding) -> Path:
         place = "/".join(address)

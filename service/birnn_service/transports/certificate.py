@@ -3,10 +3,12 @@
 import logging
 import ssl
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import grpc
+from cryptography import x509
 
 from birnn_service.errors import StartupError
 from birnn_service.settings import Settings
@@ -62,11 +64,27 @@ class Certificate:
             self._look()
             return self._context
 
+    @property
+    def current_for_anyone(self) -> ssl.SSLContext:
+        """The same with callers that need no certificate."""
+        with self._lock:
+            self._look()
+            return self._open_context
+
+    @property
+    def not_after(self) -> float:
+        """When the certificate in use ends, in seconds since the epoch."""
+        with self._lock:
+            self._look()
+            return self._not_after
+
     def for_http(self) -> ssl.SSLContext:
         """For an HTTP server: every handshake is that of `current`."""
-        context = _Current(ssl.PROTOCOL_TLS_SERVER)
-        context.certificate = self
-        return context
+        return _Current.of(lambda: self.current)
+
+    def for_metrics(self) -> ssl.SSLContext:
+        """For the HTTP server of probes and metrics, which asks nobody for a certificate."""
+        return _Current.of(lambda: self.current_for_anyone)
 
     def for_grpc(self) -> grpc.ServerCredentials:
         """For a gRPC server, which asks for changes before every handshake."""
@@ -101,19 +119,24 @@ class Certificate:
 
     def _use(self, files: Files) -> None:
         """Make of the files what servers need; raises OSError or ValueError, and changes nothing."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        # Without a password OpenSSL would ask the terminal for that of a key that has one.
-        context.load_cert_chain(self._paths[0], self._paths[1], password="")
+        context, open_context = self._context_of_pair(), self._context_of_pair()
         certificate, key, *authorities = files
         for authority in authorities:
             context.load_verify_locations(cadata=authority.decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
         if self._read() != files:
             raise ValueError("the files change while they are read")
-        self._context = context
+        not_after = x509.load_pem_x509_certificates(certificate)[0].not_valid_after_utc.timestamp()
+        self._context, self._open_context, self._not_after = context, open_context, not_after
         self._grpc = grpc.ssl_server_certificate_configuration([(key, certificate)], *authorities)
+
+    def _context_of_pair(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        # Without a password OpenSSL would ask the terminal for that of a key that has one.
+        context.load_cert_chain(self._paths[0], self._paths[1], password="")
+        return context
 
     def _read(self) -> Files:
         return [path.read_bytes() for path in self._paths]
@@ -126,7 +149,14 @@ class Certificate:
 class _Current(ssl.SSLContext):
     """Leaves every handshake to the certificate of that moment."""
 
-    certificate: Certificate
+    current: Callable[[], ssl.SSLContext]
+
+    @classmethod
+    def of(cls, current: Callable[[], ssl.SSLContext]) -> Self:
+        """A context whose handshakes are those of the one that `current` gives at that moment."""
+        context = cls(ssl.PROTOCOL_TLS_SERVER)
+        context.current = current
+        return context
 
     def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
-        return self.certificate.current.wrap_bio(*arguments, **options)
+        return self.current().wrap_bio(*arguments, **options)

@@ -8,6 +8,7 @@ import grpc
 
 from birnn_service.transports.arrivals import Arrivals
 from birnn_service.transports.caller import caller_of
+from birnn_service.transports.certificate_name import name_in
 from birnn_service.transports.departures import Departures
 
 REQUEST_ID = "x-request-id"
@@ -40,10 +41,9 @@ class GrpcCall:
 
     @property
     def certificate_name(self) -> str:
-        """Of the caller, by a certificate that was verified: its common name, or first other name; empty for none."""
-        known = self._context.auth_context()
-        names = (*known.get("x509_common_name", ()), *known.get("x509_subject_alternative_name", ()))
-        return next((bytes(name).decode(errors="replace") for name in names if name), "")
+        """Of the caller, by a certificate that was verified; empty for none."""
+        certificates = self._context.auth_context().get("x509_pem_cert", ())
+        return next((name_in(bytes(certificate)) for certificate in certificates), "")
 
     async def read(self, grow: Callable[[int], None]) -> bytes:
         """Receive the request; see `Arrivals.read`. gRPC does not tell how much of it has come, so nothing grows."""

@@ -6,10 +6,9 @@ sweep compares, because timers would cost every request more than all of the res
 """
 
 import asyncio
-import itertools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from birnn_service.transports.caller import caller_of
+from birnn_service.transports.certificate_name import name_in
 from birnn_service.transports.http_connections import Connections
 from birnn_service.transports.http_message import Scope
 
@@ -95,7 +95,9 @@ class Connection(HttpToolsProtocol):
         host, port = name[:2] if isinstance(name, tuple) else ("", 0)
         self.peer = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}" if host else "unix:"
         self.caller = caller_of(self.peer)
-        self.certificate_name = _name_of(transport.get_extra_info("peercert") or {})
+        secure = transport.get_extra_info("ssl_object")
+        certificate = None if secure is None else secure.getpeercert(binary_form=True)
+        self.certificate_name = "" if certificate is None else name_in(certificate)
         self._opened = self.loop.time()
         self._wait(Phase.HEAD, self._limits.head_seconds)
         if not self._all.admit(self):
@@ -303,10 +305,3 @@ class Connection(HttpToolsProtocol):
         head = b"".join(b"%b: %b\r\n" % pair for pair in kept)
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self.url, head, rest))
-
-
-def _name_of(certificate: Mapping[str, Any]) -> str:
-    """The first common name of a certificate as `ssl` decodes it, or else its first alternative name."""
-    subject = (value for part in certificate.get("subject", ()) for key, value in part if key == "commonName")
-    others = (value for _, value in certificate.get("subjectAltName", ()))
-    return next((str(name) for name in itertools.chain(subject, others) if name), "")

@@ -54,7 +54,7 @@ def test_a_soak_with_faults_loses_no_call_and_gives_no_wrong_vector(tmp_path: Pa
     happened: Counter[str] = Counter()
     samples: list[Sample] = []
     with running(world.models, *arguments) as server, attack("") as outcomes:
-        server.token, server.ca = admin, world.authority.cert
+        server.token = admin
         main = Group(group_settings(world, server, token, 1, CALLERS))
         scene = Scene(world, server, frontends, main, admin, Tally())
         try:

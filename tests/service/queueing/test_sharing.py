@@ -143,3 +143,38 @@ async def test_of_those_whose_leader_is_gone_the_most_urgent_leads() -> None:
     await asyncio.gather(*tasks)
     assert engine.batches == [[[0]], [[7]], [[5]]]
     dispatcher.close()
+
+
+@pytest.mark.parametrize(("other", "times"), [("name:a", 1), ("name:b", 2), ("ipv4:192.0.2.1", 2)])
+async def test_nobody_learns_from_the_time_of_a_reply_what_a_tenant_has_in_flight(other: str, times: int) -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([7]), caller="name:a"))
+    await asyncio.sleep(0)
+    asking = asyncio.create_task(dispatcher.encode(lane, batch_of([7]), caller=other))
+    await asyncio.sleep(0)
+    engine.gate.set()
+    assert (await running).values.tolist() == (await asking).values.tolist() == [[7, 1]]
+    assert engine.batches == times * [[[7]]]
+    dispatcher.close()
+
+
+async def test_followers_of_a_cancelled_request_lead_only_their_own_tenant() -> None:
+    engine = SumEngine(slots=1)
+    lane = lane_of(engine)
+    dispatcher = Dispatcher([lane], 1)
+    engine.gate.clear()
+    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="name:a"))
+    await asyncio.sleep(0)
+    tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([5]), caller=f"name:{name}")) for name in "aabb"]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    tasks[2].cancel()
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await running
+    assert [(await task).values.tolist() for task in (tasks[1], tasks[3])] == [[[5, 1]]] * 2
+    assert sum(batch.count([5]) for batch in engine.batches) == 2
+    dispatcher.close()

@@ -99,11 +99,22 @@ async def test_what_does_not_go_together_is_refused_and_told_once(
         assert "new certificate" in caplog.records[-1].getMessage()
 
 
-@pytest.mark.parametrize(("subject", "expected"), [("/CN=Gräfin", "Gräfin"), ("/O=nobody", "localhost")])
+@pytest.mark.parametrize(
+    ("subject", "names", "expected"),
+    [
+        ("/CN=Gräfin", "", "Gräfin"),
+        ("/CN=common", "DNS:lab.example,DNS:other.example", "lab.example"),
+        ("/CN=common", "DNS:lab.example,URI:spiffe://example.org/lab", "spiffe://example.org/lab"),
+        ("/CN=common", "IP:192.0.2.1,email:lab@example.org", "common"),
+        ("/O=nobody", "IP:192.0.2.1", ""),
+        ("/O=nobody", "", ""),
+        ("/CN=one/CN=two", "", "one"),
+    ],
+)
 async def test_a_verified_caller_has_a_name(
-    authority: Authority, pairs: list[Pair], subject: str, expected: str
+    authority: Authority, pairs: list[Pair], subject: str, names: str, expected: str
 ) -> None:
-    caller = authority.issue("caller", subject)
+    caller = authority.issue("caller", subject, names)
     async with Serving(Certificate(pairs[0].cert, pairs[0].key, authority.cert)) as ports:
         credentials = grpc.ssl_channel_credentials(
             *(path.read_bytes() for path in (authority.cert, caller.key, caller.cert))
