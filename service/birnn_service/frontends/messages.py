@@ -256,9 +256,8 @@ def _pack_error(error: errors.ServiceError) -> bytes:
 def _unpack_error(body: bytes) -> errors.ServiceError:
     code, retry = _FAILED.unpack_from(body)
     kind, text = ERRORS[code], body[_FAILED.size :].decode()
-    if issubclass(kind, errors.OverloadedError):
-        return kind(text, retry)
-    return kind(text)
+    error: errors.ServiceError = kind(text, retry) if issubclass(kind, errors.OverloadedError) else kind(text)
+    return error
 
 
 def _unpack_order(number: int, body: bytes) -> Order:
