@@ -91,8 +91,8 @@ def test_with_tokens_an_order_needs_the_right_admin(tmp_path: Path, front_ends: 
     install(tmp_path / "models", CONTENTS[0], 1)
     secrets = {}
     for name, right in {"operator": "admin", "lab": "encode"}.items():
-        arguments = ["add", name, "--right", right, "--tokens", str(tmp_path / "tokens")]
-        secrets[name] = CliRunner().invoke(tokens, arguments).stdout.strip()
+        adding = ["add", name, "--right", right, "--tokens", str(tmp_path / "tokens")]
+        secrets[name] = CliRunner().invoke(tokens, adding).stdout.strip()
     arguments = ("--http-port", "0", "--frontends", front_ends, "--tokens", str(tmp_path / "tokens"))
     with running(tmp_path / "models", *arguments) as server, grpc.insecure_channel(server.address) as channel:
         unload = GRPCInferenceServiceStub(channel).RepositoryModelUnload
