@@ -25,6 +25,7 @@ def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
         precision=encoder.precision,
         ready=encoder.ready,
         features=encoder.features,
+        aliases=tuple(encoder.aliases),
     )
 
 
@@ -33,19 +34,22 @@ def find_encoder(infos: Iterable[EncoderInfo], name: str, version: Version, addr
 
     Args:
         infos: What the server lists.
-        name: The name asked for; "" where exactly one is served.
-        version: The version asked for; None for the highest.
+        name: The name asked for, or NAME@VERSION; "" where exactly one is served.
+        version: The version or alias asked for; None for the highest.
         address: The server, for the message.
 
     Raises:
         UnknownEncoderError: There is none.
     """
+    if version is None and "@" in name:
+        name, _, version = name.partition("@")
     ready = [info for info in infos if info.ready]
     alone = len({info.name for info in ready}) == 1
     matches = [
         info
         for info in ready
-        if (info.name == name or (not name and alone)) and (version is None or info.version == str(version))
+        if (info.name == name or (not name and alone))
+        and (version is None or str(version) in (info.version, *info.aliases))
     ]
     if not matches:
         served = ", ".join(f"{info.name} version {info.version}" for info in ready) or "none that is ready"

@@ -141,6 +141,7 @@ class EncoderInfo:
         precision: For example "float32".
         ready: Whether it answers.
         features: Number of float features that it reads at each step; 0 where it reads strings.
+        aliases: Other names of its version.
     """
 
     name: str
@@ -157,3 +158,4 @@ class EncoderInfo:
     precision: str
     ready: bool
     features: int = 0
+    aliases: tuple[str, ...] = ()

@@ -81,10 +81,6 @@ def main(address: str, encoder: str, ids: str) -> None:
         "statistics": client.get_inference_statistics(as_json=True)["model_stats"],
         "of_one": client.get_inference_statistics(encoder, "1", as_json=True)["model_stats"],
     }
-    try:
-        client.load_model(encoder)
-    except triton.InferenceServerException as error:
-        answer["load"] = error.status()
     print(json.dumps(answer))  # noqa: T201
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import birnn
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.chaos.hostile_bundles import seal
@@ -266,6 +267,9 @@ def test_an_alias_is_followed(models: Path, front_ends: int) -> None:
             until(lambda: replies.of(2, FIRST) > 20)
         replies.assert_unharmed()
         assert encode(pb.EncodeRequest(encoder=f"{NAME}@stable", sequences=SEQUENCES)).version == "2"
+        with birnn.Client(server.address) as client:
+            assert client.encoder(f"{NAME}@stable").version == client.encoder(NAME, version="stable").version == "2"
+            assert client.encode([text.decode() for text in SEQUENCES], f"{NAME}@stable").tobytes() == vectors(FIRST)
         until(lambda: states(server) == {"1": "UNAVAILABLE", "2": "READY"})
         (models / NAME / "aliases.json").write_text('{"stable": 7}')
         request = pb.EncodeRequest(encoder=NAME, version="stable", sequences=SEQUENCES)

@@ -123,6 +123,11 @@ class EncoderProtocol:
             precision=info.precision,
             ready=self._state.serves(*address_of(encoder)),
             features=manifest.features,
+            aliases=sorted(
+                alias
+                for alias, version in self._encoders.aliases.get(manifest.name, {}).items()
+                if version == manifest.version
+            ),
         )
 
 

@@ -159,6 +159,20 @@ def _open_inference() -> dict[str, Any]:
                 ],
             )
         }
+    for action, summary in {"load": "Look for new versions, and load them.", "unload": "Serve it no longer."}.items():
+        paths[f"/v2/repository/models/{{model}}/{action}"] = {
+            "post": _operation(
+                f"{action}Model",
+                f"{summary} Needs the right `admin` where the server has tokens.",
+                _reply("It is done.", "Any"),
+                "Error",
+                "400",
+                "404",
+                "503",
+                parameters=[_path("model", "NAME, or NAME@VERSION for one version or alias.")],
+                **tags,
+            )
+        }
     return paths
 
 

@@ -80,6 +80,7 @@ class Dispatcher:
             self._scheduler.open(lane)
         self._scheduler.slots = slots
         self._sharing |= _sharing(lanes)
+        self._slots.yielding = all(lane.engine.info.parallel_slots for lane in self._scheduler.lanes)
         self._slots.grow(slots)
         self._placement.follow(self._scheduler.lanes, slots)
 

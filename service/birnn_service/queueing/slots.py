@@ -39,7 +39,8 @@ class Slots:
             yielding: Let the event loop go first where all cores are busy (Linux). For jobs that compute: the loop
                 supplies them with work and sends their results, and needs little time for it.
         """
-        self._yielding = yielding
+        self.yielding = yielding
+        """Of threads that are started from now on."""
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
@@ -70,7 +71,7 @@ class Slots:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
-        if self._yielding:
+        if self.yielding:
             yield_to_event_loop()
         while (item := self._jobs.get()) is not None:
             job, done = item

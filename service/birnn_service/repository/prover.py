@@ -4,14 +4,16 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from birnn_bundle.errors import BundleError
+from birnn_service.repository.background import in_background
 from birnn_service.settings import Settings
 from birnn_service.state import Address
 
@@ -29,7 +31,7 @@ class Prover:
         """Prove by the settings, at a niceness on Linux."""
         self._settings = settings
         self._niceness = niceness
-        self._process: Process | None = None
+        self._process: _Process | None = None
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -55,10 +57,6 @@ class Prover:
             try:
                 await self._watch(asking)
                 return self._read(asking.result())
-            except BundleError:
-                if self._process is not None and self._process.returncode is not None:
-                    self._process = None
-                raise
             except asyncio.CancelledError:
                 # It still works at what nobody waits for.
                 asking.cancel()
@@ -96,14 +94,13 @@ class Prover:
 
     async def _ask(self, path: Path, address: Address) -> bytes:
         process = self._process or await self._start()
-        await _send(process, [str(path), *address])
-        assert process.stdout is not None
+        await process.send([str(path), *address])
         try:
-            answer = await process.stdout.readline()
-        except ValueError:  # longer than any answer
+            answer = await process.reader.readline()
+        except (ValueError, ConnectionError):  # longer than any answer; or reset
             answer = b""
         if not answer.endswith(b"\n"):
-            raise BundleError(await self._how_it_ended())
+            raise BundleError(await self._how_it_ended(process))
         return answer
 
     def _read(self, answer: bytes) -> str:
@@ -112,33 +109,20 @@ class Prover:
             return str(found["digest"])
         raise BundleError(str(found["error"]) if "error" in found else f"it takes {self._memory_limit}")
 
-    async def _start(self) -> Process:
-        self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "birnn_service.repository.prove"),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            limit=MOST_BYTES,
-            env={
-                **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-                # What this process can import, that one can, from wherever it was started.
-                # Threads have stacks and buffers, which count.
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-            },
+    async def _start(self) -> "_Process":
+        self._process = process = await _Process.start()
+        await process.send(
+            {
+                "settings": self._settings.model_dump(mode="json"),
+                "memory": self._settings.load_memory_bytes,
+                "niceness": self._niceness,
+            }
         )
-        task = {
-            "settings": self._settings.model_dump(mode="json"),
-            "memory": self._settings.load_memory_bytes,
-            "niceness": self._niceness,
-        }
-        await _send(process, task)
         return process
 
-    async def _how_it_ended(self) -> str:
-        assert self._process is not None
-        code = await self._process.wait()
+    async def _how_it_ended(self, process: "_Process") -> str:
+        self._process = None
+        code = await process.end()
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return f"it ended the process that tried it ({how}); perhaps it takes {self._memory_limit}"
 
@@ -148,16 +132,64 @@ class Prover:
 
     async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
+        if process is not None:
             process.kill()
-        await process.wait()
+            await process.end()
 
 
-async def _send(process: Process, what: object) -> None:
-    assert process.stdin is not None
-    # Of a process that has ended, the missing answer tells. uvloop has an error of its own for it.
-    with suppress(ConnectionError, RuntimeError):
-        process.stdin.write(json.dumps(what).encode() + b"\n")
-        await process.stdin.drain()
+class _Process:
+    """The process, and the socket that is its input and output."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._process = process
+        self.reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start one.
+
+        Not by the event loop: uvloop forks, and gRPC's handlers then run in the copy of a process with many threads,
+        which sometimes ends in a crash. `subprocess` has the new program begin at once.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # It returns once the new program runs, after a millisecond.
+            process = subprocess.Popen(  # noqa: ASYNC220
+                (sys.executable, "-P", "-m", "birnn_service.repository.prove"),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                env={
+                    **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                    # Threads have stacks and buffers, which count.
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                    # What this process can import, that one can, from wherever it was started.
+                    "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+                },
+            )
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MOST_BYTES)
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    async def send(self, what: object) -> None:
+        """Send it a line of JSON. Of a process that has ended, the missing answer tells."""
+        # uvloop has an error of its own for a socket that is closed.
+        with suppress(ConnectionError, RuntimeError):
+            self._writer.write(json.dumps(what).encode() + b"\n")
+            await self._writer.drain()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    async def end(self) -> int:
+        """Close its input, and wait for its end; returns its exit status."""
+        self._writer.close()
+        return await in_background(self._process.wait, niceness=0)

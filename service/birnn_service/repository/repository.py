@@ -61,6 +61,8 @@ class Repository:
         self._aliases: Mapping[str, Mapping[str, int]] = {}
         self._problems: Mapping[str, str] = {}
         self._outage = ""
+        # What was said everywhere last.
+        self._noted: object = None
         # Names found at the start that have had no good version yet.
         self._awaited: set[str] = set()
         # One change of what is loaded at a time.
@@ -224,8 +226,11 @@ class Repository:
 
     def _wanted(self) -> Iterator[Version]:
         """The versions that are to be served, and those whose folders are named so that they never can."""
-        for name in sorted({name for name, _ in self._versions}):
-            found = [version for version in self._of(name) if not version.is_gone and not version.unloaded]
+        by_name: dict[str, list[Version]] = {}
+        for version in self._versions.values():
+            if not version.is_gone and not version.unloaded:
+                by_name.setdefault(version.address[0], []).append(version)
+        for name, found in sorted(by_name.items()):
             candidates = {number for each, number in self._candidates if each == name}
             numbers = {
                 version.number: version
@@ -320,10 +325,10 @@ class Repository:
     def _unload_unwanted(self) -> None:
         """Take out of service what is gone, and what is not wanted any more once that which is wanted is served."""
         wanted = set(self._wanted())
+        pending = {version.address[0] for version in wanted if version.encoder is None and not version.error}
         for address, version in list(self._versions.items()):
-            of_name = (each for each in wanted if each.address[0] == address[0])
-            pending = any(each.encoder is None and not each.error for each in of_name)
-            if version.encoder is not None and (version.is_gone or (version not in wanted and not pending)):
+            is_unwanted = version not in wanted and address[0] not in pending
+            if version.encoder is not None and (version.is_gone or is_unwanted):
                 logger.info("encoder %s is unloaded", shown_address(address))
                 self._retire(version.encoder)
                 version.encoder, version.tried = None, None
@@ -367,8 +372,12 @@ class Repository:
         for version, status in self._said():
             name, number = map(told, version.address)
             statuses[name, number] = status
+        broken = self._kept_unready()
+        if (said := (statuses, self._aliases, broken)) == self._noted:
+            return
+        self._noted = said
         self._encoders.note(statuses, self._aliases)
-        self._state.set_broken(self._kept_unready())
+        self._state.set_broken(broken)
         self._publisher.list()
 
     def _said(self) -> Iterator[tuple[Version, Status]]:

@@ -48,7 +48,7 @@ def bundle() -> Bundle:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Ticking:
     ticking = Ticking(COST)
-    monkeypatch.setattr(time, "perf_counter", lambda: ticking.now)
+    monkeypatch.setattr(time, "thread_time", lambda: ticking.now)
     return ticking
 
 
