@@ -6,6 +6,7 @@ other keys (`jku`, `x5u`, `jwk`, `x5c`) have no effect.
 
 import json
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -130,9 +131,10 @@ class JsonWebTokens:
         self._rules = rules
         # Algorithms by which nothing else is ever accepted, whatever a token's header says.
         self._jwt = jwt.PyJWS(algorithms=sorted({name for names in ALGORITHMS.values() for name in names}))
-        self._keys: Keys = {}
-        # The grant and the end of each token, by its digest; the one asked for last comes last.
-        self._known: OrderedDict[str, tuple[Grant, float]] = OrderedDict()
+        # By digest, the grant and the end of a token, and the keys that verified it; the one asked for last comes last.
+        # Metrics are asked for on a thread of their own, hence the lock.
+        self._known: OrderedDict[str, tuple[Grant, float, Keys]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -145,22 +147,22 @@ class JsonWebTokens:
         """
         if len(token) > MOST_BYTES:
             raise RefusedError(f"it has {len(token)} characters, and {MOST_BYTES} are allowed")
-        if keys is not self._keys:
-            self._known.clear()
-            self._keys = keys
         digest, now = digest_of(token), time.time()
-        if (known := self._known.get(digest)) is not None and now < known[1]:
-            self._known.move_to_end(digest)
-            return known[0]
-        grant, end = self._verify(token, now)
-        self._known[digest] = grant, end
-        while len(self._known) > MOST_REMEMBERED:
-            self._known.popitem(last=False)
+        with self._lock:
+            known = self._known.get(digest)
+            if known is not None and now < known[1] and known[2] is keys:
+                self._known.move_to_end(digest)
+                return known[0]
+        grant, end = self._verify(token, keys, now)
+        with self._lock:
+            self._known[digest] = grant, end, keys
+            while len(self._known) > MOST_REMEMBERED:
+                self._known.popitem(last=False)
         return grant
 
-    def _verify(self, token: str, now: float) -> tuple[Grant, float]:
+    def _verify(self, token: str, keys: Keys, now: float) -> tuple[Grant, float]:
         try:
-            key = self._key_of(self._jwt.get_unverified_header(token))
+            key = _key_of(self._jwt.get_unverified_header(token), keys)
             claims = json.loads(self._jwt.decode(token, key.public, algorithms=key.algorithms))
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise RefusedError(f"{type(error).__name__} of its header, signature or JSON") from None
@@ -171,15 +173,6 @@ class JsonWebTokens:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise RefusedError(f"its claim {self._rules.name_claim} is not {NAME_RULE}")
         return Grant.model_construct(name=name, rights=_rights(claims)), end
-
-    def _key_of(self, header: Mapping[str, Any]) -> Key:
-        if header.get("crit") is not None:
-            raise RefusedError("its header has `crit`, of which no extension is supported")
-        kid = header.get("kid")
-        found = next(iter(self._keys.values())) if kid is None and len(self._keys) == 1 else self._keys.get(kid or "")
-        if found is None:
-            raise RefusedError("its kid is none of the keys")
-        return found
 
     def _check(self, claims: Mapping[str, Any], now: float) -> float:
         """Check what a token claims of itself; returns until when it is good."""
@@ -201,6 +194,16 @@ class JsonWebTokens:
         if self._rules.audience not in (audience if isinstance(audience, list) else [audience]):
             raise RefusedError("it is for another audience (aud)")
         return end
+
+
+def _key_of(header: Mapping[str, Any], keys: Keys) -> Key:
+    if header.get("crit") is not None:
+        raise RefusedError("its header has `crit`, of which no extension is supported")
+    kid = header.get("kid")
+    found = next(iter(keys.values())) if kid is None and len(keys) == 1 else keys.get(kid or "")
+    if found is None:
+        raise RefusedError("its kid is none of the keys")
+    return found
 
 
 def _rights(claims: Mapping[str, Any]) -> tuple[Right, ...]:

@@ -1,5 +1,6 @@
 """Tokens and what they let callers do, over every protocol of a real server."""
 
+import http.client
 import itertools
 import json
 import queue
@@ -158,6 +159,32 @@ def test_health_over_http_needs_no_token_and_metrics_do(guarded: Guarded) -> Non
     assert guarded.status(probes, "/metrics")[0] == 401
     assert guarded.status(probes, "/metrics", guarded.lab)[0] == 403
     assert guarded.status(probes, "/metrics", guarded.scrape)[0] == 200
+
+
+def test_a_token_that_comes_twice_or_in_the_address_is_none(guarded: Guarded, channel: grpc.Channel) -> None:
+    stub, right = EncoderServiceStub(channel), ("authorization", f"Bearer {guarded.lab}")
+    for metadata in ([right, right], [right, ("authorization", "Bearer other")], [("x-authorization", right[1])]):
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Encode(REQUEST, metadata=metadata, timeout=PATIENCE_SECONDS)
+        assert cast(grpc.Call, caught.value).code() is UNAUTHENTICATED
+    host, _, port = guarded.server.rest.removeprefix("http://").partition(":")
+
+    def status(target: str, *values: str) -> int:
+        connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_SECONDS)
+        connection.putrequest("GET", target)
+        for value in values:
+            connection.putheader("Authorization", value)
+        connection.endheaders()
+        return connection.getresponse().status
+
+    assert status("/v1/models", right[1]) == 200
+    assert status("/v1/models", f"bEARER   {guarded.lab}  ") == 200
+    assert status("/v1/models", right[1], right[1]) == 401
+    assert status("/v1/models", "Bearer other", right[1]) == 401
+    assert status("/v1/models", guarded.lab) == status("/v1/models", f"Basic {guarded.lab}") == 401
+    assert status("/v1/models", "Bearer b\xefrnn") == 401
+    for name in ("token", "access_token", "authorization", "api_key"):
+        assert status(f"/v1/models?{name}={guarded.lab}") == 401
 
 
 def test_a_token_that_is_removed_ends_what_its_holder_may_do(guarded: Guarded, channel: grpc.Channel) -> None:
