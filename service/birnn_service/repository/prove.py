@@ -18,7 +18,6 @@ from pathlib import Path
 from birnn_bundle.errors import is_refusal
 from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.onnx_session import CUDA
-from birnn_service.errors import StartupError
 from birnn_service.repository.loading import load_encoder, reason_of
 from birnn_service.settings import Settings
 
@@ -27,6 +26,8 @@ _SET_PDEATHSIG, _SET_NO_NEW_PRIVS = 1, 38
 # Bytes of a file that it writes: what onnxruntime records of the golden runs.
 MOST_FILE_BYTES = 256 << 20
 MOST_FILES = 256
+# What C++ says where memory is short, and PyO3 where Python has none for an object.
+NO_MEMORY = ("bad_alloc", "PyObject pointer is null")
 
 
 def main() -> None:
@@ -47,16 +48,23 @@ def main() -> None:
 def _prove(path: Path, address: tuple[str, str], settings: Settings) -> dict[str, str]:
     try:
         encoder = load_encoder(path, address, settings)
-    except MemoryError:
-        return {"memory": ""}
     except BaseException as error:
         if not is_refusal(error):
             raise
-        if isinstance(error, StartupError) and "bad_alloc" in str(error):
+        if _is_out_of_memory(error):
             return {"memory": ""}
         return {"error": reason_of(error, path, "/".join(address))[0]}
     encoder.engine.close()
     return {"digest": encoder.bundle.digest}
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is that there is no more memory, in Python, C++ or Rust."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _on_a_cpu(settings: Settings) -> Settings:
