@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -148,7 +149,7 @@ class HttpServer:
         openings = [connection.opening for connection in self._connections if connection.opening is not None]
         for connection in self._connections:
             connection.abort()
-        await asyncio.gather(*openings)
+        await asyncio.gather(*openings, return_exceptions=True)
         await asyncio.sleep(0)
 
     def _listen(self) -> None:
@@ -169,16 +170,20 @@ class HttpServer:
             connection = _Connection(self)
             self._connections[connection] = None
             connection.opening = self._loop.create_task(self._open(connection, accepted))
+            connection.opening.add_done_callback(partial(self._opened, connection, accepted))
 
     async def _open(self, connection: "_Connection", accepted: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: connection,
-                accepted,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else EXCHANGE_SECONDS,
-            )
-        except (OSError, asyncio.CancelledError):  # the handshake failed, took too long, or was cut short
+        await self._loop.connect_accepted_socket(
+            lambda: connection,
+            accepted,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else EXCHANGE_SECONDS,
+        )
+
+    def _opened(self, connection: "_Connection", accepted: socket.socket, opening: "asyncio.Task[None]") -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            # The handshake failed, took too long, or was cut short, perhaps before it began.
+            accepted.close()
             self.forget(connection)
 
     def _make_room(self, error: OSError) -> None:

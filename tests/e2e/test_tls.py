@@ -1,5 +1,6 @@
 import http.client
 import json
+import queue
 import shutil
 import ssl
 import subprocess
@@ -10,10 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography import x509
 
 import birnn
+from birnn.v1 import encoder_pb2 as pb
+from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.certificates import Authority, Mount, Pair, held, shown
 from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, failure, running, until
 from tests.e2e.test_tokens import change
@@ -99,10 +103,10 @@ def test_certificates_are_replaced_without_losing_a_call(
     context = ssl.create_default_context(cafile=authority.cert)
     tls = birnn.Tls(ca=authority.cert)
     with running(models, "--http-port", "0", "--frontends", frontends, *files) as server:
-        grpc, rest = ports(server)
+        port, rest = ports(server)
 
         def client() -> birnn.Client:
-            return birnn.Client(f"127.0.0.1:{grpc}", tls=tls, retry_for=0)
+            return birnn.Client(f"127.0.0.1:{port}", tls=tls, retry_for=0)
 
         def connection() -> http.client.HTTPSConnection:
             return http.client.HTTPSConnection("127.0.0.1", rest, timeout=PATIENCE_SECONDS, context=context)
@@ -119,13 +123,13 @@ def test_certificates_are_replaced_without_losing_a_call(
             calls = [lambda: kept.encode(["CCO"], SMALL), call_anew, lambda: embed(open_one), embed_anew]
             with Callers(calls) as callers:
                 callers.go_on()
-                assert [shown(port, authority.cert) for port in (grpc, rest)] == 2 * [held(first)]
+                assert [shown(port, authority.cert) for port in ports(server)] == 2 * [held(first)]
                 mount.swap(Pair(second.cert, first.key))
                 callers.go_on()
-                assert [shown(port, authority.cert) for port in (grpc, rest)] == 2 * [held(first)]
+                assert [shown(port, authority.cert) for port in ports(server)] == 2 * [held(first)]
                 mount.swap(second)
                 callers.go_on()
-                assert [shown(port, authority.cert) for port in (grpc, rest)] == 2 * [held(second)]
+                assert [shown(port, authority.cert) for port in ports(server)] == 2 * [held(second)]
                 callers.go_on()
             # Connections that nobody uses do not hold it up.
             server.terminate()
@@ -177,11 +181,11 @@ def test_probes_and_metrics_have_tls_and_need_no_certificate(mutual: ServerProce
 def test_callers_are_known_by_their_certificates_over_both_transports(
     mutual: ServerProcess, authority: Authority
 ) -> None:
-    grpc, rest = ports(mutual)
+    port, rest = ports(mutual)
     name = "spiffe://example.org/lab"
     pair = authority.issue("lab", names=f"DNS:lab.example,URI:{name}")
     tls = birnn.Tls(ca=authority.cert, cert=pair.cert, key=pair.key)
-    with birnn.Client(f"127.0.0.1:{grpc}", tls=tls) as client:
+    with birnn.Client(f"127.0.0.1:{port}", tls=tls) as client:
         client.encode(["CCO"], SMALL)
     context = ssl.create_default_context(cafile=authority.cert)
     context.load_cert_chain(pair.cert, pair.key)
@@ -191,7 +195,7 @@ def test_callers_are_known_by_their_certificates_over_both_transports(
     nameless = authority.issue("nameless", "/O=nobody", "IP:192.0.2.1")
     tls = birnn.Tls(ca=authority.cert, cert=nameless.cert, key=nameless.key)
     with (
-        birnn.Client(f"127.0.0.1:{grpc}", tls=tls) as client,
+        birnn.Client(f"127.0.0.1:{port}", tls=tls) as client,
         pytest.raises(birnn.EncodeError, match="URI or DNS name"),
     ):
         client.encode(["CCO"], SMALL)
@@ -239,7 +243,21 @@ def test_with_tokens_certificates_have_the_rights_that_a_line_gives_them(
         assert refused(other)
         counted = {"batch": 2, "lab": 1, "alice": 1}
         until(lambda: counted == {name: server.metric("birnn_tenant_sequences_total", tenant=name) for name in counted})
-        change(path, "remove", "batch")
+        outgoing: queue.SimpleQueue[pb.EncodeStreamRequest | None] = queue.SimpleQueue()
+        files_of_batch = (authority.cert, batch.key, batch.cert)
+        credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files_of_batch))
+        with grpc.secure_channel(server.address, credentials) as channel:
+            stream = EncoderServiceStub(channel).EncodeStream(iter(outgoing.get, None), timeout=PATIENCE_SECONDS)
+
+            def refused_on_stream() -> bool:
+                outgoing.put(pb.EncodeStreamRequest(encode=pb.EncodeRequest(encoder=SMALL, sequences=[b"CCO"])))
+                reply: pb.EncodeStreamResponse = next(stream)
+                return "does not know your certificate" in reply.failure.message
+
+            assert not refused_on_stream()
+            change(path, "remove", "batch")
+            until(refused_on_stream)
+            outgoing.put(None)
         # Front-ends read the file each by itself.
         until(lambda: all(refused(batch) for _ in range(10)))
 

@@ -120,13 +120,19 @@ def test_a_token_that_comes_twice_or_in_the_address_is_none(registry: CollectorR
         server.stop()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let exchanges take as long as they do on a machine that is busy."""
+    monkeypatch.setattr(served, "EXCHANGE_SECONDS", 300.0)
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
-def secure(registry: CollectorRegistry, authority: Authority) -> Iterator[int]:
+def secure(registry: CollectorRegistry, authority: Authority, patient: None) -> Iterator[int]:
     """The port of a server with TLS, whose other ports ask callers for certificates."""
     pair = authority.issue("server")
     tls = Certificate(pair.cert, pair.key, authority.cert).for_metrics()
@@ -179,6 +185,7 @@ def test_probes_and_what_is_not_there(port: int) -> None:
     assert status(port, "/healthz", "HEAD") == 200
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_scrape_gets_everything_in_the_format_and_compression_that_it_asks_for(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", "/metrics?name[]=birnn_large", headers={"Accept": "application/openmetrics-text"})
