@@ -36,7 +36,7 @@ class StreamedRequest(ABC):
 
     @abstractmethod
     def settle(self, outcome: Outcome) -> None:
-        """Take the outcome, for whoever waits for it."""
+        """Take the outcome, for the caller that waits for it."""
 
     def cancel(self) -> bool:
         """Whether it was cancelled, which only its stream can be."""

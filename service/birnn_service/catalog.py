@@ -89,8 +89,8 @@ def width_of(encoder: Encoder, output: Output) -> int:
 class Encoders(Generic[E]):
     """All versions of all encoders, as those who answer calls see them: on the event loop, where it also changes.
 
-    A call finds an encoder and holds it until its end. So it ends with the version with which it began, and whoever
-    unloads an encoder knows when nothing uses it any more.
+    A call finds an encoder and holds it until its end. So it ends with the version with which it began, and an
+    encoder is unloaded only when nothing uses it any more.
     """
 
     def __init__(

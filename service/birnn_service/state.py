@@ -95,7 +95,7 @@ class ServingState:
         self._changed()
 
     def close(self) -> None:
-        """The shutdown ends: whoever follows the state need not do so any longer."""
+        """The shutdown ends: the state need not be followed any longer."""
         self._closed = True
         self._changed()
 
@@ -117,7 +117,7 @@ class ServingState:
 
     @property
     def next_change(self) -> asyncio.Event:
-        """Set when the state changes next. Whoever follows it takes this first, then looks, then waits."""
+        """Set when the state changes next. To follow the state, take this first, then look, then wait."""
         return self._change
 
     def _changed(self) -> None:

@@ -87,7 +87,7 @@ def test_a_token_names_its_caller(path: Path) -> None:
     "sent",
     ["", "Bearer", "Bearer ", LAB, f"Basic {LAB}", f"Bearer {LAB}x", f"Bearer {LAB}, Bearer {LAB}", "Bearer \xe9"],
 )
-def test_whoever_sends_no_token_of_ours_hears_what_to_send(path: Path, sent: str) -> None:
+def test_a_caller_without_a_token_of_ours_is_told_what_to_send(path: Path, sent: str) -> None:
     with pytest.raises(UnauthenticatedError, match="authorization: Bearer TOKEN") as caught:
         access_of(path).authorize(sent, Right.ENCODE)
     assert LAB not in caught.value.message

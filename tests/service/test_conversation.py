@@ -199,7 +199,7 @@ async def test_the_request_that_waits_for_room_is_counted_and_refused_where_it_i
 
 
 @pytest.mark.parametrize("ended", [True, False])
-async def test_whoever_stops_it_hears_whether_all_was_read(ended: bool) -> None:
+async def test_stopping_it_tells_whether_all_was_read(ended: bool) -> None:
     stream, answers = FakeStream(b"1"), Answers(1)
     if ended:
         stream.send(None)

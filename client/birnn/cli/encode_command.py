@@ -238,7 +238,7 @@ def encode(
     except (EncodeError, SequenceFileError, VectorFileError) as error:
         raise CallError(str(error)) from error
     except BrokenPipeError:
-        # Whoever read the output has enough. What Python still holds of it goes nowhere.
+        # The reader of the output has enough. What Python still holds of it goes nowhere.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CALL_FAILED)

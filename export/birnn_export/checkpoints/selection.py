@@ -147,7 +147,7 @@ def _other_pooling(graph: KerasGraph, recurrence: Recurrence, choices: Choices) 
 
 
 def find_recurrences(stored: StoredWeights, graph: KerasGraph) -> list[Found | OneWay]:
-    """All recurrent weights of a file, whoever named them."""
+    """All recurrent weights of a file, in any naming."""
     tensors = stored.tensors
     return [*find_torch_modules(tensors), *find_scratch_modules(tensors), *find_keras_layers(stored, graph)]
 

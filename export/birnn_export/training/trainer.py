@@ -101,7 +101,7 @@ class Trainer:
         """
         self._began = time.monotonic() - self.position.seconds
         outcome = self._loop(stop)
-        # Whoever ends before the first has written ends it, too: torchrun stops all when one is gone.
+        # A process that ends before the first one has written ends that, too: torchrun stops all when one is gone.
         with self.replicas.first_goes_ahead():
             if self.replicas.first:
                 self._end(outcome)

@@ -42,7 +42,7 @@ class Companion(Generic[T]):
 
 
 class _Job(Generic[T]):
-    """Work that whoever claims it first does."""
+    """Work that is done by the thread that claims it first."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work

@@ -26,7 +26,7 @@ def is_fast() -> bool:
     try:
         return next(iter(instruction_sets())) != "portable"
     except NativeUnavailableError:
-        # Whoever asks is going to hear of it in full.
+        # Loading it raises this error, with all that it says.
         return True
 
 

@@ -11,7 +11,7 @@ MOST = 4096
 class KnownCallers:
     """Remembers who has called, and since when.
 
-    Known callers are served first where nothing else decides. So whoever calls from ever new addresses waits behind
+    Known callers are served first where nothing else decides. So a caller that keeps changing its address waits behind
     those who called before, and not the other way round.
     """
 

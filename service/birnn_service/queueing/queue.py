@@ -27,7 +27,7 @@ from birnn_service.queueing.waiting import Waiting
 # served for so long first. Without it, one LOW call would wait for a burst only, less than its caller's NORMAL ones.
 LOW_LEAD = 1.0
 # Flows that are told apart while they wait, and half as many of unknown callers. What others send waits as one more
-# flow, so that memory and the time of a decision are bounded, whoever calls.
+# flow, so that memory and the time of a decision are bounded, however many call.
 MAX_FLOWS = 1024
 
 

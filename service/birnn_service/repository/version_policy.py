@@ -18,7 +18,7 @@ class Rule:
 
     Attributes:
         text: As it was written.
-        latest: The highest so many of them; None for no such limit.
+        latest: How many of the highest ones; None for no such limit.
         pinned: These and no others; empty for no such limit.
     """
 

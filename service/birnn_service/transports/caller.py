@@ -4,7 +4,7 @@ import ipaddress
 from functools import lru_cache
 from urllib.parse import unquote
 
-# Hosts choose the rest of an IPv6 address themselves: whoever has one has 2^64 of them.
+# A host chooses the rest of its IPv6 address itself, so it has 2^64 of them.
 IPV6_NETWORK = 64
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

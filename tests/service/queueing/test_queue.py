@@ -159,7 +159,7 @@ def test_the_number_of_flows_is_bounded_and_rows_beyond_it_can_still_be_removed(
     assert (queue.sequences, queue.tokens, len(list(queue.flows))) == (0, 0, 0)
 
 
-def test_the_flow_of_all_others_has_the_weight_of_a_caller_whoever_begins_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flow_of_all_others_has_the_weight_of_one_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FLOWS", 8)
     queue = Queue()
     for number in range(4):

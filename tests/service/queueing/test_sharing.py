@@ -1,4 +1,4 @@
-"""Equal sequences in flight are computed once, and whoever follows another is not lost with it."""
+"""Equal sequences in flight are computed once, and a follower is not lost with the one it follows."""
 
 import asyncio
 from dataclasses import replace
