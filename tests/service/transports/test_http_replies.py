@@ -27,8 +27,14 @@ async def test_an_answer_may_take_any_time() -> None:
         writer.close()
         return HttpReply(200, (b"done",))
 
-    async with serving(slow) as (server, port):
-        assert body_of(await exchange(port, post(b"a"))) == b"done"
+    limits = replace(LIMITS, connection_seconds=10**9)
+    async with serving(slow, limits) as (server, port), asyncio.timeout(PATIENCE_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        # Nor does it cost the connection.
+        for _ in range(2):
+            writer.write(post(b"a", close=False))
+            assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 async def test_a_reply_that_is_not_taken_ends_the_connection_and_only_then_the_call() -> None:
