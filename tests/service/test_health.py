@@ -219,6 +219,7 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
             engine.mood = "hanging"
             clock.ahead = 3600.0
             assert await turns.get() is False
+            await until(lambda: "and nothing runs" in str(state.unhealthy))
             clock.ahead = 0.0
             engine.mood = "well"
             engine.woken.set()

@@ -9,7 +9,7 @@ import uvloop
 PATIENCE_SECONDS = 60.0
 
 
-class ForwardLoop(uvloop.Loop):
+class ForwardLoop(uvloop.Loop):  # type: ignore[misc]
     """The event loop of the server, whose clock can be put forward.
 
     Code that compares times sees it. Timers do not: each waits as long as it was told to.
@@ -19,7 +19,7 @@ class ForwardLoop(uvloop.Loop):
 
     def time(self) -> float:
         """Seconds, with those that were skipped."""
-        return super().time() + self.ahead
+        return float(super().time()) + self.ahead
 
 
 def forward(seconds: float) -> None:
