@@ -47,7 +47,7 @@ def ask_golden(stub: EncoderServiceStub, outcomes: Outcomes) -> None:
     assert len(known) >= 3
     for some in ([pair] for pair in known), [known]:
         for pairs in some:
-            reply = stub.Encode(pb.EncodeRequest(encoder=HEALTHY, sequences=[text for _, text in pairs]), timeout=30)
+            reply = stub.Encode(pb.EncodeRequest(encoder=HEALTHY, sequences=[text for _, text in pairs]), timeout=120)
             found = np.frombuffer(reply.embeddings, dtype="<f4").reshape(reply.shape)
             error = np.abs(found - golden.pooled[[row for row, _ in pairs]]).max()
             outcomes.count("answered" if error < 1e-4 else "wrong")
@@ -80,7 +80,7 @@ def test_a_healthy_bundle_is_served_beside_every_hostile_one(tmp_path: Path) -> 
                 assert description.isprintable(), name
             for name in ATTACKS:
                 with pytest.raises(grpc.RpcError) as caught:
-                    stub.Encode(pb.EncodeRequest(encoder=name, sequences=[b"C"]), timeout=30)
+                    stub.Encode(pb.EncodeRequest(encoder=name, sequences=[b"C"]), timeout=120)
                 assert isinstance(caught.value, grpc.Call)
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE, name
                 outcomes.count("refused")
@@ -141,7 +141,7 @@ def test_a_healthy_bundle_is_served_beside_mutated_ones(tmp_path: Path, seed: in
             assert len(listed) == 1 + BUNDLES_A_SERVER
             for encoder in listed:
                 request = pb.EncodeRequest(encoder=encoder.name, sequences=[b"CCO", b"c1ccccc1", b"[Xx]", b"C" * 300])
-                call = stub.Encode.future(request, timeout=30)
+                call = stub.Encode.future(request, timeout=120)
                 code = call.code()
                 if code is grpc.StatusCode.OK:
                     outcomes.count("answered" if encoder.ready else "wrong")

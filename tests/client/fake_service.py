@@ -26,6 +26,8 @@ from birnn.v1 import encoder_pb2_grpc as rpc
 DIMENSION = 8
 TOKEN_DIMENSION = 6
 MAX_LENGTH = 40
+# How long calls are held where a test fails to let them go.
+HOLD_SECONDS = 120
 
 
 def vector(sequence: str | bytes) -> NDArray[np.float32]:
@@ -179,7 +181,7 @@ class FakeService(rpc.EncoderServiceServicer):
         if self.hold is not None:
             context.add_callback(self.cancelled.set)
             self.held.set()
-            self.hold.wait(10)
+            self.hold.wait(HOLD_SECONDS)
 
     def _wait(self, delay: float) -> None:
         if self.stall is not None:

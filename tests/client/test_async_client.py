@@ -81,18 +81,18 @@ async def test_cancelling_reaches_the_server(service: FakeService) -> None:
     service.hold = threading.Event()
     async with AsyncClient(service.address) as client:
         task = asyncio.create_task(client.encode(["CCO"]))
-        assert await asyncio.to_thread(service.held.wait, 5)
+        assert await asyncio.to_thread(service.held.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert await asyncio.to_thread(service.cancelled.wait, 5)
+    assert await asyncio.to_thread(service.cancelled.wait, 60)
 
 
 async def test_closing_the_client_ends_its_calls_with_an_error(service: FakeService) -> None:
     service.hold = threading.Event()
     client = AsyncClient(service.address)
     task = asyncio.create_task(client.encode(["CCO"]))
-    assert await asyncio.to_thread(service.held.wait, 5)
+    assert await asyncio.to_thread(service.held.wait, 60)
     await client.close()
     with pytest.raises(birnn.EncodeError) as caught:
         await task

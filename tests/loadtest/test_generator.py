@@ -1,6 +1,5 @@
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,7 +22,7 @@ async def generator(
     service: FakeService,
     sequences: list[bytes] = SEQUENCES,
     most_in_flight: int = 1000,
-    deadline: float = 10,
+    deadline: float = 60,
     seed: int = 0,
 ) -> AsyncIterator[Generator]:
     workload = Workload(sequences, batch=3, encoder="smiles", version="10", timeout=deadline, seed=seed)
@@ -56,17 +55,13 @@ async def test_a_stalling_server_does_not_slow_the_arrivals_and_the_latency_coun
     arrivals = np.linspace(0, 0.22, 12)
     service.hold = threading.Event()
 
-    def release_once_all_have_arrived() -> None:
-        assert service.hold is not None
-        give_up = time.monotonic() + 60
-        while service.attempts < len(arrivals) and time.monotonic() < give_up:
-            time.sleep(0.005)
-        service.hold.set()
-
     async with generator(service) as running:
-        _, recording = await asyncio.gather(
-            asyncio.to_thread(release_once_all_have_arrived), running.open_loop(arrivals)
-        )
+        sending = asyncio.create_task(running.open_loop(arrivals))
+        async with asyncio.timeout(60):
+            while service.attempts < len(arrivals):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        service.hold.set()
+        recording = await sending
     # All arrived though none was answered before the last was due, so the first waited for all the others.
     assert {call.code for call in recording.calls} == {"OK"}
     assert all(call.finished >= arrivals[-1] for call in recording.calls)
@@ -104,24 +99,31 @@ async def test_sequences_that_cannot_be_encoded_are_counted(service: FakeService
 
 async def test_the_deadline_ends_calls_that_are_not_answered(service: FakeService) -> None:
     service.hold = threading.Event()
-    async with generator(service, deadline=0.2) as running:
+    async with generator(service, deadline=0.5) as running:
         recording = await running.open_loop(np.arange(0, 0.05, 0.01))
-    assert {call.code for call in recording.calls} == {"DEADLINE_EXCEEDED"}
-    assert all(call.finished - call.sent >= 0.15 for call in recording.calls)
+    # A slow machine may be too late to send some.
+    ended = [call for call in recording.calls if call.code != NOT_SENT]
+    assert {call.code for call in ended} == {"DEADLINE_EXCEEDED"}
+    assert all(call.finished - call.sent >= 0.45 for call in ended)
 
 
 async def test_calls_beyond_the_bound_are_recorded_as_not_sent(service: FakeService) -> None:
     service.hold = threading.Event()
-    async with generator(service, most_in_flight=4, deadline=0.5) as running:
-        recording = await running.open_loop(np.arange(0, 0.1, 0.01))
+    async with generator(service, most_in_flight=4) as running:
+        sending = asyncio.create_task(running.open_loop(np.arange(0, 0.1, 0.01)))
+        async with asyncio.timeout(60):
+            while len(running._recording.calls) < 6:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        service.hold.set()
+        recording = await sending
     codes = [call.code for call in recording.calls]
     assert codes.count(NOT_SENT) == 6
     assert service.attempts == 4
 
 
 async def test_calls_that_are_due_too_long_ago_are_not_sent(service: FakeService) -> None:
-    async with generator(service, deadline=1) as running:
-        recording = await running.open_loop(np.array([-5.0, -4.0, 0.0]))
+    async with generator(service) as running:
+        recording = await running.open_loop(np.array([-500.0, -400.0, 0.0]))
     assert [call.code for call in sorted(recording.calls, key=lambda call: call.intended)] == [NOT_SENT, NOT_SENT, "OK"]
 
 

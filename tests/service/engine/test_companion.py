@@ -38,16 +38,16 @@ def test_a_job_that_the_companion_has_not_begun_is_done_by_its_owner() -> None:
 
     def keep_busy() -> int:
         busy.set()
-        done.wait(10)
+        done.wait(60)
         return 0
 
     other = threading.Thread(target=own.both, args=(busy.wait, keep_busy))
     other.start()
-    assert busy.wait(10)
+    assert busy.wait(60)
     # The companion is at work for somebody else, as if it found no core.
     assert own.both(current_thread, current_thread) == (current_thread(), current_thread())
     done.set()
-    other.join(10)
+    other.join(60)
     # What was left to its owner is not done a second time.
     assert own.both(lambda: 1, lambda: 2) == (1, 2)
 
@@ -102,7 +102,7 @@ def test_each_thread_has_its_own_which_ends_with_it() -> None:
         thread.join()
     assert found[0::2] == found[1::2]
     gc.collect()
-    for _ in range(100):
+    for _ in range(1200):
         if companions() <= before:
             break
         time.sleep(0.05)

@@ -1,19 +1,22 @@
 """An HTTP server to test, and what a caller says to it and hears."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpRequest, HttpRequestError
 from birnn_service.transports.http_server import HttpServer
 from birnn_service.transports.socket_address import SocketAddress
+from tests.service.transports.clock import PATIENCE_SECONDS
 
+# Those of time are long: a test that wants to see one reached sets a short one, or puts the clock forward.
 LIMITS = HttpLimits(
     body_bytes=1 << 20,
-    request_seconds=0.5,
-    reply_seconds=0.5,
-    head_seconds=0.5,
-    idle_seconds=1,
+    request_seconds=600,
+    reply_seconds=600,
+    head_seconds=600,
+    idle_seconds=600,
     connections=8,
     head_bytes=4096,
     headers=20,
@@ -48,23 +51,55 @@ async def serving(
         await server.close(0.2)
 
 
-async def exchange(port: int, *parts: bytes, seconds: float = 5.0) -> bytes:
-    """Everything that the server says to these bytes until it closes."""
+async def exchange(port: int, *parts: bytes) -> bytes:
+    """Everything that the server says to these bytes until it closes; the caller listens once it has sent them all."""
+    async with _connected(port) as (reader, writer):
+        await _send(writer, parts)
+        return await _heard(reader)
+
+
+async def trickle(port: int, start: bytes, byte: bytes) -> bytes:
+    """Everything that the server says until it closes, to a start and endless bytes after it, one at a time."""
+    async with _connected(port) as (reader, writer):
+        sending = asyncio.create_task(_send(writer, itertools.chain([start], itertools.repeat(byte))))
+        try:
+            return await _heard(reader)
+        finally:
+            sending.cancel()
+
+
+@asynccontextmanager
+async def _connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
     try:
-        async with asyncio.timeout(seconds):
-            for part in parts:
-                with suppress(ConnectionError, RuntimeError):  # closed meanwhile
-                    writer.write(part)
-                    await writer.drain()
-                    await asyncio.sleep(0.02)
-            received = b""
-            with suppress(ConnectionError):
-                while piece := await reader.read(1 << 20):
-                    received += piece
-            return received
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield reader, writer
     finally:
         writer.close()
+
+
+async def _send(writer: asyncio.StreamWriter, parts: Iterable[bytes]) -> None:
+    with suppress(ConnectionError, RuntimeError):  # closed meanwhile
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            # So that parts arrive apart. No test fails where some arrive together.
+            await asyncio.sleep(0.02)
+
+
+async def _heard(reader: asyncio.StreamReader) -> bytes:
+    received = b""
+    with suppress(ConnectionError):
+        while piece := await reader.read(1 << 20):
+            received += piece
+    return received
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a state."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/", close: bool = True) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.transports.arrivals import MOST_FRESH, Arrivals
 from birnn_service.transports.grpc_status import fail
+from tests.service.transports.clock import PATIENCE_SECONDS
 
 GIB = 1 << 30
 
@@ -101,27 +102,29 @@ async def reading(arrivals: Arrivals) -> AsyncIterator[grpc.aio.Channel]:
 
 
 async def open_and_send_nothing(arrivals: Arrivals) -> grpc.aio.AioRpcError:
-    """What becomes of a call whose request never comes."""
-    async with reading(arrivals) as channel:
-        assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
-        call = channel.stream_unary("/test/Read")()
+    """What becomes of a call whose request never comes, before and after one whose request is there at once."""
+    comes = asyncio.Event()
+    comes.set()
+    whole: Any = Incoming("whole", [], comes)
+    async with reading(arrivals) as channel, asyncio.timeout(PATIENCE_SECONDS):
+        assert await arrivals.read(whole, "caller") == b"whole"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await asyncio.wait_for(call, 30)
-        assert await channel.unary_unary("/test/Read")(b"whole") == b"whole"
+            await channel.stream_unary("/test/Read")()
+        assert await arrivals.read(whole, "caller") == b"whole"
         return caught.value
 
 
 def test_requests_that_do_not_come_keep_no_others_waiting() -> None:
     async def run() -> list[bytes]:
-        async with reading(Arrivals(GIB, 600, lambda: 0)) as channel:
+        async with reading(Arrivals(GIB, 600, lambda: 0)) as channel, asyncio.timeout(PATIENCE_SECONDS):
             silent = [channel.stream_unary("/test/Read")() for _ in range(3 * MOST_FRESH)]
             calls = [channel.unary_unary("/test/Read")(b"%d" % number) for number in range(3 * MOST_FRESH)]
-            replies = await asyncio.wait_for(asyncio.gather(*calls), 30)
+            replies = await asyncio.gather(*calls)
             assert not any(call.done() for call in silent)
             # Callers who give up while they wait leave their places to others.
             for call in silent:
                 call.cancel()
-            assert await asyncio.wait_for(channel.unary_unary("/test/Read")(b"last"), 30) == b"last"
+            assert await channel.unary_unary("/test/Read")(b"last") == b"last"
             return list(replies)
 
     assert asyncio.run(run()) == [b"%d" % number for number in range(3 * MOST_FRESH)]

@@ -8,7 +8,6 @@ import grpc
 import pytest
 
 from birnn_service.errors import StartupError
-from birnn_service.transports import http_connection
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.grpc_call import GrpcCall
 from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpRequest
@@ -165,10 +164,7 @@ async def test_old_versions_of_tls_are_refused(
                 await ask(port, context)
 
 
-async def test_a_reply_reaches_a_caller_who_still_sends(
-    authority: Authority, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_connection, "LINGER_SECONDS", 60.0)
+async def test_a_reply_reaches_a_caller_who_still_sends(authority: Authority, pairs: list[Pair]) -> None:
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000001\r\n\r\n" + bytes(8_000_000)
 
     def send() -> bytes:

@@ -4,6 +4,7 @@ from urllib.parse import quote
 import pytest
 
 from birnn_service.transports.departures import end_connection
+from tests.service.transports.clock import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(("family", "host", "prefix"), [("AF_INET", "127.0.0.1", "ipv4"), ("AF_INET6", "::1", "ipv6")])
@@ -15,9 +16,9 @@ def test_one_connection_is_ended_and_no_other(family: str, host: str, prefix: st
     address = listener.getsockname()[:2]
     with (
         listener,
-        socket.create_connection(address, timeout=10) as first,
+        socket.create_connection(address, timeout=PATIENCE_SECONDS) as first,
         listener.accept()[0],
-        socket.create_connection(address, timeout=10) as second,
+        socket.create_connection(address, timeout=PATIENCE_SECONDS) as second,
         listener.accept()[0] as second_here,
     ):
         port = first.getsockname()[1]
