@@ -13,7 +13,8 @@ MOST_FOLDERS = 1000
 # Beside the manifest, which cannot list it, as it is written later.
 SIGNATURE_FILE = "manifest.sig"
 MOST_SIGNATURE_BYTES = 4096
-# A FIFO or a terminal would otherwise make the process that opens it wait. Windows has neither flag, and needs the third.
+# A FIFO or a terminal would otherwise make the process that opens it wait. Windows has neither flag, and needs the
+# third.
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 
