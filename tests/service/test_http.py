@@ -37,6 +37,12 @@ def registry() -> CollectorRegistry:
     return registry
 
 
+@pytest.fixture(autouse=True)
+def patient_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give exchanges time, however slow the machine is."""
+    monkeypatch.setattr(served, "EXCHANGE_SECONDS", 60.0)
+
+
 @pytest.fixture
 def port(registry: CollectorRegistry) -> Iterator[int]:
     server = HttpServer("127.0.0.1", 0, registry, OPEN, live=lambda: True, ready=lambda: False)
@@ -46,11 +52,11 @@ def port(registry: CollectorRegistry) -> Iterator[int]:
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=30)
+    return socket.create_connection(("127.0.0.1", port), timeout=120)
 
 
 def status(port: int, path: str, method: str = "GET") -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request(method, path)
     reply = connection.getresponse()
     reply.read()
@@ -78,7 +84,7 @@ def test_with_tokens_metrics_need_their_right_and_probes_none(registry: Collecto
     server.start()
 
     def ask(path: str, **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
         connection.request("GET", path, headers=headers)
         reply = connection.getresponse()
         reply.read()
@@ -145,7 +151,7 @@ def secure(registry: CollectorRegistry, authority: Authority, patient: None) -> 
 def secure_status(port: int, authority: Authority, path: str) -> tuple[int, int]:
     """Status, and bytes of the reply."""
     context = ssl.create_default_context(cafile=authority.cert)
-    connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=context)
+    connection = http.client.HTTPSConnection("localhost", port, timeout=120, context=context)
     connection.request("GET", path)
     reply = connection.getresponse()
     size = len(reply.read())
@@ -187,7 +193,7 @@ def test_probes_and_what_is_not_there(port: int) -> None:
 
 @pytest.mark.usefixtures("patient")
 def test_a_scrape_gets_everything_in_the_format_and_compression_that_it_asks_for(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("GET", "/metrics?name[]=birnn_large", headers={"Accept": "application/openmetrics-text"})
     reply = connection.getresponse()
     assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
