@@ -67,6 +67,8 @@ class Repository:
         self._awaited: set[str] = set()
         # One change of what is loaded at a time.
         self._turn = asyncio.Lock()
+        # The order to load that has the turn, or had it last.
+        self._order: asyncio.Task[None] | None = None
         self._candidates = {(name, int(version)) for name, version in settings.candidates}
         self._proofs: dict[Address, asyncio.Task[tuple[Path, str]]] = {}
         self._unloading: dict[ServedEncoder, asyncio.Task[None]] = {}
@@ -131,30 +133,34 @@ class Repository:
                 logger.error("could not follow the changes of %s", self._source.name, exc_info=error)
 
     async def load(self, model: str) -> None:
-        """See `Orders.load`."""
-        async with self._turn:
-            if not await self._look():
-                raise UnavailableError(f"the source of encoders cannot be read: {one_line(self._outage)}")
-            name, version = self._meant(model)
-            found = [each for each in self._of(name) if version in ("", each.address[1]) and not each.missing]
-            if not found:
-                raise UnknownEncoderError(f"there is no {shown(model)} in the source of this server's encoders")
-            for each in found:
-                each.unloaded = False
-                each.ordered = each.ordered or bool(version)
-                if each.error:
-                    each.tried = None
-                each.looks = SETTLED_LOOKS
-            await self._settle()
-            wanted = [each for each in self._wanted() if each in found]
-            if not wanted:
-                raise UnknownEncoderError(
-                    f"--versions leaves out all versions of {shown(model)}; order one: NAME@VERSION"
-                )
-            if broken := [each for each in wanted if each.error]:
-                raise BrokenEncoderError(
-                    "; ".join(f"{shown_address(each.address)} could not be loaded: {each.error}" for each in broken)
-                )
+        """See `Orders.load`. An order that has begun is carried out, even if its caller does not wait for the end."""
+        await self._turn.acquire()
+        self._order = asyncio.create_task(self._carry_out(model))
+        self._order.add_done_callback(lambda order: self._turn.release())
+        await asyncio.shield(self._order)
+
+    async def _carry_out(self, model: str) -> None:
+        """Carry out an order to load."""
+        if not await self._look():
+            raise UnavailableError(f"the source of encoders cannot be read: {one_line(self._outage)}")
+        name, version = self._meant(model)
+        found = [each for each in self._of(name) if version in ("", each.address[1]) and not each.missing]
+        if not found:
+            raise UnknownEncoderError(f"there is no {shown(model)} in the source of this server's encoders")
+        for each in found:
+            each.unloaded = False
+            each.ordered = each.ordered or bool(version)
+            if each.error:
+                each.tried = None
+            each.looks = SETTLED_LOOKS
+        await self._settle()
+        wanted = [each for each in self._wanted() if each in found]
+        if not wanted:
+            raise UnknownEncoderError(f"--versions leaves out all versions of {shown(model)}; order one: NAME@VERSION")
+        if broken := [each for each in wanted if each.error]:
+            raise BrokenEncoderError(
+                "; ".join(f"{shown_address(each.address)} could not be loaded: {each.error}" for each in broken)
+            )
 
     async def unload(self, model: str) -> None:
         """See `Orders.unload`."""
