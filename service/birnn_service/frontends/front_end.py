@@ -124,6 +124,10 @@ class FrontEnd:
     def owes(self, kind: type[Followed | Released], instance: int) -> "asyncio.Future[None]":
         """What is done once it has answered a change of an instance with such a message, or has ended."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._gone.is_set():
+            # Its process may take a while to end after that.
+            answer.set_result(None)
+            return answer
         self._owed.setdefault((kind, instance), deque()).append(answer)
         return answer
 

@@ -312,15 +312,14 @@ class Repository:
             version.tried = None
             return
         try:
-            replaced = await self._publisher.publish(encoder)
+            replaced = self._publisher.publish(encoder)
         except StartupError as error:
             encoder.engine.close()
             version.error = self._refused(version, None, error)
             return
-        if version.unloaded:
-            self._retire(encoder)
-        else:
-            version.encoder = encoder
+        # An order to unload may come while others are told: it is about this one, and not about the one replaced.
+        version.encoder = encoder
+        await self._publisher.tell(encoder)
         if replaced is not None:
             self._retire(replaced)
         self._awaited.discard(version.address[0])
