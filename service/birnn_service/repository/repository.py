@@ -69,6 +69,8 @@ class Repository:
         self._turn = asyncio.Lock()
         # The order to load that has the turn, or had it last.
         self._order: asyncio.Task[None] | None = None
+        # Sources are asked for one bundle at a time.
+        self._fetching = asyncio.Lock()
         self._candidates = {(name, int(version)) for name, version in settings.candidates}
         self._proofs: dict[Address, asyncio.Task[tuple[Path, str]]] = {}
         self._unloading: dict[ServedEncoder, asyncio.Task[None]] = {}
@@ -254,7 +256,8 @@ class Repository:
 
     async def _prove(self, version: Version, prover: Prover) -> tuple[Path, str]:
         """Fetch a version and try it in a process of its own; returns where it is, and its digest."""
-        path = await in_background(lambda: self._source.fetch(version.address), niceness=self._niceness)
+        async with self._fetching:
+            path = await in_background(lambda: self._source.fetch(version.address), niceness=self._niceness)
         return path, await prover.prove(path, version.address)
 
     async def _load(self, version: Version, prover: Prover) -> None:
@@ -287,7 +290,7 @@ class Repository:
         )
         if encoder.bundle.digest != digest:
             encoder.engine.close()
-            version.tried = None
+            version.tried, version.looks = None, 0
             raise BundleError("it was changed while it was loaded; it is tried again once it stays as it is")
         return encoder
 
