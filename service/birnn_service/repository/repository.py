@@ -157,6 +157,8 @@ class Repository:
             each.looks = SETTLED_LOOKS
         await self._settle()
         wanted = [each for each in self._wanted() if each in found]
+        if not wanted and any(each.unloaded for each in found):
+            raise UnknownEncoderError(f"{shown(model)} was unloaded by another order meanwhile")
         if not wanted:
             raise UnknownEncoderError(f"--versions leaves out all versions of {shown(model)}; order one: NAME@VERSION")
         if broken := [each for each in wanted if each.error]:
@@ -376,7 +378,7 @@ class Repository:
 
     def _note(self) -> None:
         """Say everywhere what became of every version."""
-        statuses = {address_of(encoder): Status(State.UNLOADING) for encoder in self._unloading}
+        statuses = {address_of(encoder): Status(State.UNLOADING, "it is being unloaded") for encoder in self._unloading}
         for version, status in self._said():
             name, number = map(told, version.address)
             statuses[name, number] = status
@@ -403,7 +405,7 @@ class Repository:
             elif version.encoder is None and version.unloaded:
                 yield version, Status(State.UNAVAILABLE, "it was unloaded by an order")
             elif version.encoder is None and version in wanted:
-                yield version, Status(State.LOADING, "its files have just changed" if version.looks else "")
+                yield version, Status(State.LOADING, "" if version.is_settled else "its files have just changed")
             elif version.encoder is None:
                 rule = self._settings.version_policy.of(version.address[0])
                 yield version, Status(State.UNAVAILABLE, f"--versions leaves it out ({one_line(rule.text, 100)})")

@@ -13,13 +13,14 @@ from birnn_service.engine.engine import EngineInfo
 from birnn_service.frontends.following import Following
 from birnn_service.frontends.front_end import FrontEnd
 from birnn_service.frontends.merged_metrics import MergedMetrics
-from birnn_service.frontends.messages import Followed, Message, Released, Retired, Served, Setup
+from birnn_service.frontends.messages import Followed, Health, Message, Released, Retired, Served, Setup
 from birnn_service.frontends.setup import RemoteEncoder, write_encoder
 from birnn_service.metrics import Metrics
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 
 MODELS = Path(__file__).parents[3] / "models"
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="front-ends exist on Linux")
 INFO = EngineInfo("fake", "cpu", "float32", 1, 1, True)
 
 
@@ -46,17 +47,33 @@ async def test_an_encoder_that_was_replaced_before_a_front_end_started_is_no_new
     run.cancel()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="front-ends exist on Linux")
-async def test_nobody_waits_for_a_front_end_that_has_ended() -> None:
-    ended = asyncio.Event()
+async def started(first: Message, ended: asyncio.Event) -> FrontEnd:
+    """A front-end that hears this message first."""
     nothing: Any = None
     metrics = MergedMetrics(Metrics().registry)
     front_end = FrontEnd(1, 1, nothing, Catalog[RemoteEncoder](), nothing, metrics, ended.set)
     statistics = Statistics((), 2)
     assert statistics.descriptor is not None
+    await front_end.start(1 << 20, statistics.descriptor, lambda: first)  # type: ignore[arg-type,return-value]
+    return front_end
+
+
+@LINUX
+async def test_nobody_waits_for_a_front_end_that_has_ended() -> None:
+    ended = asyncio.Event()
     # Without a setup it has nothing to serve.
-    await front_end.start(1 << 20, statistics.descriptor, lambda: Setup(b""))
+    front_end = await started(Setup(b""), ended)
     before = front_end.owes(Followed, 1)
     await ended.wait()
     await asyncio.gather(before, front_end.owes(Followed, 2), front_end.owes(Released, 2))
     assert await front_end.wait(60) == "exit status 1"
+
+
+@LINUX
+async def test_nobody_waits_for_a_front_end_that_hangs_before_it_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birnn_service.frontends.front_end.START_SECONDS", 0.1)
+    # It waits for its setup.
+    front_end = await started(Health({}), asyncio.Event())
+    answer = front_end.owes(Followed, 1)
+    assert await front_end.wait(60) == "it does not take calls after 0.1 s"
+    await answer
