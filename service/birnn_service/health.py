@@ -79,10 +79,10 @@ class HealthMonitor:
         """Have encoders prove themselves, and note those that do not."""
         failed = {}
         for encoder in self._encoders:
-            if self._is_due(encoder):
+            # Some may be unloaded while others prove themselves.
+            if encoder in list(self._encoders) and self._is_due(encoder):
                 with self._encoders.using(encoder):
                     failed[encoder] = await self._prove(encoder)
-        # Some may have been unloaded meanwhile.
         served = set(self._encoders)
         self._wrong = {encoder: reason for encoder, reason in self._wrong.items() if encoder in served}
         self._probed = {encoder: when for encoder, when in self._probed.items() if encoder in served}

@@ -15,6 +15,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import birnn
+from birnn.openinference import inference_pb2
+from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.chaos.hostile_bundles import seal
@@ -124,6 +126,21 @@ def test_orders_unload_and_load(models: Path, front_ends: int) -> None:
         tamper(models / NAME / "3")
         assert "weights.bin was changed" in birnn_models(server, "load", f"{NAME}@3")[1]
         assert encode(request).embeddings == vectors(SECOND)
+
+
+def test_an_order_is_carried_out_even_if_its_caller_gives_up_meanwhile(models: Path) -> None:
+    with (
+        running(models, *settings(0, "--models-poll", "0")) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        install(models, FIRST, 2)
+        load = GRPCInferenceServiceStub(channel).RepositoryModelLoad
+        order = load.future(inference_pb2.RepositoryModelLoadRequest(model_name=NAME))
+        until(lambda: states(server).get("2") == "LOADING")
+        order.cancel()
+        until(lambda: states(server) == {"1": "READY", "2": "READY"})
+        reply = EncoderServiceStub(channel).Encode(pb.EncodeRequest(encoder=NAME, sequences=SEQUENCES))
+        assert reply.embeddings == vectors(FIRST)
 
 
 def birnn_models(server: ServerProcess, *arguments: str) -> tuple[int, str]:

@@ -1,12 +1,14 @@
 """Health with the shipped encoder and a real engine that can be made to fail, to lie and to hang."""
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service import health
-from birnn_service.catalog import Encoders
+from birnn_service.catalog import Catalog, Encoders
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.engine.gate import Ceiling, limits_of
 from birnn_service.engine.loading import load_engine
@@ -319,3 +321,40 @@ async def test_a_busy_encoder_is_probed_only_where_that_costs_a_thousandth_of_it
     finally:
         watch.cancel()
         dispatcher.close()
+
+
+async def test_an_encoder_that_is_unloaded_while_another_proves_itself_is_not_asked(
+    bundle: Bundle, engine: Moody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lane() -> Lane:
+        return Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
+
+    first = served(bundle, engine, lane())
+    second = served(replace(bundle, manifest=bundle.manifest.model_copy(update={"version": 2})), engine, lane())
+    encoders, metrics = Catalog([first, second]), Metrics()
+    lanes = [encoder.lanes[Output.POOLED] for encoder in (first, second)]
+    dispatcher = Dispatcher(lanes, 2)
+    loop, run = asyncio.get_running_loop(), engine.engine.run
+    removed: asyncio.Future[asyncio.Task[None]] = loop.create_future()
+    runs, often = itertools.count(1), asyncio.Event()
+
+    def unload() -> None:
+        if not removed.done():
+            encoders.take_out(second)
+            removed.set_result(loop.create_task(dispatcher.remove(lanes[1:])))
+
+    def unload_meanwhile(*arguments: Any) -> Any:
+        loop.call_soon_threadsafe(unload)
+        if next(runs) == 4:
+            loop.call_soon_threadsafe(often.set)
+        return run(*arguments)
+
+    monkeypatch.setattr(engine.engine, "run", unload_meanwhile)
+    monitor = HealthMonitor(encoders, dispatcher, ServingState(), metrics, interval=INTERVAL, patience=3600.0)
+    watch = asyncio.create_task(monitor.run())
+    await (await removed)
+    await often.wait()
+    labels = {"encoder": "smiles", "outcome": "failed"}
+    assert not metrics.registry.get_sample_value("birnn_health_probes_total", labels)
+    watch.cancel()
+    dispatcher.close()

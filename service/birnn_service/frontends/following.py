@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from birnn_service.catalog import Catalog
+from birnn_service.errors import UnknownEncoderError
 from birnn_service.frontends.messages import Followed, Listed, Message, Released, Retired, Served
 from birnn_service.frontends.setup import RemoteEncoder, note_listing, read_encoder
 from birnn_service.state import ServingState
@@ -46,14 +47,23 @@ class Following:
                     self._encoders.put(encoder)
                     self._send(Followed(number))
                 case Retired(number):
-                    encoder = self._encoders.instance(number)
-                    self._encoders.take_out(encoder)
-                    self._send(Followed(number))
-                    task = asyncio.create_task(self._release(encoder))
-                    self._releasing.add(task)
-                    task.add_done_callback(self._releasing.discard)
+                    self._retire(number)
                 case Listed(raw):
                     self._state.set_broken(note_listing(self._encoders, raw))
+
+    def _retire(self, number: int) -> None:
+        try:
+            encoder = self._encoders.instance(number)
+        except UnknownEncoderError:
+            # It was replaced already when this process was told what is served.
+            self._send(Followed(number))
+            self._send(Released(number))
+            return
+        self._encoders.take_out(encoder)
+        self._send(Followed(number))
+        task = asyncio.create_task(self._release(encoder))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
     async def _release(self, encoder: RemoteEncoder) -> None:
         await self._encoders.until_unused(encoder)

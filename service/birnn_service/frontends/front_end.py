@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # How long a front-end may take to end once it has closed its socket.
 END_SECONDS = 5.0
+# How long one may take to take calls; a second is usual.
+START_SECONDS = 120.0
 # Looks at a front-end that has said nothing, after which it is taken to hang. Several, so that a pause of the whole
 # machine is not held against it.
 QUIET_LOOKS = 4
@@ -124,13 +126,17 @@ class FrontEnd:
     def owes(self, kind: type[Followed | Released], instance: int) -> "asyncio.Future[None]":
         """What is done once it has answered a change of an instance with such a message, or has ended."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._gone.is_set():
+            # Its process may take a while to end after that.
+            answer.set_result(None)
+            return answer
         self._owed.setdefault((kind, instance), deque()).append(answer)
         return answer
 
     async def wait(self, silence: float) -> str:
         """Wait for its end, and withdraw what it has left; returns how it ended.
 
-        One that listens and has not said anything for `silence` seconds hangs, and is killed.
+        One that hangs is killed: it takes too long to take calls, or has then not said anything for `silence` seconds.
         """
         watch = asyncio.create_task(self._watch(silence))
         await self._gone.wait()
@@ -149,10 +155,18 @@ class FrontEnd:
             self._process.kill()
 
     async def _watch(self, silence: float) -> None:
+        """Kill it once it hangs: whatever waits for its answers would wait for ever."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self.listening.wait()
+        except TimeoutError:
+            self._refusal = f"it does not take calls after {START_SECONDS:g} s"
+            self.kill()
+            return
         quiet = 0
         while quiet < QUIET_LOOKS:
             await asyncio.sleep(silence / QUIET_LOOKS)
-            quiet = 0 if self._heard or not self.listening.is_set() else quiet + 1
+            quiet = 0 if self._heard else quiet + 1
             self._heard = False
         logger.error("front-end %d has not said anything for %g s and is killed", self.number, silence)
         self.kill()

@@ -23,8 +23,6 @@ from birnn_service.transports.shared_port import Ports, SharedPort
 
 logger = logging.getLogger(__name__)
 
-# How long the first start of a front-end may take; a second is usual.
-START_SECONDS = 120.0
 # Seconds before a front-end that has ended is started again: the least, and the most where it keeps ending.
 RESTART_SECONDS, LONGEST_RESTART_SECONDS = 0.1, 10.0
 # One that has lived so long is not one that keeps ending.
@@ -126,11 +124,7 @@ class FrontEnds:
         self._keepers = [
             asyncio.create_task(self._keep(number, future)) for number, future in enumerate(started, start=1)
         ]
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await asyncio.gather(*started)
-        except TimeoutError:
-            raise StartupError(f"a front-end does not take calls after {START_SECONDS:g} s") from None
+        await asyncio.gather(*started)
         return self._ports
 
     async def drain(self) -> None:

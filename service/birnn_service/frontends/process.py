@@ -128,7 +128,15 @@ class FrontEndProcess:
             following.tell(change)
         self._early.clear()
         self._following = following
-        return asyncio.create_task(following.run())
+        task = asyncio.create_task(following.run())
+        task.add_done_callback(self._ceased)
+        return task
+
+    def _ceased(self, following: "asyncio.Task[None]") -> None:
+        """Changes are followed no longer; if by an error, another front-end is to take the place of this one."""
+        if not following.cancelled() and (error := following.exception()):
+            logger.error("this front-end cannot follow what is served, and ends", exc_info=error)
+            self._stop.set()
 
     async def _report(self, link: Link, metrics: Metrics) -> None:
         while True:

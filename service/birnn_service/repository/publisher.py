@@ -54,8 +54,11 @@ class Publisher:
         self.others: OtherProcesses | None = None
         """Set once there are some."""
 
-    async def publish(self, encoder: ServedEncoder) -> ServedEncoder | None:
-        """Let new calls find an encoder; returns the one that they found in its place, which is to be retired.
+    def publish(self, encoder: ServedEncoder) -> ServedEncoder | None:
+        """Let new calls of this process find an encoder; `tell` is to follow.
+
+        Returns:
+            The one that they found in its place, which is to be retired after that.
 
         Raises:
             StartupError: Too many are served already.
@@ -72,9 +75,12 @@ class Publisher:
         # What failed its probes was the one before.
         address = address_of(encoder)
         self._state.set_unhealthy({one: reason for one, reason in self._state.unhealthy.items() if one != address})
+        return replaced
+
+    async def tell(self, encoder: ServedEncoder) -> None:
+        """Let new calls of all other processes find an encoder, too."""
         if self.others is not None:
             await self.others.serve(encoder)
-        return replaced
 
     def withdraw(self, encoder: ServedEncoder) -> None:
         """Let no new call of this process find an encoder; `retire` is to follow."""

@@ -67,6 +67,10 @@ class Repository:
         self._awaited: set[str] = set()
         # One change of what is loaded at a time.
         self._turn = asyncio.Lock()
+        # The order to load that has the turn, or had it last.
+        self._order: asyncio.Task[None] | None = None
+        # Sources are asked for one bundle at a time.
+        self._fetching = asyncio.Lock()
         self._candidates = {(name, int(version)) for name, version in settings.candidates}
         self._proofs: dict[Address, asyncio.Task[tuple[Path, str]]] = {}
         self._unloading: dict[ServedEncoder, asyncio.Task[None]] = {}
@@ -131,30 +135,36 @@ class Repository:
                 logger.error("could not follow the changes of %s", self._source.name, exc_info=error)
 
     async def load(self, model: str) -> None:
-        """See `Orders.load`."""
-        async with self._turn:
-            if not await self._look():
-                raise UnavailableError(f"the source of encoders cannot be read: {one_line(self._outage)}")
-            name, version = self._meant(model)
-            found = [each for each in self._of(name) if version in ("", each.address[1]) and not each.missing]
-            if not found:
-                raise UnknownEncoderError(f"there is no {shown(model)} in the source of this server's encoders")
-            for each in found:
-                each.unloaded = False
-                each.ordered = each.ordered or bool(version)
-                if each.error:
-                    each.tried = None
-                each.looks = SETTLED_LOOKS
-            await self._settle()
-            wanted = [each for each in self._wanted() if each in found]
-            if not wanted:
-                raise UnknownEncoderError(
-                    f"--versions leaves out all versions of {shown(model)}; order one: NAME@VERSION"
-                )
-            if broken := [each for each in wanted if each.error]:
-                raise BrokenEncoderError(
-                    "; ".join(f"{shown_address(each.address)} could not be loaded: {each.error}" for each in broken)
-                )
+        """See `Orders.load`. An order that has begun is carried out, even if its caller does not wait for the end."""
+        await self._turn.acquire()
+        self._order = asyncio.create_task(self._carry_out(model))
+        self._order.add_done_callback(lambda order: self._turn.release())
+        await asyncio.shield(self._order)
+
+    async def _carry_out(self, model: str) -> None:
+        """Carry out an order to load."""
+        if not await self._look():
+            raise UnavailableError(f"the source of encoders cannot be read: {one_line(self._outage)}")
+        name, version = self._meant(model)
+        found = [each for each in self._of(name) if version in ("", each.address[1]) and not each.missing]
+        if not found:
+            raise UnknownEncoderError(f"there is no {shown(model)} in the source of this server's encoders")
+        for each in found:
+            each.unloaded = False
+            each.ordered = each.ordered or bool(version)
+            if each.error:
+                each.tried = None
+            each.looks = SETTLED_LOOKS
+        await self._settle()
+        wanted = [each for each in self._wanted() if each in found]
+        if not wanted and any(each.unloaded for each in found):
+            raise UnknownEncoderError(f"{shown(model)} was unloaded by another order meanwhile")
+        if not wanted:
+            raise UnknownEncoderError(f"--versions leaves out all versions of {shown(model)}; order one: NAME@VERSION")
+        if broken := [each for each in wanted if each.error]:
+            raise BrokenEncoderError(
+                "; ".join(f"{shown_address(each.address)} could not be loaded: {each.error}" for each in broken)
+            )
 
     async def unload(self, model: str) -> None:
         """See `Orders.unload`."""
@@ -248,7 +258,8 @@ class Repository:
 
     async def _prove(self, version: Version, prover: Prover) -> tuple[Path, str]:
         """Fetch a version and try it in a process of its own; returns where it is, and its digest."""
-        path = await in_background(lambda: self._source.fetch(version.address), niceness=self._niceness)
+        async with self._fetching:
+            path = await in_background(lambda: self._source.fetch(version.address), niceness=self._niceness)
         return path, await prover.prove(path, version.address)
 
     async def _load(self, version: Version, prover: Prover) -> None:
@@ -281,7 +292,7 @@ class Repository:
         )
         if encoder.bundle.digest != digest:
             encoder.engine.close()
-            version.tried = None
+            version.tried, version.looks = None, 0
             raise BundleError("it was changed while it was loaded; it is tried again once it stays as it is")
         return encoder
 
@@ -306,15 +317,14 @@ class Repository:
             version.tried = None
             return
         try:
-            replaced = await self._publisher.publish(encoder)
+            replaced = self._publisher.publish(encoder)
         except StartupError as error:
             encoder.engine.close()
             version.error = self._refused(version, None, error)
             return
-        if version.unloaded:
-            self._retire(encoder)
-        else:
-            version.encoder = encoder
+        # An order to unload may come while others are told: it is about this one, and not about the one replaced.
+        version.encoder = encoder
+        await self._publisher.tell(encoder)
         if replaced is not None:
             self._retire(replaced)
         self._awaited.discard(version.address[0])
@@ -368,7 +378,7 @@ class Repository:
 
     def _note(self) -> None:
         """Say everywhere what became of every version."""
-        statuses = {address_of(encoder): Status(State.UNLOADING) for encoder in self._unloading}
+        statuses = {address_of(encoder): Status(State.UNLOADING, "it is being unloaded") for encoder in self._unloading}
         for version, status in self._said():
             name, number = map(told, version.address)
             statuses[name, number] = status
@@ -395,7 +405,7 @@ class Repository:
             elif version.encoder is None and version.unloaded:
                 yield version, Status(State.UNAVAILABLE, "it was unloaded by an order")
             elif version.encoder is None and version in wanted:
-                yield version, Status(State.LOADING, "its files have just changed" if version.looks else "")
+                yield version, Status(State.LOADING, "" if version.is_settled else "its files have just changed")
             elif version.encoder is None:
                 rule = self._settings.version_policy.of(version.address[0])
                 yield version, Status(State.UNAVAILABLE, f"--versions leaves it out ({one_line(rule.text, 100)})")

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -113,11 +113,12 @@ class BundleCache:
             files = Manifest.from_json(manifest).files
             read_files(folder, files, self._options.max_bundle_bytes)
             check_listed(folder, {*files, MANIFEST_FILE, SIGNATURE_FILE})
-            os.utime(folder)
         except (BundleError, OSError) as error:
             logger.warning("%s in the cache is damaged and fetched again: %s", folder, one_line(str(error)))
             shutil.rmtree(folder, ignore_errors=True)
             return None
+        with suppress(OSError):  # a cache that is read only serves as well
+            os.utime(folder)
         return folder
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Bundles of a store: what goes well, and everything that a store may do wrong."""
 
+import errno
 import json
 import os
 import shutil
@@ -560,3 +561,21 @@ def test_other_users_cannot_write_to_the_cache(server: ObjectServer, tmp_path: P
     [folder] = (tmp_path / "cache" / "bundles").iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     shutil.rmtree(folder)
+
+
+def test_a_cache_that_is_read_only_is_served_from(
+    server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(tmp_path)
+    first.look()
+    path = first.fetch(SMALL)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # The user who runs the tests may write everywhere.
+    for call in ("utime", "mkdir", "rename", "replace", "unlink", "rmdir"):
+        monkeypatch.setattr(os, call, refuse)
+    second = opened(tmp_path)
+    second.look()
+    assert second.fetch(SMALL) == path
