@@ -33,6 +33,8 @@ ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
+# Of what must end: a week at most.
+Limit = Annotated[float, Field(gt=0, le=604_800)]
 
 
 def _as_text(value: object) -> object:
@@ -66,12 +68,12 @@ class Settings(BaseSettings):
         description="Seconds between two looks for new, changed and removed versions; by default 5 in a folder and 60 "
         "in a store. 0 looks only when ordered.",
     )
-    load_seconds: Annotated[float, Field(gt=0)] = Field(
+    load_seconds: Limit = Field(
         120.0,
         description="How long one version may take to load, in the process that tries it first. Time in which that "
         "has to wait for a core does not count.",
     )
-    load_memory_mib: Annotated[int, Field(ge=256)] | None = Field(
+    load_memory_mib: Annotated[int, Field(ge=256, le=1 << 30)] | None = Field(
         None,
         description="Most memory of the process that tries versions before they are loaded, in MiB; by default half of "
         "the memory that the server may take, at least 1024.",
@@ -247,10 +249,10 @@ class Settings(BaseSettings):
     max_bundle_mib: Count = Field(
         2048, description="Most memory that the files of one bundle may take while it is loaded, in MiB."
     )
-    source_stall_seconds: Annotated[float, Field(gt=0)] = Field(
+    source_stall_seconds: Limit = Field(
         20.0, description="How long a store of encoders may send nothing; then it counts as out of reach."
     )
-    source_seconds: Annotated[float, Field(gt=0)] = Field(
+    source_seconds: Limit = Field(
         600.0, description="How long a look at a store of encoders may take, and the fetching of one bundle."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

@@ -6,7 +6,7 @@ What the two give is compared and counted, so that a new version can be judged o
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,19 +100,27 @@ class ShadowedPipeline(Pipeline):
         if len(self._tasks) >= MOST_UNDER_WAY:
             self._metrics.shadow_requests.labels(*address, "skipped").inc()
             return
-        task = asyncio.create_task(self._shadow(address, encoded, sequences, options))
+        most = min(len(sequences), MOST_SEQUENCES)
+        part = sequences.take(np.arange(most)) if isinstance(sequences, RaggedBatch) else sequences[:most]
+        # Copies: views would keep a large request and its reply in memory until the candidate has answered.
+        served = replace(
+            encoded,
+            values=encoded.values[:most].copy(),
+            lengths=encoded.lengths[:most].copy(),
+            errors=[error for error in encoded.errors if error.index < most],
+            notices=[],
+        )
+        task = asyncio.create_task(self._shadow(address, served, part, options))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _shadow(self, address: tuple[str, str], served: Encoded, sequences: Sequences, options: Options) -> None:
         """Have a candidate answer a request, and compare."""
         requests = self._metrics.shadow_requests
-        most = min(len(sequences), MOST_SEQUENCES)
-        part = sequences.take(np.arange(most)) if isinstance(sequences, RaggedBatch) else sequences[:most]
         try:
             candidate = self._encoders.find(*address)
             with self._encoders.using(candidate):
-                found = await self._answer(candidate, part, options)
+                found = await self._answer(candidate, sequences, options)
         except OverloadedError:
             requests.labels(*address, "skipped").inc()
         except ServiceError as error:
@@ -123,7 +131,7 @@ class ShadowedPipeline(Pipeline):
             logger.error("candidate %s/%s failed unexpectedly", *address, exc_info=error)
         else:
             requests.labels(*address, "answered").inc()
-            self._compare(address, served, found, most)
+            self._compare(address, served, found)
 
     async def _answer(self, candidate: Encoder, sequences: Sequences, options: Options) -> Encoded:
         memory = self._memory.open(CALLER)
@@ -135,10 +143,10 @@ class ShadowedPipeline(Pipeline):
         finally:
             memory.close()
 
-    def _compare(self, address: tuple[str, str], served: Encoded, candidate: Encoded, count: int) -> None:
-        """Count how the first `count` sequences differ."""
+    def _compare(self, address: tuple[str, str], served: Encoded, candidate: Encoded) -> None:
+        """Count how the two answers to the same sequences differ."""
         metrics = self._metrics
-        failed = {error.index for error in served.errors if error.index < count}
+        failed = {error.index for error in served.errors}
         failed_here = {error.index for error in candidate.errors}
         for outcome, items in (
             ("both failed", failed & failed_here),
@@ -147,7 +155,7 @@ class ShadowedPipeline(Pipeline):
         ):
             if items:
                 metrics.shadow_sequences.labels(*address, outcome.replace(" ", "_")).inc(len(items))
-        rows = [row for row in range(count) if row not in failed | failed_here]
+        rows = [row for row in range(len(served.lengths)) if row not in failed | failed_here]
         if not rows:
             return
         for role, encoded in (("served", served), ("candidate", candidate)):

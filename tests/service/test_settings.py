@@ -65,6 +65,13 @@ def test_origins_without_a_port_for_http_are_refused() -> None:
         load_settings({"cors_origins": "https://app.example"})
 
 
+@pytest.mark.parametrize("name", ["load_seconds", "source_seconds", "source_stall_seconds", "load_memory_mib"])
+def test_limits_of_loading_are_limits(name: str) -> None:
+    for value in ("0", "inf", "nan", "1e300", "99999999999999"):
+        with pytest.raises(StartupError, match="--" + name.replace("_", "-")):
+            load_settings({name: value})
+
+
 def test_every_problem_is_listed_with_its_flag_variable_and_key() -> None:
     with pytest.raises(StartupError) as caught:
         load_settings({"grpc_port": "70000", "drain_seconds": "-1"})

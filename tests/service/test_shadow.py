@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,6 +137,16 @@ async def test_only_the_first_sequences_of_a_large_request_are_sent(versions: li
     await running.settle()
     assert len(running.compute.work[1].batch) == MOST_SEQUENCES
     running.pipeline.close()
+
+
+async def test_a_large_reply_is_not_kept_until_the_candidate_has_answered(versions: list[Version]) -> None:
+    running = Running(versions)
+    encoded = await running.encode([b"C"] * (MOST_SEQUENCES + 1))
+    values = weakref.ref(encoded.values)
+    del encoded
+    assert values() is None
+    await running.settle()
+    assert running.counted("birnn_shadow_sequences_total", outcome="compared") == MOST_SEQUENCES
 
 
 async def test_requests_are_skipped_while_the_candidate_is_behind(versions: list[Version]) -> None:

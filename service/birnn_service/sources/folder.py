@@ -54,7 +54,7 @@ class FolderSource:
         """The bundle's folder; see `Source.fetch`."""
         check_address(address, self.name)
         path = self._folder if self.is_bundle else self._path(address)
-        if not (path / MANIFEST_FILE).exists():
+        if not _is_bundle(path):
             raise SourceError(f"no encoder {shown_address(address)} in {self.name}")
         return path
 
@@ -75,7 +75,7 @@ class FolderSource:
         return manifest.name, str(manifest.version)
 
     def _found(self) -> Iterator[Address]:
-        found = sorted(manifest.parent for manifest in self._folder.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}"))
+        found = sorted(filter(_is_bundle, self._folder.glob("[!.]*/[!.]*")))
         if len(found) > MOST_BUNDLES:
             raise SourceError(f"{self._folder} holds {len(found)} bundles, {MOST_BUNDLES} at most expected")
         return ((path.parent.name, path.name) for path in found)
@@ -98,6 +98,14 @@ class FolderSource:
             above = self._folder.resolve().parent
             return f"it is the folder of one encoder's versions; give the folder above: --models {above}"
         return f"expected {self._folder}/NAME/VERSION/{MANIFEST_FILE}, as `birnn export` writes them"
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a manifest, as far as one can see: one that may not be read is no reason to unload it."""
+    try:
+        return (folder / MANIFEST_FILE).exists()
+    except PermissionError:
+        return True
 
 
 def fingerprint(folder: Path) -> Fingerprint:

@@ -1,9 +1,12 @@
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.errors import BundleError
 from birnn_service.sources.folder import FolderSource
 from birnn_service.sources.source import MOST_BUNDLES, SourceError
 from birnn_service.state import Address
@@ -142,3 +145,26 @@ def test_damaged_aliases_are_reported_and_the_bundles_are_there(folder: Path, co
     assert list(look.bundles) == [SMALL]
     assert not look.aliases
     assert reason in look.problems["smiles-small/aliases.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_bundle_that_may_not_be_read_is_there_and_says_why() -> None:
+    with TemporaryDirectory() as place:
+        models = Path(place) / "models"
+        shutil.copytree(MODELS / "smiles-small", models / "smiles-small")
+        Path(place).chmod(0o755)
+        before = FolderSource(models).look().bundles
+        (models / "smiles-small" / "1").chmod(0)
+        user = os.geteuid()
+        try:
+            if not user:
+                # This user may read everything.
+                os.seteuid(65534)
+            after = FolderSource(models).look().bundles
+            assert after.keys() == before.keys()
+            assert after != before
+            with pytest.raises(BundleError, match="Permission denied"):
+                Bundle.load(FolderSource(models).fetch(("smiles-small", "1")))
+        finally:
+            os.seteuid(user)
+            (models / "smiles-small" / "1").chmod(0o755)
