@@ -173,7 +173,7 @@ def _by_certificate_alone(certificate: str) -> Grant:
     """What a certificate of the authority is good for where there are neither tokens nor keys."""
     if not CERTIFICATE.fullmatch(certificate):
         raise UnauthenticatedError(
-            "your certificate does not say who you are; it needs a URI or DNS name, or else a common name, of "
-            + CERTIFICATE_RULE
+            "your certificate has expired, or does not say who you are; it needs a URI or DNS name, or else a common "
+            f"name, of {CERTIFICATE_RULE}"
         )
     return Grant.model_construct(name=certificate, rights=(Right.ENCODE,))

@@ -7,8 +7,8 @@ What is counted where:
 - The process that owns the engines counts batches and what it looks up in the response cache.
 
 Each process counts in rows of its own, in one table in memory that all of them share. The process that is asked adds
-them up. So an answer is complete at every moment, whichever process gives it. What a front-end has counted stays when it
-ends, and the one that takes its place counts on from there. Health probes are counted nowhere.
+them up. So an answer is complete at every moment, whichever process gives it. What a front-end has counted stays when
+it ends, and the one that takes its place counts on from there. Health probes are counted nowhere.
 
 Each load of a version has a row, which begins at zero. When it is unloaded, its row is free for another one.
 """

@@ -58,8 +58,10 @@ class Connections:
         self._waiting[connection] = None
 
     def forget(self, connection: Bounded) -> None:
-        """A connection has ended."""
-        self._all.discard(connection)
+        """A connection has ended, or is another one from now on."""
+        if connection not in self._all:
+            return
+        self._all.remove(connection)
         self._waiting.pop(connection, None)
         self._callers[connection.caller] -= 1
         if self._callers[connection.caller] <= 0:
