@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from birnn_service.call import Arrived
 from birnn_service.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
@@ -69,10 +70,17 @@ class Access:
 
     async def watch(self) -> None:
         """Reload the files whenever they change, until cancelled."""
-        while self._tokens is not None or self._keys is not None:
+        if self._tokens is None and self._keys is None:
+            return
+        # A thread of its own: a caller that keeps the others busy must not put off its own end.
+        with ThreadPoolExecutor(1, thread_name_prefix="birnn-access") as thread:
+            await self._watch(thread)
+
+    async def _watch(self, thread: ThreadPoolExecutor) -> None:
+        while True:
             await asyncio.sleep(RELOAD_SECONDS)
             try:
-                await asyncio.to_thread(self.reload)
+                await asyncio.get_running_loop().run_in_executor(thread, self.reload)
             except Exception as error:  # if this loop ended, removed tokens would stay valid
                 logger.error("could not reload the files of tokens and keys", exc_info=error)
 

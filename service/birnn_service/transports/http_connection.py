@@ -202,6 +202,10 @@ class Connection(HttpToolsProtocol):
             # uvicorn closes idle connections itself, but waits for those who do not read.
             self._wait(Phase.IDLE, self._limits.idle_seconds + self._limits.reply_seconds)
 
+    def unpacking(self, caller: str) -> asyncio.Lock:
+        """Held while a large body of a caller is unpacked."""
+        return self._all.unpacking(caller)
+
     def begin_reply(self) -> None:
         """A reply is ready to be sent."""
         self._wait(Phase.REPLY, self._limits.reply_seconds)
