@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from birnn_service.call import Arrived
 from birnn_service.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
@@ -17,6 +18,7 @@ from birnn_service.token_file import (
     Grant,
     Grants,
     Right,
+    Rights,
     digest_of,
     read_tokens,
 )
@@ -69,10 +71,17 @@ class Access:
 
     async def watch(self) -> None:
         """Reload the files whenever they change, until cancelled."""
-        while self._tokens is not None or self._keys is not None:
+        if self._tokens is None and self._keys is None:
+            return
+        # A thread of its own: a caller that keeps the others busy must not put off its own end.
+        with ThreadPoolExecutor(1, thread_name_prefix="birnn-access") as thread:
+            await self._watch(thread)
+
+    async def _watch(self, thread: ThreadPoolExecutor) -> None:
+        while True:
             await asyncio.sleep(RELOAD_SECONDS)
             try:
-                await asyncio.to_thread(self.reload)
+                await asyncio.get_running_loop().run_in_executor(thread, self.reload)
             except Exception as error:  # if this loop ended, removed tokens would stay valid
                 logger.error("could not reload the files of tokens and keys", exc_info=error)
 
@@ -82,12 +91,12 @@ class Access:
             if file is not None:
                 file.reload()
 
-    def authorize(self, authorization: str, right: Right, certificate: str | None = None) -> Grant | None:
+    def authorize(self, authorization: str, right: Rights, certificate: str | None = None) -> Grant | None:
         """Check what a call proves itself by, in the same time for known and unknown tokens.
 
         Args:
             authorization: The value of the `authorization` header; empty if there is none.
-            right: The right that the call needs.
+            right: The right that the call needs; of several, one is enough.
             certificate: The name in the caller's certificate, empty if it has none that can be used; None where this
                 server asks for no certificate.
 
@@ -106,14 +115,16 @@ class Access:
             grant, what = self._by_token(authorization), "token"
         else:
             grant, what = self._by_certificate(certificate), "certificate"
-        if right not in grant.rights:
+        needed = (right,) if isinstance(right, Right) else right
+        if not any(one in grant.rights for one in needed):
+            rights = " or ".join(f"`{one}`" for one in needed)
             raise ForbiddenError(
-                f"the {what} of {grant.name} lacks the right `{right}`; send a token or certificate that has it"
-                + (f" (a JWT has it by the scope {SCOPE_PREFIX}{right})" if self._keys else "")
+                f"the {what} of {grant.name} lacks the right {rights}; send a token or certificate that has it"
+                + (f" (a JWT has it by the scope {SCOPE_PREFIX}{needed[0]})" if self._keys else "")
             )
         return grant
 
-    def caller(self, incoming: Arrived, right: Right | None) -> str:
+    def caller(self, incoming: Arrived, right: Rights | None) -> str:
         """Identify the caller: by the name of its token or certificate, by the gateway's header, or by its address.
 
         Raises:
@@ -173,7 +184,7 @@ def _by_certificate_alone(certificate: str) -> Grant:
     """What a certificate of the authority is good for where there are neither tokens nor keys."""
     if not CERTIFICATE.fullmatch(certificate):
         raise UnauthenticatedError(
-            "your certificate does not say who you are; it needs a URI or DNS name, or else a common name, of "
-            + CERTIFICATE_RULE
+            "your certificate has expired, or does not say who you are; it needs a URI or DNS name, or else a common "
+            f"name, of {CERTIFICATE_RULE}"
         )
     return Grant.model_construct(name=certificate, rights=(Right.ENCODE,))

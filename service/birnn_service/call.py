@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from birnn_service.catalog import Encoder
 from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
-from birnn_service.token_file import Right
+from birnn_service.token_file import Right, Rights
 
 
 class Arrived(Protocol):
@@ -118,14 +118,15 @@ class Method:
         answer: Answers a request, in what the transport sends: bytes over gRPC; raises ServiceError.
         encoder: Name and version of the encoder that a request is for; None where calls are about none. Such calls
             take little memory and time, and are answered whatever the server is doing.
-        right: What a caller's token must be good for, where there are tokens; None for no token at all.
+        right: What a caller's token must be good for, where there are tokens; of several rights, one is enough. None
+            for no token at all.
     """
 
     name: str
     parse: Callable[[Any], Any]
     answer: Callable[[Any, Call], Awaitable[Any]]
     encoder: Callable[[Any], tuple[str, str]] | None = None
-    right: Right | None = Right.ENCODE
+    right: Rights | None = Right.ENCODE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +141,7 @@ class Feed:
     name: str
     parse: Callable[[Any], Any]
     replies: Callable[[Any], AsyncIterator[bytes]]
-    right: Right | None = Right.ENCODE
+    right: Rights | None = Right.ENCODE
 
 
 @dataclass(frozen=True, slots=True, eq=False)

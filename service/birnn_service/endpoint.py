@@ -7,6 +7,7 @@ counted. What goes wrong on the way comes out as a ServiceError.
 import asyncio
 import inspect
 import logging
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,15 +16,16 @@ from typing import Any
 from birnn_bundle.quoting import shown
 from birnn_service.access import Access
 from birnn_service.call import Arrived, Call, Exchange, Feed, Incoming, Method, Stream
+from birnn_service.call_limit import WATCHES_SHARE, CallLimit
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.conversation import Conversation
-from birnn_service.errors import Code, OverloadedError, ServiceError, UnavailableError, UnexpectedError
-from birnn_service.memory_budget import REQUEST_COST, RETRY_SECONDS, MemoryBudget
+from birnn_service.errors import Code, ServiceError, UnavailableError, UnexpectedError
+from birnn_service.memory_budget import REQUEST_COST, MemoryBudget
 from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
-from birnn_service.token_file import Right
+from birnn_service.token_file import Rights
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +51,11 @@ class Endpoint:
         self._state = state
         self._metrics = metrics
         self._statistics = statistics
-        self._most_calls = settings.max_calls
+        self._calls = CallLimit(settings.max_calls)
+        self._watches = CallLimit(math.ceil(WATCHES_SHARE * settings.max_calls), "watches of its health")
         self._budget = MemoryBudget(settings.call_memory_bytes)
         self._window = settings.stream_window
         self._conversations: set[Conversation] = set()
-        self._held = 0
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,7 +92,7 @@ class Endpoint:
             ServiceError: It failed; see `birnn_service.errors`.
         """
         with self._call(feed.name, incoming, feed.right, timed=False) as call:
-            self._hold(incoming, call)
+            self._hold(incoming, call, self._watches)
             async for reply in feed.replies(feed.parse(await incoming.read(call.memory.take))):
                 yield reply
 
@@ -102,7 +104,7 @@ class Endpoint:
         """
         with self._call(exchange.name, stream, exchange.method.right, timed=False) as call:
             self._check_open()
-            self._hold(stream, call)
+            self._hold(stream, call, self._calls)
             call.memory.take(CALL_BYTES)
             conversation = Conversation(exchange, stream, self.answer, self._window, self._budget)
             self._conversations.add(conversation)
@@ -114,7 +116,7 @@ class Endpoint:
                 self._check_open()
 
     @contextmanager
-    def _call(self, method: str, incoming: Arrived, right: Right | None, *, timed: bool = True) -> Iterator[Call]:
+    def _call(self, method: str, incoming: Arrived, right: Rights | None, *, timed: bool = True) -> Iterator[Call]:
         """A call, counted and timed whatever becomes of it; raises nothing but ServiceErrors.
 
         A caller that may not call is refused here, before anything is read or held.
@@ -157,7 +159,7 @@ class Endpoint:
     async def _encode(self, method: Method, incoming: Incoming, call: Call) -> Any:
         """Answer a call to an encoder, which takes memory and time, if there is room."""
         self._check_open()
-        self._hold(incoming, call, awaited=True)
+        self._hold(incoming, call, self._calls, awaited=True)
         message = await incoming.read(call.memory.take)
         call.memory.take(CALL_BYTES + REQUEST_COST * len(message))
         request = await _parsed(method, message)
@@ -176,20 +178,16 @@ class Endpoint:
         if self._state.draining:
             raise UnavailableError("the server is shutting down; retry with another one")
 
-    def _hold(self, incoming: Arrived, call: Call, *, awaited: bool = False) -> None:
+    def _hold(self, incoming: Arrived, call: Call, limit: CallLimit, *, awaited: bool = False) -> None:
         """Let a call in that takes memory until its end, for which a shutdown waits if it is `awaited`."""
-        if self._held >= self._most_calls:
-            raise OverloadedError(
-                f"this server has {self._held} calls under way, its limit (--max-calls); retry later", RETRY_SECONDS
-            )
-        self._held += 1
+        limit.enter(call.caller)
         if awaited:
             self._under_way += 1
             self._idle.clear()
-        incoming.at_end(partial(self._release, call, awaited=awaited))
+        incoming.at_end(partial(self._release, call, limit, awaited=awaited))
 
-    def _release(self, call: Call, *, awaited: bool) -> None:
-        self._held -= 1
+    def _release(self, call: Call, limit: CallLimit, *, awaited: bool) -> None:
+        limit.leave(call.caller)
         call.memory.close()
         if awaited:
             self._under_way -= 1

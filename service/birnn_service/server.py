@@ -110,6 +110,11 @@ class Server:
         certificate = Certificate.of(settings)
         if certificate is not None:
             self._metrics.certificate_not_after.set_function(lambda: certificate.not_after)
+        if settings.tls_client_ca is not None and settings.tokens is None and settings.jwks is None:
+            logger.warning(
+                "everyone who reaches the metrics port can read /metrics, with the names of encoders and callers; with "
+                "--tokens or --jwks it needs the right `metrics`"
+            )
         http = HttpServer(
             settings.host,
             settings.metrics_port,

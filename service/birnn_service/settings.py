@@ -200,7 +200,9 @@ class Settings(BaseSettings):
         "it is for calls under way: those that would need more get RESOURCE_EXHAUSTED.",
     )
     max_calls: Count = Field(
-        8192, description="Most calls under way; beyond that they get RESOURCE_EXHAUSTED, before they are read."
+        8192,
+        description="Most calls under way, three quarters of them of one caller; beyond that they get "
+        "RESOURCE_EXHAUSTED, before they are read. A quarter as many may watch the server's health beside them.",
     )
     stream_window: Annotated[int, Field(ge=1, le=65_536)] = Field(
         256, description="Most requests under way on one stream; further ones are read when others have been answered."

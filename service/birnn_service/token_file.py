@@ -46,6 +46,10 @@ class Right(enum.StrEnum):
     """Say in the header of `caller_header` for whom it calls."""
 
 
+Rights = Right | tuple[Right, ...]
+"""What a call needs: a right, or one of several."""
+
+
 def _fits(rule: re.Pattern[str], words: str) -> AfterValidator:
     def check(text: str) -> str:
         if not rule.fullmatch(text):

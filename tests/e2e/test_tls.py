@@ -173,6 +173,7 @@ def test_callers_without_what_the_server_asks_for_are_told_what_to_pass(
 def test_probes_and_metrics_have_tls_and_need_no_certificate(mutual: ServerProcess, authority: Authority) -> None:
     assert mutual.http.startswith("https://")
     assert mutual.get("/healthz")[0] == mutual.get("/readyz")[0] == mutual.get("/metrics")[0] == 200
+    assert mutual.logged("everyone who reaches the metrics port can read /metrics") == 1
     seen = ssl.DER_cert_to_PEM_cert(shown(int(mutual.http.rpartition(":")[2]), authority.cert))
     end = x509.load_pem_x509_certificate(seen.encode()).not_valid_after_utc.timestamp()
     assert mutual.metric("birnn_certificate_not_after_seconds") == end

@@ -29,6 +29,7 @@ from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, ru
 from tests.service.test_json_web_tokens import AUDIENCE, EC, ISSUER, RSA, jwk, jwks, signed
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 REQUEST = pb.EncodeRequest(encoder="smiles", sequences=[b"CCO"])
 
 
@@ -299,3 +300,24 @@ def test_nothing_is_described_where_that_is_off() -> None:
             assert code_of(stub.ServerReflectionInfo, iter([request])) is grpc.StatusCode.UNIMPLEMENTED
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(server.rest + "/openapi.json", timeout=PATIENCE_SECONDS)
+
+
+def test_neither_watches_without_a_token_nor_idle_streams_keep_others_from_calling(tmp_path: Path) -> None:
+    greedy, other = (change(tmp_path / "tokens", "add", name) for name in ("greedy", "other"))
+    over = threading.Event()
+
+    def nothing() -> Iterator[pb.EncodeStreamRequest]:
+        over.wait()
+        yield from ()
+
+    arguments = ("--tokens", str(tmp_path / "tokens"), "--max-calls", "8")
+    with running(MODELS, *arguments) as server, grpc.insecure_channel(server.address) as channel:
+        health, stub = health_pb2_grpc.HealthStub(channel), EncoderServiceStub(channel)
+        watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(9)]
+        # Those that are refused end; the others go on.
+        until(lambda: sum(watch.code() == EXHAUSTED for watch in watches if not watch.is_active()) == 8)
+        streams = [stub.EncodeStream(nothing(), metadata=bearer(greedy)) for _ in range(9)]
+        until(lambda: sum(stream.code() == EXHAUSTED for stream in streams if not stream.is_active()) == 3)
+        assert code_of(stub.Encode, REQUEST, other) is grpc.StatusCode.OK
+        assert code_of(stub.Encode, REQUEST, greedy) is EXHAUSTED
+        over.set()

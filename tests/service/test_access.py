@@ -4,7 +4,9 @@ import asyncio
 import hmac
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Sized
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +150,16 @@ def test_changes_of_the_file_count(path: Path) -> None:
         access.caller(bearer(LAB), Right.ENCODE)
 
 
-def test_the_file_is_watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_watched_however_busy_other_threads_are(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RELOAD_SECONDS", 0)
     access = access_of(path)
     path.write_bytes(b"")
 
     async def run() -> None:
+        over = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, over.wait)
         watch = asyncio.create_task(access.watch())
         while True:
             try:
@@ -162,6 +168,7 @@ def test_the_file_is_watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 break
             await asyncio.sleep(0)
         watch.cancel()
+        over.set()
 
     asyncio.run(run())
 

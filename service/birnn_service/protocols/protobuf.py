@@ -18,7 +18,7 @@ from birnn_bundle.quoting import shown
 from birnn_service.call import Call, Feed, Method
 from birnn_service.errors import InvalidRequestError
 from birnn_service.protocols.wire import Limit, check_counts
-from birnn_service.token_file import Right
+from birnn_service.token_file import Right, Rights
 
 # Largest reply, in bytes, that is put together on the event loop: switching threads would cost more.
 INLINE_BYTES = 1 << 20
@@ -34,7 +34,7 @@ def method(
     answer: Callable[[Any, Call], Awaitable[bytes]],
     limits: Mapping[int, Limit] = NO_LIMITS,
     encoder: Callable[[Any], tuple[str, str]] | None = None,
-    right: Right | None = Right.ENCODE,
+    right: Rights | None = Right.ENCODE,
 ) -> Method:
     """A method.
 
@@ -50,7 +50,7 @@ def method(
 
 
 def simple(
-    name: str, kind: type[Message], answer: Callable[[Any], Message], right: Right | None = Right.ENCODE
+    name: str, kind: type[Message], answer: Callable[[Any], Message], right: Rights | None = Right.ENCODE
 ) -> Method:
     """A method that answers at once, whatever the server is doing."""
 
@@ -60,7 +60,9 @@ def simple(
     return method(name, kind, serialized, right=right)
 
 
-def feed(name: str, kind: type[Message], replies: Callable[[Any], AsyncIterator[Message]], right: Right | None) -> Feed:
+def feed(
+    name: str, kind: type[Message], replies: Callable[[Any], AsyncIterator[Message]], right: Rights | None
+) -> Feed:
     """A method whose replies do not end by themselves."""
 
     async def serialized(request: Message) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from birnn_service.call import Call, Method
 from birnn_service.endpoint import Endpoint
 from birnn_service.errors import ServiceError
 from birnn_service.protocols.http_errors import headers_of, status_of
+from birnn_service.token_file import Right, Rights
 from birnn_service.transports.http_call import REQUEST_ID, HttpCall, HttpMessage
 from birnn_service.transports.http_message import HttpReply, HttpRequest
 from birnn_service.transports.http_routes import Routes, WrongMethodError
@@ -29,13 +30,13 @@ class HttpMethods:
     write_error: WriteError
 
 
-def answering(name: str, answer: Callable[[HttpMessage], bytes]) -> Method:
+def answering(name: str, answer: Callable[[HttpMessage], bytes], right: Rights = Right.ENCODE) -> Method:
     """A method that answers at once with JSON."""
 
     async def reply(asked: HttpMessage, call: Call) -> HttpReply:
         return HttpReply(200, [answer(asked)])
 
-    return Method(name, lambda asked: asked, reply)
+    return Method(name, lambda asked: asked, reply, right=right)
 
 
 class HttpApp:

@@ -21,6 +21,7 @@ async def read_body(
     encoding: str,
     most: int,
     grow: Grow,
+    caller: str,
 ) -> bytes:
     """The body of a request.
 
@@ -31,6 +32,8 @@ async def read_body(
         encoding: How it is packed: `gzip` or `identity`.
         most: Most bytes of it, packed and unpacked.
         grow: Asked before the body takes more memory.
+        caller: Whose it is. Large bodies of one caller are unpacked one at a time: a hundred of them, of a few KiB each
+            as they came, would keep the threads from everyone else for seconds.
 
     Raises:
         HttpRequestError: It is too large, did not arrive, or is packed in another way.
@@ -56,13 +59,13 @@ async def read_body(
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if not encoding.endswith("gzip"):
         return body
-    unpacked = await unpack(body, most)
+    unpacked = await unpack(body, most, connection.unpacking(caller))
     grow(len(unpacked))
     return unpacked
 
 
-async def unpack(packed: bytes, most: int) -> bytes:
-    """What a gzip file holds, at most `most` bytes; large ones are unpacked on a thread.
+async def unpack(packed: bytes, most: int, turn: asyncio.Lock) -> bytes:
+    """What a gzip file holds, at most `most` bytes; large ones are unpacked on a thread, when it is their `turn`.
 
     Raises:
         HttpRequestError: It holds more, or is no such file.
@@ -73,7 +76,8 @@ async def unpack(packed: bytes, most: int) -> bytes:
     except HttpRequestError as error:
         if error.status != 413 or most <= INLINE_UNPACKED:
             raise
-    return await asyncio.to_thread(_unpack, packed, most)
+    async with turn:
+        return await asyncio.to_thread(_unpack, packed, most)
 
 
 def _unpack(packed: bytes, most: int) -> bytes:

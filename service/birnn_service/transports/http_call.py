@@ -49,6 +49,8 @@ class HttpCall:
 
     async def read(self, grow: Callable[[int], None]) -> HttpMessage:
         """Receive the request; see `HttpRequest.read`."""
+        # By name, where the endpoint knows one by now.
+        self._request.caller = self.caller
         return HttpMessage(self._request, self._values, await self._request.read(grow))
 
     def at_end(self, ended: Callable[[], None]) -> None:

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 from birnn_service.transports.caller import caller_of
 from birnn_service.transports.certificate_name import name_in
 from birnn_service.transports.http_connections import Connections
+from birnn_service.transports.http_handshake import peer_of
 from birnn_service.transports.http_message import Scope
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Connection(HttpToolsProtocol):
         self._all = connections
         self._limits = connections.limits
         self.app = partial(serve, self)
-        self.peer = self.caller = self.certificate_name = ""
+        self.peer = self.caller = ""
         self.until = math.inf
         self.lost = False
         self.call: asyncio.Task[Any] | None = None
@@ -76,8 +77,14 @@ class Connection(HttpToolsProtocol):
         self._phase = Phase.HEAD
         self._deaf = False
         self._opened = 0.0
+        self._certificate = b""
         self._in_head = self._in_body = False
         self._head_bytes = self._headers = self._body_bytes = self._body_wire = self._pieces = 0
+
+    @property
+    def certificate_name(self) -> str:
+        """The name in the caller's certificate; empty for none, and once that has expired."""
+        return name_in(self._certificate) if self._certificate else ""
 
     @property
     def ends(self) -> bool:
@@ -91,13 +98,10 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The connection is there."""
         super().connection_made(transport)
-        name = transport.get_extra_info("peername")
-        host, port = name[:2] if isinstance(name, tuple) else ("", 0)
-        self.peer = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}" if host else "unix:"
+        self.peer = peer_of(transport)
         self.caller = caller_of(self.peer)
         secure = transport.get_extra_info("ssl_object")
-        certificate = None if secure is None else secure.getpeercert(binary_form=True)
-        self.certificate_name = "" if certificate is None else name_in(certificate)
+        self._certificate = (secure and secure.getpeercert(binary_form=True)) or b""
         self._opened = self.loop.time()
         self._wait(Phase.HEAD, self._limits.head_seconds)
         if not self._all.admit(self):
@@ -197,6 +201,10 @@ class Connection(HttpToolsProtocol):
         else:
             # uvicorn closes idle connections itself, but waits for those who do not read.
             self._wait(Phase.IDLE, self._limits.idle_seconds + self._limits.reply_seconds)
+
+    def unpacking(self, caller: str) -> asyncio.Lock:
+        """Held while a large body of a caller is unpacked."""
+        return self._all.unpacking(caller)
 
     def begin_reply(self) -> None:
         """A reply is ready to be sent."""

@@ -1,7 +1,9 @@
 """All connections of an HTTP server: how many there are, whose, and until when."""
 
+import asyncio
 from collections import Counter
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from birnn_service.transports.http_message import HttpLimits
 
@@ -32,6 +34,7 @@ class Connections:
         # Those without a request under way, the one that waits longest first.
         self._waiting: dict[Bounded, None] = {}
         self._callers: Counter[str] = Counter()
+        self._unpacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -58,12 +61,21 @@ class Connections:
         self._waiting[connection] = None
 
     def forget(self, connection: Bounded) -> None:
-        """A connection has ended."""
-        self._all.discard(connection)
+        """A connection has ended, or is another one from now on."""
+        if connection not in self._all:
+            return
+        self._all.remove(connection)
         self._waiting.pop(connection, None)
         self._callers[connection.caller] -= 1
         if self._callers[connection.caller] <= 0:
             del self._callers[connection.caller]
+
+    def unpacking(self, caller: str) -> asyncio.Lock:
+        """Held while a large body of a caller is unpacked."""
+        lock = self._unpacking.get(caller)
+        if lock is None:
+            lock = self._unpacking[caller] = asyncio.Lock()
+        return lock
 
     def abort(self) -> None:
         """End all connections."""

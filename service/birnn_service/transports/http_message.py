@@ -39,7 +39,7 @@ class HttpRequest:
     path: str
     headers: Mapping[str, str]
     caller: str
-    _read: Callable[[Grow], Awaitable[bytes]]
+    _read: Callable[[Grow, str], Awaitable[bytes]]
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
     certificate_name: str = ""
 
@@ -52,7 +52,7 @@ class HttpRequest:
         Raises:
             HttpRequestError: It is too large, too slow, or packed in an unknown way.
         """
-        return await self._read(grow)
+        return await self._read(grow, self.caller)
 
     @property
     def timeout(self) -> float | None:

@@ -15,6 +15,7 @@ from birnn_service.transports.cors import Cors
 from birnn_service.transports.http_body import read_body
 from birnn_service.transports.http_connection import Connection
 from birnn_service.transports.http_connections import Connections
+from birnn_service.transports.http_handshake import Accepted
 from birnn_service.transports.http_message import Answer, HttpLimits, HttpReply, HttpRequest, Scope
 from birnn_service.transports.socket_address import BACKLOG
 
@@ -49,7 +50,7 @@ class HttpServer:
         """Begin to take requests, without `tls` in the clear, on a bound socket, which then belongs to the server."""
         config = uvicorn.Config(
             cast(Any, _unused),
-            http=cast(Any, partial(Connection, self._connections, self._serve)),
+            http=cast(Any, partial(self._protocol, tls)),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -59,7 +60,6 @@ class HttpServer:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=self._limits.idle_seconds,
-            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._server = _Server(config, self._connections)
@@ -68,6 +68,11 @@ class HttpServer:
             if self._task.done():
                 self._task.result()
             await asyncio.sleep(0.001)
+
+    def _protocol(self, tls: ssl.SSLContext | None, **uvicorns: Any) -> asyncio.Protocol:
+        """What a new connection begins with."""
+        make = partial(Connection, self._connections, self._serve, **uvicorns)
+        return make() if tls is None else Accepted(self._connections, tls, make)
 
     def drain(self) -> None:
         """From now on every reply is the last one of its connection, so that callers find another server."""
@@ -84,6 +89,8 @@ class HttpServer:
             self._server.force_exit = True
             self._connections.abort()
         await self._task
+        # Those who still shake hands have held up nothing, and get no further.
+        self._connections.abort()
 
     async def _serve(
         self,

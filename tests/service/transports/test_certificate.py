@@ -1,13 +1,17 @@
 import asyncio
 import logging
 import ssl
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
 import pytest
+from cryptography import x509
 
 from birnn_service.errors import StartupError
+from birnn_service.transports import certificate_name
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.grpc_call import GrpcCall
 from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpRequest
@@ -123,6 +127,57 @@ async def test_a_verified_caller_has_a_name(
         context = ssl.create_default_context(cafile=authority.cert)
         context.load_cert_chain(caller.cert, caller.key)
         assert await ask(ports[1], context) == expected
+
+
+async def test_a_certificate_that_expires_names_nobody_on_open_connections_either(
+    authority: Authority, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = authority.issue("lasting")
+    end = x509.load_pem_x509_certificate(caller.cert.read_bytes()).not_valid_after_utc.timestamp()
+    now = end - 1
+    monkeypatch.setattr(certificate_name, "time", SimpleNamespace(time=lambda: now))
+    async with Serving(Certificate(pairs[0].cert, pairs[0].key, authority.cert)) as ports:
+        files = (path.read_bytes() for path in (authority.cert, caller.key, caller.cert))
+        context = ssl.create_default_context(cafile=authority.cert)
+        context.load_cert_chain(caller.cert, caller.key)
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[1], ssl=context, server_hostname="localhost")
+
+        async def over_http() -> bytes:
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            return await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
+
+        async with grpc.aio.secure_channel(f"127.0.0.1:{ports[0]}", grpc.ssl_channel_credentials(*files)) as channel:
+            over_grpc = channel.stream_unary("/test/name")
+            # The first DNS name among the alternatives.
+            assert (await over_http(), await over_grpc([b""])) == (b"localhost", b"localhost")
+            now = end + 1
+            assert (await over_http(), await over_grpc([b""])) == (b"", b"")
+        writer.close()
+
+
+async def test_connections_count_and_are_timed_before_they_shake_hands(authority: Authority, pairs: list[Pair]) -> None:
+    server = HttpServer(name, HttpLimits(body_bytes=1 << 20, connections=8, head_seconds=2.0))
+    listener = SocketAddress("127.0.0.1", 0, "HTTP").listen()
+    await server.listen(listener, Certificate(pairs[0].cert, pairs[0].key).for_http())
+    address = listener.getsockname()
+    silent = [await asyncio.open_connection(*address) for _ in range(20)]
+    # Beyond three quarters of all connections, those of one address are closed at once.
+    closed = [asyncio.create_task(reader.read()) for reader, _ in silent]
+    for done, one in enumerate(asyncio.as_completed(closed), 1):
+        with suppress(ConnectionError):
+            assert await one == b""
+        if done == 14:
+            assert server.connections == 6
+            context = ssl.create_default_context(cafile=authority.cert)
+            options: dict[str, Any] = {"ssl": context, "server_hostname": "localhost"}
+            _, writer = await asyncio.open_connection(*address, **options, local_addr=("127.0.0.2", 0))
+            writer.close()
+    # The others are when their time is over.
+    assert server.connections == 0
+    for _, writer in silent:
+        writer.close()
+    await server.close(1.0)
 
 
 async def test_where_nobody_is_asked_nobody_has_a_name(authority: Authority, pairs: list[Pair]) -> None:

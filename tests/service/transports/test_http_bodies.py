@@ -1,10 +1,25 @@
+import asyncio
 import gzip
 import os
+import threading
 from dataclasses import replace
 
+import pytest
+
 from birnn_service.errors import OverloadedError
+from birnn_service.transports import http_body
 from birnn_service.transports.http_message import HttpReply, HttpRequest
-from tests.service.transports.http_exchange import HOST, LIMITS, body_of, exchange, post, serving, status, trickle
+from tests.service.transports.http_exchange import (
+    HOST,
+    LIMITS,
+    body_of,
+    echo,
+    exchange,
+    post,
+    serving,
+    status,
+    trickle,
+)
 
 
 async def test_a_chunked_body_arrives_whole() -> None:
@@ -84,6 +99,44 @@ async def test_memory_is_asked_for_while_the_body_arrives() -> None:
     async with serving(answer) as (_, port):
         assert status(await exchange(port, post(b"x" * 1_000_000))) == 429
     assert sum(asked) < 1_000_000
+
+
+async def test_large_bodies_of_one_caller_are_unpacked_one_at_a_time_and_others_pass_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, held = asyncio.get_running_loop(), threading.Event()
+    begun: asyncio.Queue[bytes] = asyncio.Queue()
+    real = http_body._unpack
+
+    def slow(packed: bytes, most: int) -> bytes:
+        unpacked = real(packed, most)
+        if threading.current_thread() is not threading.main_thread():
+            loop.call_soon_threadsafe(begun.put_nowait, unpacked[:1])
+            if unpacked.startswith(b"a"):
+                held.wait()
+        return unpacked
+
+    monkeypatch.setattr(http_body, "_unpack", slow)
+
+    async def answer(request: HttpRequest) -> HttpReply:
+        request.caller = request.headers["x-tenant"]
+        return await echo(request)
+
+    async with serving(answer, replace(LIMITS, request_seconds=300.0)) as (_, port):
+
+        def asked(tenant: bytes) -> "asyncio.Task[bytes]":
+            body = gzip.compress(tenant * (http_body.INLINE_UNPACKED + 1))
+            headers = (b"Content-Encoding: gzip", b"X-Tenant: " + tenant)
+            return asyncio.create_task(exchange(port, post(body, *headers)))
+
+        storm = [asked(b"a") for _ in range(4)]
+        assert await begun.get() == b"a"
+        # While the first of them is unpacked, all others wait, and another's passes.
+        assert status(await asked(b"b")) == 200
+        assert await begun.get() == b"b"
+        assert begun.empty()
+        held.set()
+        assert [status(await one) for one in storm] == 4 * [200]
 
 
 async def test_gzip_is_unpacked_within_bounds() -> None:

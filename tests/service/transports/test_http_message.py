@@ -17,7 +17,7 @@ async def test_other_timeouts_are_refused(value: str) -> None:
 
 
 def request_with(headers: dict[str, str]) -> HttpRequest:
-    async def read(grow: object) -> bytes:
+    async def read(grow: object, caller: str) -> bytes:
         return b""
 
     return HttpRequest("GET", "/", headers, "ipv4:127.0.0.1", read)

@@ -13,10 +13,10 @@ from birnn_service.errors import InvalidRequestError, ServiceError, UnknownEncod
 from birnn_service.protocols.json_text import JSON_COST, SMALL_ARRAY_BYTES, SMALL_BYTES, parse_json, write_json
 from birnn_service.protocols.openinference.http_reply import plain, write_infer
 from birnn_service.protocols.openinference.http_request import HEADER_LENGTH, InferRequest, read_infer
-from birnn_service.protocols.openinference.service import ENGINE, EXTENSIONS, InferenceProtocol
+from birnn_service.protocols.openinference.service import ENGINE, EXTENSIONS, INDEX, InferenceProtocol
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
-from birnn_service.token_file import Right
+from birnn_service.token_file import Right, Rights
 from birnn_service.transports.http_app import HttpMethods, answering
 from birnn_service.transports.http_call import HttpMessage
 from birnn_service.transports.http_message import HttpReply, HttpRequest
@@ -42,7 +42,7 @@ class InferenceOverHttp:
             ("GET", "/v2/health/live"): _probe("GET /v2/health/live", "live", lambda _: self._state.live),
             ("GET", "/v2/health/ready"): _probe("GET /v2/health/ready", "ready", lambda _: self._state.ready),
             ("GET", "/v2/models/stats"): _simple("GET /v2/models/stats", self._statistics),
-            ("POST", "/v2/repository/index"): _simple("POST /v2/repository/index", self._index),
+            ("POST", "/v2/repository/index"): _simple("POST /v2/repository/index", self._index, INDEX),
             ("POST", "/v2/repository/models/{model}/load"): _order("load", self._protocol.load),
             ("POST", "/v2/repository/models/{model}/unload"): _order("unload", self._protocol.unload),
         }
@@ -133,9 +133,9 @@ def _place(asked: HttpMessage) -> dict[str, str]:
     return {field: asked.values[value] for field, value in names.items() if value in asked.values}
 
 
-def _simple(name: str, answer: Callable[[HttpMessage], Any]) -> Method:
+def _simple(name: str, answer: Callable[[HttpMessage], Any], right: Rights = Right.ENCODE) -> Method:
     """A method that answers at once with what it returns."""
-    return answering(name, lambda asked: write_json(answer(asked)))
+    return answering(name, lambda asked: write_json(answer(asked)), right)
 
 
 def _order(action: str, carry_out: Callable[[str, Collection[str]], Awaitable[None]]) -> Method:

@@ -34,6 +34,8 @@ from birnn_service.statistics import Statistics
 from birnn_service.token_file import Right
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+# Operators may see what there is, too.
+INDEX = (Right.ENCODE, Right.ADMIN)
 # What clients may look for before they use it.
 EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule_policy", "statistics")
 # Parameters of replies: what computed it; of those of a stream, that no more replies follow to the request, and the
@@ -74,7 +76,7 @@ class InferenceProtocol:
             simple("ModelMetadata", pb.ModelMetadataRequest, self.model_metadata),
             simple("ModelConfig", pb.ModelConfigRequest, self.model_config),
             simple("ModelStatistics", pb.ModelStatisticsRequest, self.model_statistics),
-            simple("RepositoryIndex", pb.RepositoryIndexRequest, self.repository_index),
+            simple("RepositoryIndex", pb.RepositoryIndexRequest, self.repository_index, INDEX),
             method("RepositoryModelLoad", pb.RepositoryModelLoadRequest, self._load, ORDER_LIMITS, right=Right.ADMIN),
             method(
                 "RepositoryModelUnload", pb.RepositoryModelUnloadRequest, self._unload, ORDER_LIMITS, right=Right.ADMIN
