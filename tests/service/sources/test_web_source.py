@@ -45,7 +45,7 @@ def server(folder: Path) -> Iterator[ObjectServer]:
 
 
 def opened(server: ObjectServer, tmp_path: Path) -> Source:
-    return open_source(server.url + "/models/", StoreOptions(tmp_path / "cache", stall_seconds=5))
+    return open_source(server.url + "/models/", StoreOptions(tmp_path / "cache", stall_seconds=20))
 
 
 def test_the_index_says_what_there_is(server: ObjectServer, tmp_path: Path) -> None:
