@@ -104,5 +104,12 @@ def test_with_tokens_an_order_needs_the_right_admin(tmp_path: Path, front_ends: 
         assert post(server, path)[0] == 401
         assert post(server, path, token=secrets["lab"])[0] == 403
         assert post(server, path, token=secrets["operator"])[0] == 200
+        # Operators see what there is, and may not encode.
+        operator = [("authorization", f"Bearer {secrets['operator']}")]
+        index = GRPCInferenceServiceStub(channel).RepositoryIndex(pb.RepositoryIndexRequest(), metadata=operator)
+        assert [model.name for model in index.models] == [NAME]
+        assert post(server, "/v2/repository/index", token=secrets["operator"])[0] == 200
+        with pytest.raises(grpc.RpcError, match="lacks the right `encode`"):
+            GRPCInferenceServiceStub(channel).ModelInfer(pb.ModelInferRequest(model_name=NAME), metadata=operator)
         with pytest.raises(grpc.RpcError, match="nothing of"):
             unload(request, metadata=[("authorization", f"Bearer {secrets['operator']}")])

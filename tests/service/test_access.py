@@ -100,6 +100,15 @@ def test_a_right_that_is_missing_is_named(path: Path) -> None:
         access_of(path).authorize(f"Bearer {LAB}", Right.METRICS)
 
 
+def test_of_several_rights_one_is_enough(path: Path) -> None:
+    access = access_of(path)
+    found = access.authorize(f"Bearer {LAB}", (Right.ADMIN, Right.ENCODE))
+    assert found is not None
+    assert found.name == "lab"
+    with pytest.raises(ForbiddenError, match="lacks the right `admin` or `metrics`"):
+        access.authorize(f"Bearer {LAB}", (Right.ADMIN, Right.METRICS))
+
+
 def test_an_unknown_token_takes_the_same_work_as_a_known_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     access, work = access_of(path), []
 
