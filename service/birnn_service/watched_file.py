@@ -2,6 +2,7 @@
 
 import logging
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,6 +12,11 @@ from birnn_service.errors import StartupError
 logger = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
+
+# A file that is written in place is empty, or half there, for a moment. Changes count once two reads, this many seconds
+# apart, agree; of a file that never rests the last read counts.
+SETTLING_SECONDS = 0.1
+SETTLING_READS = 20
 
 
 class WatchedFile(Generic[Content]):
@@ -37,7 +43,8 @@ class WatchedFile(Generic[Content]):
         self._read = read
         self._problem = ""
         try:
-            self.content = read(path.read_bytes())
+            self._raw: bytes | None = path.read_bytes()
+            self.content = read(self._raw)
         except Exception as error:
             raise StartupError(f"cannot read the {what} in {path}: {error}; {advice}") from error
         self._check_mode()
@@ -51,7 +58,11 @@ class WatchedFile(Generic[Content]):
             Whether it says something else now.
         """
         try:
-            content = self._read(self._path.read_bytes())
+            raw = self._settled()
+            if raw == self._raw:
+                self._problem = ""
+                return False
+            content = self._read(raw)
         except Exception as error:
             if str(error) != self._problem:
                 self._problem = str(error)
@@ -60,13 +71,25 @@ class WatchedFile(Generic[Content]):
                     self._what, self._path, error, self._what,
                 )  # fmt: skip
             return False
-        self._problem = ""
+        self._problem, self._raw = "", raw
         if content == self.content:
             return False
         self.content = content
         logger.info("read the %s in %s again", self._what, self._path)
         self._check_mode()
         return True
+
+    def _settled(self) -> bytes:
+        """What the file holds, once it is written to the end."""
+        raw = self._path.read_bytes()
+        if raw == self._raw:
+            return raw
+        for _ in range(SETTLING_READS):
+            time.sleep(SETTLING_SECONDS)
+            before, raw = raw, self._path.read_bytes()
+            if raw == before:
+                break
+        return raw
 
     def _check_mode(self) -> None:
         """Warn where others may change who may call. Reading the file does not allow calls."""
