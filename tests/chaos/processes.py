@@ -1,6 +1,7 @@
 """What the processes of a server take."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from tests.e2e.server_process import ServerProcess
@@ -16,9 +17,20 @@ def peak(server: ServerProcess) -> float:
     return _memory(server, "VmHWM")
 
 
-def _memory(server: ServerProcess, field: str) -> float:
-    pids = [server.process.pid]
+def children(server: ServerProcess) -> list[int]:
+    """Processes that the server has started. Threads that end meanwhile have none."""
+    found: list[int] = []
     for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-        pids += [int(child) for child in (task / "children").read_text().split()]
-    status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
-    return sum(int(found[1]) for text in status if (found := re.search(rf"{field}:\s+(\d+) kB", text))) / 1024
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def _memory(server: ServerProcess, field: str) -> float:
+    total = 0
+    for pid in (server.process.pid, *children(server)):
+        # One that has ended meanwhile takes nothing.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            total += int(found[1]) if found else 0
+    return total / 1024

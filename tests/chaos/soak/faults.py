@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -16,6 +16,7 @@ import grpc
 from birnn.v1 import encoder_pb2 as pb
 from tests.certificates import shown
 from tests.chaos.hostile_bundles import seal
+from tests.chaos.processes import children
 from tests.chaos.soak.scene import Scene, change_tokens
 from tests.chaos.soak.world import NAME, VERSIONS
 from tests.chaos.test_streams import mutated
@@ -214,9 +215,12 @@ def front_end_killed(scene: Scene) -> None:
 
 def _front_ends(scene: Scene) -> list[int]:
     """Processes that take calls."""
-    tasks = Path(f"/proc/{scene.server.process.pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [pid for pid in children if b"birnn_service.frontends.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for pid in children(scene.server):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if b"birnn_service.frontends.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
 def requests_too_large(scene: Scene) -> None:
