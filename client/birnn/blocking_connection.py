@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -16,6 +17,10 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
 T = TypeVar("T")
+
+# Python runs signal handlers between two steps of the main thread. A signal just before a wait without an end would be
+# handled only after it, so no wait is longer than this many seconds.
+SIGNAL_SECONDS = 0.2
 
 
 def now(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -83,11 +88,13 @@ class _BlockingRequest(StreamedRequest):
         self._outcome.set_result(outcome)
 
     def result(self) -> pb.EncodeResponse:
-        try:
-            outcome = self._outcome.result(self._left())
-        except TimeoutError:
-            outcome = self._late()
-        return self._response(outcome)
+        while not self._outcome.done():
+            left = self._left()
+            if left is not None and left <= 0:
+                return self._response(self._late())
+            with suppress(TimeoutError):
+                self._outcome.result(SIGNAL_SECONDS if left is None else min(left, SIGNAL_SECONDS))
+        return self._response(self._outcome.result())
 
 
 class _BlockingStream(RequestStream):

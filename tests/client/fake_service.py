@@ -27,7 +27,7 @@ DIMENSION = 8
 TOKEN_DIMENSION = 6
 MAX_LENGTH = 40
 # How long calls are held where a test fails to let them go.
-HOLD_SECONDS = 10
+HOLD_SECONDS = 120
 
 
 def vector(sequence: str | bytes) -> NDArray[np.float32]:
