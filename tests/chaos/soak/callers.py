@@ -45,6 +45,8 @@ class Settings:
         seed: Of what they ask for.
         callers: How many there are of each kind.
         retry_for: Seconds for which gRPC calls are repeated.
+        resend: Whether a REST call is sent again, once, when its connection ends without a reply, as HTTP clients do.
+            A process that is killed takes its connections along.
     """
 
     address: str
@@ -55,6 +57,7 @@ class Settings:
     seed: int
     callers: dict[str, int]
     retry_for: float = 60.0
+    resend: bool = False
 
 
 class Callers:
@@ -151,12 +154,17 @@ class Callers:
         host, _, port = self._settings.rest.partition(":")
         connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE_SECONDS, context=self._context)
 
-        def post(body: bytes) -> tuple[int, bytes]:
+        def post(body: bytes, attempts: int) -> tuple[int, bytes]:
             headers = {"Authorization": f"Bearer {self._settings.token}", "Content-Type": "application/json"}
             try:
                 connection.request("POST", "/v1/embeddings", body, headers)
                 reply = connection.getresponse()
                 return reply.status, reply.read()
+            except (ConnectionError, http.client.HTTPException):
+                connection.close()
+                if attempts == 1:
+                    raise
+                return post(body, attempts - 1)
             except BaseException:
                 connection.close()
                 raise
@@ -164,7 +172,7 @@ class Callers:
         async def embed() -> int:
             rows = self._random.sample(range(SEQUENCES), self._random.randrange(1, 9))
             asked = {"model": NAME, "input": [self._sequences[row] for row in rows], "encoding_format": "base64"}
-            status, content = await asyncio.to_thread(post, json.dumps(asked).encode())
+            status, content = await asyncio.to_thread(post, json.dumps(asked).encode(), 1 + self._settings.resend)
             if status != 200:
                 self.tally.count("refused" if status in (401, 429) else "lost", f"rest: {status} {content[:200]!r}")
                 await asyncio.sleep(PAUSE_SECONDS)

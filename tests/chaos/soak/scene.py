@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -76,13 +77,13 @@ class Scene:
     served: int = 1
     seed: int = 100
 
-    def settings(self, token: str, callers: dict[str, int], **more: float) -> Settings:
+    def settings(self, token: str, callers: dict[str, int], **more: Any) -> Settings:
         """For another group."""
         self.seed += 1
         return group_settings(self.world, self.server, token, self.seed, callers, **more)
 
     @contextmanager
-    def group(self, token: str, callers: dict[str, int], **more: float) -> Iterator[Group]:
+    def group(self, token: str, callers: dict[str, int], **more: Any) -> Iterator[Group]:
         """Another group, until the end of the block."""
         group = Group(self.settings(token, callers, **more))
         try:
@@ -110,7 +111,7 @@ class Scene:
 
 
 def group_settings(
-    world: World, server: ServerProcess, token: str, seed: int, callers: dict[str, int], **more: float
+    world: World, server: ServerProcess, token: str, seed: int, callers: dict[str, int], **more: Any
 ) -> Settings:
     """What a group is told."""
     return Settings(

@@ -5,8 +5,10 @@ Every reply is compared to the bit with what the engine gave by itself before, a
 
 import itertools
 import os
+import statistics
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,7 @@ CALLERS = {"singles": 12, "batches": 4, "large": 1, "streams": 2, "rest": 4}
 # Requests of one input that are under way at a time, by default.
 IN_FLIGHT = 4
 # What memory may differ by, with other versions loaded and other callers there; the same for descriptors and threads.
-GROWTH_MIB, GROWTH = 96, 48
+GROWTH_MIB, GROWTH = 64, 16
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def test_a_soak_with_faults_loses_no_call_and_gives_no_wrong_vector(tmp_path: Pa
     samples: list[Sample] = []
     with running(world.models, *arguments) as server, attack("") as outcomes:
         server.token = admin
-        main = Group(group_settings(world, server, token, 1, CALLERS))
+        main = Group(group_settings(world, server, token, 1, CALLERS, resend=bool(frontends)))
         scene = Scene(world, server, frontends, main, admin, Tally())
         try:
             scene.go_on()
@@ -116,10 +118,17 @@ def _assert_counted(server: ServerProcess, answered: int, changes: int, frontend
 
 
 def _assert_flat(samples: list[Sample], round_size: int) -> None:
-    """The last round of faults took no more than the second, which is the first with everything warm."""
+    """The last round of faults took no more than the second, which is the first with everything warm.
+
+    Medians are compared: a sample may be taken before the connections of a flood are closed, but what leaks is in all.
+    """
     if len(samples) < 3 * round_size:
         return
     second, last = samples[round_size : 2 * round_size], samples[-round_size:]
-    assert max(one.memory for one in last) - max(one.memory for one in second) < GROWTH_MIB, samples
-    assert max(one.descriptors for one in last) - max(one.descriptors for one in second) < GROWTH, samples
-    assert max(one.threads for one in last) - max(one.threads for one in second) < GROWTH, samples
+
+    def growth(taken: Callable[[Sample], float]) -> float:
+        return statistics.median(map(taken, last)) - statistics.median(map(taken, second))
+
+    assert growth(lambda one: one.memory) < GROWTH_MIB, samples
+    assert growth(lambda one: one.descriptors) < GROWTH, samples
+    assert growth(lambda one: one.threads) < GROWTH, samples
