@@ -63,6 +63,21 @@ def test_a_candidate_is_compared_on_its_share_and_takes_no_calls(models: Path, f
             assert {info.version: info.candidate for info in client.encoders()} == {"1": False, "2": True}
 
 
+@pytest.mark.parametrize("front_ends", [0, 2])
+def test_what_a_candidate_was_asked_for_tells_nobody_what_others_ask_for(models: Path, front_ends: int) -> None:
+    arguments = (*SETTINGS, "--shadow", f"{NAME}/2=1", "--frontends", str(front_ends), "--cache-mib", "8")
+    with (
+        running(models, *arguments, "--caller-header", "x-caller") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        encode = EncoderServiceStub(channel).Encode
+        encode(pb.EncodeRequest(encoder=NAME, sequences=SEQUENCES), metadata=[("x-caller", "lab")])
+        until(partial(server.metric, "birnn_shadow_requests_total", outcome="answered"))
+        encode(pb.EncodeRequest(encoder=NAME, version="2", sequences=SEQUENCES))
+        encode(pb.EncodeRequest(encoder=NAME, version="2", sequences=SEQUENCES), metadata=[("x-caller", "other")])
+        assert server.metric("birnn_cache_hits_total") == 0
+
+
 def test_a_candidate_that_is_broken_or_gone_costs_nobody_anything(models: Path) -> None:
     (models / NAME / "2" / "weights.bin").write_bytes(b"")
     with (
