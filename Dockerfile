@@ -76,6 +76,7 @@ ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
     BIRNN_HOST=0.0.0.0 \
     BIRNN_HTTP_PORT=8000 \
     BIRNN_INSECURE=true \
+    GRPC_VERBOSITY=ERROR \
     BIRNN_MODELS=/models
 WORKDIR /tmp
 # By number: Kubernetes' runAsNonRoot cannot check a name.

@@ -32,6 +32,16 @@ def test_a_missing_package_names_the_extra_that_brings_it(command: str, package:
     assert "Traceback" not in done.stderr
 
 
+def test_clients_without_the_service_see_how_to_ask_a_server() -> None:
+    done = birnn("models", "--help", without="pydantic")
+    assert done.returncode == 0, done.stderr
+    assert all(f"  {name} " in done.stdout for name in ("load", "status", "unload"))
+    assert "birnn-serving[service,cpu]" in done.stdout
+    assert "\n  verify " not in done.stdout
+    assert "Python package" not in birnn("models", "--help").stdout
+    assert "birnn-serving[service,cpu]" in birnn("models", "verify", without="pydantic").stderr
+
+
 def test_the_overview_needs_none_of_the_heavy_packages() -> None:
     done = birnn("--help", without="torch")
     assert done.returncode == 0

@@ -26,6 +26,7 @@ def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
         ready=encoder.ready,
         features=encoder.features,
         aliases=tuple(encoder.aliases),
+        candidate=encoder.candidate,
     )
 
 
@@ -35,7 +36,7 @@ def find_encoder(infos: Iterable[EncoderInfo], name: str, version: Version, addr
     Args:
         infos: What the server lists.
         name: The name asked for, or NAME@VERSION; "" where exactly one is served.
-        version: The version or alias asked for; None for the highest.
+        version: The version or alias asked for; None for the highest that is no candidate.
         address: The server, for the message.
 
     Raises:
@@ -49,7 +50,7 @@ def find_encoder(infos: Iterable[EncoderInfo], name: str, version: Version, addr
         info
         for info in ready
         if (info.name == name or (not name and alone))
-        and (version is None or str(version) in (info.version, *info.aliases))
+        and (not info.candidate if version is None else str(version) in (info.version, *info.aliases))
     ]
     if not matches:
         served = ", ".join(f"{info.name} version {info.version}" for info in ready) or "none that is ready"

@@ -142,6 +142,7 @@ class EncoderInfo:
         ready: Whether it answers.
         features: Number of float features that it reads at each step; 0 where it reads strings.
         aliases: Other names of its version.
+        candidate: Whether only calls that name its version get it.
     """
 
     name: str
@@ -159,3 +160,4 @@ class EncoderInfo:
     ready: bool
     features: int = 0
     aliases: tuple[str, ...] = ()
+    candidate: bool = False

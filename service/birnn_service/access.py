@@ -120,7 +120,8 @@ class Access:
             rights = " or ".join(f"`{one}`" for one in needed)
             raise ForbiddenError(
                 f"the {what} of {grant.name} lacks the right {rights}; send a token or certificate that has it"
-                + (f" (a JWT has it by the scope {SCOPE_PREFIX}{needed[0]})" if self._keys else "")
+                + (f" (a JWT has it by the scope {SCOPE_PREFIX}{needed[0]})" if self._keys else ""),
+                NAMED + grant.name,
             )
         return grant
 

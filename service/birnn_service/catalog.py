@@ -168,7 +168,7 @@ class Encoders(Generic[E]):
         if not versions and not others:
             raise UnknownEncoderError(f"no encoder {shown(name)}; served are: {_listed(sorted(self._served))}")
         if not version:
-            if ready := [number for number in versions if (name, number) not in self._candidates]:
+            if ready := [number for number, encoder in versions.items() if not self.is_candidate(encoder)]:
                 return versions[max(ready)]
             if versions:
                 known = _listed(sorted(versions))
@@ -187,6 +187,10 @@ class Encoders(Generic[E]):
         raise UnknownEncoderError(
             f"{aliased}encoder {shown(name)} has no version {shown(version)}; served are: {known}"
         )
+
+    def is_candidate(self, encoder: Encoder) -> bool:
+        """Whether only calls that name its version get an encoder."""
+        return (encoder.manifest.name, encoder.manifest.version) in self._candidates
 
     def versions(self, name: str) -> list[int]:
         """Versions served of one encoder, ascending."""

@@ -19,7 +19,7 @@ from birnn_service.call import Arrived, Call, Exchange, Feed, Incoming, Method, 
 from birnn_service.call_limit import WATCHES_SHARE, CallLimit
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.conversation import Conversation
-from birnn_service.errors import Code, ServiceError, UnavailableError, UnexpectedError
+from birnn_service.errors import Code, ForbiddenError, ServiceError, UnavailableError, UnexpectedError
 from birnn_service.memory_budget import REQUEST_COST, MemoryBudget
 from birnn_service.metrics import Metrics
 from birnn_service.settings import Settings
@@ -133,6 +133,8 @@ class Endpoint:
             yield call
         except ServiceError as error:
             code = error.code
+            if isinstance(error, ForbiddenError):
+                call.caller = error.caller or call.caller
             self._metrics.tenants.count_refusal(call.caller, error)
             logger.debug("%s%s of %s failed: %s", method, _id(incoming), call.caller, error.message)
             raise

@@ -61,6 +61,11 @@ class ForbiddenError(ServiceError):
     code = Code.PERMISSION_DENIED
     reason = "right"
 
+    def __init__(self, message: str, caller: str = "") -> None:
+        """Refuse a `caller` that has said who it is; empty where it is known already."""
+        super().__init__(message)
+        self.caller = caller
+
 
 class UnknownEncoderError(ServiceError):
     """No such encoder or version."""

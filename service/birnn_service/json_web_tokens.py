@@ -83,6 +83,8 @@ def read_jwks(content: bytes) -> Keys:
         kid = entry.get("kid", "")
         if not isinstance(kid, str):
             raise JwksError(f"key {number}: its kid is no string")
+        if not isinstance(entry.get("key_ops", []), list):
+            raise JwksError(f"key {number}: its key_ops are no list")
         if (key := _read_key(number, entry)) is None:
             continue
         if kid in keys or (keys and not (kid and all(keys))):

@@ -17,7 +17,7 @@ from birnn_service.rate_limits import RateLimits
 from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
 from birnn_service.statistics import Statistics
-from birnn_service.tenants import tenant_of
+from birnn_service.tenants import partition_of
 
 
 class LocalCompute:
@@ -58,12 +58,12 @@ class LocalCompute:
 
     async def _look_up(self, work: Work) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
-        encoder, batch, tenant = work.encoder, work.batch, tenant_of(work.caller)
+        encoder, batch, partition = work.encoder, work.batch, partition_of(work.caller)
         instance, width = encoder.instance, width_of(encoder, work.output)
         metrics = self._metrics.of(encoder.manifest.name)
         start = time.perf_counter()
         keys = batch.keys()
-        kept = [self._cache.get(instance, key, tenant) for key in keys]
+        kept = [self._cache.get(instance, key, partition) for key in keys]
         missing = np.array([row for row, found in enumerate(kept) if found is None], dtype=np.intp)
         hits, seconds = len(keys) - len(missing), time.perf_counter() - start
         self._statistics.count_look_ups(instance, hits, len(missing), seconds)
@@ -76,7 +76,7 @@ class LocalCompute:
         else:
             computed = Computed.nothing(width)
         for row, encoding in zip(missing.tolist(), computed.values, strict=True):
-            self._cache.put(instance, keys[row], encoding, tenant)
+            self._cache.put(instance, keys[row], encoding, partition)
         if len(missing) == len(keys):
             return computed
         values = np.empty((len(keys), width), dtype=np.float32)

@@ -8,6 +8,9 @@ from birnn_service.errors import InvalidRequestError, RateLimitedError
 from birnn_service.tenants import tenant_of
 from birnn_service.token_file import Grants
 
+# Most seconds after which a caller is told to retry: clients cannot read much larger ones.
+LONGEST_RETRY = 86_400.0
+
 
 @dataclass(slots=True)
 class _Bucket:
@@ -54,7 +57,7 @@ class RateLimits:
         if sequences > bucket.room:
             raise RateLimitedError(
                 f"{tenant} may send {rate:g} sequences a second, {burst} at once, and has sent too many; retry later",
-                retry_after=(sequences - bucket.room) / rate,
+                retry_after=min((sequences - bucket.room) / rate, LONGEST_RETRY),
             )
         bucket.room -= sequences
 

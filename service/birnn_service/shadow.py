@@ -24,6 +24,7 @@ from birnn_service.pipeline import Options, Pipeline
 from birnn_service.queueing.priority import Priority
 from birnn_service.reading import Sequences
 from birnn_service.settings import Settings
+from birnn_service.tenants import SHADOW
 from birnn_service.vectors import ElementType
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ MEMORY_BYTES = 64 << 20
 PATIENCE_SECONDS = 30.0
 # Of one request, the first ones.
 MOST_SEQUENCES = 64
-# Who asks; callers share the device fairly, and this one also yields, by its priority.
-CALLER = "shadow"
 
 
 @dataclass(slots=True)
@@ -134,10 +133,10 @@ class ShadowedPipeline(Pipeline):
             self._compare(address, served, found)
 
     async def _answer(self, candidate: Encoder, sequences: Sequences, options: Options) -> Encoded:
-        memory = self._memory.open(CALLER)
+        memory = self._memory.open(SHADOW)
         try:
             memory.take(REQUEST_COST * _bytes_of(sequences))
-            call = Call(CALLER, time.monotonic() + PATIENCE_SECONDS, memory, candidate)
+            call = Call(SHADOW, time.monotonic() + PATIENCE_SECONDS, memory, candidate)
             wanted = Options(truncate=options.truncate, normalize=options.normalize, priority=Priority.LOW)
             return await super().encode(call, sequences, wanted)
         finally:

@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable, Iterable
 
 NAMED = "name:"
-"""How callers with a name begin; others are addresses."""
+"""How callers with a name begin; others are addresses, and parts of this server."""
+SHADOW = "shadow"
+"""The caller that asks candidates what tenants have asked; see `birnn_service.shadow`."""
 MOST_LABELS = 100
 """Tenants that metrics tell apart; all others are counted together."""
 OTHER = "other"
@@ -13,6 +15,15 @@ OTHER = "other"
 def tenant_of(caller: str) -> str:
     """The name of a caller; empty for callers without one, who are told apart by their addresses only."""
     return caller[len(NAMED) :] if caller.startswith(NAMED) else ""
+
+
+def partition_of(caller: str) -> str:
+    """What a caller can find of earlier answers and of sequences in flight: what was asked for in the same partition.
+
+    Each tenant has one, and so has the shadow traffic, which holds what all of them ask for. Callers without a name
+    have one together.
+    """
+    return caller if caller.startswith(NAMED) or caller == SHADOW else ""
 
 
 class TenantLabels:

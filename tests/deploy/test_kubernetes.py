@@ -74,6 +74,9 @@ def test_encoders_may_come_from_an_object_store(tmp_path: Path) -> None:
         manifest["data"] for name, manifest in manifests.items() if name.startswith("ConfigMap/birnn-settings")
     )
     assert settings["BIRNN_MODELS"] == "s3://my-bucket/models"
+    # What comes into the store later is found, and one broken version there keeps no pod from being ready.
+    assert float(settings["BIRNN_MODELS_POLL"]) > 0
+    assert settings["BIRNN_READINESS"] == "serving"
     server = container(manifests)
     places = {mount["mountPath"] for mount in server["volumeMounts"]}
     [cache] = (variable["value"] for variable in server["env"] if variable["name"] == "BIRNN_CACHE_DIR")

@@ -85,6 +85,20 @@ def test_orders_over_http(server: ServerProcess) -> None:
     assert post(server, "/v2/repository/models/unknown/load")[0] == 404
 
 
+def test_an_order_for_any_text_gets_an_answer_and_ends_no_front_end(server: ServerProcess) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        for model in ("a\0b", "\0", "\u202e@\0", "x" * 511):
+            with pytest.raises(grpc.RpcError, match="there is no '"):
+                stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=model))
+            with pytest.raises(grpc.RpcError, match="nothing of '"):
+                stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=model))
+        with pytest.raises(grpc.RpcError, match="512 characters, 511 at most"):
+            stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="x" * 512))
+    assert post(server, "/v2/repository/models/a%00b/load")[0] == 404
+    assert server.metric("birnn_frontend_restarts_total") == 0
+
+
 @pytest.mark.parametrize("front_ends", ["0", "2"])
 def test_with_tokens_an_order_needs_the_right_admin(tmp_path: Path, front_ends: str) -> None:
     install(tmp_path / "models", CONTENTS[0], 1)

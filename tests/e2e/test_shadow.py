@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from birnn import Client
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_service.shadow import drift
@@ -55,6 +56,26 @@ def test_a_candidate_is_compared_on_its_share_and_takes_no_calls(models: Path, f
         # Who names the candidate gets it.
         request.version = "2"
         assert encode(request).embeddings == vectors(second)
+        with Client(server.address) as client:
+            # By this, `birnn encode` says which version is to answer.
+            assert client.encoder(NAME).version == "1"
+            assert client.encoder(NAME, 2).candidate
+            assert {info.version: info.candidate for info in client.encoders()} == {"1": False, "2": True}
+
+
+@pytest.mark.parametrize("front_ends", [0, 2])
+def test_what_a_candidate_was_asked_for_tells_nobody_what_others_ask_for(models: Path, front_ends: int) -> None:
+    arguments = (*SETTINGS, "--shadow", f"{NAME}/2=1", "--frontends", str(front_ends), "--cache-mib", "8")
+    with (
+        running(models, *arguments, "--caller-header", "x-caller") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        encode = EncoderServiceStub(channel).Encode
+        encode(pb.EncodeRequest(encoder=NAME, sequences=SEQUENCES), metadata=[("x-caller", "lab")])
+        until(partial(server.metric, "birnn_shadow_requests_total", outcome="answered"))
+        encode(pb.EncodeRequest(encoder=NAME, version="2", sequences=SEQUENCES))
+        encode(pb.EncodeRequest(encoder=NAME, version="2", sequences=SEQUENCES), metadata=[("x-caller", "other")])
+        assert server.metric("birnn_cache_hits_total") == 0
 
 
 def test_a_candidate_that_is_broken_or_gone_costs_nobody_anything(models: Path) -> None:

@@ -2,12 +2,13 @@ import http.client
 import json
 import queue
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,24 @@ def test_certificates_are_replaced_without_losing_a_call(
 def encode(address: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "birnn", "encode", "CCO", "--encoder", SMALL, "--address", address]
     return subprocess.run([*command, *map(str, options)], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(("frontends", "env"), [("1", {}), ("0", {"GRPC_VERBOSITY": "ERROR"})])
+def test_connections_that_do_not_speak_tls_write_nothing_into_the_log(
+    models: Path, authority: Authority, frontends: str, env: dict[str, str]
+) -> None:
+    pair = authority.issue("server")
+    files = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+    with running(models, "--http-port", "0", "--frontends", frontends, *files, env=env) as server:
+        lines = len(server.log)
+        for port in (*ports(server), int(server.http.rpartition(":")[2])):
+            for _ in range(20):
+                with socket.create_connection(("127.0.0.1", port)) as connection, suppress(ConnectionError):
+                    connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    # Until the server has ended it.
+                    while connection.recv(1 << 10):
+                        pass
+        assert server.log[lines:] == []
 
 
 def test_the_command_says_who_it_is(mutual: ServerProcess, authority: Authority) -> None:

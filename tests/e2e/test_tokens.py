@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -232,14 +233,19 @@ def test_refusals_are_counted_and_no_token_is_logged(guarded: Guarded, channel: 
     stub = EncoderServiceStub(channel)
     assert code_of(stub.Encode, REQUEST, token=f"{guarded.lab}wrong") is UNAUTHENTICATED
     assert code_of(stub.Encode, pb.EncodeRequest(encoder="none"), token=guarded.lab) is grpc.StatusCode.NOT_FOUND
+    assert code_of(stub.Encode, REQUEST, token=guarded.scrape) is DENIED
     guarded.status(guarded.server.rest, "/v1/models", f"{guarded.lab}wrong")
 
-    def counted(method: str) -> bool:
+    def counted(series: str) -> bool:
         page = guarded.status(guarded.server.http, "/metrics", guarded.scrape)[2]
-        start = f'birnn_requests_total{{code="UNAUTHENTICATED",encoder="",method="{method}"}} '
-        return any(line.startswith(start) for line in page.splitlines())
+        return any(line.startswith(f"birnn_{series} ") for line in page.splitlines())
 
-    until(lambda: counted("Encode") and counted("GET /v1/models"))
+    for method in ("Encode", "GET /v1/models"):
+        until(partial(counted, f'requests_total{{code="UNAUTHENTICATED",encoder="",method="{method}"}}'))
+    # A caller that lacks a right is known all the same.
+    until(partial(counted, 'tenant_refused_total{reason="right",tenant="prometheus"}'))
+    until(partial(counted, 'tenant_requests_total{code="PERMISSION_DENIED",tenant="prometheus"}'))
+    until(lambda: guarded.server.logged("Encode of name:prometheus failed: the token of prometheus lacks the right"))
     until(lambda: guarded.server.logged("Encode of name:lab failed: no encoder"))
     assert guarded.server.logged("Encode of ipv4:127.0.0.1 failed: the token is not one of this server's")
     log = "".join(guarded.server.log)

@@ -52,6 +52,15 @@ def test_the_burst_is_by_default_that_of_a_second_and_at_least_one() -> None:
     assert caught.value.retry_after == pytest.approx(4)
 
 
+@pytest.mark.parametrize("rate", [1e-12, 1e-310])
+def test_a_rate_next_to_nothing_says_when_to_retry_in_numbers_that_clients_can_read(rate: float) -> None:
+    limited = Limited(sequences_per_second=rate)
+    limited.limits.take("name:lab", 1)
+    with pytest.raises(RateLimitedError) as caught:
+        limited.limits.take("name:lab", 1)
+    assert caught.value.retry_after == 86_400
+
+
 def test_callers_without_a_limit_have_none() -> None:
     limited = Limited(sequences_per_second=1)
     for caller in ("name:free", "name:unlisted", "ipv4:192.0.2.1", "lab", "health"):

@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,21 @@ def test_within_this_machine_nothing_need_be_said(host: str) -> None:
 def test_files_of_tls_go_together(given: list[str]) -> None:
     with pytest.raises(StartupError, match="--tls-cert and --tls-key go together"):
         load_settings(dict.fromkeys(given, "file.pem"))
+
+
+@pytest.mark.parametrize(
+    ("given", "takes_orders"),
+    [
+        ({}, False),
+        ({"host": "127.0.0.1"}, True),
+        ({"tokens": "tokens.jsonl"}, True),
+        ({"jwks": "keys.json", "jwt_issuer": "issuer", "jwt_audience": "birnn"}, True),
+        ({"tokens": "tokens.jsonl", "admin": False}, False),
+        ({"admin": True}, True),
+    ],
+)
+def test_who_may_give_orders_where_nothing_else_is_said(given: dict[str, Any], takes_orders: bool) -> None:
+    assert load_settings({"host": "0.0.0.0", "insecure": True, **given}).takes_orders is takes_orders
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from birnn_service.pipeline import Options
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.settings import load_settings
-from birnn_service.shadow import CALLER, MOST_SEQUENCES, MOST_UNDER_WAY, ShadowedPipeline, _Sampling, drift
+from birnn_service.shadow import MOST_SEQUENCES, MOST_UNDER_WAY, ShadowedPipeline, _Sampling, drift
+from birnn_service.tenants import SHADOW
 from birnn_service.vectors import ElementType
 from tests.service.engine.bundles import small_bundle
 
@@ -53,7 +54,7 @@ class Vectors:
 
     async def encode(self, work: Work) -> Computed:
         self.work.append(work)
-        if work.caller == CALLER:
+        if work.caller == SHADOW:
             await self.gate.wait()
             if self.failure is not None:
                 raise self.failure
@@ -107,7 +108,7 @@ async def test_a_candidate_gets_what_was_answered_and_its_vectors_are_compared(v
     served, candidate = running.compute.work
     assert (served.encoder.manifest.version, candidate.encoder.manifest.version) == (1, 2)
     assert candidate.priority is Priority.LOW
-    assert candidate.caller == CALLER
+    assert candidate.caller == SHADOW
     np.testing.assert_array_equal(candidate.batch.values, served.batch.values)
     assert running.counted("birnn_shadow_requests_total", outcome="answered") == 1
     assert running.counted("birnn_shadow_sequences_total", outcome="compared") == 3

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -46,14 +46,24 @@ class ModelsGroup(click.Group):
     """A group of the commands here and of those of `birnn_service`, which are imported only when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all commands."""
-        return sorted({*self.commands, *self._others(ctx)})
+        """Names of all commands that can be used here."""
+        with suppress(click.ClickException):
+            return sorted({*self.commands, *self._others()})
+        return sorted(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by its name."""
-        return self.commands.get(cmd_name) or self._others(ctx).get(cmd_name)
+        return self.commands.get(cmd_name) or self._others().get(cmd_name)
 
-    def _others(self, ctx: click.Context) -> dict[str, click.Command]:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say what other commands need, where they cannot be used here."""
+        try:
+            self._others()
+        except click.ClickException as error:
+            # Not wrapped: it ends with a command to copy.
+            formatter.write(f"\n{error.message}\n")
+
+    def _others(self) -> dict[str, click.Command]:
         try:
             group = importlib.import_module("birnn_service.commands").models
         except ModuleNotFoundError as error:
@@ -61,7 +71,7 @@ class ModelsGroup(click.Group):
             if missing == "birnn" or missing.startswith("birnn_"):
                 raise
             raise click.ClickException(
-                f"this part of `birnn models` needs the Python package {missing!r}, which is not installed: "
+                f"the commands for bundles need the Python package {missing!r}, which is not installed: "
                 "pip install 'birnn-serving[service,cpu]'"
             ) from error
         assert isinstance(group, click.Group)

@@ -487,6 +487,7 @@ class Encoder(google.protobuf.message.Message):
     READY_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
     ALIASES_FIELD_NUMBER: builtins.int
+    CANDIDATE_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     architecture: builtins.str
@@ -509,6 +510,8 @@ class Encoder(google.protobuf.message.Message):
     ready: builtins.bool
     features: builtins.int
     """Number of float features that it reads at each step; 0 where it reads strings."""
+    candidate: builtins.bool
+    """Only requests that name this version get it."""
     @property
     def aliases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Other names of this version: NAME@ALIAS is a name, and ALIAS a version, of requests."""
@@ -531,7 +534,8 @@ class Encoder(google.protobuf.message.Message):
         ready: builtins.bool = ...,
         features: builtins.int = ...,
         aliases: collections.abc.Iterable[builtins.str] | None = ...,
+        candidate: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "architecture", b"architecture", "description", b"description", "device", b"device", "dimension", b"dimension", "engine", b"engine", "features", b"features", "max_length", b"max_length", "name", b"name", "pooling", b"pooling", "precision", b"precision", "ready", b"ready", "token_dimension", b"token_dimension", "tokenizer", b"tokenizer", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "architecture", b"architecture", "candidate", b"candidate", "description", b"description", "device", b"device", "dimension", b"dimension", "engine", b"engine", "features", b"features", "max_length", b"max_length", "name", b"name", "pooling", b"pooling", "precision", b"precision", "ready", b"ready", "token_dimension", b"token_dimension", "tokenizer", b"tokenizer", "version", b"version"]) -> None: ...
 
 global___Encoder = Encoder

@@ -106,8 +106,14 @@ class FrontEnd:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "birnn_service.frontends.process", str(self.number), *map(str, passed)),
                 pass_fds=passed,
-                # What this process can import, that one can, from wherever it was started.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+                env={
+                    # Or gRPC writes a line for each handshake that fails, and everyone who reaches the port could fill
+                    # the log.
+                    "GRPC_VERBOSITY": "ERROR",
+                    **os.environ,
+                    # What this process can import, that one can, from wherever it was started.
+                    "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+                },
             )
             self._side = EngineSide(Arena(descriptor), self._encoders, self._compute, self.send)
         except OSError:

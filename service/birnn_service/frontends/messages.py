@@ -261,7 +261,8 @@ def _unpack_error(body: bytes) -> errors.ServiceError:
 
 
 def _unpack_order(number: int, body: bytes) -> Order:
-    action, model = body.decode().split("\0")
+    # A caller chooses the model, so it may hold any character.
+    action, _, model = body.decode().partition("\0")
     return Order(number, action, model)
 
 

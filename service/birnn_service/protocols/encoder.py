@@ -128,6 +128,7 @@ class EncoderProtocol:
                 for alias, version in self._encoders.aliases.get(manifest.name, {}).items()
                 if version == manifest.version
             ),
+            candidate=self._encoders.is_candidate(encoder),
         )
 
 

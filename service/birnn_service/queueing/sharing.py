@@ -1,7 +1,7 @@
 """Sharing: equal sequences of one lane and one tenant that are in flight together are computed once."""
 
 from birnn_service.queueing.request import Request
-from birnn_service.tenants import tenant_of
+from birnn_service.tenants import partition_of
 
 
 class Sharing:
@@ -10,7 +10,7 @@ class Sharing:
     def __init__(self, max_rows: int) -> None:
         """Share rows; `max_rows` is the size of a full batch."""
         self._max_rows = max_rows
-        # By tenant and sequence: whether another tenant's is in flight must not show in the time of a reply.
+        # By partition and sequence: whether another tenant's is in flight must not show in the time of a reply.
         self._leaders: dict[tuple[str, bytes], tuple[Request, int]] = {}
 
     def join(self, request: Request) -> list[int]:
@@ -23,12 +23,12 @@ class Sharing:
         Returns:
             The rows that have to be computed.
         """
-        leaders, tenant = self._leaders, tenant_of(request.caller)
+        leaders, partition = self._leaders, partition_of(request.caller)
         computed = []
         for row, key in enumerate(request.keys):
-            leader = leaders.get((tenant, key))
+            leader = leaders.get((partition, key))
             if leader is None:
-                leaders[tenant, key] = (request, row)
+                leaders[partition, key] = (request, row)
                 computed.append(row)
                 continue
             other, place = leader
@@ -49,9 +49,9 @@ class Sharing:
         Returns:
             Their followers: the row followed, and the request and row that followed it.
         """
-        tenant = tenant_of(request.caller)
+        partition = partition_of(request.caller)
         for row in rows:
-            key = (tenant, request.keys[row])
+            key = (partition, request.keys[row])
             if self._leaders.get(key) == (request, row):
                 del self._leaders[key]
         if not request.followers:
@@ -60,7 +60,7 @@ class Sharing:
 
     def lead(self, request: Request, row: int) -> bool:
         """Make a row whose leader is gone the new leader; false where another has taken its place."""
-        leader = self._leaders.setdefault((tenant_of(request.caller), request.keys[row]), (request, row))
+        leader = self._leaders.setdefault((partition_of(request.caller), request.keys[row]), (request, row))
         if leader == (request, row):
             return True
         leader[0].followers.setdefault(leader[1], []).append((request, row))

@@ -9,8 +9,15 @@ from pathlib import Path
 from birnn_bundle.errors import BundleError, is_refusal
 from birnn_bundle.quoting import one_line, shown, told
 from birnn_service.catalog import Catalog, State, Status, address_of, label_of
-from birnn_service.errors import BrokenEncoderError, StartupError, UnavailableError, UnknownEncoderError
+from birnn_service.errors import (
+    BrokenEncoderError,
+    OverloadedError,
+    StartupError,
+    UnavailableError,
+    UnknownEncoderError,
+)
 from birnn_service.memory import give_back_memory
+from birnn_service.memory_budget import RETRY_SECONDS
 from birnn_service.metrics import Metrics
 from birnn_service.repository.background import NICENESS, in_background
 from birnn_service.repository.loading import load_encoder, reason_of, warn_without_kernels
@@ -23,6 +30,9 @@ from birnn_service.sources.source import Look, Source, SourceError, shown_addres
 from birnn_service.state import Address, ServingState
 
 logger = logging.getLogger(__name__)
+
+# Orders to load that may wait for their turn, from all front-ends together.
+MOST_WAITING = 32
 
 
 class Repository:
@@ -67,6 +77,7 @@ class Repository:
         self._awaited: set[str] = set()
         # One change of what is loaded at a time.
         self._turn = asyncio.Lock()
+        self._waiting = 0
         # The order to load that has the turn, or had it last.
         self._order: asyncio.Task[None] | None = None
         # Sources are asked for one bundle at a time.
@@ -136,7 +147,16 @@ class Repository:
 
     async def load(self, model: str) -> None:
         """See `Orders.load`. An order that has begun is carried out, even if its caller does not wait for the end."""
-        await self._turn.acquire()
+        if self._waiting >= MOST_WAITING:
+            raise OverloadedError(
+                f"{MOST_WAITING} orders to load are waiting, as many as this server lets wait; retry later",
+                RETRY_SECONDS,
+            )
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self._waiting -= 1
         self._order = asyncio.create_task(self._carry_out(model))
         self._order.add_done_callback(lambda order: self._turn.release())
         await asyncio.shield(self._order)

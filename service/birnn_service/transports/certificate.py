@@ -3,6 +3,7 @@
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,9 @@ from birnn_service.errors import StartupError
 from birnn_service.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# Seconds after which files that could not be used are tried again.
+RETRY_SECONDS = 1.0
 
 Files = list[bytes]
 """Of the certificate, of its key, and of the authority of callers, where there is one."""
@@ -37,9 +41,11 @@ class Certificate:
         # Handshakes of gRPC are on threads of its own.
         self._lock = threading.Lock()
         self._refused = ""
+        # When files that were tried last are tried again, on `time.monotonic`.
+        self._until = 0.0
         try:
-            self._seen = self._read()
-            self._use(self._seen)
+            self._used = self._tried = self._read()
+            self._use(self._used)
         except (OSError, ValueError) as error:
             raise StartupError(
                 f"cannot use the certificate {certificate} with the key {key}: {error}; see --tls-cert, --tls-key and "
@@ -105,17 +111,19 @@ class Certificate:
         """Use what the files hold now, if that is new and good."""
         try:
             files = self._read()
-            if files == self._seen:
+            if files == self._tried and time.monotonic() < self._until:
                 return
-            self._seen = files
-            self._use(files)
+            # Whatever comes of it: if only this moment is bad, they are tried again.
+            self._tried, self._until = files, time.monotonic() + RETRY_SECONDS
+            if files != self._used:
+                self._use(files)
+                self._used = files
+                logger.info("new connections get the new certificate in %s", self._names)
+            self._refused = ""
         except (OSError, ValueError) as error:
             if str(error) != self._refused:
                 self._refused = str(error)
                 logger.error("the certificate goes on as it was; what is in %s cannot be used: %s", self._names, error)
-        else:
-            self._refused = ""
-            logger.info("new connections get the new certificate in %s", self._names)
 
     def _use(self, files: Files) -> None:
         """Make of the files what servers need; raises OSError or ValueError, and changes nothing."""

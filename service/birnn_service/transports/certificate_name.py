@@ -37,6 +37,6 @@ def _read(certificate: bytes) -> tuple[str, float]:
             return next(iter(common), ""), end
         uris = others.get_values_for_type(x509.UniformResourceIdentifier)
         names = others.get_values_for_type(x509.DNSName)
-    except (ValueError, x509.DuplicateExtension):
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
         return "", 0.0
     return next(iter((*uris, *names, *common)), ""), end

@@ -81,7 +81,8 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(Retired, NUMBER),
     st.builds(Released, NUMBER),
     st.builds(Listed, st.binary(max_size=300)),
-    st.builds(Order, NUMBER, st.sampled_from(["load", "unload"]), NAME),
+    # Of a model that a caller has made up, and which may hold any character.
+    st.builds(Order, NUMBER, st.sampled_from(["load", "unload"]), st.text()),
     st.builds(Carried, NUMBER, st.one_of(st.none(), ERROR)),
 )
 

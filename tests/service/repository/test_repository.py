@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from birnn_service.catalog import Catalog, Encoder
-from birnn_service.errors import BrokenEncoderError, UnknownEncoderError
+from birnn_service.errors import BrokenEncoderError, OverloadedError, UnknownEncoderError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.repository.loading import load_encoder
 from birnn_service.repository.publisher import Publisher
-from birnn_service.repository.repository import Repository
+from birnn_service.repository.repository import MOST_WAITING, Repository
 from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
 from birnn_service.settings import load_settings
 from birnn_service.sources.folder import FolderSource
-from birnn_service.sources.source import Source
+from birnn_service.sources.source import Look, Source
 from birnn_service.state import Address, ServingState
 from birnn_service.statistics import Statistics
 from tests.service.engine.bundles import version_of
@@ -144,6 +144,36 @@ async def test_at_the_start_bundles_are_fetched_one_after_another(tmp_path: Path
         version_of(serving.models, "small", version, float(version))
     await serving.repository.start()
     assert serving.encoders.versions("small") == [1, 2, 3]
+    serving.dispatcher.close()
+
+
+class Slow(FolderSource):
+    """A source that takes its time to be looked at."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.may_look = threading.Event()
+        self.may_look.set()
+
+    def look(self) -> Look:
+        self.may_look.wait()
+        return super().look()
+
+
+async def test_orders_that_wait_are_bounded_and_those_that_have_given_up_make_room(tmp_path: Path) -> None:
+    source = Slow(tmp_path / "models")
+    serving = Serving(tmp_path, source)
+    await serving.repository.start()
+    source.may_look.clear()
+    orders = [asyncio.create_task(serving.repository.load("small")) for _ in range(1 + MOST_WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match=f"{MOST_WAITING} orders to load are waiting"):
+        await serving.repository.load("small")
+    orders.pop().cancel()
+    await asyncio.sleep(0)
+    orders.append(asyncio.create_task(serving.repository.load("small")))
+    source.may_look.set()
+    await asyncio.gather(*orders)
     serving.dispatcher.close()
 
 

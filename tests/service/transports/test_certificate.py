@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import logging
 import ssl
 from contextlib import suppress
@@ -18,6 +19,7 @@ from birnn_service.transports.http_message import HttpLimits, HttpReply, HttpReq
 from birnn_service.transports.http_server import HttpServer
 from birnn_service.transports.socket_address import SocketAddress
 from tests.certificates import Authority, Mount, Pair, connected, held, openssl, shown
+from tests.e2e.server_process import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,26 @@ async def test_what_does_not_go_together_is_refused_and_told_once(
         assert "new certificate" in caplog.records[-1].getMessage()
 
 
+async def test_files_that_could_not_be_read_for_a_moment_are_used_after_it(
+    authority: Authority, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process may have no descriptor left just then, and nobody would write the files again."""
+    mount = Mount(tmp_path / "mount", pairs[0])
+    certificate = Certificate(mount.pair.cert, mount.pair.key)
+
+    def fails(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with Serving(certificate) as ports:
+        mount.swap(pairs[1])
+        with monkeypatch.context() as patched:
+            patched.setattr(ssl.SSLContext, "load_cert_chain", fails)
+            assert await see(ports, authority.cert) == 2 * [held(pairs[0])]
+        end = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while await see(ports, authority.cert) != 2 * [held(pairs[1])]:
+            assert asyncio.get_running_loop().time() < end
+
+
 @pytest.mark.parametrize(
     ("subject", "names", "expected"),
     [
@@ -112,6 +134,8 @@ async def test_what_does_not_go_together_is_refused_and_told_once(
         ("/O=nobody", "IP:192.0.2.1", ""),
         ("/O=nobody", "", ""),
         ("/CN=one/CN=two", "", "one"),
+        # An alternative name of a kind that cannot be read (an ediPartyName) could hide others.
+        ("/CN=common", "DER:30:07:A5:05:A1:03:0C:01:78", ""),
     ],
 )
 async def test_a_verified_caller_has_a_name(

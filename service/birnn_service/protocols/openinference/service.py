@@ -43,6 +43,8 @@ EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule
 ENGINE, FINAL, CODE = "engine", "triton_final_response", "code"
 READY, UNAVAILABLE = State.READY, State.UNAVAILABLE
 UNLOAD_DEPENDENTS = "unload_dependents"
+# Most characters of the model in an order: NAME@VERSION, both of which are names of folders.
+LONGEST_MODEL = 255 + 1 + 255
 
 
 class InferenceProtocol:
@@ -174,13 +176,15 @@ class InferenceProtocol:
     async def _order(self, carry_out: Callable[[str], Awaitable[None]], model: str) -> None:
         if not self._settings.takes_orders:
             raise ForbiddenError(
-                "this server takes no orders to load and unload; start it with --tokens, which then need the right "
-                "`admin`, or with --admin true where everyone who reaches it may give them"
+                "this server takes no orders to load and unload; start it with --tokens or --jwks, where orders need "
+                "the right `admin`, or with --admin true, which takes them from everyone who reaches it"
             )
         if self._state.draining:
             raise UnavailableError("the server is shutting down")
         if not model:
             raise InvalidRequestError("name a model")
+        if len(model) > LONGEST_MODEL:
+            raise InvalidRequestError(f"the model's name has {len(model)} characters, {LONGEST_MODEL} at most expected")
         await carry_out(model)
 
     async def _load(self, request: pb.RepositoryModelLoadRequest, call: Call) -> bytes:
