@@ -17,8 +17,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.environments import environment, site_packages
 from bench.loads import Load, Sample
-from bench.peers.environments import environment, site_packages
 
 WINDOWS = 3
 MISSING_B64 = (
