@@ -96,7 +96,7 @@ SEQUENCES ?= examples/molecules.smi
 bench: $(VENV)/dev.stamp ## Measure engines beside oneDNN and OpenVINO, tokenizer and front end (SEQUENCES=file ARGS=--quick); results in build/bench.
 	$(BIN)/python -m bench all --sequences $(SEQUENCES) $(ARGS)
 
-bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (SEQUENCES=file; two hours, ARGS=--quick 20 minutes).
+bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (over an hour; SEQUENCES=file ARGS=--quick).
 	$(BIN)/python -m bench.peers --sequences $(SEQUENCES) $(ARGS)
 
 # Training the encoders that ship. DATA is a folder with smiles/chembl.smi.xz (ChEMBL SMILES), quality/*.csv (the molecules

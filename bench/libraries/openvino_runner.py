@@ -1,13 +1,17 @@
 """OpenVINO's CPU plugin on the bundle's own graph, the one that onnxruntime runs."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from bench.libraries.runner import GRAPH_FILE, Precision, Run
 from birnn_bundle.ragged import RaggedBatch
+
+# Its package sends telemetry when it is imported, unless it cannot find what sends it.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino  # noqa: E402
 
 TYPES: dict[Precision, openvino.Type] = {"float32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
