@@ -163,9 +163,16 @@ def _encoder_tables(encoder: dict[str, Any], peak: float) -> list[str]:
     names = list(dict.fromkeys(name for name, _ in cells))
     batches = sorted({batch for _, batch in cells})
     header = [f"B = {batch}" for batch in batches]
+    wrong = {row["contestant"] for row in encoder["accuracy"] if not row["right"]}
+
+    def named(name: str) -> str:
+        # However fast it is, nobody can use it.
+        return f"{name} (wrong vectors)" if name in wrong else name
 
     def rows(text: str, figure: Any) -> str:
-        return table([text, *header], [[name, *(figure(cells[name, batch]) for batch in batches)] for name in names])
+        return table(
+            [text, *header], [[named(name), *(figure(cells[name, batch]) for batch in batches)] for name in names]
+        )
 
     def ratio(rate: dict[str, Any]) -> str:
         return f"{rate['gflops'] / cells[BARE, rate['batch']]['gflops']:.2f}x"
