@@ -53,7 +53,7 @@ clients: $(VENV)/dev.stamp ## Call a running server with other people's clients;
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror native/include/* native/src/* native/check/*.[ch]pp
+	$(BIN)/clang-format --dry-run --Werror native/include/* native/src/* native/check/*.[ch]pp bench/libraries/*.cpp
 
 types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
@@ -93,10 +93,10 @@ lock: ## Write deploy/requirements anew from pyproject.toml and constraints.txt.
 # SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).
 SEQUENCES ?= examples/molecules.smi
 
-bench: $(VENV)/dev.stamp ## Measure engines, tokenizer and front end (SEQUENCES=file ARGS=--quick); results in build/bench.
+bench: $(VENV)/dev.stamp ## Measure engines beside oneDNN and OpenVINO, tokenizer and front end (SEQUENCES=file ARGS=--quick); results in build/bench.
 	$(BIN)/python -m bench all --sequences $(SEQUENCES) $(ARGS)
 
-bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (an hour; SEQUENCES=file ARGS=--quick).
+bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (over an hour; SEQUENCES=file ARGS=--quick).
 	$(BIN)/python -m bench.peers --sequences $(SEQUENCES) $(ARGS)
 
 # Training the encoders that ship. DATA is a folder with smiles/chembl.smi.xz (ChEMBL SMILES), quality/*.csv (the molecules

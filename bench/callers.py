@@ -1,4 +1,4 @@
-"""A load generator over gRPC, in a process of its own: the second opinion beside perf_analyzer.
+"""A load generator over gRPC and HTTP, in a process of its own: the second opinion beside perf_analyzer.
 
 `python -m bench.callers` puts a load on a server and writes a `Sample` as JSON. Messages are made beforehand; every
 caller has sequences that no other has.
@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +24,7 @@ import numpy as np
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bench.http_calls import HttpConnection, embeddings_message, infer_message
 from bench.loads import Load, Sample
 from bench.machine import ROOT
 from birnn.openinference import inference_pb2
@@ -35,7 +37,9 @@ CONNECTIONS = 4
 TIMEOUT = 60.0
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
-Method = Literal["infer", "encode", "stream", "health"]
+Method = Literal["infer", "encode", "stream", "health", "rest", "openai"]
+# Those over HTTP, and what makes their messages.
+HTTP: dict[Method, Callable[[str, Sequence[str]], bytes]] = {"rest": infer_message, "openai": embeddings_message}
 # One call: sends its message and waits for the reply.
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -52,6 +56,8 @@ def infer_request(model: str, sequences: Sequence[str]) -> inference_pb2.ModelIn
 
 def message(method: Method, model: str, sequences: Sequence[str]) -> Any:
     """The message of one call of a method."""
+    if method in HTTP:
+        return HTTP[method](model, sequences)
     if method == "infer":
         return infer_request(model, sequences)
     if method in ("encode", "stream"):
@@ -78,7 +84,7 @@ def deal(method: Method, model: str, sequences: Sequence[str], load: Load) -> li
 
 
 def call_of(method: Method, channel: grpc.aio.Channel) -> Call:
-    """How to call a method over a connection."""
+    """How to call a method over a connection of gRPC."""
     stubs: dict[Method, Callable[[], Any]] = {
         "infer": lambda: GRPCInferenceServiceStub(channel).ModelInfer,
         "encode": lambda: EncoderServiceStub(channel).Encode,
@@ -129,11 +135,9 @@ async def drive(
     """Let every caller send its messages one after the other, over and over, for `seconds`; (sent, answered) of all.
 
     Raises:
-        grpc.aio.AioRpcError: A call failed.
+        grpc.aio.AioRpcError: A call failed over gRPC.
+        RuntimeError: A call failed over HTTP or on a stream.
     """
-    # What is to be known of streams is what one of them does.
-    connections = 1 if method == "stream" else min(CONNECTIONS, len(messages))
-    channels = [grpc.aio.insecure_channel(address, OPTIONS) for _ in range(connections)]
     recorded: list[tuple[float, float]] = []
     end = time.monotonic() + seconds
 
@@ -144,15 +148,29 @@ async def drive(
             recorded.append((sent, time.monotonic()))
             number += 1
 
-    try:
-        calls = [call_of(method, channel) for channel in channels]
-        async with asyncio.TaskGroup() as group:
-            for number, mine in enumerate(messages):
-                group.create_task(caller(calls[number % len(calls)], mine))
-    finally:
-        for channel in channels:
-            await channel.close()
+    async with connected(address, method, len(messages)) as calls, asyncio.TaskGroup() as group:
+        for number, mine in enumerate(messages):
+            group.create_task(caller(calls[number % len(calls)], mine))
     return recorded
+
+
+@asynccontextmanager
+async def connected(address: str, method: Method, callers: int) -> AsyncIterator[list[Call]]:
+    """Connections for so many callers: one for each over HTTP, one for all on a stream, and else `CONNECTIONS`."""
+    connections: list[HttpConnection] | list[grpc.aio.Channel]
+    calls: list[Call]
+    if method in HTTP:
+        calls = connections = [HttpConnection(address) for _ in range(callers)]
+    else:
+        # What is to be known of streams is what one of them does.
+        count = 1 if method == "stream" else min(CONNECTIONS, callers)
+        connections = [grpc.aio.insecure_channel(address, OPTIONS) for _ in range(count)]
+        calls = [call_of(method, channel) for channel in connections]
+    try:
+        yield calls
+    finally:
+        for connection in connections:
+            await connection.close()
 
 
 def run_callers(
@@ -219,10 +237,13 @@ def main(
     """Put a load on a server and write what was seen."""
     load = Load("", batch, in_flight)
     messages = deal(method, model, file.read_text().splitlines(), load)
-    start = time.monotonic()
-    recorded = uvloop.run(drive(address, method, messages, warmup + seconds))
+    start, epoch = time.monotonic(), time.time() - time.monotonic()
     try:
-        sample = Sample.of(np.array(recorded), batch, start + warmup, start + warmup + seconds)
+        recorded = uvloop.run(drive(address, method, messages, warmup + seconds))
+    except ExceptionGroup as failures:
+        raise click.ClickException(str(failures.exceptions[0])) from failures
+    try:
+        sample = Sample.of(np.array(recorded) + epoch, batch, begin := epoch + start + warmup, begin + seconds)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     replace_text(out, json.dumps(asdict(sample)))

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.contestant import ROUNDING_FLOAT32, ROUNDING_REDUCED, Contestant, WorkerContestant
 from bench.encoders import random_encoder
+from bench.libraries.library import Worker
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import Manifest
 from birnn_bundle.onnxruntime import ort
@@ -25,48 +27,10 @@ from birnn_service.errors import StartupError
 WINDOW = 1024
 # Tokens of the sequences of a batch of equal lengths, and of a lone one: about the mean of SMILES.
 STEPS = 48
+# Of a library in a round, which runs a lone sequence over and over.
+LONE_SECONDS = 0.005
 BARE = "session.run, equal lengths"
 ENGINES: list[tuple[EngineName, Precision]] = [("onnxruntime", "fp32"), ("native", "fp32"), ("native", "bf16")]
-
-
-@dataclass(slots=True)
-class Contestant:
-    """Something that runs batches.
-
-    Attributes:
-        name: What reports call it.
-        run: Runs the batch of a number.
-        sizes: Sequences of each batch.
-        tokens: True tokens of each batch.
-        rates: Tokens per second of each round so far.
-    """
-
-    name: str
-    run: Callable[[int], object]
-    sizes: Sequence[int]
-    tokens: Sequence[int]
-    rates: list[float] = field(default_factory=list)
-    position: int = 0
-
-    def measure(self, seconds: float) -> None:
-        """Run batch after batch for about `seconds`, going on where the last round ended."""
-        tokens, start = 0, time.perf_counter()
-        while (now := time.perf_counter()) < start + seconds:
-            number = self.position % len(self.sizes)
-            self.run(number)
-            tokens += self.tokens[number]
-            self.position += 1
-        self.rates.append(tokens / (now - start))
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Median over rounds."""
-        return median(self.rates)
-
-    @property
-    def mean_length(self) -> float:
-        """Tokens of a sequence."""
-        return sum(self.tokens) / sum(self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +43,7 @@ class Contest:
         engines: Ours, by name.
         session: The pooled graph by itself, on one thread.
         encoder: The PyTorch module.
+        workers: Other libraries that run it.
     """
 
     bundle: Bundle
@@ -86,16 +51,19 @@ class Contest:
     engines: dict[str, Engine]
     session: ort.InferenceSession
     encoder: torch.nn.Module
+    workers: Sequence[Worker] = ()
 
     @classmethod
-    def prepare(cls, bundle: Bundle, batch: RaggedBatch, engines: dict[str, Engine]) -> "Contest":
+    def prepare(
+        cls, bundle: Bundle, batch: RaggedBatch, engines: dict[str, Engine], workers: Sequence[Worker] = ()
+    ) -> "Contest":
         """Load what is not ours."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         graph = bundle.path / bundle.manifest.graphs.pooled
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         encoder, _ = random_encoder(bundle.manifest.architecture, bundle.manifest.layers)
-        return cls(bundle, batch, engines, session, encoder)
+        return cls(bundle, batch, engines, session, encoder, workers)
 
     def contestants(self, rows: int) -> list[Contestant]:
         """Everyone who runs batches of `rows`."""
@@ -103,12 +71,33 @@ class Contest:
         grouped = split(self.batch, group_by_length(self.batch.lengths, WINDOW), rows)
         found = []
         for name, engine in self.engines.items():
-            found.append(_contestant(f"{name}, arrival order", arrival, _engine_run(engine, arrival)))
-            found.append(_contestant(f"{name}, grouped by length", grouped, _engine_run(engine, grouped)))
-        equal = [equal_lengths(rows, STEPS, self.bundle.manifest.vocab_size, seed) for seed in range(8)]
-        found.append(_contestant(BARE, equal, self._bare_run(equal)))
-        found.append(_contestant("PyTorch, packed, arrival order", arrival, self._torch_run(arrival)))
+            pads = not engine.info.packed
+            rounding = ROUNDING_FLOAT32 if name.endswith(" fp32") else ROUNDING_REDUCED
+            run = _engine_run(engine, arrival)
+            found.append(Contestant(f"{name}, arrival order", run, arrival, pads, rounding))
+            run = _engine_run(engine, grouped)
+            found.append(Contestant(f"{name}, grouped by length", run, grouped, pads, rounding))
+        equal = self._equal(rows)
+        found.append(Contestant(BARE, self._bare_run(equal), equal, True))
+        found.append(Contestant("PyTorch, packed, arrival order", self._torch_run(arrival), arrival, False))
+        for worker in self.workers:
+            name, pads = worker.library.label, worker.library.pads
+            found.append(WorkerContestant.of(f"{name}, equal lengths", worker, equal, pads, equal=True))
+            found.append(WorkerContestant.of(f"{name}, arrival order", worker, arrival, pads))
+            found.append(WorkerContestant.of(f"{name}, grouped by length", worker, grouped, pads))
         return found
+
+    def careless(self, rows: int) -> list[Contestant]:
+        """What runs rows of several lengths as if they had one: nobody's answer, but a mistake easily made."""
+        arrival = split(self.batch, np.arange(len(self.batch)), rows)
+        return [
+            WorkerContestant.of(f"{worker.library.label}, one pass over padding", worker, arrival, True, equal=True)
+            for worker in self.workers
+            if worker.library.careless
+        ]
+
+    def _equal(self, rows: int) -> list[RaggedBatch]:
+        return [equal_lengths(rows, STEPS, self.bundle.manifest.vocab_size, seed) for seed in range(8)]
 
     def _bare_run(self, batches: Sequence[RaggedBatch]) -> Callable[[int], object]:
         feeds = [{"ids": batch.padded(), "lengths": batch.lengths.astype(np.int32)} for batch in batches]
@@ -166,7 +155,19 @@ def lone_latencies(contest: Contest, *, repeats: int) -> dict[str, float]:
     runs = {name: _engine_run(engine, single) for name, engine in contest.engines.items()}
     runs["session.run"] = contest._bare_run(single)
     runs["PyTorch"] = contest._torch_run(single)
-    return _in_turn(runs, repeats)
+    return _in_turn(runs, repeats) | lone_latencies_of_libraries(contest, repeats=repeats)
+
+
+def lone_latencies_of_libraries(contest: Contest, *, repeats: int) -> dict[str, float]:
+    """The same of other libraries, which keep the time themselves."""
+    single = [equal_lengths(1, STEPS, contest.bundle.manifest.vocab_size, 0)]
+    found = {}
+    for worker in contest.workers:
+        contestant = WorkerContestant.of(worker.library.label, worker, single, False, equal=True)
+        for _ in range(repeats):
+            contestant.measure(LONE_SECONDS)
+        found[worker.library.label] = STEPS / contestant.tokens_per_second
+    return found
 
 
 def lone_latencies_on_two_cores(bundle: Bundle, *, repeats: int) -> dict[str, float]:
@@ -219,10 +220,6 @@ def on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _contestant(name: str, batches: Sequence[RaggedBatch], run: Callable[[int], object]) -> Contestant:
-    return Contestant(name, run, [len(batch) for batch in batches], [batch.tokens for batch in batches])
 
 
 def _engine_run(engine: Engine, batches: Sequence[RaggedBatch]) -> Callable[[int], object]:

@@ -1,13 +1,16 @@
 """`python -m bench engine`."""
 
 import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from bench.encoders import MAX_LENGTH, random_bundle
+from bench.contestant import ROUNDING_FLOAT32, ROUNDING_REDUCED, compare_with_float64
+from bench.encoders import MAX_LENGTH, random_bundle, random_encoder
 from bench.engine import (
     BARE,
     STEPS,
@@ -20,6 +23,7 @@ from bench.engine import (
     on_core,
     run_contest,
 )
+from bench.libraries.library import LIBRARIES, Library, workers
 from bench.machine import ROOT
 from bench.markdown import table
 from bench.peak import measure_peak
@@ -29,6 +33,8 @@ from birnn_bundle.smiles import SmilesTokenizer
 
 ENCODERS = [("bigru", 1), ("bigru", 2), ("bilstm", 1), ("bilstm", 2)]
 BATCHES = [1, 4, 8, 16, 32, 64]
+# Rows of the batches whose vectors are compared with float64.
+COMPARED_ROWS = 8
 
 
 @click.command()
@@ -43,6 +49,13 @@ BATCHES = [1, 4, 8, 16, 32, 64]
     help=f"Only these of {', '.join(f'{architecture}-{layers}' for architecture, layers in ENCODERS)}.",
 )
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(1, 1024), help="Only these batch sizes.")
+@click.option(
+    "--library",
+    "names",
+    multiple=True,
+    type=click.Choice([*dict.fromkeys(library.runner for library in LIBRARIES), "none"]),
+    help="Only these libraries besides ours; all by default, each in a virtual environment that is made for it.",
+)
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.15, show_default=True, help="Of each in a round.")
 def engine(
@@ -51,20 +64,22 @@ def engine(
     quick: bool,
     encoders: tuple[str, ...],
     batches: tuple[int, ...],
+    names: tuple[str, ...],
     rounds: int,
     seconds: float,
 ) -> None:
-    """Our engines on one core, beside a bare session.run loop on equal lengths and PyTorch."""
+    """Our engines on one core, beside a bare session.run loop on equal lengths, PyTorch, oneDNN and OpenVINO."""
     chosen = [item for item in ENCODERS if not encoders or f"{item[0]}-{item[1]}" in encoders]
     if not chosen:
         raise click.UsageError(f"no encoder is named {' or '.join(encoders)}")
     if quick:
         chosen, batches, rounds = chosen[:1], batches or (1, 8, 32), 2
+    libraries = [library for library in LIBRARIES if not names or library.runner in names]
     core = max(os.sched_getaffinity(0))
     torch.set_num_threads(1)
     peak = measure_peak(core)
     results = [
-        measure(architecture, layers, file, core, batches or tuple(BATCHES), rounds, seconds, quick)
+        measure(architecture, layers, file, core, batches or tuple(BATCHES), libraries, rounds, seconds, quick)
         for architecture, layers in chosen
     ]
     result = {
@@ -83,6 +98,7 @@ def measure(
     file: Path,
     core: int,
     batches: tuple[int, ...],
+    libraries: Sequence[Library],
     rounds: int,
     seconds: float,
     quick: bool,
@@ -91,9 +107,17 @@ def measure(
     bundle = random_bundle(ROOT / "build" / "bench" / "models", architecture, layers)
     assert isinstance(bundle.tokenizer, SmilesTokenizer)
     _, tokenized = read_sequences(file, bundle.tokenizer, MAX_LENGTH)
-    with on_core(core):
+    encoder, _ = random_encoder(architecture, layers)
+    with (
+        tempfile.TemporaryDirectory(prefix="birnn-bench-") as folder,
+        workers(libraries, bundle, encoder, Path(folder), core) as (started, not_here),
+        on_core(core),
+    ):
         engines, missing = load_engines(bundle)
-        contest = Contest.prepare(bundle, tokenized.batch, engines)
+        contest = Contest.prepare(bundle, tokenized.batch, engines, started)
+        click.echo(f"{bundle.manifest.name}: vectors beside those of float64", err=True)
+        contestants = [*contest.contestants(COMPARED_ROWS), *contest.careless(COMPARED_ROWS)]
+        accuracy = compare_with_float64(contestants, contest.encoder)
         rates: list[dict[str, Any]] = []
         for rows in batches:
             if rows > len(tokenized.batch):
@@ -101,12 +125,15 @@ def measure(
             click.echo(f"{bundle.manifest.name}: batches of {rows}", err=True)
             rates += run_contest(contest, rows, rounds=rounds, seconds=seconds)
         lone = lone_latencies(contest, repeats=20 if quick else 100)
+        versions = {worker.library.label: worker.version for worker in started}
     pairs = lone_latencies_on_two_cores(bundle, repeats=20 if quick else 100) if _cores() >= 2 else {}
     return {
         "encoder": bundle.manifest.name,
         "flops_per_token": flops_per_token(bundle.manifest),
         "mean_length": float(tokenized.batch.lengths.mean()),
-        "missing": missing,
+        "missing": missing | not_here,
+        "versions": versions,
+        "accuracy": accuracy,
         "rates": rates,
         "lone_seconds": lone,
         "lone_seconds_two_cores": pairs,
@@ -122,6 +149,9 @@ def render(result: dict[str, Any]) -> str:
         f"GFLOP/s count 2 for a multiply-add of a true token, padding not, and the embedding as if it were not folded. "
         f"Peak: {peak['gflops']:.0f} GFLOP/s ({peak['method']}). `{BARE}`: every row {STEPS} tokens. Grouped: sorted "
         f"within {WINDOW:,} sequences.",
+        f"Error: the largest difference of a number from PyTorch in float64. A row is wrong where that is beyond what "
+        f"rounding explains: {ROUNDING_FLOAT32:g} in float32, {ROUNDING_REDUCED:g} in fewer bits. oneDNN knows no "
+        "lengths: in rows of mixed lengths each direction runs by itself, with the backward one's rows flipped.",
     ]
     for encoder in result["encoders"]:
         parts += [f"## {encoder['encoder']}", *_encoder_tables(encoder, peak["gflops"])]
@@ -133,9 +163,16 @@ def _encoder_tables(encoder: dict[str, Any], peak: float) -> list[str]:
     names = list(dict.fromkeys(name for name, _ in cells))
     batches = sorted({batch for _, batch in cells})
     header = [f"B = {batch}" for batch in batches]
+    wrong = {row["contestant"] for row in encoder["accuracy"] if not row["right"]}
+
+    def named(name: str) -> str:
+        # However fast it is, nobody can use it.
+        return f"{name} (wrong vectors)" if name in wrong else name
 
     def rows(text: str, figure: Any) -> str:
-        return table([text, *header], [[name, *(figure(cells[name, batch]) for batch in batches)] for name in names])
+        return table(
+            [text, *header], [[named(name), *(figure(cells[name, batch]) for batch in batches)] for name in names]
+        )
 
     def ratio(rate: dict[str, Any]) -> str:
         return f"{rate['gflops'] / cells[BARE, rate['batch']]['gflops']:.2f}x"
@@ -145,13 +182,31 @@ def _encoder_tables(encoder: dict[str, Any], peak: float) -> list[str]:
         rows("GFLOP/s, share of peak", lambda rate: f"{rate['gflops']:.0f}, {rate['gflops'] / peak:.0%}"),
         rows("GFLOP/s over session.run's on equal lengths", ratio),
     ]
+    tables.append(_accuracy_table(encoder["accuracy"]))
     lone = [[name, f"{1000 * seconds:.3f}"] for name, seconds in encoder["lone_seconds"].items()]
     pairs = encoder["lone_seconds_two_cores"].items()
     lone += [[f"{name}, two cores", f"{1000 * seconds:.3f}"] for name, seconds in pairs]
     tables.append(table([f"a lone sequence of {STEPS} tokens", "ms"], lone))
+    if encoder["versions"]:
+        tables.append("; ".join(f"{name}: {version}" for name, version in encoder["versions"].items()))
     if encoder["missing"]:
         tables.append("\n".join(f"- {name} is not here: {reason}" for name, reason in encoder["missing"].items()))
     return tables
+
+
+def _accuracy_table(accuracy: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        [
+            row["contestant"],
+            f"{row['padding']:.0%}",
+            f"{row['error']:.1e}",
+            f"{row['cosine']:.6f}",
+            "" if row["right"] else "**wrong**",
+        ]
+        for row in accuracy
+    ]
+    header = [f"batches of {COMPARED_ROWS}", "padding computed", "largest error", "least cosine", ""]
+    return table(header, lines)
 
 
 def _cores() -> int:

@@ -39,6 +39,7 @@ class Sample:
         calls_per_second: Throughput.
         sequences_per_second: Throughput in sequences.
         p50, p99: Percentiles of the latency of these calls; values that occurred.
+        begin: When that time began, in seconds since the epoch; 0 where nobody wrote it down.
     """
 
     calls: int
@@ -47,10 +48,11 @@ class Sample:
     sequences_per_second: float
     p50: float
     p99: float
+    begin: float = 0.0
 
     @classmethod
     def of(cls, calls: NDArray[np.float64], batch: int, begin: float, end: float) -> "Sample":
-        """Figures of the calls [n, 2] (sent, answered) of `batch` sequences within begin..end.
+        """Figures of the calls [n, 2] (sent, answered, since the epoch) of `batch` sequences within begin..end.
 
         The throughput counts answers; the latency that of calls which were also sent within, so that both ends of the
         measured time are alike.
@@ -64,7 +66,7 @@ class Sample:
             raise ValueError(f"no call began and ended within the {end - begin:.2f} seconds measured; measure longer")
         rate = int(((answered >= begin) & (answered <= end)).sum()) / (end - begin)
         p50, p99 = np.percentile(latency, [50, 99], method="inverted_cdf").tolist()
-        return cls(len(latency), end - begin, rate, rate * batch, p50, p99)
+        return cls(len(latency), end - begin, rate, rate * batch, p50, p99, begin)
 
     @classmethod
     def from_json(cls, text: str) -> "Sample":

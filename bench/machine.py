@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -49,36 +48,31 @@ def on_cores(cores: Sequence[int]) -> list[str]:
     return ["taskset", "--cpu-list", ",".join(map(str, cores))]
 
 
-class ForeignLoad:
-    """CPU time that processes which were there before a benchmark's own take meanwhile: a measure of disturbance."""
+def parents() -> dict[int, int]:
+    """The processes that there are, and their parents."""
+    found = {}
+    for pid in _processes():
+        if fields := _status(pid):
+            found[pid] = int(fields[1])
+    return found
 
-    def __init__(self) -> None:
-        self._pids = _processes() - {os.getpid()}
-        self.restart()
 
-    def restart(self) -> None:
-        """Count from now on."""
-        self._cpu, self._time = self._seconds(), time.monotonic()
-
-    def cores(self) -> float:
-        """Cores' worth of time that they have taken since; those that have ended meanwhile count as idle."""
-        return max(0.0, self._seconds() - self._cpu) / max(time.monotonic() - self._time, 1e-9)
-
-    def _seconds(self) -> float:
-        return sum(_cpu_seconds(pid) for pid in self._pids)
+def process_seconds(pid: int) -> float:
+    """User and system time of a process; 0 where it has ended."""
+    fields = _status(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def _processes() -> set[int]:
     return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()}
 
 
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process; 0 where it has ended (fields 14 and 15 of proc_pid_stat(5))."""
+def _status(pid: int) -> list[str]:
+    """Fields of proc_pid_stat(5) from the third on; none where the process has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return []
 
 
 def _installed(name: str) -> str | None:

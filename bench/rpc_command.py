@@ -17,7 +17,7 @@ from bench.encoders import MAX_LENGTH, random_bundle
 from bench.loads import Load, Sample
 from bench.machine import PYTHONPATH, ROOT, on_cores
 from bench.markdown import table
-from bench.peers.comparison import own_counters
+from bench.peers.observation import own_counters
 from bench.peers.perf_analyzer import PerfAnalyzer
 from bench.peers.records import medians
 from bench.peers.server import Command, free_port, running

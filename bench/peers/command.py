@@ -14,11 +14,12 @@ from typing import Any, get_args
 import click
 
 from bench.encoders import MAX_LENGTH, random_bundle
+from bench.h2load import H2Load
 from bench.loads import LOADS, Load
 from bench.machine import ROOT, describe_machine
 from bench.peers.comparison import Comparison
 from bench.peers.mlserver import MLServer
-from bench.peers.ours import Ours
+from bench.peers.ours import VARIANTS, Ours
 from bench.peers.perf_analyzer import PerfAnalyzer
 from bench.peers.ray_serve import RayServe
 from bench.peers.records import Records
@@ -45,12 +46,20 @@ STEPS = ["search", "rounds", "sweep", "report"]
     show_default="build/bench/peers",
     help="Report folder. Rounds are added to those it holds, so a long comparison can be taken in pieces.",
 )
-@click.option("--peer", "peers", multiple=True, type=click.Choice(list(PEERS)), help="Only these servers besides ours.")
+@click.option(
+    "--peer", "peers", multiple=True, type=click.Choice([*PEERS, "none"]), help="Only these servers besides ours."
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=click.Choice(list(VARIANTS)),
+    help="Only these of our servers; all by default, unless --serve-args are given.",
+)
 @click.option(
     "--serve-args",
     multiple=True,
-    help="Further arguments of `birnn serve`, in one string. Given several times, as many of our servers are measured; "
-    "an empty string is the plain one.",
+    help="Further arguments of `birnn serve`, in one string, for one more of our servers.",
 )
 @click.option("--load", "loads", multiple=True, type=click.Choice(list(LOADS)), help="Only these loads.")
 @click.option(
@@ -58,7 +67,13 @@ STEPS = ["search", "rounds", "sweep", "report"]
     type=click.Choice(["perf_analyzer", "asyncio", "both"]),
     default="both",
     show_default=True,
-    help="Load generator; of both, the search uses asyncio and the sweep perf_analyzer.",
+    help="Load generator; of both, the search uses asyncio and the sweep perf_analyzer. Streams and HTTP take asyncio.",
+)
+@click.option(
+    "--front-end/--no-front-end",
+    default=True,
+    show_default=True,
+    help="Whether to measure the front ends alone with h2load (Debian's nghttp2-client).",
 )
 @click.option("--rounds", "count", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds to add.")
 @click.option(
@@ -74,9 +89,11 @@ def main(
     file: Path,
     out: Path,
     peers: tuple[str, ...],
+    variants: tuple[str, ...],
     serve_args: tuple[str, ...],
     loads: tuple[str, ...],
     generator: str,
+    front_end: bool,
     count: int,
     window: float,
     quick: bool,
@@ -103,8 +120,9 @@ def main(
     assert isinstance(bundle.tokenizer, SmilesTokenizer)
     sequences, tokenized = read_sequences(file, bundle.tokenizer, MAX_LENGTH)
     selected = [LOADS[name] for name in loads] if loads else list(LOADS.values())
-    ours: list[Server] = [Ours(tuple(shlex.split(arguments))) for arguments in serve_args or ("",)]
-    others = [PEERS[name]() for name in peers or PEERS]
+    ours: list[Server] = [Ours.variant(name) for name in variants or (() if serve_args else VARIANTS)]
+    ours += [Ours(tuple(shlex.split(arguments))) for arguments in serve_args]
+    others = [PEERS[name]() for name in peers or PEERS if name != "none"]
     sweep = [Load("sweep", 1, number) for number in SWEEP]
     _check_enough(len(sequences), [*selected, *(sweep if "sweep" in chosen else [])])
     with ExitStack() as stack:
@@ -117,6 +135,7 @@ def main(
             records=records,
             perf_analyzer=PerfAnalyzer.install() if generator != "asyncio" else None,
             asyncio=generator != "perf_analyzer",
+            h2load=_h2load() if front_end else None,
             window=window,
             scratch=Path(scratch),
         )
@@ -131,6 +150,13 @@ def main(
     if "report" in chosen:
         write_report(out, records.all(), facts)
         click.echo(f"the report is {out / 'report.md'}", err=True)
+
+
+def _h2load() -> H2Load | None:
+    found = H2Load.find()
+    if found is None:
+        click.echo("h2load is not installed (Debian's nghttp2-client): front ends are not measured alone", err=True)
+    return found
 
 
 def _cores(text: str | None) -> list[int]:

@@ -17,8 +17,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.environments import environment, site_packages
 from bench.loads import Load, Sample
-from bench.peers.environments import environment, site_packages
 
 WINDOWS = 3
 MISSING_B64 = (
@@ -82,8 +82,8 @@ class PerfAnalyzer:
             model: Name of the model.
             address: Where the server listens.
             sequences: Dealt to the callers in turn; at least `load.batch` for each.
-            window: Seconds of one of the three windows; calls of the first third of a window do not count. Twice and
-                four times as long where that is too short.
+            window: Seconds of one of the three windows; calls of the first third of a window do not count. Up to
+                eight times as long where that is too short.
             prefix: Put before the command, to choose cores.
             scratch: Folder for input and output files.
 
@@ -97,7 +97,7 @@ class PerfAnalyzer:
         error: str | None = None
         # A caller that gets no answer within a whole window ends with an error, and many callers take a while to start:
         # longer windows help against both.
-        for longer in (1, 2, 4):
+        for longer in (1, 2, 4, 8):
             error = self._run_all(load, model, address, data, longer * window, prefix)
             if error is None:
                 try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from bench.peers.environments import environment, installed
+from bench.environments import environment, installed
 from bench.peers.server import Command, Settings, free_port, model_config
 from birnn_bundle.bundle import Bundle
 

@@ -30,9 +30,11 @@ class Record:
         sample: What was seen; None where the run failed.
         error: Why it failed.
         command: How the server was started.
-        facts: `other_cores`, cores' worth of time that other programs took meanwhile; from our own server's metrics
-            `padding`, share of cells computed in vain, and `shared`, share of sequences answered by an equal one in
-            flight.
+        facts: `server_cores`, `client_cores` and `other_cores`, CPU seconds a second that the server, the load
+            generators and other programs took meanwhile; `server_us`, CPU microseconds of the server for a call. From
+            our own server `padding`, share of cells computed for nothing, `shared`, share of sequences answered by an
+            equal one in flight, `batch_rows`, sequences in a batch, and of the parts of a call `reply_us`,
+            `tokenize_us` and `engine_us` (see `bench.peers.costs`).
         started: When.
     """
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from bench.loads import Load, Sample
 from bench.markdown import table
-from bench.peers.comparison import BARE
+from bench.peers.comparison import BARE, FRONT
+from bench.peers.costs import costs_table
+from bench.peers.ours import is_ours
 from bench.peers.plot import plot_sweep
 from bench.peers.records import Ratios, Record, best_settings, medians, ratios
 from birnn_bundle.atomic_file import replace_text
 
-OURS = "ours"
 FACTS_FILE, JSON_FILE, MARKDOWN_FILE = "facts.json", "report.json", "report.md"
 
 
@@ -56,11 +57,6 @@ def rows(records: Sequence[Record]) -> list[Row]:
     return found
 
 
-def is_ours(server: str) -> bool:
-    """Whether a server is ours, with whatever arguments."""
-    return server == OURS or server.startswith(f"{OURS} ")
-
-
 def write_report(folder: Path, records: Sequence[Record], facts: dict[str, Any]) -> None:
     """Write report.json, report.md and the plots into the folder."""
     found = rows(records)
@@ -99,12 +95,14 @@ def to_markdown(found: Sequence[Row], records: Sequence[Record], facts: dict[str
     """The report for reading."""
     parts = ["# Servers side by side", _introduction(facts)]
     for load, generator in dict.fromkeys((row.load, row.generator) for row in found):
-        parts.append(f"## {load} ({generator})")
+        parts.append(f"## {'The front end alone: ' if load == FRONT else ''}{load} ({generator})")
         parts.append(_results([row for row in found if (row.load, row.generator) == (load, generator)]))
         if load.in_flight == 1 and (bare := _bare(records)) is not None:
             parts.append(
                 f"`session.run` alone, one thread, single sequences: p50 {_ms(bare.p50)} ms, p99 {_ms(bare.p99)} ms."
             )
+    if costs := costs_table(found):
+        parts += ["## Where the CPU time of our server goes", costs]
     parts += [f"![{plot.stem}]({plot.name})" for plot in plots]
     parts += ["## Settings", _settings(records), "## How it was run", _commands(records, facts)]
     if failures := [record for record in records if record.error]:
@@ -122,8 +120,10 @@ def _introduction(facts: dict[str, Any]) -> str:
         f"{machine['system']}; begun {machine['started']} at commit {machine['commit']}. Servers run one at a time, in "
         "turn and every other round in reverse. Figures are medians over rounds; ratios are medians of each round's "
         "ratio, ours over theirs: throughput above 1 and latency below 1 are in our favor. `padding` is the share of "
-        "cells computed in vain and `shared` that of sequences answered by an equal one in flight, from our metrics; "
-        "`other cores` is what programs that have no part in this took of the machine meanwhile."
+        "cells computed for nothing and `shared` that of sequences answered by an equal one in flight, from our "
+        "metrics; `server us a call` is the CPU time of all processes of the server, and `cores` are CPU seconds a "
+        "second: of the server, of the load generators, and of programs that have no part in this. Where clients take "
+        "as much as the server, they are a limit, too."
     )
 
 
@@ -132,7 +132,7 @@ def _results(found: Sequence[Row]) -> str:
     header = ["server", "rounds", "sequences/s", "calls/s", "p50 ms", "p99 ms"]
     for name in ours:
         header += [f"{name}: throughput", "p50", "p99"]
-    header += ["padding", "shared", "other cores"]
+    header += ["padding", "shared", "server us a call", "server cores", "client cores", "other cores"]
     lines = []
     for row in found:
         sample = medians(row.samples.values())
@@ -143,7 +143,9 @@ def _results(found: Sequence[Row]) -> str:
             ratio = row.ratios.get(name)
             line += [f"{ratio.throughput:.2f}x", f"{ratio.p50:.2f}x", f"{ratio.p99:.2f}x"] if ratio else ["", "", ""]
         line += [f"{row.facts[name]:.1%}" if name in row.facts else "" for name in ("padding", "shared")]
-        line.append(f"{row.facts.get('other_cores', 0.0):.2f}")
+        line.append(f"{row.facts['server_us']:,.0f}" if "server_us" in row.facts else "")
+        for name in ("server_cores", "client_cores", "other_cores"):
+            line.append(f"{row.facts[name]:.2f}" if name in row.facts else "")
         lines.append(line)
     return table(header, lines)
 

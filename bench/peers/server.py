@@ -14,6 +14,7 @@ from typing import Protocol
 import click
 import grpc
 
+from bench.callers import Method
 from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn_bundle.bundle import Bundle
@@ -36,12 +37,16 @@ class Command:
         environment: Variables besides those of the benchmark itself.
         address: Where its gRPC will listen.
         metrics: URL of our own Prometheus metrics; None for other servers.
+        http: Where its HTTP will listen, if it has one.
+        calls: What else can be called besides Open Inference over gRPC, which all servers have.
     """
 
     arguments: Sequence[str]
     address: str
     environment: Mapping[str, str] = field(default_factory=dict)
     metrics: str | None = None
+    http: str | None = None
+    calls: Sequence[Method] = ()
 
 
 class Server(Protocol):
@@ -84,8 +89,8 @@ def model_config(bundle: Bundle) -> pb.ModelConfigResponse:
 
 
 @contextmanager
-def running(command: Command, model: str, prefix: Sequence[str], log: Path) -> Iterator[None]:
-    """A server that answers for `model`, in a process group of its own; stopped at the end.
+def running(command: Command, model: str, prefix: Sequence[str], log: Path) -> Iterator[int]:
+    """A server that answers for `model`, in a process group of its own; stopped at the end. Gives its process number.
 
     Args:
         command: How to start it.
@@ -108,7 +113,7 @@ def running(command: Command, model: str, prefix: Sequence[str], log: Path) -> I
         )
     try:
         _await_ready(process, command.address, model, log)
-        yield
+        yield process.pid
     finally:
         _stop(process)
 

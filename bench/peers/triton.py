@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from bench.peers.environments import environment, installed, site_packages
+from bench.environments import environment, installed, site_packages
 from bench.peers.server import Command, Settings, free_port
 from birnn_bundle.bundle import Bundle
 

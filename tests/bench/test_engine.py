@@ -100,9 +100,14 @@ def test_the_tables_compare_with_the_bare_loop_and_the_peak() -> None:
             "encoders": [
                 {
                     "encoder": "bigru-1",
-                    "rates": [rate("ours", 75.0), rate(BARE, 50.0)],
+                    "rates": [rate("ours", 75.0), rate("theirs", 90.0), rate(BARE, 50.0)],
                     "lone_seconds": {"ours": 0.001},
                     "lone_seconds_two_cores": {"ours": 0.0006},
+                    "versions": {"oneDNN bf16": "3.2.0"},
+                    "accuracy": [
+                        {"contestant": "ours", "padding": 0.0, "error": 3e-7, "cosine": 1.0, "right": True},
+                        {"contestant": "theirs", "padding": 0.5, "error": 0.2, "cosine": 0.9, "right": False},
+                    ],
                     "missing": {"native bf16": "no such instructions"},
                 }
             ],
@@ -111,7 +116,11 @@ def test_the_tables_compare_with_the_bare_loop_and_the_peak() -> None:
     assert "| ours | 1,500 |" in text
     assert "| ours | 75, 75% |" in text
     assert "| ours | 1.50x |" in text
+    assert "| theirs (wrong vectors) | 1.80x |" in text
     assert "| ours, two cores | 0.600 |" in text
+    assert "| ours | 0% | 3.0e-07 | 1.000000 |  |" in text
+    assert "| theirs | 50% | 2.0e-01 | 0.900000 | **wrong** |" in text
+    assert "oneDNN bf16: 3.2.0" in text
     assert "native bf16 is not here: no such instructions" in text
 
 

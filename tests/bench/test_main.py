@@ -26,6 +26,7 @@ def test_the_comparison_explains_itself() -> None:
     done = python("bench.peers", "--help")
     assert done.returncode == 0, done.stderr
     assert "--serve-args" in done.stdout
+    assert "--variant" in done.stdout
 
 
 def test_a_file_too_small_for_distinct_calls_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import click
 import pytest
 
+from bench.h2load import H2Load
 from bench.loads import LOADS as LOADS_BY_NAME
 from bench.loads import Load
-from bench.peers.comparison import BARE, Comparison, nearest, own_shares
+from bench.peers.comparison import ASYNCIO, BARE, CALLS, EMPTY, REPEATED, Comparison, nearest
+from bench.peers.costs import PARTS
+from bench.peers.observation import own_shares, rows_of_batches
 from bench.peers.ours import Ours
 from bench.peers.records import Records
 from bench.peers.server import Command, Settings, free_port, running
@@ -55,6 +58,7 @@ def comparison(tmp_path: Path) -> Comparison:
         records=Records(tmp_path / "report"),
         perf_analyzer=None,
         asyncio=True,
+        h2load=H2Load.find(),
         window=0.4,
         scratch=tmp_path,
     )
@@ -67,12 +71,18 @@ def test_servers_are_measured_in_turn_with_the_settings_that_were_found(comparis
     records = comparison.records.all()
     assert [record.settings for record in records if record.phase == "search"] == [{"number": 1}, {"number": 2}]
     measured = [record for record in records if record.phase == "round"]
-    assert [record.server for record in measured] == [BARE, "ours", "ours", "searched", "searched"]
+    front = [EMPTY, REPEATED] if comparison.h2load else []
+    assert [(record.server, record.generator) for record in measured] == [
+        (BARE, "in process"),
+        *(("ours", generator) for generator in [ASYNCIO, ASYNCIO, *front]),
+        *(("searched", generator) for generator in [ASYNCIO, ASYNCIO, *front]),
+    ]
     assert all(record.sample is not None and record.sample.calls > 0 for record in measured)
     ours = measured[1]
     # The callers hold different sequences, so that nothing could be computed once for two of them.
     assert ours.facts["shared"] == 0
     assert 0 <= ours.facts["padding"] < 1
+    assert all(ours.facts[name] > 0 for name in ("server_us", "server_cores", "batch_rows", *PARTS))
     assert "--models" in ours.command
 
 
@@ -135,3 +145,18 @@ def test_shares_follow_from_what_rose_between_two_looks_at_the_metrics() -> None
     }
     assert own_shares(before, after) == {"padding": pytest.approx(0.1), "shared": pytest.approx(0.25)}
     assert own_shares({}, {}) == {}
+
+
+def test_the_size_of_batches_follows_from_what_rose() -> None:
+    before = {"birnn_batch_sequences_sum": 10.0, "birnn_batch_sequences_count": 5.0}
+    after = {"birnn_batch_sequences_sum": 40.0, "birnn_batch_sequences_count": 9.0}
+    assert rows_of_batches(before, after) == pytest.approx(7.5)
+    assert rows_of_batches(after, after) == 0
+
+
+@pytest.mark.slow
+def test_our_server_is_also_called_over_streams_and_http(comparison: Comparison) -> None:
+    comparison.rounds(1, [Ours.variant("plain")], [Load("bulk", 2, 2)])
+    measured = comparison.records.all()
+    assert [record.error for record in measured] == [None] * len(measured)
+    assert {record.generator for record in measured} >= CALLS.keys()

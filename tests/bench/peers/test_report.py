@@ -60,7 +60,7 @@ def test_the_report_says_what_was_seen_with_which_settings_and_how_to_repeat_it(
     text = (tmp_path / "report.md").read_text()
     assert "| Triton | 2 | 550 | 17.2 | 10.00 | 400.00 | 2.75x | 1.00x | 0.25x |" in text
     assert "| ours | 2 | 1,500 |" in text
-    assert "6.0% | 0.0% | 0.50 |" in text
+    assert "6.0% | 0.0% |  |  |  | 0.50 |" in text
     assert "`session.run` alone, one thread, single sequences: p50 10.00 ms" in text
     assert "| Triton | max_batch_size 64 |" in text
     assert "python -m bench.peers rounds" in text

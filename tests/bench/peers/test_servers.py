@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.peers.comparison import CALLS
 from bench.peers.mlserver import CONFIG_FILE, MLServer, write_settings
-from bench.peers.ours import Ours
+from bench.peers.ours import VARIANTS, Ours, is_ours, precision_of
 from bench.peers.ray_serve import RayServe
 from bench.peers.server import Server, free_port
 from bench.peers.triton import MODEL, Triton, write_repository
@@ -93,6 +94,17 @@ def test_ours_has_nothing_to_search_and_takes_further_arguments(bundle: Bundle, 
     command = ours.prepare(bundle, {}, 2, tmp_path)
     assert list(command.arguments[-2:]) == ["--engine", "onnxruntime"]
     assert Bundle.load(tmp_path / "models" / "smiles" / "1").manifest == bundle.manifest
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_our_variants_have_names_of_their_own_and_are_known_as_ours(name: str, bundle: Bundle, tmp_path: Path) -> None:
+    variant = Ours.variant(name)
+    assert variant.name == ("ours" if name == "plain" else f"ours {name}")
+    assert is_ours(variant.name)
+    command = variant.prepare(bundle, {}, 2, tmp_path)
+    assert precision_of(command.arguments) == (name.split()[-1] if "--precision" in command.arguments else "fp32")
+    assert command.http is not None
+    assert set(command.calls) <= set(CALLS.values())
 
 
 def test_ports_are_free_and_different() -> None:

@@ -1,4 +1,4 @@
-"""Virtual environments of the other servers, made from pinned requirements below an ignored folder."""
+"""Virtual environments of other servers and libraries, made from pinned requirements below an ignored folder."""
 
 import hashlib
 import subprocess
@@ -28,7 +28,7 @@ def environment(name: str, folder: Path = FOLDER) -> Path:
         _run([sys.executable, "-m", "venv", "--clear", str(place)])
         _run([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(requirements)])
         stamp.write_text(digest)
-    # The servers import `birnn_bundle` and `bench.peers.served` from the source tree.
+    # What runs there imports `birnn_bundle` and `bench` from the source tree.
     (site_packages(place) / "birnn-serving-source.pth").write_text("".join(f"{root}\n" for root in SOURCES))
     return place
 
