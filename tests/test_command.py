@@ -32,6 +32,12 @@ def test_a_missing_package_names_the_extra_that_brings_it(command: str, package:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("package", ["onnxruntime", "pydantic", "safetensors"])
+def test_the_doctor_starts_whatever_is_missing(package: str) -> None:
+    done = birnn("doctor", "--help", without=package)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_overview_needs_none_of_the_heavy_packages() -> None:
     done = birnn("--help", without="torch")
     assert done.returncode == 0
