@@ -42,7 +42,8 @@ def doctor(plan: Plan) -> Iterator[Found]:
     file = plan.out / "doctor.json"
     command = [sys.executable, "-m", "birnn.cli.main", "doctor", "--device", plan.device, "--models", str(plan.bundle)]
     done = subprocess.run([*command, "--seconds", "0", "--json", str(file)], capture_output=True, text=True)
-    yield {"status": done.returncode, "page": done.stdout.splitlines(), "said": done.stderr.splitlines()}
+    page, said = done.stdout.splitlines(), done.stderr.splitlines()
+    yield {"page": page, "said": said, "error": "" if done.returncode == 0 else "the device cannot serve"}
     yield json.loads(file.read_text())
 
 
@@ -118,7 +119,9 @@ def _run(name: str, plan: Plan, seconds: float) -> dict[str, Any]:
             error = f"not done after {seconds:.0f} s"
             _end(process)
     found = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    return {"seconds": time.monotonic() - begun, "error": error, "found": found}
+    # Text: numbers of this name are errors of vectors.
+    said = [each["error"] for each in found if isinstance(each.get("error"), str)]
+    return {"seconds": time.monotonic() - begun, "error": "; ".join(filter(None, [error, *said])), "found": found}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

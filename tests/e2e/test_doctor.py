@@ -125,6 +125,22 @@ def test_without_the_packages_of_a_server_it_says_which_is_missing(models: Path,
     assert told.finding("server")["cure"] == "pip install 'birnn-serving[service,cpu]'"
 
 
+def test_code_that_is_not_installed_cannot_serve(models: Path, tmp_path: Path) -> None:
+    uninstalled = """
+from importlib import metadata
+installed = metadata.version
+def version(name):
+    if name == "birnn-serving":
+        raise metadata.PackageNotFoundError(name)
+    return installed(name)
+metadata.version = version
+"""
+    told = doctor(models, tmp_path, python=uninstalled)
+    assert told.code == 1
+    assert "birnn-serving" in told.finding("server")["text"]
+    assert told.page.startswith("birnn-serving (not installed), ")
+
+
 def test_without_kernels_onnxruntime_serves(models: Path, tmp_path: Path) -> None:
     missing = """
 import birnn_native.library as library

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Of linux/prctl.h: this process is to end with the doctor.
+SET_PDEATHSIG = 1
 SMI_SECONDS = 30
 # cudaDevAttrComputeCapabilityMajor and Minor of the driver's interface.
 CAPABILITY = (75, 76)
@@ -28,6 +31,8 @@ Answer = dict[str, Any]
 
 def main() -> None:
     """Do the task."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # Whatever libraries print must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -38,10 +43,11 @@ def main() -> None:
 
 
 def server() -> Iterator[Answer]:
-    """Whether everything that a server imports can be imported."""
+    """The version of the server, if everything that it imports can be imported."""
     import birnn_service.commands  # noqa: F401
+    from birnn_service.metrics import server_version
 
-    yield {}
+    yield {"version": server_version()}
 
 
 def kernels() -> Iterator[Answer]:
