@@ -42,6 +42,12 @@ def test_clients_without_the_service_see_how_to_ask_a_server() -> None:
     assert "birnn-serving[service,cpu]" in birnn("models", "verify", without="pydantic").stderr
 
 
+@pytest.mark.parametrize("package", ["onnxruntime", "pydantic", "safetensors"])
+def test_the_doctor_starts_whatever_is_missing(package: str) -> None:
+    done = birnn("doctor", "--help", without=package)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_overview_needs_none_of_the_heavy_packages() -> None:
     done = birnn("--help", without="torch")
     assert done.returncode == 0

@@ -173,7 +173,11 @@ class Settings(BaseSettings):
         description="Most memory that each front-end shares with the engine process, in MiB, for requests under way "
         "and their results; it is taken as it is needed.",
     )
-    gpu_memory_mib: Count = Field(4096, description="Most GPU memory for each encoder, in MiB.")
+    gpu_memory_mib: Count | None = Field(
+        None,
+        description="Most GPU memory of all encoders together, in MiB, those included that are loaded beside the ones "
+        "they replace; by default four fifths of what is free at the start.",
+    )
     cache_mib: Annotated[int, Field(ge=0)] = Field(
         0, description="Response cache, in MiB: pooled encodings by exact tokens, the latest asked for. 0 keeps none."
     )

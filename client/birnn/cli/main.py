@@ -29,6 +29,7 @@ TARGETS = {
     "map": Target("birnn.cli.map_command", "map_vectors", "map", "Draw encodings as a map, to look at."),
     "serve": Target("birnn_service.commands", "serve", "service,cpu", "Serve the encoders of a models folder."),
     "models": Target("birnn.cli.models_command", "models", "", "Look at bundles, and at what a server has of them."),
+    "doctor": Target("birnn_service.doctor.command", "doctor", "", "Say what this machine can serve with."),
     "tokens": Target("birnn_service.token_commands", "tokens", "service", "Say who may call a server."),
     "train": Target("birnn_export.train_command", "train", "export", "Train an encoder on a file of sequences."),
     "export": Target(

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.manifest import Manifest
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
 from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.engine.graph_edits import in_half_precision
 from birnn_service.engine.grid import Grid
+from birnn_service.engine.memory_need import MemoryNeed
 from birnn_service.engine.onnx_engine import real_tokens
 from birnn_service.engine.onnx_session import CUDA, input_name, open_session, placements
 from birnn_service.engine.pinned import pinned_bytes
-from birnn_service.engine.stored_graph import stored_graphs
+from birnn_service.engine.stored_graph import StoredGraph, stored_graphs
 from birnn_service.errors import EngineError
 
 # A step costs the same for one row as for hundreds.
@@ -54,7 +55,7 @@ class CudaEngine:
         *,
         precision: Literal["fp32", "fp16"] = "fp32",
         slots: int | None = None,
-        gpu_memory_mib: int = 4096,
+        gpu_memory: GpuMemory | None = None,
         provider: str = CUDA,
         allocate: Allocate = pinned_bytes,
     ) -> None:
@@ -64,12 +65,12 @@ class CudaEngine:
             bundle: What to serve.
             precision: Of the recurrences; pooling is in float32 in any case.
             slots: Batches in flight.
-            gpu_memory_mib: Most GPU memory, of both graphs together.
+            gpu_memory: What it reserves its memory of; by default it has a total of its own.
             provider: Execution provider; another one than CUDA only to try the rest without a GPU.
             allocate: Where the host's buffers come from; likewise.
 
         Raises:
-            StartupError: onnxruntime cannot load a graph, or did not take the provider.
+            StartupError: onnxruntime cannot load a graph, did not take the provider, or too little GPU memory is left.
         """
         manifest = bundle.manifest
         slots = slots or SLOTS
@@ -83,30 +84,39 @@ class CudaEngine:
             features=manifest.features,
         )
         self._profiles = tempfile.TemporaryDirectory(prefix="birnn-")
-        memory = (gpu_memory_mib << 20) // len(Output)
-        options = provider_options(memory) if provider == CUDA else {}
         self._sessions: dict[Output, ort.InferenceSession] = {}
-        for output, graph in stored_graphs(bundle).items():
-            profile = Path(self._profiles.name) / output.value
-            if precision == "fp16":
-                half = in_half_precision(graph.complete())
-                self._sessions[output] = open_session(half, graph.label, provider, options, profile)
-            else:
-                whole = graph.model.SerializeToString()
-                self._sessions[output] = open_session(whole, graph.label, provider, options, profile, graph.weights)
-        fitting = memory // (slots * cell_bytes(manifest))
-        self._grids = {
-            output: Grid(MAX_ROWS, manifest.max_length, min(MAX_CELLS[output], fitting)) for output in Output
-        }
         self._free: SimpleQueue[dict[Output, _Buffers]] = SimpleQueue()
-        widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}
-        for _ in range(slots):
-            self._free.put(
-                {
-                    output: _Buffers(session, output, self._grids[output], widths[output], allocate)
-                    for output, session in self._sessions.items()
-                }
-            )
+        graphs = stored_graphs(bundle)
+        need = MemoryNeed.of(manifest, graphs[Output.POOLED], slots, MAX_CELLS)
+        self._memory = (gpu_memory or GpuMemory()).reserve(bundle.label, need.least, need.most)
+        try:
+            cells = need.cells(self._memory.bytes)
+            for output, graph in graphs.items():
+                options = provider_options(need.arena(cells[output])) if provider == CUDA else {}
+                self._sessions[output] = self._open(graph, output, precision, provider, options)
+            self._grids = {output: Grid(MAX_ROWS, manifest.max_length, cells[output]) for output in Output}
+            widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}
+            for _ in range(slots):
+                self._free.put(
+                    {
+                        output: _Buffers(session, output, self._grids[output], widths[output], allocate)
+                        for output, session in self._sessions.items()
+                    }
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(
+        self, graph: StoredGraph, output: Output, precision: str, provider: str, options: dict[str, str]
+    ) -> ort.InferenceSession:
+        """The session of one graph, which records its runs."""
+        profile = Path(self._profiles.name) / output.value
+        if precision == "fp16":
+            half = in_half_precision(graph.complete())
+            return open_session(half, graph.label, provider, options, profile)
+        whole = graph.model.SerializeToString()
+        return open_session(whole, graph.label, provider, options, profile, graph.weights)
 
     def run(self, batch: RaggedBatch, output: Output, slots: int = 1) -> NDArray[np.float32]:
         """Encode a batch; see `Engine.run`. Waits while all slots are taken."""
@@ -127,6 +137,7 @@ class CudaEngine:
         while not self._free.empty():
             self._free.get()
         self._sessions.clear()
+        self._memory.release()
 
     def placement(self) -> dict[str, str]:
         """Which provider each recurrent node has run on since loading; ends the recording, so call it once.
@@ -242,13 +253,3 @@ def provider_options(memory: int) -> dict[str, str]:
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",
     }
-
-
-def cell_bytes(manifest: Manifest) -> int:
-    """GPU memory that one step of one row needs, roughly: embedding, gates of both directions, and outputs, four times.
-
-    The outputs count as the kernel's, reordered, masked for a maximum, and joined.
-    """
-    widest = 2 * max(manifest.layer_sizes)
-    inputs = max(manifest.embedding_size, widest if manifest.layers > 1 else 0)
-    return 4 * (inputs + len(manifest.cell.gates) * widest + 4 * widest)

@@ -10,6 +10,7 @@ from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.cuda_engine import CudaEngine
 from birnn_service.engine.engine import Device, Engine, EngineName, Precision
 from birnn_service.engine.gate import Ceiling, GateReport, pass_gate
+from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU, CUDA, missing_cuda_hint
 from birnn_service.errors import EngineError, StartupError
@@ -28,7 +29,7 @@ class _Choice:
     engine: EngineName
     precision: Precision
     slots: int | None
-    gpu_memory_mib: int
+    gpu_memory: GpuMemory
     ceiling: Ceiling
 
 
@@ -48,7 +49,7 @@ def load_engine(
     engine: EngineName = "auto",
     precision: Precision = "fp32",
     slots: int | None = None,
-    gpu_memory_mib: int = 4096,
+    gpu_memory: GpuMemory | None = None,
     ceiling: Ceiling | None = None,
 ) -> Proven:
     """Load `bundle` as asked and prove it.
@@ -59,14 +60,14 @@ def load_engine(
         engine: What runs it.
         precision: Of the arithmetic.
         slots: Batches that run at the same time; by default what the engine does best.
-        gpu_memory_mib: Most GPU memory for the encoder.
+        gpu_memory: What an engine on a GPU reserves its memory of; by default it has a total of its own.
         ceiling: What this server allows any bundle.
 
     Raises:
         StartupError: What was asked for does not work or contradicts itself, recurrent nodes ran elsewhere, or
             encodings disagree with the golden ones.
     """
-    choice = _Choice(device, engine, precision, slots, gpu_memory_mib, ceiling or Ceiling())
+    choice = _Choice(device, engine, precision, slots, gpu_memory or GpuMemory(), ceiling or Ceiling())
     if choice.device == "cpu" or choice.engine == "native":
         if choice.device == "cuda":
             raise StartupError("--engine native runs on CPUs only; leave out --device cuda or --engine native")
@@ -139,13 +140,17 @@ def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
 
 
 def _cuda(bundle: Bundle, precision: Literal["fp32", "fp16"], choice: _Choice, why: str) -> Proven:
-    engine = CudaEngine(bundle, precision=precision, slots=choice.slots, gpu_memory_mib=choice.gpu_memory_mib)
-    report = pass_gate(bundle, engine, choice.ceiling)
-    _refuse_strays(bundle, engine.placement(), CUDA)
+    engine = CudaEngine(bundle, precision=precision, slots=choice.slots, gpu_memory=choice.gpu_memory)
     try:
+        report = pass_gate(bundle, engine, choice.ceiling)
+        _refuse_strays(bundle, engine.placement(), CUDA)
         warm, shapes = engine.warm_up(WARM_UP_SECONDS)
-    except EngineError as error:
-        raise StartupError(f"{bundle.label}: {error}") from error
+    except BaseException as error:
+        # Its memory is wanted for the next try.
+        engine.close()
+        if isinstance(error, EngineError):
+            raise StartupError(f"{bundle.label}: {error}") from error
+        raise
     logger.info("encoder %s: %d of %d shapes of batches were run to warm up", bundle.label, warm, shapes)
     return Proven(engine, report, why)
 

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 from numpy.typing import NDArray
 
-from birnn_bundle.onnxruntime import ort
+from birnn_service.engine.cuda_runtime import cuda_runtime
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ def pinned_bytes(size: int) -> NDArray[np.uint8]:
 
 def _page_locked(size: int) -> NDArray[np.uint8]:
     """Raises OSError without a CUDA runtime, or where it grants no memory."""
-    # The one that onnxruntime was built for; `onnxruntime.preload_dlls` has loaded it.
-    runtime = ctypes.CDLL(f"libcudart.so.{str(getattr(ort, 'cuda_version', '')).partition('.')[0]}")
+    runtime = cuda_runtime()
     address = ctypes.c_void_p()
     status = runtime.cudaHostAlloc(ctypes.byref(address), ctypes.c_size_t(size), ctypes.c_uint(DEFAULT_FLAGS))
     if status != 0 or address.value is None:

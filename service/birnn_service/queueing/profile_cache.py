@@ -9,8 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from birnn_bundle.atomic_file import replace_text
 from birnn_bundle.bundle import Bundle
 from birnn_service.engine.engine import Engine, Output
+from birnn_service.engine.hardware import gpu_names, processor_name
 from birnn_service.queueing.cost import CostModel, measure, profile, profile_shapes
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,7 @@ def default_folder() -> Path | None:
 def profile_key(bundle: Bundle, engine: Engine, output: Output, slots: int) -> ProfileKey | None:
     """What a profile of `engine` is of; None where the hardware does not tell its name, so that nothing can be kept."""
     info = engine.info
-    hardware = _processor() if info.device == "cpu" else _gpus()
+    hardware = processor_name() if info.device == "cpu" else gpu_names()
     if hardware is None:
         return None
     return ProfileKey(
@@ -157,25 +156,3 @@ def _holds(cost: CostModel, engine: Engine, output: Output, longest: int, slots:
             )
             return False
     return True
-
-
-def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    try:
-        found = re.search(
-            r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
-        )
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or None
-
-
-def _gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> str | None:
-    """Models of the GPUs, as NVIDIA's driver for Linux tells them."""
-    models = []
-    for path in sorted(driver.glob("*/information")):
-        try:
-            found = re.search(r"^Model:\s*(.+)$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        except OSError:
-            return None
-        models.append(found[1].strip() if found else "")
-    return ", ".join(models) or None

@@ -11,6 +11,7 @@ from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_service.catalog import next_instance
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.engine.gate import Ceiling
+from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import EngineError, StartupError
 from birnn_service.queueing.lane import Lane
@@ -24,8 +25,8 @@ from birnn_service.trust import read_trust
 logger = logging.getLogger(__name__)
 
 
-def load_encoder(path: Path, address: Address, settings: Settings) -> ServedEncoder:
-    """Read, load, prove and measure the bundle of a version.
+def load_encoder(path: Path, address: Address, settings: Settings, gpu_memory: GpuMemory) -> ServedEncoder:
+    """Read, load, prove and measure the bundle of a version; on a GPU it takes its memory of `gpu_memory`.
 
     Raises:
         BundleError: It is no good, or of another name or version.
@@ -41,13 +42,17 @@ def load_encoder(path: Path, address: Address, settings: Settings) -> ServedEnco
         engine=settings.engine,
         precision=settings.precision,
         slots=settings.slots,
-        gpu_memory_mib=settings.gpu_memory_mib,
+        gpu_memory=gpu_memory,
         ceiling=Ceiling(settings.max_tolerance, settings.min_cosine),
     )
     engine = proven.engine
     profiles = ProfileCache(settings.cache_dir or default_folder())
     widths = {Output.POOLED: manifest.dimension, Output.TOKENS: manifest.token_dimension}
-    lanes = {output: _lane(bundle, engine, output, width, profiles) for output, width in widths.items()}
+    try:
+        lanes = {output: _lane(bundle, engine, output, width, profiles) for output, width in widths.items()}
+    except BaseException:
+        engine.close()
+        raise
     cost = lanes[Output.POOLED].cost
     logger.info(
         "encoder %s: %s, %s in %s on %s (%s); golden vectors agree to %.1e; "

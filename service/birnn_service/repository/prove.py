@@ -17,6 +17,7 @@ from pathlib import Path
 
 from birnn_bundle.errors import is_refusal
 from birnn_bundle.onnxruntime import ort
+from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.engine.onnx_session import CUDA
 from birnn_service.repository.loading import load_encoder, reason_of
 from birnn_service.settings import Settings
@@ -47,7 +48,7 @@ def main() -> None:
 
 def _prove(path: Path, address: tuple[str, str], settings: Settings) -> dict[str, str]:
     try:
-        encoder = load_encoder(path, address, settings)
+        encoder = load_encoder(path, address, settings, GpuMemory(settings.gpu_memory_mib))
     except BaseException as error:
         if not is_refusal(error):
             raise

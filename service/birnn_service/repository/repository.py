@@ -9,6 +9,7 @@ from pathlib import Path
 from birnn_bundle.errors import BundleError, is_refusal
 from birnn_bundle.quoting import one_line, shown, told
 from birnn_service.catalog import Catalog, State, Status, address_of, label_of
+from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.errors import (
     BrokenEncoderError,
     OverloadedError,
@@ -63,6 +64,7 @@ class Repository:
         """
         self._source = source
         self._settings = settings
+        self._gpu_memory = GpuMemory(settings.gpu_memory_mib)
         self._encoders = encoders
         self._publisher = publisher
         self._state = state
@@ -308,7 +310,8 @@ class Repository:
         if version.encoder is not None and version.encoder.bundle.digest == digest:
             return None
         encoder = await in_background(
-            lambda: load_encoder(path, version.address, self._settings), niceness=self._niceness
+            lambda: load_encoder(path, version.address, self._settings, self._gpu_memory),
+            niceness=self._niceness,
         )
         if encoder.bundle.digest != digest:
             encoder.engine.close()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from birnn_bundle.manifest import ReducedPrecision
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine import cuda_engine, loading
-from birnn_service.engine.cuda_engine import CudaEngine, cell_bytes, provider_options
+from birnn_service.engine.cuda_engine import CudaEngine, provider_options
 from birnn_service.engine.engine import Output, Precision
 from birnn_service.engine.gate import pass_gate
+from birnn_service.engine.gpu_memory import GpuMemory, Reservation
 from birnn_service.engine.loading import load_engine
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU, CUDA
@@ -41,7 +43,7 @@ def ordinary(size: int) -> NDArray[np.uint8]:
     return np.full(size, 0x7F, dtype=np.uint8)
 
 
-def on_cpu(bundle: Bundle, precision: str = "fp32", **more: int) -> CudaEngine:
+def on_cpu(bundle: Bundle, precision: str = "fp32", **more: Any) -> CudaEngine:
     return CudaEngine(bundle, precision=precision, provider=CPU, allocate=ordinary, **more)  # type: ignore[arg-type]
 
 
@@ -154,9 +156,8 @@ def test_warming_up_ends_in_time(monkeypatch: pytest.MonkeyPatch, small: Bundle)
 
 
 def test_a_small_memory_limit_makes_for_small_runs(smiles: Bundle) -> None:
-    engine, exact = on_cpu(smiles, gpu_memory_mib=128), OnnxEngine(smiles)
-    assert cell_bytes(smiles.manifest) > 4 * (64 + 6 * 256 + 512)
-    (batch,) = varied(1, 100, 40, 200, seed=3)
+    engine, exact = on_cpu(smiles, gpu_memory=GpuMemory(1000)), OnnxEngine(smiles)
+    (batch,) = varied(1, 100, 40, 500, seed=3)
     grid = engine._grids[Output.POOLED]
     assert 1 <= grid.rows_at(40) < len(batch)
     assert np.abs(engine.run(batch, Output.POOLED) - exact.run(batch, Output.POOLED)).max() < 1e-5
@@ -188,6 +189,32 @@ def test_without_cuda_the_engine_does_not_start(smiles: Bundle) -> None:
         CudaEngine(smiles, allocate=ordinary)
 
 
+def test_each_session_is_limited_to_its_part_of_what_the_encoder_reserved(
+    monkeypatch: pytest.MonkeyPatch, small: Bundle
+) -> None:
+    limits: list[int] = []
+
+    def options(limit: int) -> dict[str, str]:
+        limits.append(limit)
+        return {}
+
+    class Memory(GpuMemory):
+        granted = 0
+
+        def reserve(self, label: str, least: int, most: int) -> Reservation:
+            reservation = super().reserve(label, least, most)
+            self.granted = reservation.bytes
+            return reservation
+
+    memory = Memory(2000)
+    monkeypatch.setattr(cuda_engine, "provider_options", options)
+    monkeypatch.setattr(cuda_engine, "CUDA", CPU)
+    on_cpu(small, gpu_memory=memory)
+    assert len(limits) == 2
+    assert limits[0] > limits[1] > 0
+    assert sum(limits) < memory.granted
+
+
 def test_matrices_are_not_multiplied_in_tf32_and_memory_is_capped() -> None:
     options = provider_options(1 << 30)
     assert options["use_tf32"] == "0"
@@ -204,6 +231,43 @@ def cuda_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     # What is asked of onnxruntime, and where its nodes are then expected.
     monkeypatch.setattr(loading, "CUDA", CPU)
     monkeypatch.setattr(loading, "WARM_UP_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("cuda_on_a_cpu")
+def test_an_engine_that_is_not_taken_leaves_its_memory_to_the_next_one(smiles: Bundle) -> None:
+    memory = GpuMemory(4000)
+    strict = allowing(smiles, ReducedPrecision(tolerance=1e-5, min_cosine=0.9999))
+    # Its half precision is tried first, and does not pass the gate.
+    proven = loading.load_engine(strict, "cuda", precision="auto", gpu_memory=memory)
+    assert proven.engine.info.precision == "float32"
+    taken = reserved(memory)
+    assert len(taken) == 1
+    for wrong in ("placement", "warm_up"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CudaEngine, wrong, failing)
+            with pytest.raises(StartupError, match="out of luck"):
+                loading.load_engine(smiles, "cuda", gpu_memory=memory)
+        assert reserved(memory) == taken
+    proven.engine.close()
+    proven.engine.close()
+    assert reserved(memory) == []
+
+
+def failing(*_: object) -> None:
+    raise EngineError("out of luck")
+
+
+def reserved(memory: GpuMemory) -> list[int]:
+    return list(memory._reservations.values())
+
+
+@pytest.mark.usefixtures("cuda_on_a_cpu")
+def test_a_graph_that_cannot_be_loaded_keeps_no_memory(smiles: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = GpuMemory(4000)
+    monkeypatch.setattr(cuda_engine, "open_session", failing)
+    with pytest.raises(EngineError, match="out of luck"):
+        loading.load_engine(smiles, "cuda", gpu_memory=memory)
+    assert reserved(memory) == []
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,26 @@ import asyncio
 import shutil
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from birnn_bundle.bundle import Bundle
+from birnn_bundle.onnxruntime import ort
 from birnn_service.catalog import Catalog, Encoder
+from birnn_service.engine import loading as engine_loading
+from birnn_service.engine.cuda_engine import CudaEngine
+from birnn_service.engine.onnx_session import CPU, CUDA
 from birnn_service.errors import BrokenEncoderError, OverloadedError, UnknownEncoderError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.repository.loading import load_encoder
+from birnn_service.repository.prover import Prover
 from birnn_service.repository.publisher import Publisher
 from birnn_service.repository.repository import MOST_WAITING, Repository
 from birnn_service.repository.served_encoder import ServedEncoder
@@ -54,10 +63,10 @@ class Others:
 class Serving:
     """A repository and all that it tells; it has begun to serve `small/1`."""
 
-    def __init__(self, folder: Path, source: Source | None = None) -> None:
+    def __init__(self, folder: Path, source: Source | None = None, **settings: str) -> None:
         self.models = folder / "models"
         version_of(self.models, "small", 1, 1.0)
-        values = {"models": str(self.models), "engine": "onnxruntime", "cache_dir": str(folder / "cache")}
+        values = {"models": str(self.models), "engine": "onnxruntime", "cache_dir": str(folder / "cache")} | settings
         self.encoders: Catalog[ServedEncoder] = Catalog()
         metrics, state = Metrics(), ServingState()
         queue_metrics = QueueMetrics(metrics)
@@ -184,3 +193,36 @@ async def _until_unloaded(encoders: Catalog[ServedEncoder], encoder: ServedEncod
         except UnknownEncoderError:
             return
         await asyncio.sleep(0.01)
+
+
+async def test_a_version_for_which_the_gpu_has_no_room_beside_the_running_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU stands in for the GPU, and no process tries versions first, as it would find none."""
+
+    async def prove(_: Prover, path: Path, address: Address) -> str:
+        return Bundle.load(path).digest
+
+    def ordinary(size: int) -> NDArray[np.uint8]:
+        return np.empty(size, dtype=np.uint8)
+
+    monkeypatch.setattr(Prover, "prove", prove)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(engine_loading, "CudaEngine", partial(CudaEngine, provider=CPU, allocate=ordinary))
+    monkeypatch.setattr(engine_loading, "CUDA", CPU)
+    monkeypatch.setattr(engine_loading, "WARM_UP_SECONDS", 0.1)
+    serving = Serving(tmp_path, engine="auto", device="cuda", gpu_memory_mib="300")
+    await serving.repository.start()
+    (before,) = serving.encoders
+    serving.replace(2.0)
+    with pytest.raises(BrokenEncoderError, match=r"needs at least \d+ MiB of GPU memory, and \d+ of 300 MiB are left"):
+        await serving.repository.load("small")
+    assert list(serving.encoders) == [before]
+    # Once the running one is gone, there is room.
+    await serving.repository.unload("small")
+    await asyncio.gather(*serving.repository._unloading.values())
+    await serving.repository.load("small")
+    (after,) = serving.encoders
+    assert after is not before
+    serving.dispatcher.close()

@@ -1,0 +1,27 @@
+"""The CUDA runtime that onnxruntime uses, for what onnxruntime's Python interface does not offer."""
+
+import ctypes
+
+from birnn_bundle.onnxruntime import ort
+
+
+def cuda_runtime() -> ctypes.CDLL:
+    """The library that onnxruntime was built for; `onnxruntime.preload_dlls` has loaded it.
+
+    Raises:
+        OSError: There is none.
+    """
+    return ctypes.CDLL(f"libcudart.so.{str(getattr(ort, 'cuda_version', '')).partition('.')[0]}")
+
+
+def device_memory() -> tuple[int, int]:
+    """Bytes of memory of the current GPU that are free, and that it has.
+
+    Raises:
+        OSError: There is no CUDA runtime, or it cannot say.
+    """
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    status = cuda_runtime().cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
+    if status != 0:
+        raise OSError(f"cudaMemGetInfo gave error {status}")
+    return free.value, total.value
