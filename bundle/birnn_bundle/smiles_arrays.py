@@ -62,15 +62,15 @@ class ArrayReader:
 
     def scan(self, sequences: Sequence[bytes]) -> Scanned:
         """Tokenize; an empty sequence is not understood."""
+        if len(sequences) == 1 and (alone := self._scan_one(sequences[0])) is not None:
+            return alone
         text = END.join([*sequences, b""])
         if not text.isascii() or text.count(END) != len(sequences):
             text = END.join([*(raw if raw.isascii() and END not in raw else b"" for raw in sequences), b""])
         parts = LONG.split(_shortened(text))
         singles = TAKEN.join(parts[::2])
         codes = np.frombuffer(singles, dtype=np.uint8)
-        ids = self._table[codes]
-        if len(parts) > 1:
-            ids[codes == TAKEN[0]] = [self._long.get(token, UNKNOWN_ID) for token in parts[1::2]]
+        ids = self._ids_of(codes, parts)
         inside = codes != END[0]
         ends = (~inside).nonzero()[0]
         offsets = np.zeros(len(ends) + 1, dtype=np.int64)
@@ -81,6 +81,22 @@ class ArrayReader:
         understood = batch.lengths > 0
         understood[np.searchsorted(ends, np.flatnonzero(ids == UNREADABLE))] = False
         return Scanned(batch.take(np.flatnonzero(understood)), np.flatnonzero(~understood))
+
+    def _scan_one(self, sequence: bytes) -> Scanned | None:
+        """The same of one sequence, with no ends to look for; None if it is not understood."""
+        parts = LONG.split(_shortened(sequence))
+        singles = TAKEN.join(parts[::2])
+        if not singles or not sequence.isascii() or END in singles or singles.translate(None, self._readable):
+            return None
+        ids = self._ids_of(np.frombuffer(singles, dtype=np.uint8), parts)
+        return Scanned(RaggedBatch(ids, np.array([0, len(ids)], dtype=np.int64)), NONE)
+
+    def _ids_of(self, codes: NDArray[np.uint8], parts: Sequence[bytes]) -> NDArray[np.int32]:
+        """An id for each code; codes that stand for what was taken out get those of every second part."""
+        ids: NDArray[np.int32] = self._table[codes]
+        if len(parts) > 1:
+            ids[codes == TAKEN[0]] = [self._long.get(token, UNKNOWN_ID) for token in parts[1::2]]
+        return ids
 
 
 def _shortened(text: bytes) -> bytes:

@@ -113,8 +113,8 @@ class Method:
 
     Attributes:
         name: Of the method, in metrics and messages.
-        parse: Turns what a transport has read into a request; raises InvalidRequestError. What it returns is awaited
-            if it can be.
+        parse: Turns what a transport has read into a request, or is a coroutine function that does; raises
+            InvalidRequestError.
         answer: Answers a request, in what the transport sends: bytes over gRPC; raises ServiceError.
         encoder: Name and version of the encoder that a request is for; None where calls are about none. Such calls
             take little memory and time, and are answered whatever the server is doing.

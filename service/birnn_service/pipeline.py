@@ -101,7 +101,7 @@ class Pipeline:
         )
         tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
         seconds = time.perf_counter() - start
-        noted: list[int] = np.flatnonzero(tokenized.unknown + tokenized.truncated).tolist()
+        noted: list[int] = (tokenized.unknown + tokenized.truncated).nonzero()[0].tolist()
         self._count(encoder, tokenized, noted, seconds)
         self._reserve(encoder, tokenized, options, len(sequences), call.memory)
         computed = await self._run(Work(encoder, output, tokenized.batch, call.caller, deadline, options.priority))

@@ -50,6 +50,11 @@ def by_definition(sequence: bytes, max_length: int, truncate: bool) -> list[int]
 @example([b"C", "[é]C".encode(), b"N"], 5, False)
 @example([b"", b"C", b""], 5, True)
 @example([], 5, True)
+@example([b"Cl[nH]Br"], 5, False)
+@example([b""], 5, True)
+@example([b"C\n"], 5, True)
+@example([b"\x80"], 5, True)
+@example(["[é]".encode()], 5, True)
 @example([b"C\n\n", b"[\x80]", b"\x80\x81\x82", b"C"], 5, True)
 @example([b"[CCl]", b"[Br", b"Cl]", b"CClC", b"l", b"r", b"[\x1c]", b"[\x0e]", b"[\x7f]"], 5, True)
 def test_all_at_once_reads_exactly_what_the_regular_expression_reads(

@@ -70,7 +70,7 @@ class Request:
     compute: float = 0.0
     values: Values | None = None
     keys: list[bytes] = field(default_factory=list)
-    launched: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    launched: NDArray[np.bool_] = field(init=False)
     followers: dict[int, "list[tuple[Request, int]]"] = field(default_factory=dict)
     submissions: list[int] = field(default_factory=list)
 

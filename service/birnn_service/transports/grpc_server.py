@@ -83,9 +83,12 @@ class GrpcServer:
                 ("grpc.server.max_pending_requests_hard_limit", settings.max_calls + PENDING),
             ],
         )
-        for service, methods in services.items():
-            handlers = {method.name: self._handler(method) for method in methods}
-            self._server.add_registered_method_handlers(service, handlers)
+        handlers = {
+            f"/{service}/{method.name}": self._handler(method)
+            for service, methods in services.items()
+            for method in methods
+        }
+        self._server.add_generic_rpc_handlers([_Handlers(handlers)])
 
     async def listen(self, credentials: grpc.ServerCredentials | None = None) -> int:
         """Begin to take calls; without credentials in the clear.
@@ -158,3 +161,18 @@ class GrpcServer:
                 await fail(context, error)
 
         return handle
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """All methods of a server, by path.
+
+    Methods that are registered with grpcio one by one are waited for one by one: for each call, its server would wait
+    anew on as many futures as there are methods.
+    """
+
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler of a call; None for a method that is not served."""
+        return self._handlers.get(handler_call_details.method)
