@@ -30,7 +30,12 @@ STEPS = 48
 # Of a library in a round, which runs a lone sequence over and over.
 LONE_SECONDS = 0.005
 BARE = "session.run, equal lengths"
-ENGINES: list[tuple[EngineName, Precision]] = [("onnxruntime", "fp32"), ("native", "fp32"), ("native", "bf16")]
+ENGINES: list[tuple[EngineName, Precision]] = [
+    ("onnxruntime", "fp32"),
+    ("native", "fp32"),
+    ("native", "bf16"),
+    ("native", "int8"),
+]
 
 
 @dataclass(frozen=True, slots=True)

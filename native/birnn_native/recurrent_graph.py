@@ -9,7 +9,8 @@ import onnx
 from numpy.typing import NDArray
 
 from birnn_bundle.cells import CELLS, OPERATORS, Cell
-from birnn_native.kernel import Kernel, Layer
+from birnn_native.kernel import Kernel, Layer, obstacle
+from birnn_native.library import PRECISIONS, Precision
 
 # Attributes of the operators that change nothing as long as they have these values.
 NEUTRAL = {"direction": "bidirectional", "layout": 0, "input_forget": 0}
@@ -39,14 +40,18 @@ class RecurrentGraph:
     embedding: NDArray[np.float32] | None
     bytes: int
 
-    def kernel(self, *, bf16: bool = False, instruction_set: str | None = None) -> Kernel:
+    def precisions(self, instruction_set: str | None = None) -> list[Precision]:
+        """The precisions in which this machine can run it. Raises what `obstacle` does, where also the reasons are."""
+        return [precision for precision in PRECISIONS if obstacle(self.cell, precision, instruction_set) is None]
+
+    def kernel(self, *, precision: Precision = "fp32", instruction_set: str | None = None) -> Kernel:
         """The same, packed to run. Raises what `Kernel` does."""
         table_bytes = TABLE_SHARE * self.bytes
         return Kernel(
             self.cell,
             self.layers,
             self.embedding,
-            bf16=bf16,
+            precision=precision,
             instruction_set=instruction_set,
             most_table_bytes=table_bytes,
         )

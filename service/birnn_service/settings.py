@@ -156,8 +156,8 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "fp32",
-        description="Of the arithmetic: bf16 exists on CPUs with the native engine, fp16 on CUDA, both only where the "
-        "bundle allows it. `auto` takes what is fastest among the allowed.",
+        description="Of the arithmetic: bf16 and int8 exist on CPUs with the native engine, fp16 on CUDA, all only "
+        "where the bundle allows it. `auto` takes what is fastest among the allowed.",
     )
     slots: Count | None = Field(
         None, description="Batches that run at the same time; by default one per core on a CPU, two on a GPU."

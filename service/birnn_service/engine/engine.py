@@ -13,7 +13,7 @@ from birnn_bundle.ragged import RaggedBatch
 # What can be asked for; `auto` leaves it to the server.
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "onnxruntime", "native"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "int8", "fp16"]
 
 
 class Output(enum.Enum):

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 # A server does not wait longer for shapes that it may never see.
 WARM_UP_SECONDS = 20.0
+# Precisions that no other engine has.
+NATIVE_ONLY = ("bf16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def _on_cpu(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     try:
         return _native(bundle, choice, why)
     except StartupError as error:
-        if choice.engine == "native" or choice.precision == "bf16":
+        if choice.engine == "native" or choice.precision in NATIVE_ONLY:
             raise
         return _onnxruntime(bundle, choice, f"{why}; {error}")
 
@@ -105,14 +107,17 @@ def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
         from birnn_service.engine.native_engine import NativeEngine, is_fast
     except ImportError as error:
         raise StartupError(f"{bundle.label}: the native engine is not installed: {error}") from error
-    if choice.engine == "auto" and choice.precision != "bf16" and not is_fast():
+    if choice.engine == "auto" and choice.precision not in NATIVE_ONLY and not is_fast():
         raise StartupError("the native engine has no AVX2 or AVX-512 kernels here")
-    if choice.precision == "bf16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
+    if choice.precision in NATIVE_ONLY or (
+        choice.precision == "auto" and bundle.manifest.reduced_precision is not None
+    ):
         try:
-            engine = NativeEngine(bundle, precision="bf16", slots=choice.slots)
+            precision: Literal["bf16", "int8"] = "int8" if choice.precision == "int8" else "bf16"
+            engine = NativeEngine(bundle, precision=precision, slots=choice.slots)
             return Proven(engine, pass_gate(bundle, engine, choice.ceiling), why)
         except StartupError as error:
-            if choice.precision == "bf16":
+            if choice.precision in NATIVE_ONLY:
                 raise
             why = f"{why}; {error}"
     engine = NativeEngine(bundle, slots=choice.slots)
@@ -121,8 +126,10 @@ def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
 
 def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     """onnxruntime on CUDA; at precision `auto` in fp16 where the manifest allows it, and it passes the gate."""
-    if choice.precision == "bf16":
-        raise StartupError(f"{bundle.label}: --precision bf16 needs the native engine, on a CPU; CUDA has fp16")
+    if choice.precision in NATIVE_ONLY:
+        raise StartupError(
+            f"{bundle.label}: --precision {choice.precision} needs the native engine, on a CPU; CUDA has fp16"
+        )
     cell = bundle.manifest.cell
     if not cell.cuda:
         raise StartupError(
@@ -156,8 +163,10 @@ def _cuda(bundle: Bundle, precision: Literal["fp32", "fp16"], choice: _Choice, w
 
 
 def _onnxruntime(bundle: Bundle, choice: _Choice, why: str) -> Proven:
-    if choice.precision == "bf16":
-        raise StartupError(f"{bundle.label}: onnxruntime has no bf16 on CPUs; use --engine native or --precision fp32")
+    if choice.precision in NATIVE_ONLY:
+        raise StartupError(
+            f"{bundle.label}: onnxruntime has no {choice.precision} on CPUs; use --engine native or --precision fp32"
+        )
     engine = OnnxEngine(bundle, slots=choice.slots)
     report = pass_gate(bundle, engine, choice.ceiling)
     _refuse_strays(bundle, engine.placement(), CPU)

@@ -1,7 +1,6 @@
 """The native CPU engine: the kernels of `native/` on the weights of a bundle's graph."""
 
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,22 +8,22 @@ from numpy.typing import NDArray
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_native.kernel import POOLINGS, Pooling
-from birnn_native.library import NativeUnavailableError, instruction_sets
+from birnn_native.library import NativeUnavailableError, Precision, instruction_sets
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
 
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+PRECISIONS: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 # Beyond 32 rows a row costs 2 % less for each doubling, and its neighbors wait twice as long.
 MAX_ROWS = 32
 
 
 def is_fast() -> bool:
-    """Whether there are kernels for this processor's vector instructions: without, onnxruntime is faster."""
+    """Whether there are kernels in float32 for this processor's vector instructions: without, onnxruntime is faster."""
     try:
-        return next(iter(instruction_sets())) != "portable"
+        return "avx2" in instruction_sets()
     except NativeUnavailableError:
         # Loading it raises this error, with all that it says.
         return True
@@ -37,7 +36,7 @@ class NativeEngine:
         self,
         bundle: Bundle,
         *,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
         slots: int | None = None,
         instruction_set: str | None = None,
     ) -> None:
@@ -45,22 +44,19 @@ class NativeEngine:
 
         Args:
             bundle: The bundle.
-            precision: Of the products; sums and states are float32 in any case.
+            precision: Of the products; states and pooling are float32 in any case.
             slots: Batches that run at the same time; one a core by default.
             instruction_set: One of `native.library.instruction_sets()`; the best by default.
 
         Raises:
-            StartupError: The kernels were not built, this processor cannot multiply bf16, or the graph holds something
-                that they cannot run.
+            StartupError: The kernels were not built, this processor or the encoder's cell does not have the precision,
+                or the graph holds something that they cannot run.
         """
         label = bundle.label
         try:
-            sets = instruction_sets()
-            chosen = instruction_set or next(iter(sets))
-            if precision == "bf16" and not sets.get(chosen):
-                raise StartupError(f"{label}: bf16 needs a processor with AVX-512 BF16; this one has {', '.join(sets)}")
+            chosen = instruction_set or next(iter(instruction_sets()))
             graph = read_graph(stored_graph(bundle, Output.POOLED).complete())
-            self._kernel = graph.kernel(bf16=precision == "bf16", instruction_set=chosen)
+            self._kernel = graph.kernel(precision=precision, instruction_set=chosen)
         except (NativeUnavailableError, UnsupportedGraphError, ValueError) as error:
             raise StartupError(f"{label}: the native engine cannot run it: {error}") from error
         self._poolings = {Output.POOLED: POOLINGS[bundle.manifest.pooling], Output.TOKENS: Pooling.TOKENS}
