@@ -1,21 +1,17 @@
 """The server's settings: one typed model, each field a flag, a BIRNN_* variable or a TOML key."""
 
-import difflib
 import itertools
-import os
 import re
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
-from birnn_service.errors import StartupError
 from birnn_service.memory import available_memory
 from birnn_service.repository.candidates import read_candidates
 from birnn_service.repository.version_policy import VersionPolicy, read_policy
@@ -24,8 +20,6 @@ from birnn_service.state import Address
 from birnn_service.transports.socket_address import SocketAddress
 
 ENV_PREFIX = "BIRNN_"
-# Variables that other parts of birnn read: the `birnn` command and setup.py.
-FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_TOKEN", "BIRNN_KERNELS"}
 
 # What browsers say of a page: its scheme, host and port, or `null` where it has none of these.
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
@@ -311,7 +305,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read variables only; flags and the TOML file are merged by `load_settings`."""
+        """Read variables only; flags and the TOML file are merged by `settings_reader.load_settings`."""
         return (init_settings, env_settings)
 
     @cached_property
@@ -382,54 +376,3 @@ class Settings(BaseSettings):
         if self.max_reply_mib:
             return self.max_reply_mib << 20
         return min(self.memory_bytes // 16, self.call_memory_bytes // 4, 1 << 30)
-
-
-def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """Merge flags, BIRNN_* variables and a TOML file, in this order of precedence.
-
-    Raises:
-        StartupError: A value is out of range, or a key or variable is unknown; every problem is listed.
-    """
-    _refuse_unknown_variables()
-    from_file = _read_toml(config) if config else {}
-    # What a variable sets must win over the file, and pydantic-settings ranks arguments above variables.
-    from_file = {key: value for key, value in from_file.items() if ENV_PREFIX + key.upper() not in os.environ}
-    try:
-        return Settings(**{**from_file, **flags})
-    except ValidationError as error:
-        raise StartupError("; ".join(_explain(problem) for problem in error.errors())) from None
-
-
-def _refuse_unknown_variables() -> None:
-    fields = [field.upper() for field in Settings.model_fields]
-    ours = {name for name in os.environ if name.startswith(ENV_PREFIX)} - FOREIGN_VARIABLES
-    names = [name.removeprefix(ENV_PREFIX) for name in sorted(ours)]
-    if unknown := [_with_suggestion(name, fields, ENV_PREFIX) for name in names if name not in fields]:
-        known = ", ".join(ENV_PREFIX + field for field in sorted(fields))
-        raise StartupError(f"unknown variable {', '.join(unknown)}; known are {known}")
-
-
-def _with_suggestion(name: str, known: Collection[str], prefix: str = "") -> str:
-    """The name, with its prefix, and the known one that was probably meant."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"{prefix}{name} (did you mean {prefix}{close[0]}?)" if close else prefix + name
-
-
-def _explain(problem: Any) -> str:
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not problem["loc"]:
-        return str(message)
-    field = ".".join(map(str, problem["loc"]))
-    flag = "--" + field.replace("_", "-")
-    return f"{flag} ({ENV_PREFIX}{field.upper()}, TOML `{field}`): {problem['input']!r} {message}"
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StartupError(f"cannot read the configuration file {path}: {error}") from error
-    known = Settings.model_fields
-    if unknown := [_with_suggestion(key, known) for key in content if key not in known]:
-        raise StartupError(f"unknown key {', '.join(unknown)} in {path}; known are {', '.join(sorted(known))}")
-    return content

@@ -22,7 +22,7 @@ from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import ForbiddenError, InvalidRequestError, ServiceError, StartupError, UnauthenticatedError
 from birnn_service.frontends.setup import RemoteEncoder
 from birnn_service.metrics import Metrics
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.token_file import Grant, Right, digest_of, write_tokens

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from birnn_service.errors import StartupError
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 
 
 def write(folder: Path, text: str) -> Path:
