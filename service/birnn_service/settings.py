@@ -79,8 +79,8 @@ class Settings(BaseSettings):
     )
     admin: bool | None = Field(
         None,
-        description="Whether callers may order versions to be loaded and unloaded. By default with --tokens, which "
-        "then need the right `admin`, and where --host is this machine alone.",
+        description="Whether callers may order versions to be loaded and unloaded. By default they may where --host is "
+        "a loopback address. With --tokens or --jwks they may, too, and need the right `admin`.",
     )
     shadow: str = Field(
         "",
@@ -337,7 +337,7 @@ class Settings(BaseSettings):
     def takes_orders(self) -> bool:
         """Whether callers may order versions to be loaded and unloaded."""
         if self.admin is None:
-            return self.tokens is not None or self.grpc_address.is_local
+            return self.tokens is not None or self.jwks is not None or self.grpc_address.is_local
         return self.admin
 
     @cached_property

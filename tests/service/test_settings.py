@@ -113,3 +113,22 @@ def test_one_port_for_both_is_an_error_but_a_free_one_each_is_not() -> None:
 def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     with pytest.raises(StartupError, match=r"birnn\.toml"):
         load_settings({}, write(tmp_path, text))
+
+
+JWKS = {"jwks": "keys.json", "jwt_issuer": "https://issuer.example", "jwt_audience": "birnn"}
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "0.0.0.0", "tls_cert": "cert.pem", "tls_key": "key.pem", "tls_client_ca": "ca.pem"}, False),
+        ({"host": "0.0.0.0", "tokens": "tokens"}, True),
+        ({"host": "0.0.0.0", **JWKS}, True),
+        ({"host": "0.0.0.0", "admin": "true"}, True),
+        ({"tokens": "tokens", **JWKS, "admin": "false"}, False),
+    ],
+)
+def test_orders_are_taken_where_callers_can_have_a_right_to_give_them(given: dict[str, str], taken: bool) -> None:
+    assert load_settings({**given, "insecure": True}).takes_orders is taken

@@ -174,8 +174,8 @@ class InferenceProtocol:
     async def _order(self, carry_out: Callable[[str], Awaitable[None]], model: str) -> None:
         if not self._settings.takes_orders:
             raise ForbiddenError(
-                "this server takes no orders to load and unload; start it with --tokens, which then need the right "
-                "`admin`, or with --admin true where everyone who reaches it may give them"
+                "this server takes no orders to load and unload; start it with --tokens or --jwks, whose callers then "
+                "need the right `admin`, or with --admin true where everyone who reaches it may give them"
             )
         if self._state.draining:
             raise UnavailableError("the server is shutting down")
