@@ -132,3 +132,24 @@ JWKS = {"jwks": "keys.json", "jwt_issuer": "https://issuer.example", "jwt_audien
 )
 def test_orders_are_taken_where_callers_can_have_a_right_to_give_them(given: dict[str, str], taken: bool) -> None:
     assert load_settings({**given, "insecure": True}).takes_orders is taken
+
+
+@pytest.mark.parametrize(
+    ("settings", "described"),
+    [
+        ({}, True),
+        ({"host": "127.0.0.2"}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "::1"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "::"}, False),
+        ({"host": "192.0.2.1"}, False),
+        ({"host": "birnn.example"}, False),
+        ({"host": "0.0.0.0", "describe": "true"}, True),
+        ({"describe": "false"}, False),
+    ],
+)
+def test_only_this_machine_is_told_what_can_be_called_unless_the_settings_say_so(
+    settings: dict[str, str], described: bool
+) -> None:
+    assert load_settings({**settings, "insecure": True}).describes is described
