@@ -1,4 +1,4 @@
-"""Access control: checks what a caller proves itself by, and its rights, and names the caller of each call."""
+"""Access control: checks the credentials and rights of each call, and names its caller."""
 
 import asyncio
 import hmac
@@ -37,7 +37,8 @@ NOTHING = Grants()
 class Access:
     """Checks calls against the settings' files and follows changes to them.
 
-    Without a file of tokens or of keys, every call is allowed; where callers need certificates, every one that encodes.
+    Without a file of tokens or keys, every call is allowed. With client certificates alone, every call that
+    needs no other right than `encode` is allowed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -73,7 +74,7 @@ class Access:
         """Reload the files whenever they change, until cancelled."""
         if self._tokens is None and self._keys is None:
             return
-        # A thread of its own: a caller that keeps the others busy must not put off its own end.
+        # A thread of its own: a caller that keeps the other threads busy must not delay the removal of its token.
         with ThreadPoolExecutor(1, thread_name_prefix="birnn-access") as thread:
             await self._watch(thread)
 
@@ -92,19 +93,19 @@ class Access:
                 file.reload()
 
     def authorize(self, authorization: str, right: Rights, certificate: str | None = None) -> Grant | None:
-        """Check what a call proves itself by, in the same time for known and unknown tokens.
+        """Check the credentials of a call. Known and unknown tokens take the same time.
 
         Args:
             authorization: The value of the `authorization` header; empty if there is none.
-            right: The right that the call needs; of several, one is enough.
-            certificate: The name in the caller's certificate, empty if it has none that can be used; None where this
-                server asks for no certificate.
+            right: The right that the call needs; if there are several, one is enough.
+            certificate: The name in the caller's certificate, empty if there is no usable one; None if this server
+                does not ask for certificates.
 
         Returns:
-            The caller's grant; None if this server asks for nothing.
+            The caller's grant; None if this server requires no credentials.
 
         Raises:
-            UnauthenticatedError: The token is missing or unknown, or the certificate is.
+            UnauthenticatedError: The token or certificate is missing or unknown.
             ForbiddenError: The caller lacks the right.
         """
         if self._tokens is None and self._keys is None:
@@ -167,7 +168,7 @@ class Access:
         )
 
     def _check_name(self, name: str) -> None:
-        """A JWT may not take the name of a caller that proves itself otherwise, and with it its share and its cache."""
+        """Refuse a JWT with the name of a token or certificate: it would get that caller's share and cache."""
         line = self.grants.by_name.get(name)
         if line is not None and (line.sha256 or line.certificate):
             raise RefusedError("its caller has the name of one with a token or a certificate")
@@ -182,7 +183,7 @@ class Access:
 
 
 def _by_certificate_alone(certificate: str) -> Grant:
-    """What a certificate of the authority is good for where there are neither tokens nor keys."""
+    """The grant of a certificate if there are neither tokens nor keys."""
     if not CERTIFICATE.fullmatch(certificate):
         raise UnauthenticatedError(
             "your certificate has expired, or does not say who you are; it needs a URI or DNS name, or else a common "

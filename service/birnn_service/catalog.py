@@ -248,13 +248,19 @@ class Catalog(Encoders[S], Generic[S]):
         self._instances[encoder.instance] = encoder
         return replaced
 
-    def take_out(self, encoder: S) -> None:
-        """Let no new call find an encoder; those that have found it go on."""
+    def take_out(self, encoder: S) -> bool:
+        """Let no new call find an encoder; those that have found it go on.
+
+        Returns:
+            Whether new calls found it until now, and none in its place.
+        """
         name, version = encoder.manifest.name, encoder.manifest.version
-        if self._served.get(name, {}).get(version) is encoder:
-            del self._served[name][version]
-            if not self._served[name]:
-                del self._served[name]
+        if self._served.get(name, {}).get(version) is not encoder:
+            return False
+        del self._served[name][version]
+        if not self._served[name]:
+            del self._served[name]
+        return True
 
     def forget(self, encoder: S) -> None:
         """An encoder that was taken out, and that nothing uses, is unloaded."""

@@ -23,7 +23,8 @@ from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
 from birnn_service.server import Server
-from birnn_service.settings import ENV_PREFIX, Settings, load_settings
+from birnn_service.settings import ENV_PREFIX, Settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.sources.aliases import write_alias
 from birnn_service.sources.opening import default_folder, open_source
 from birnn_service.sources.options import StoreOptions

@@ -1,6 +1,6 @@
-"""Shadowing: a share of the traffic of an encoder also goes to a candidate version, whose answers nobody gets.
+"""Shadowing: copies of a share of an encoder's traffic go to a candidate version. Callers never get its answers.
 
-What the two give is compared and counted, so that a new version can be judged on real traffic before it takes any.
+The answers of both versions are compared and counted, so a new version can be judged on real traffic before it serves.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ from birnn_service.vectors import ElementType
 
 logger = logging.getLogger(__name__)
 
-# Of each process that takes calls. A request beyond any of these is not shadowed, and counted as skipped.
+# Limits of each process that takes calls. A request beyond any of them is not shadowed, and counts as skipped.
 MOST_UNDER_WAY = 4
 MEMORY_BYTES = 64 << 20
 PATIENCE_SECONDS = 30.0
-# Of one request, the first ones.
+# Of each request, only this many sequences, the first ones, are shadowed.
 MOST_SEQUENCES = 64
 
 
 @dataclass(slots=True)
 class _Sampling:
-    """Chooses requests, so that the share of sequences that go to a candidate is the one asked for.
+    """Chooses requests so that a candidate gets its share of the sequences.
 
     Attributes:
         share: The share of all sequences.
-        due: Sequences that should have been taken by now, less those that were.
+        due: Sequences that should have been taken by now, minus those that were.
     """
 
     share: float
@@ -59,9 +59,9 @@ class _Sampling:
 
 
 class ShadowedPipeline(Pipeline):
-    """A pipeline that sends a share of what it has answered to candidates, too.
+    """A pipeline that also sends a share of its answered requests to candidates.
 
-    The caller's reply does not wait for that, nor does it depend on what comes of it.
+    The caller's reply neither waits for them nor depends on them.
     """
 
     def __init__(self, compute: Compute, settings: Settings, metrics: Metrics, encoders: Encoders[Encoder]) -> None:
@@ -72,7 +72,7 @@ class ShadowedPipeline(Pipeline):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
-        """End what is under way, and the threads."""
+        """Cancel shadowed requests in progress, and stop the threads."""
         for task in self._tasks:
             task.cancel()
         super().close()
@@ -84,10 +84,10 @@ class ShadowedPipeline(Pipeline):
         return encoded
 
     def _offer(self, encoded: Encoded, sequences: Sequences, options: Options) -> None:
-        """Send an answered request to the candidates of its encoder, where it is its turn."""
+        """Send an answered request to those candidates of its encoder whose turn it is."""
         if options.output is not Output.POOLED or options.element_type is not ElementType.FLOAT32:
             return
-        # Ids mean nothing to another vocabulary.
+        # Ids of one vocabulary mean nothing in another.
         if isinstance(sequences, RaggedBatch) and encoded.encoder.manifest.inputs == "ids":
             return
         served = address_of(encoded.encoder)
@@ -125,7 +125,7 @@ class ShadowedPipeline(Pipeline):
         except ServiceError as error:
             requests.labels(*address, "failed").inc()
             logger.debug("candidate %s/%s failed: %s", *address, error)
-        except Exception as error:  # whatever it is, it concerns nobody who has called
+        except Exception as error:  # a candidate's failure must not affect callers
             requests.labels(*address, "failed").inc()
             logger.error("candidate %s/%s failed unexpectedly", *address, exc_info=error)
         else:

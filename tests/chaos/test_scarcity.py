@@ -50,7 +50,7 @@ def test_a_store_that_stalls_holds_up_no_call(tmp_path: Path, front_ends: int) -
     with object_server() as web, attack(f"a store that stalls, {front_ends} front-ends") as outcomes:
         upload(web, folder)
         with running(f"{web.url}/encoders", *arguments) as server:
-            with callers(server) as replies:
+            with callers(server, pause=0.0) as replies:
                 go_on(replies)
                 # A whole object that does not come, then no list either.
                 web.stalled.add(f"encoders/{NAME}/2/weights.bin")
@@ -83,7 +83,7 @@ def test_without_descriptors_to_spare_versions_wait_and_calls_go_on(tmp_path: Pa
     models = tmp_path / "models"
     install(models, FIRST, 1)
     with attack("no descriptor to spare") as outcomes, running(models, *SETTINGS) as server:
-        with callers(server) as replies:
+        with callers(server, pause=0.0) as replies:
             go_on(replies)
             pid = server.process.pid
             before = resource.prlimit(pid, resource.RLIMIT_NOFILE)

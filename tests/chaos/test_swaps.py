@@ -34,7 +34,7 @@ def test_a_hundred_swaps_lose_no_call_and_leave_nothing_behind(tmp_path: Path, f
     install(models, CONTENTS[0], 1)
     arguments = (*SETTINGS, "--versions", "latest:1", "--frontends", str(front_ends), "--cache-mib", "8")
     with attack(f"{SWAPS} swaps under 4 callers, {front_ends} front-ends") as outcomes:
-        with running(models, *arguments) as server, callers(server) as replies:
+        with running(models, *arguments) as server, callers(server, pause=0.0) as replies:
             for swap in range(2, SWAPS + 2):
                 # Every other time another version, every other time other files of the same one.
                 version, content = 1 + swap // 2, CONTENTS[swap % len(CONTENTS)]

@@ -20,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from birnn_bundle.bundle import Bundle
 
 MODELS = Path(__file__).parents[2] / "models"
-# The encoder that a call for `smiles` without a version gets.
-SMILES = Bundle.load(MODELS / "smiles" / "2").manifest
+# The encoder that a call for `smiles` without a version gets. A server of it alone starts in half the time.
+SMILES_ALONE = MODELS / "smiles" / "2"
+SMILES = Bundle.load(SMILES_ALONE).manifest
 # How long a state may take to come about. It bounds a test that fails; none is to depend on the machine's speed.
 PATIENCE_SECONDS = 300
 SERVING = re.compile(

@@ -114,8 +114,13 @@ class Replies:
 
 
 @contextmanager
-def callers(server: ServerProcess, *, count: int = 4, version: str = "", name: str = NAME) -> Iterator[Replies]:
-    """Callers with connections of their own that call without pause: one by one, and as streams."""
+def callers(
+    server: ServerProcess, *, count: int = 4, version: str = "", name: str = NAME, pause: float = 0.005
+) -> Iterator[Replies]:
+    """Callers with connections of their own: one by one, and as streams, which always have calls under way.
+
+    With a `pause` of some seconds after each reply they leave the cores to what the server does beside answering them.
+    """
     replies, ended = Replies(), threading.Event()
     for content in replies.contents:
         vectors(content)
@@ -127,6 +132,7 @@ def callers(server: ServerProcess, *, count: int = 4, version: str = "", name: s
             while not ended.is_set():
                 try:
                     replies.take(stub.Encode(request, timeout=120))
+                    ended.wait(pause)
                 except grpc.RpcError as error:
                     with replies.lock:
                         replies.lost.append(str(error))
@@ -144,6 +150,7 @@ def callers(server: ServerProcess, *, count: int = 4, version: str = "", name: s
 
             try:
                 for reply in EncoderServiceStub(channel).EncodeStream(requests()):
+                    ended.wait(pause)
                     window.release()
                     if reply.HasField("failure"):
                         with replies.lock:

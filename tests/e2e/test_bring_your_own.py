@@ -3,17 +3,16 @@
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from birnn import Client
 from tests.e2e.server_process import PATIENCE_SECONDS, running
-from tests.export.checkpoints.conftest import ARCHIVE
 from tests.export.checkpoints.foreign_modules import (
     MOLECULES,
     TOKENIZER,
@@ -23,6 +22,7 @@ from tests.export.checkpoints.foreign_modules import (
     scratch_parameters,
     scratch_vector,
 )
+from tests.export.checkpoints.keras_archives import expected_in, unpacked
 
 KERAS_TOKENS = "CNOPSF123"
 
@@ -34,7 +34,9 @@ def export(checkpoint: Path, destination: Path, *options: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_served_vectors_of_foreign_checkpoints_are_their_own(tmp_path: Path) -> None:
+def test_served_vectors_of_foreign_checkpoints_are_their_own(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     models = tmp_path / "models"
     batch = TOKENIZER.tokenize(MOLECULES, 60).batch
     expected: dict[str, NDArray[np.float64]] = {}
@@ -53,16 +55,15 @@ def test_served_vectors_of_foreign_checkpoints_are_their_own(tmp_path: Path) -> 
     vectors = [scratch_vector(scratch, "h", ("f_rnn", "b_rnn"), row.tolist()).numpy() for row in rows_of(batch)]
     expected["scratch-rnn"] = np.stack(vectors)
 
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+    files = unpacked("keras_files.tar.xz", tmp_path_factory)
     (tmp_path / "vocab.json").write_text(json.dumps(list(KERAS_TOKENS)))
-    with np.load(tmp_path / "expected.npz") as arrays:
-        parts = np.split(arrays["ids"], np.cumsum(arrays["lengths"])[:-1])
-        strings = ["".join(KERAS_TOKENS[number] for number in part) for part in parts]
-        for name, file in (("keras-gru", "gru_stack.keras"), ("keras-reset-before", "gru_reset_before.weights.h5")):
-            keras = ["--tokenizer", tmp_path / "vocab.json", "--split", "characters"]
-            export(tmp_path / file, models / name / "1", *keras)
-            sequences[name], expected[name] = strings, arrays[file].astype(np.float64)
+    arrays = expected_in(files)
+    parts = np.split(arrays["ids"], np.cumsum(arrays["lengths"])[:-1])
+    strings = ["".join(KERAS_TOKENS[number] for number in part) for part in parts]
+    for name, file in (("keras-gru", "gru_stack.keras"), ("keras-reset-before", "gru_reset_before.weights.h5")):
+        keras = ["--tokenizer", tmp_path / "vocab.json", "--split", "characters"]
+        export(files / file, models / name / "1", *keras)
+        sequences[name], expected[name] = strings, arrays[file].astype(np.float64)
 
     with running(models) as server, Client(server.address) as client:
         for name, own in expected.items():

@@ -11,7 +11,16 @@ import pytest
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_service.descriptors import NEEDED
-from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES, ServerProcess, failure, running, until
+from tests.e2e.server_process import (
+    MODELS,
+    PATIENCE_SECONDS,
+    SMILES,
+    SMILES_ALONE,
+    ServerProcess,
+    failure,
+    running,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prlimit is of Linux")
 
@@ -50,7 +59,7 @@ def encodes(server: ServerProcess) -> bool:
 def test_a_server_without_descriptors_left_is_not_ready_until_some_are_free_again(front_ends: int) -> None:
     arguments = ["--frontends", str(front_ends)] if front_ends else []
     with (
-        running(MODELS, *arguments, prefix=open_files(NEEDED)) as server,
+        running(SMILES_ALONE, *arguments, prefix=open_files(NEEDED)) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = EncoderServiceStub(channel)

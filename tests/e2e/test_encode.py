@@ -10,7 +10,7 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_bundle.bundle import Bundle
 from tests.e2e.molecules import chains, molecules
-from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES, ServerProcess, running
+from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES, SMILES_ALONE, ServerProcess, running
 
 
 def encode(stub: EncoderServiceStub, sequences: list[str] | list[bytes], **options: Any) -> pb.EncodeResponse:
@@ -111,7 +111,7 @@ def test_a_reply_names_the_engine_that_computed_it_as_the_listing_does(
 
 
 def test_a_reply_names_the_engine_that_was_asked_for() -> None:
-    with running(MODELS, "--engine", "onnxruntime") as server, grpc.insecure_channel(server.address) as channel:
+    with running(SMILES_ALONE, "--engine", "onnxruntime") as server, grpc.insecure_channel(server.address) as channel:
         named = encode(EncoderServiceStub(channel), ["CCO"]).engine
     assert named.startswith("onnxruntime ")
     assert named.endswith(", cpu, float32")
@@ -265,7 +265,7 @@ COUNTED = [
 
 def test_a_repeated_sequence_comes_from_the_cache_and_is_the_same_to_the_bit() -> None:
     strings = [molecule.encode() for molecule in molecules(60)]
-    with running(MODELS, "--cache-mib", "8") as server, grpc.insecure_channel(server.address) as channel:
+    with running(SMILES_ALONE, "--cache-mib", "8") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
         first = stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=strings[:40]))
         again = stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"", *strings]))

@@ -12,7 +12,7 @@ import pytest
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.e2e.molecules import molecules
-from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, running
+from tests.e2e.server_process import PATIENCE_SECONDS, SMILES_ALONE, ServerProcess, running
 
 Request = pb.EncodeStreamRequest
 
@@ -128,7 +128,7 @@ def test_a_timeout_is_that_of_one_request(conversation: Conversation) -> None:
 
 def test_a_sender_that_reads_nothing_is_not_read_from() -> None:
     """It may have so many requests under way, and the server takes no more from it."""
-    with running(MODELS, "--stream-window", "4") as server, grpc.insecure_channel(server.address) as channel:
+    with running(SMILES_ALONE, "--stream-window", "4") as server, grpc.insecure_channel(server.address) as channel:
         taken = itertools.count()
         sent: list[int] = []
 
@@ -148,7 +148,7 @@ def test_a_sender_that_reads_nothing_is_not_read_from() -> None:
 
 @pytest.mark.parametrize("frontends", ["0", "2"])
 def test_a_shutdown_answers_what_was_read_and_says_so(frontends: str) -> None:
-    with running(MODELS, "--frontends", frontends) as server, grpc.insecure_channel(server.address) as channel:
+    with running(SMILES_ALONE, "--frontends", frontends) as server, grpc.insecure_channel(server.address) as channel:
         conversation = Conversation(EncoderServiceStub(channel))
         conversation.send(request(1, "CCO"))
         assert next(conversation.replies).response.lengths == [3]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.e2e.molecules import molecules
-from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, running
+from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES_ALONE, ServerProcess, running
 
 
 @pytest.fixture(scope="module", params=["0", "2"])
@@ -174,7 +174,7 @@ def test_calls_are_counted_by_their_method(server: ServerProcess) -> None:
 
 
 def test_pages_may_call_only_where_they_are_listed() -> None:
-    with running(MODELS, "--http-port", "0", "--cors-origins", "https://app.example") as server:
+    with running(SMILES_ALONE, "--http-port", "0", "--cors-origins", "https://app.example") as server:
         _, headers, _ = send(server, "/v1/models", Origin="https://app.example")
         assert headers["access-control-allow-origin"] == "https://app.example"
         _, headers, _ = send(server, "/v1/models", Origin="https://other.example")
@@ -182,7 +182,7 @@ def test_pages_may_call_only_where_they_are_listed() -> None:
 
 
 def test_a_shutdown_finishes_calls_and_closes_the_port() -> None:
-    with running(MODELS, "--http-port", "0") as server:
+    with running(SMILES_ALONE, "--http-port", "0") as server:
         ask(server, "/v1/embeddings", {"model": "smiles", "input": "CCO"})
         server.terminate()
         assert server.ended() == 0

@@ -20,6 +20,7 @@ from tests.e2e.server_process import (
     MODELS,
     PATIENCE_SECONDS,
     SMILES,
+    SMILES_ALONE,
     ServerProcess,
     failure,
     running,
@@ -66,9 +67,9 @@ def test_reflection_lists_both_services(server: ServerProcess) -> None:
 
 
 def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly() -> None:
-    with running(MODELS, "--drain-seconds", "600") as server, large_replies(server.address) as channel:
+    with running(SMILES_ALONE, "--drain-seconds", "600") as server, large_replies(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(3_000, 200)))
+        slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(1_500, 200)))
         until(lambda: server.metric("birnn_batch_sequences_count", encoder="smiles"))
         server.terminate()
         until(lambda: server.get("/readyz")[0] == 503)
@@ -76,7 +77,7 @@ def test_sigterm_lets_calls_in_flight_finish_refuses_new_ones_and_exits_cleanly(
             stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"C"]))
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert len(slow.result(timeout=PATIENCE_SECONDS).embeddings) == 3_000 * SMILES.dimension * 4
+        assert len(slow.result(timeout=PATIENCE_SECONDS).embeddings) == 1_500 * SMILES.dimension * 4
         assert server.ended() == 0
 
 
@@ -98,7 +99,7 @@ def test_callers_who_go_on_calling_through_a_shutdown_hear_unavailable_and_nothi
                     refusals += 1
                     time.sleep(0.05)
 
-    with running(MODELS, "--frontends", str(front_ends)) as server:
+    with running(SMILES_ALONE, "--frontends", str(front_ends)) as server:
         callers = [threading.Thread(target=call_on, args=(server.address,)) for _ in range(32)]
         for caller in callers:
             caller.start()
@@ -112,7 +113,7 @@ def test_callers_who_go_on_calling_through_a_shutdown_hear_unavailable_and_nothi
 
 
 def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -> None:
-    with running(MODELS, "--drain-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
+    with running(SMILES_ALONE, "--drain-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
         slow = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=chains(16_000, 250)))
         until(lambda: server.metric("birnn_batch_sequences_count", encoder="smiles"))
@@ -147,7 +148,7 @@ def test_a_signal_while_encoders_are_loaded_ends_the_server_before_it_serves(num
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_drain_that_would_take_long(number: signal.Signals) -> None:
-    with running(MODELS, "--linger-seconds", "3600") as server:
+    with running(SMILES_ALONE, "--linger-seconds", "3600") as server:
         server.process.send_signal(number)
         until(lambda: server.logged("draining"))
         server.process.send_signal(number)
@@ -156,9 +157,9 @@ def test_a_second_signal_ends_a_drain_that_would_take_long(number: signal.Signal
 
 
 def test_an_idle_encoder_keeps_proving_itself() -> None:
-    with running(MODELS, "--health-seconds", "0.2") as server:
-        until(lambda: server.metric("birnn_health_probes_total", encoder="text", outcome="passed") >= 3)
-        assert server.metric("birnn_queue_seconds_count", encoder="text") == 0
+    with running(SMILES_ALONE, "--health-seconds", "0.2") as server:
+        until(lambda: server.metric("birnn_health_probes_total", encoder="smiles", outcome="passed") >= 3)
+        assert server.metric("birnn_queue_seconds_count", encoder="smiles") == 0
         assert health(server, "") == SERVING
 
 
@@ -170,7 +171,10 @@ def test_a_cancelled_call_leaves_the_queue(server: ServerProcess, stub: EncoderS
 
 
 def test_under_overload_calls_are_refused_with_a_time_to_retry() -> None:
-    with running(MODELS, "--max-backlog-seconds", "0.2") as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        running(SMILES_ALONE, "--max-backlog-seconds", "0.2") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         stub = EncoderServiceStub(channel)
         sequences = chains(16_000, 200)
         accepted = stub.Encode.future(pb.EncodeRequest(encoder="smiles", sequences=sequences[:12_000]))
@@ -187,8 +191,9 @@ def test_under_overload_calls_are_refused_with_a_time_to_retry() -> None:
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """A copy of the models folder, to be broken; of one version of text, or the other would stand in for it."""
-    shutil.copytree(MODELS, tmp_path / "models", ignore=lambda folder, _: ["2"] if folder.endswith("text") else [])
+    """A folder of two encoders, one to be broken; of one version each, or the other would stand in for it."""
+    for one in ("smiles/2", "text/1"):
+        shutil.copytree(MODELS / one, tmp_path / "models" / one)
     return tmp_path / "models"
 
 
@@ -244,7 +249,7 @@ def test_a_damaged_bundle_is_refused_by_name_and_its_neighbors_are_served(
         assert server.get("/readyz")[0] == 503
         assert health(server, "") == NOT_SERVING
         listed = {encoder.name: encoder.ready for encoder in stub.ListEncoders(pb.ListEncodersRequest()).encoders}
-        assert listed == {"smiles": True, "smiles-small": True, "text": False}
+        assert listed == {"smiles": True, "text": False}
 
 
 @pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port"])

@@ -26,7 +26,7 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_service.json_web_tokens import LEEWAY
 from birnn_service.token_commands import tokens
-from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, running, until
+from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, SMILES_ALONE, ServerProcess, running, until
 from tests.service.test_json_web_tokens import AUDIENCE, EC, ISSUER, RSA, jwk, jwks, signed
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
@@ -299,7 +299,7 @@ def test_each_request_of_a_stream_is_checked_against_the_end_of_its_jwt_and_the_
 
 
 def test_nothing_is_described_where_that_is_off() -> None:
-    with running(MODELS, "--describe", "false", "--http-port", "0") as server:
+    with running(SMILES_ALONE, "--describe", "false", "--http-port", "0") as server:
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         with grpc.insecure_channel(server.address) as channel:
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
@@ -317,7 +317,7 @@ def test_neither_watches_without_a_token_nor_idle_streams_keep_others_from_calli
         yield from ()
 
     arguments = ("--tokens", str(tmp_path / "tokens"), "--max-calls", "8")
-    with running(MODELS, *arguments) as server, grpc.insecure_channel(server.address) as channel:
+    with running(SMILES_ALONE, *arguments) as server, grpc.insecure_channel(server.address) as channel:
         health, stub = health_pb2_grpc.HealthStub(channel), EncoderServiceStub(channel)
         watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(9)]
         # Those that are refused end; the others go on.

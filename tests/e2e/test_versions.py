@@ -4,8 +4,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,16 @@ from tests.e2e.swapping import (
 
 SMALL, FIRST, SECOND = CONTENTS
 FRONT_ENDS = pytest.mark.parametrize("front_ends", [0, 2])
+
+
+Encode = Callable[[pb.EncodeRequest], pb.EncodeResponse]
+
+
+@contextmanager
+def asked(models: Path, *arguments: str) -> Iterator[tuple[ServerProcess, Encode]]:
+    """A server, and what sends it a request."""
+    with running(models, *arguments) as server, grpc.insecure_channel(server.address) as channel:
+        yield server, EncoderServiceStub(channel).Encode
 
 
 @pytest.fixture
@@ -96,11 +106,7 @@ def test_a_version_is_replaced_in_place_and_every_reply_is_of_one_content(models
 @FRONT_ENDS
 def test_orders_unload_and_load(models: Path, front_ends: int) -> None:
     install(models, FIRST, 2)
-    with (
-        running(models, *settings(front_ends, "--models-poll", "0")) as server,
-        grpc.insecure_channel(server.address) as channel,
-    ):
-        encode = EncoderServiceStub(channel).Encode
+    with asked(models, *settings(front_ends, "--models-poll", "0")) as (server, encode):
         request = pb.EncodeRequest(encoder=NAME, sequences=SEQUENCES)
         assert encode(request).version == "2"
         assert birnn_models(server, "unload", f"{NAME}@2") == (0, f"{NAME}@2 is unloaded\n")
@@ -270,11 +276,7 @@ def test_a_version_that_takes_too_much_memory_is_refused(models: Path) -> None:
 @FRONT_ENDS
 def test_an_alias_is_followed(models: Path, front_ends: int) -> None:
     install(models, FIRST, 2)
-    with (
-        running(models, *settings(front_ends, "--versions", "latest:1")) as server,
-        grpc.insecure_channel(server.address) as channel,
-    ):
-        encode = EncoderServiceStub(channel).Encode
+    with asked(models, *settings(front_ends, "--versions", "latest:1")) as (server, encode):
         until(lambda: states(server) == {"1": "UNAVAILABLE", "2": "READY"})
         alias(models, "stable", 1)
         until(lambda: states(server) == {"1": "READY", "2": "READY"})
@@ -294,10 +296,10 @@ def test_an_alias_is_followed(models: Path, front_ends: int) -> None:
         assert "has no version" in refusal(encode, request)
 
 
-def refusal(encode: object, request: pb.EncodeRequest) -> str:
+def refusal(encode: Encode, request: pb.EncodeRequest) -> str:
     """What the server says to a call that it refuses; empty where it does not."""
     try:
-        encode(request)  # type: ignore[operator]
+        encode(request)
     except grpc.RpcError as error:
         return str(error)
     return ""

@@ -17,6 +17,8 @@ from birnn_export.training.checkpoint import load_encoder, read_heads
 
 from .training.conftest import MOLECULES, TEXT
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = [
     *("--embedding-size", "6", "--hidden-size", "8", "--minimum-count", "1", "--validation-share", "0.2"),
     *("--batch-tokens", "100", "--evaluate-every", "5", "--epochs", "2", "--workers", "1", "--device", "cpu"),
@@ -40,7 +42,9 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("architecture", ["bigru", "bilstm", "birnn", "birnn-scratch"])
-def test_every_architecture_trains_to_a_loadable_checkpoint(tmp_path: Path, corpus: Path, architecture: str) -> None:
+def test_every_architecture_trains_to_a_loadable_checkpoint(
+    tmp_path: Path, corpus: Path, drawn: None, architecture: str
+) -> None:
     out = tmp_path / "run"
     result = run(corpus, "-o", out, *SMALL, "--architecture", architecture, "--pooling", "mean+max", "--layers", 2)
     assert result.exit_code == 0, result.output
@@ -49,7 +53,7 @@ def test_every_architecture_trains_to_a_loadable_checkpoint(tmp_path: Path, corp
     loaded = load_encoder(out)
     assert loaded.config.architecture == architecture
     assert loaded.config.dimension == 32
-    assert (out / "curve.png").exists()
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_facts_for_a_model_card_hold_no_paths(tmp_path: Path, corpus: Path) -> None:

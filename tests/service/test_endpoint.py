@@ -19,7 +19,8 @@ from birnn_service.errors import OverloadedError
 from birnn_service.frontends.setup import RemoteEncoder
 from birnn_service.memory_budget import REQUEST_COST
 from birnn_service.metrics import Metrics
-from birnn_service.settings import Settings, load_settings
+from birnn_service.settings import Settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.grpc_server import GrpcServer

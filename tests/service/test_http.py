@@ -20,7 +20,8 @@ from birnn_service import http as served
 from birnn_service.access import Access
 from birnn_service.errors import StartupError
 from birnn_service.http import MAX_CONNECTIONS, HttpServer
-from birnn_service.settings import Settings, load_settings
+from birnn_service.settings import Settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.token_file import Grant, Right, digest_of, write_tokens
 from birnn_service.transports.certificate import Certificate
 from tests.certificates import Authority

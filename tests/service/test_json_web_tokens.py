@@ -18,7 +18,7 @@ from birnn_service import json_web_tokens
 from birnn_service.access import Access
 from birnn_service.errors import ForbiddenError, StartupError, UnauthenticatedError
 from birnn_service.json_web_tokens import LEEWAY, JsonWebTokens, JwksError, JwtRules, RefusedError, read_jwks
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.token_file import Grant, Right, digest_of, write_tokens
 
 ISSUER, AUDIENCE = "https://issuer.example", "birnn"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from birnn_service.memory import available_memory, resident_memory
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 
 MACHINE = available_memory(Path("/nowhere"))
 MIB = 1 << 20

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from birnn_service.errors import StartupError
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -129,3 +129,43 @@ def test_one_port_for_both_is_an_error_but_a_free_one_each_is_not() -> None:
 def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     with pytest.raises(StartupError, match=r"birnn\.toml"):
         load_settings({}, write(tmp_path, text))
+
+
+JWKS = {"jwks": "keys.json", "jwt_issuer": "https://issuer.example", "jwt_audience": "birnn"}
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "0.0.0.0", "tls_cert": "cert.pem", "tls_key": "key.pem", "tls_client_ca": "ca.pem"}, False),
+        ({"host": "0.0.0.0", "tokens": "tokens"}, True),
+        ({"host": "0.0.0.0", **JWKS}, True),
+        ({"host": "0.0.0.0", "admin": "true"}, True),
+        ({"tokens": "tokens", **JWKS, "admin": "false"}, False),
+    ],
+)
+def test_orders_are_taken_where_callers_can_have_a_right_to_give_them(given: dict[str, str], taken: bool) -> None:
+    assert load_settings({**given, "insecure": True}).takes_orders is taken
+
+
+@pytest.mark.parametrize(
+    ("settings", "described"),
+    [
+        ({}, True),
+        ({"host": "127.0.0.2"}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "::1"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "::"}, False),
+        ({"host": "192.0.2.1"}, False),
+        ({"host": "birnn.example"}, False),
+        ({"host": "0.0.0.0", "describe": "true"}, True),
+        ({"describe": "false"}, False),
+    ],
+)
+def test_only_this_machine_is_told_what_can_be_called_unless_the_settings_say_so(
+    settings: dict[str, str], described: bool
+) -> None:
+    assert load_settings({**settings, "insecure": True}).describes is described

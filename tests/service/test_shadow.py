@@ -24,7 +24,7 @@ from birnn_service.metrics import Metrics
 from birnn_service.pipeline import Options
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.shadow import MOST_SEQUENCES, MOST_UNDER_WAY, ShadowedPipeline, _Sampling, drift
 from birnn_service.tenants import SHADOW
 from birnn_service.vectors import ElementType

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from birnn_service.access import Access
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.token_commands import tokens
 from birnn_service.token_file import Right, read_tokens
 

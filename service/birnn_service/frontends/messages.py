@@ -1,11 +1,12 @@
-"""What a front-end and the engine process tell each other: small messages of a fixed layout, over a stream socket.
+"""Messages between a front-end and the engine process: small, with a fixed layout, over a stream socket.
 
     byte    0      kind
             4..7   size of the body, uint32
             8..15  number of the request that the message is about, uint64; 0 where there is none
             16..   body
 
-Numbers are in the machine's own byte order: both ends are on it. Requests and results travel through the arena.
+Numbers are in native byte order, as both processes are on the same machine. Requests and results travel through the
+arena.
 """
 
 import json
@@ -23,7 +24,7 @@ HEADER = struct.Struct("=BxxxIQ")
 _ENCODE = struct.Struct("=IQQdBQ")
 _DONE = struct.Struct("=dd")
 _FAILED = struct.Struct("=Bxxxxxxxd")
-# Of a body; the largest is the description of what is served, with the tokenizers' vocabularies.
+# Size of a body. The largest one describes what is served, including the tokenizers' vocabularies.
 MAX_BODY = 1 << 30
 
 ERRORS: tuple[type[errors.ServiceError], ...] = (
@@ -42,8 +43,8 @@ ERRORS: tuple[type[errors.ServiceError], ...] = (
 class Encode(NamedTuple):
     """Front-end: encode the request in a block of the arena.
 
-    `start` is where the block begins, `deadline` on the clock of the machine (CLOCK_MONOTONIC), infinite for none.
-    `instance` is which load of which encoder, `caller` who asks.
+    `start` is where the block begins. `deadline` is a time of CLOCK_MONOTONIC, or infinite if there is none.
+    `instance` is the number of the encoder's load.
     """
 
     number: int
@@ -58,13 +59,13 @@ class Encode(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """Front-end: nobody waits for a request any more. It is answered all the same; until then its block is taken."""
+    """Front-end: no caller waits for a request any more. It is still answered, and its block is in use until then."""
 
     number: int
 
 
 class Done(NamedTuple):
-    """Engine: the result is in the block; seconds in the queue and of compute."""
+    """Engine: the result is in the block. Also the seconds in the queue and of computing."""
 
     number: int
     queue: float
@@ -85,13 +86,13 @@ class Withdrawn(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """Engine, first of all: what is served, and where to listen; JSON, see `birnn_service.frontends.setup`."""
+    """Engine, the first message: what is served, and where to listen; JSON, see `birnn_service.frontends.setup`."""
 
     json: bytes
 
 
 class Served(NamedTuple):
-    """Engine: a version is served from now on, in place of one of its name and version; answered by `Followed`.
+    """Engine: a version is served from now on, and replaces one of the same name and version; answered by `Followed`.
 
     The number is that of its instance; JSON, see `birnn_service.frontends.setup`.
     """
@@ -101,31 +102,31 @@ class Served(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """Front-end: new calls find an instance, or find it no longer, as the engine process said."""
+    """Front-end: new calls now find an instance, or no longer find it, as the engine process ordered."""
 
     number: int
 
 
 class Retired(NamedTuple):
-    """Engine: an instance is served no longer; answered by `Followed`, and later by `Released`."""
+    """Engine: an instance is no longer served; answered by `Followed`, and later by `Released`."""
 
     number: int
 
 
 class Released(NamedTuple):
-    """Front-end: the last call to an instance has ended, and nothing will be asked of it any more."""
+    """Front-end: the last call to an instance has ended. There will be no more requests for it."""
 
     number: int
 
 
 class Listed(NamedTuple):
-    """Engine: what there is that is not served, aliases, and what readiness waits for; JSON, see `setup`."""
+    """Engine: versions that are not served, aliases, and what readiness waits for; JSON, see `setup`."""
 
     json: bytes
 
 
 class Order(NamedTuple):
-    """Front-end: an operator wants a version loaded, or unloaded; answered by `Carried`."""
+    """Front-end: an operator orders a version to be loaded or unloaded; answered by `Carried`."""
 
     number: int
     action: str
@@ -140,29 +141,29 @@ class Carried(NamedTuple):
 
 
 class Listening(NamedTuple):
-    """Front-end: calls are taken."""
+    """Front-end: it takes calls."""
 
 
 class Refused(NamedTuple):
-    """Front-end: calls cannot be taken, and why."""
+    """Front-end: it cannot take calls, and why."""
 
     reason: str
 
 
 class Health(NamedTuple):
-    """Engine: which encoders have failed to prove themselves, and why."""
+    """Engine: which encoders have failed their health checks, and why."""
 
     unhealthy: Mapping[Address, str]
 
 
 class Obstacle(NamedTuple):
-    """Front-end: what keeps it from being ready; empty for nothing."""
+    """Front-end: what keeps it from being ready; empty if nothing does."""
 
     reason: str
 
 
 class Counts(NamedTuple):
-    """Front-end: all that it has counted so far, JSON; also proves that it is alive."""
+    """Front-end: all its counters so far, JSON. The message also shows that it is alive."""
 
     json: bytes
 
@@ -187,7 +188,7 @@ def pack(message: Message) -> bytes:
 
 
 class Decoder:
-    """Cuts what comes from a socket into messages."""
+    """Splits the bytes from a socket into messages."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -196,7 +197,7 @@ class Decoder:
         """The messages that are complete with `data`.
 
         Raises:
-            ValueError: These are no messages.
+            ValueError: The bytes are not valid messages.
         """
         if self._rest:
             self._rest += data
@@ -221,7 +222,7 @@ class Decoder:
         return messages
 
     def _is_complete(self) -> bool:
-        """Whether the first message is there, so that a large one is not copied with every piece that comes."""
+        """Whether the first message is complete. Asking first avoids copying a large one with every piece of it."""
         if len(self._rest) < HEADER.size:
             return False
         kind, size, _ = HEADER.unpack_from(self._rest)
@@ -248,7 +249,7 @@ def _unpack_health(number: int, body: bytes) -> Health:
 
 def _pack_error(error: errors.ServiceError) -> bytes:
     retry = error.retry_after if isinstance(error, errors.OverloadedError) else 0.0
-    # A call that waits for its answer must get one, whatever the error is.
+    # A waiting call must get an answer, whatever the error is.
     kind = type(error) if type(error) in ERRORS else errors.EngineError
     return _FAILED.pack(ERRORS.index(kind), retry) + str(error).encode()
 
@@ -315,10 +316,10 @@ _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
 
 
 def to_wire(deadline: float | None) -> float:
-    """A deadline as messages carry it."""
+    """A deadline as it is in messages."""
     return math.inf if deadline is None else deadline
 
 
 def from_wire(deadline: float) -> float | None:
-    """A deadline as the service knows it."""
+    """A deadline as it is elsewhere in the service."""
     return None if deadline == math.inf else deadline

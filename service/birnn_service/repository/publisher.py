@@ -1,9 +1,12 @@
 """Everything in a server that follows what is served: told in an order in which no call is lost."""
 
 import asyncio
+import logging
+from collections.abc import Callable, Collection
 from typing import Protocol
 
-from birnn_service.catalog import Catalog, Encoder, address_of
+from birnn_service.catalog import Catalog, Encoder, address_of, label_of
+from birnn_service.memory import give_back_memory
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
@@ -12,6 +15,8 @@ from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
+
+logger = logging.getLogger(__name__)
 
 
 class OtherProcesses(Protocol):
@@ -53,6 +58,8 @@ class Publisher:
         self._metrics = metrics
         self.others: OtherProcesses | None = None
         """Set once there are some."""
+        self._unloading: dict[ServedEncoder, asyncio.Task[None]] = {}
+        self._tidying: set[asyncio.Task[None]] = set()
 
     def publish(self, encoder: ServedEncoder) -> ServedEncoder | None:
         """Let new calls of this process find an encoder; `tell` is to follow.
@@ -82,16 +89,32 @@ class Publisher:
         if self.others is not None:
             await self.others.serve(encoder)
 
-    def withdraw(self, encoder: ServedEncoder) -> None:
-        """Let no new call of this process find an encoder; `retire` is to follow."""
-        if encoder in list(self._encoders):
-            self._encoders.take_out(encoder)
+    @property
+    def unloading(self) -> Collection[ServedEncoder]:
+        """Encoders that no new call of this process finds, and that are not freed yet."""
+        return self._unloading.keys()
+
+    def retire(self, encoder: ServedEncoder, freed: Callable[[], None]) -> asyncio.Event:
+        """Take an encoder out of service, and free it when its calls have ended.
+
+        Args:
+            encoder: It is served, or was replaced.
+            freed: Called once it is freed, or cannot be.
+
+        Returns:
+            What is set once no new call finds it, in any process.
+        """
+        if self._encoders.take_out(encoder):
             self._metrics.encoder_ready.remove(*address_of(encoder))
             self._metrics.encoder_info.remove(*_described(encoder))
+        withdrawn = asyncio.Event()
+        task = asyncio.create_task(self._free(encoder, withdrawn))
+        self._unloading[encoder] = task
+        task.add_done_callback(lambda task: self._unloaded(encoder, task, freed))
+        return withdrawn
 
-    async def retire(self, encoder: ServedEncoder, withdrawn: asyncio.Event) -> None:
-        """Let calls that use an encoder end, and free it; `withdrawn` is set once no new call finds it anywhere."""
-        self.withdraw(encoder)
+    async def _free(self, encoder: ServedEncoder, withdrawn: asyncio.Event) -> None:
+        """Let calls that use an encoder end, and free it."""
         if self.others is not None:
             await self.others.withdraw(encoder)
         withdrawn.set()
@@ -105,6 +128,21 @@ class Publisher:
         await self._cache.forget(encoder.instance)
         self._encoders.forget(encoder)
         await in_background(encoder.engine.close)
+
+    def _unloaded(self, encoder: ServedEncoder, task: "asyncio.Task[None]", freed: Callable[[], None]) -> None:
+        del self._unloading[encoder]
+        if task.cancelled():
+            return
+        if error := task.exception():
+            logger.error("encoder %s could not be unloaded", label_of(encoder), exc_info=error)
+        freed()
+        # Once the last reference to it, that of this call, is gone.
+        asyncio.get_running_loop().call_soon(self._give_back_memory)
+
+    def _give_back_memory(self) -> None:
+        task = asyncio.create_task(in_background(give_back_memory))
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
 
     def list(self) -> None:
         """Tell other processes what there is beside what is served."""

@@ -1,8 +1,8 @@
-"""A connection of uvicorn with bounds on everything that a caller can do to it.
+"""An HTTP connection of uvicorn, with limits on everything that a caller can do.
 
-uvicorn has no limits on heads, on requests sent ahead, or on the time that any of this takes. Its protocol class is a
-set of callbacks for httptools' parser; the class here counts in the same callbacks. Deadlines are attributes that one
-sweep compares, because timers would cost every request more than all of the rest here.
+uvicorn has no limits on heads, on requests sent ahead, or on time. Its protocol class is a set of callbacks for
+httptools' parser, and the class here counts in the same callbacks. A deadline is an attribute, and one periodic sweep
+compares all of them, because timers would cost each request more than everything else here.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ from birnn_service.transports.http_message import Scope
 
 logger = logging.getLogger(__name__)
 
-# Requests that may wait on a connection behind the one that is answered.
+# Requests that may wait on a connection while an earlier one is answered.
 MOST_AHEAD = 8
-# How long what is left of a refused request is received and dropped: who closes at once loses the reply, too.
+# How long the rest of a refused request is received and dropped. Closing at once could lose the reply.
 LINGER_SECONDS = 2.0
-# Bodies in smaller pieces than this, on average, are refused, because each piece costs as much as a KiB. The first ones
-# are free.
+# A body whose pieces are smaller than this on average is refused, because each piece costs as much as a KiB. The first
+# pieces are not counted.
 LEAST_PIECE, FREE_PIECES = 64, 1024
-# What chunks may take beside a body that they hold, at most as much as the body: sizes, extensions, trailers.
+# Chunks may have as many bytes of overhead (sizes, extensions, trailers) as the body has, and this many more.
 FREE_BYTES = 1 << 20
 
 Serve = Callable[["Connection", Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 class Phase(Enum):
-    """What a connection waits for until its deadline."""
+    """What a connection waits for, until its deadline."""
 
     IDLE = "idle"
     HEAD = "head"
@@ -72,7 +72,7 @@ class Connection(HttpToolsProtocol):
         self.call: asyncio.Task[Any] | None = None
         """What is cancelled if the caller leaves."""
         self.fault: tuple[int, str] | None = None
-        """Why the body that is being received never will be whole: a status and the reason."""
+        """Why the body that is being received will never be complete: a status and the reason."""
         self._reason = (400, "this is no valid HTTP request")
         self._phase = Phase.HEAD
         self._deaf = False
@@ -83,20 +83,21 @@ class Connection(HttpToolsProtocol):
 
     @property
     def certificate_name(self) -> str:
-        """The name in the caller's certificate; empty for none, and once that has expired."""
+        """The name in the caller's certificate; empty if there is none, or if it has expired."""
         return name_in(self._certificate) if self._certificate else ""
 
     @property
     def ends(self) -> bool:
-        """Whether the reply that comes next is the last.
+        """Whether the next reply is the last one of this connection.
 
-        Callers are to find new servers; and what is left of a request that nobody reads is not told from the next one.
+        Old connections end so that callers find new servers. A connection also ends if a request was answered before
+        it had arrived, because its rest could not be told from the next request.
         """
         old = self.loop.time() - self._opened > self._limits.connection_seconds
         return self._all.draining or old or self._is_cut_short
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The connection is there."""
+        """The connection was opened."""
         super().connection_made(transport)
         self.peer = peer_of(transport)
         self.caller = caller_of(self.peer)
@@ -108,7 +109,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(503, "there are too many connections; retry later")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended; nobody waits for what is under way."""
+        """The connection was closed; no one waits for the call in progress."""
         super().connection_lost(exc)
         self.lost = True
         self._all.forget(self)
@@ -116,7 +117,7 @@ class Connection(HttpToolsProtocol):
             self.call.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes have arrived."""
         if self._deaf:
             return
         self._unset_keepalive_if_required()
@@ -147,12 +148,12 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = self._headers = self._body_bytes = self._body_wire = self._pieces = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of the target came."""
+        """A part of the target has arrived."""
         self._count_head(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header came, or a trailer, which nothing here reads."""
+        """A header has arrived, or a trailer, which is ignored."""
         self._headers += 1
         self._count_head(len(name) + len(value) + 4)
         if not self._in_head:
@@ -162,7 +163,7 @@ class Connection(HttpToolsProtocol):
             self._fail(501, "the only transfer encoding that this server knows is chunked")
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """The head is complete."""
         if self.parser.should_upgrade():
             return
         self._in_head, self._in_body = False, True
@@ -171,7 +172,7 @@ class Connection(HttpToolsProtocol):
         self._wait(Phase.BODY, self._limits.request_seconds)
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body came."""
+        """A part of the body has arrived."""
         self._body_bytes += len(body)
         self._pieces += 1
         if self._pieces > FREE_PIECES and self._pieces * LEAST_PIECE > self._body_bytes:
@@ -179,7 +180,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is there."""
+        """The request is complete."""
         if not self._in_body:
             return
         self._in_body = False
@@ -187,7 +188,7 @@ class Connection(HttpToolsProtocol):
         self._wait(Phase.CALL, math.inf)
 
     def on_response_complete(self) -> None:
-        """The reply is written: the system has it, or it waits for its reader."""
+        """The reply is written: to the system, or to a buffer until the caller reads."""
         super().on_response_complete()
         if self.pipeline or (self.cycle is not None and not self.cycle.response_complete):
             return
@@ -199,11 +200,11 @@ class Connection(HttpToolsProtocol):
         elif self._in_head:
             self._wait(Phase.HEAD, self._limits.head_seconds)
         else:
-            # uvicorn closes idle connections itself, but waits for those who do not read.
+            # uvicorn closes idle connections itself, but waits for callers that do not read.
             self._wait(Phase.IDLE, self._limits.idle_seconds + self._limits.reply_seconds)
 
     def unpacking(self, caller: str) -> asyncio.Lock:
-        """Held while a large body of a caller is unpacked."""
+        """The lock to hold while a large body of a caller is unpacked."""
         return self._all.unpacking(caller)
 
     def begin_reply(self) -> None:
@@ -211,13 +212,13 @@ class Connection(HttpToolsProtocol):
         self._wait(Phase.REPLY, self._limits.reply_seconds)
 
     def end_reply(self) -> None:
-        """The last piece of a reply is next."""
+        """The last piece of a reply is about to be sent."""
         if self._is_cut_short and not self.lost:
-            # What is left of the request is received before the connection is closed: see `_linger`.
+            # The rest of the request is received before the connection is closed: see `_linger`.
             self.cycle.keep_alive = True
 
     async def sent(self) -> None:
-        """Wait until the caller has taken a reply, but for at most 64 KiB, or is gone."""
+        """Wait until the caller has taken all but 64 KiB of a reply, or is gone."""
         if not self.flow.write_paused:
             return
         if self._phase is Phase.IDLE:
@@ -228,7 +229,7 @@ class Connection(HttpToolsProtocol):
             self._wait(Phase.IDLE, self._limits.idle_seconds + self._limits.reply_seconds)
 
     def abort(self) -> None:
-        """End it at once, whatever is left to send."""
+        """Close it at once, even if there is more to send."""
         self.transport.abort()
 
     def expire(self) -> None:
@@ -249,7 +250,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_cut_short(self) -> bool:
-        """Whether the request that is answered still arrives, and not one that was sent ahead."""
+        """Whether the request being answered is still arriving (and not a later one, sent ahead)."""
         return self._in_body and not self.pipeline
 
     def _wait(self, phase: Phase, seconds: float) -> None:
@@ -270,7 +271,7 @@ class Connection(HttpToolsProtocol):
         return 431, f"a request's head has at most {self._limits.head_bytes} bytes and {self._limits.headers} headers"
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Receive nothing more. Replies under way come first; a call that reads its request learns the reason."""
+        """Receive nothing more. Replies in progress come first; a call that is reading its request gets the reason."""
         if self._deaf:
             return
         self._deaf = True
@@ -290,7 +291,7 @@ class Connection(HttpToolsProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close as soon as the caller has, or has had time to read the reply."""
+        """Close once the caller has closed, or has had time to read the reply."""
         self._deaf = True
         self._unset_keepalive_if_required()
         self._wait(Phase.CLOSE, LINGER_SECONDS)
@@ -301,9 +302,9 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
-        """Read a request again as if it did not offer another protocol: Java's clients offer HTTP/2 with every one.
+        """Parse a request again without its offer of another protocol: Java's clients offer HTTP/2 with each request.
 
-        The parser takes whatever follows for the other protocol, so another one goes on.
+        The parser assumes that the other protocol follows, so a new parser takes over.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":

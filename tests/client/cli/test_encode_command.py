@@ -12,21 +12,9 @@ import grpc
 import numpy as np
 import pyarrow.parquet
 import pytest
-from click.testing import CliRunner, Result
 
-from birnn.cli.main import main
+from tests.client.cli.encode import encode
 from tests.client.fake_service import DIMENSION, MAX_LENGTH, TOKEN_DIMENSION, Failure, FakeService, matrix, vector
-
-
-@pytest.fixture
-def folder(tmp_path: Path, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BIRNN_ADDRESS", service.address)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def encode(*arguments: str, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(main, ["encode", *arguments], input=stdin)
 
 
 def molecules(folder: Path, count: int = 100, bad: tuple[int, ...] = ()) -> list[str]:

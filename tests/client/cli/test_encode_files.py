@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from click.testing import CliRunner, Result
 
-from birnn.cli.main import main
 from birnn_bundle.sequences import SequenceFileError
 from birnn_export.corpus import read_corpus
+from tests.client.cli.encode import encode
 from tests.client.fake_service import MAX_LENGTH, FakeService, vector
 
 FORMATS = ["v.npy", "v.npz", "v.parquet", "v.csv"]
@@ -29,17 +28,6 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 os.execv(sys.argv[1], sys.argv[1:])
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BIRNN_ADDRESS", service.address)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def encode(*arguments: str, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(main, ["encode", *arguments], input=stdin)
 
 
 # Name, content, column, how many sequences there are, how many records are malformed.

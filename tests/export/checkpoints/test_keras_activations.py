@@ -1,7 +1,6 @@
 """Activations and sizes of real Keras against what Keras computed; `make_keras_activations.py` made both."""
 
 import json
-import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_service.engine.engine import EngineName, Output
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
+from tests.export.checkpoints.keras_archives import expected_in, unpacked
 
 TOKENIZER = VocabularyTokenizer({token: number for number, token in enumerate("CNOPSF123")}, "smiles")
 # Sizes, nonlinearity and activation of the gates of each file.
@@ -39,16 +39,12 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cells")
-    with tarfile.open(Path(__file__).parent / "keras_activations.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return unpacked("keras_activations.tar.xz", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def vectors(cells: Path) -> Mapping[str, NDArray[Any]]:
-    with np.load(cells / "expected.npz") as arrays:
-        return dict(arrays)
+    return expected_in(cells)
 
 
 def adopted(path: Path) -> Adopted:

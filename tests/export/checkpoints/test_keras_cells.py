@@ -1,6 +1,5 @@
 """Keras' `Bidirectional(RNN(cells))` against what Keras computed; `make_keras_cell_files.py` made the files."""
 
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,18 @@ from birnn_export.checkpoints.selection import Choices
 from birnn_export.checkpoints.stored_weights import read_weights
 from birnn_export.training.checkpoint import CheckpointError
 from birnn_export.verification import reference
-
-ARCHIVE = Path(__file__).parent / "keras_cell_files.tar.xz"
+from tests.export.checkpoints.keras_archives import expected_in, unpacked
 
 
 @pytest.fixture(scope="module")
 def cell_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cells")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return unpacked("keras_cell_files.tar.xz", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def outputs(cell_files: Path) -> Mapping[str, NDArray[Any]]:
     """Outputs [T, 2H] by file, and the `sequence` [T, F] that they are of."""
-    with np.load(cell_files / "expected.npz") as arrays:
-        return dict(arrays)
+    return expected_in(cell_files)
 
 
 def adopted(path: Path) -> Adopted:

@@ -52,7 +52,7 @@ def scored(sentences: Dataset) -> Dataset:
     return add_pairs(sentences, pairs, settings, alone=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_trainer(molecules: Dataset) -> MakeTrainer:
     """Trainers of a small BiGRU on the molecules; any setting can be changed."""
 

@@ -15,10 +15,17 @@ from birnn_export.training.checkpoint import CheckpointError, load_encoder
 from .conftest import MakeTrainer
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_trainer: MakeTrainer) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    make_trainer(folder, epochs=1).run()
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path: Path, make_trainer: MakeTrainer) -> Path:
-    make_trainer(tmp_path / "run", epochs=1).run()
-    return tmp_path / "run"
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained one, to be damaged."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def change_json(file: Path, change: Callable[[Any], object]) -> None:

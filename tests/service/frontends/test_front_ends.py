@@ -15,7 +15,7 @@ from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Health, Message
 from birnn_service.frontends.setup import RemoteEncoder
 from birnn_service.metrics import Metrics
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 

@@ -9,7 +9,7 @@ from birnn_service.catalog import Encoders
 from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import UnavailableError
 from birnn_service.frontends.setup import RemoteEncoder, read_setup, write_setup
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.statistics import Statistics
 from birnn_service.transports.shared_port import Ports
 

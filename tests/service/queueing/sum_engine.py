@@ -1,6 +1,9 @@
 """An engine whose answers are easy to check, so that a row that strays is seen at once."""
 
+import asyncio
 import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +15,7 @@ from birnn_service.queueing.lane import Lane
 
 COST = CostModel(fixed=1e-4, per_step=1e-5, per_cell=1e-5)
 
-COST = CostModel(fixed=1e-4, per_step=1e-5, per_cell=1e-5)
+T = TypeVar("T")
 
 
 class SumEngine:
@@ -44,3 +47,10 @@ def lane_of(engine: SumEngine, output: Output = Output.POOLED, cost: CostModel =
 
 def batch_of(*rows: list[int]) -> RaggedBatch:
     return RaggedBatch.from_lists(rows)
+
+
+async def begun(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A call under way, as far as it comes before it waits."""
+    task = asyncio.create_task(call)
+    await asyncio.sleep(0)
+    return task

@@ -8,7 +8,7 @@ import pytest
 from birnn_service.errors import DeadlineError, OverloadedError
 from birnn_service.queueing.cost import CostModel
 from birnn_service.queueing.dispatcher import Dispatcher
-from tests.service.queueing.sum_engine import SumEngine, batch_of, lane_of
+from tests.service.queueing.sum_engine import SumEngine, batch_of, begun, lane_of
 
 
 async def test_a_deadline_that_cannot_be_met_is_refused_before_it_is_queued() -> None:
@@ -29,11 +29,9 @@ async def test_a_request_whose_deadline_passes_in_the_queue_is_dropped_before_it
     now = 0.0
     dispatcher = Dispatcher([lane], 1, clock=lambda: now)
     engine.gate.clear()
-    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
-    await asyncio.sleep(0)
+    first = await begun(dispatcher.encode(lane, batch_of([0]), caller="a"))
     late = asyncio.create_task(dispatcher.encode(lane, batch_of([1]), deadline=1.0, caller="a"))
-    fine = asyncio.create_task(dispatcher.encode(lane, batch_of([2]), deadline=100.0, caller="a"))
-    await asyncio.sleep(0)
+    fine = await begun(dispatcher.encode(lane, batch_of([2]), deadline=100.0, caller="a"))
     now = 2.0
     engine.gate.set()
     await first

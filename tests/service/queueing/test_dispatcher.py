@@ -16,7 +16,7 @@ from birnn_service.queueing.cost import CostModel
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.priority import Priority
-from tests.service.queueing.sum_engine import COST, SumEngine, batch_of, lane_of
+from tests.service.queueing.sum_engine import COST, SumEngine, batch_of, begun, lane_of
 
 REQUESTS = st.lists(
     st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=9), min_size=1, max_size=20), min_size=1, max_size=12
@@ -83,8 +83,7 @@ async def test_waiting_requests_are_batched_together_by_length() -> None:
     lane = lane_of(engine, cost=CostModel(0.0, 0.0, 1e-5))
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
-    await asyncio.sleep(0)
+    first = await begun(dispatcher.encode(lane, batch_of([0]), caller="a"))
     rows = [[1] * 3, [2] * 9, [3] * 3, [4] * 9, [5] * 3]
     others = [asyncio.create_task(dispatcher.encode(lane, batch_of(row), caller="a")) for row in rows]
     await asyncio.sleep(0)
@@ -99,12 +98,10 @@ async def test_a_small_request_passes_between_the_rows_of_a_large_one() -> None:
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    large = asyncio.create_task(
+    large = await begun(
         dispatcher.encode(lane, batch_of(*([1, 2, 1000 + number] for number in range(800))), caller="a")
     )
-    await asyncio.sleep(0)
-    small = asyncio.create_task(dispatcher.encode(lane, batch_of([4, 5]), caller="a"))
-    await asyncio.sleep(0)
+    small = await begun(dispatcher.encode(lane, batch_of([4, 5]), caller="a"))
     engine.gate.set()
     await small
     assert not large.done()
@@ -129,10 +126,8 @@ async def test_a_cancelled_request_leaves_the_queue_and_is_never_computed() -> N
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    first = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
-    await asyncio.sleep(0)
-    second = asyncio.create_task(dispatcher.encode(lane, batch_of([1], [2]), caller="a"))
-    await asyncio.sleep(0)
+    first = await begun(dispatcher.encode(lane, batch_of([0]), caller="a"))
+    second = await begun(dispatcher.encode(lane, batch_of([1], [2]), caller="a"))
     assert len(lane.queue) == 2
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -203,8 +198,7 @@ async def test_a_high_request_passes_those_of_its_caller_and_a_low_one_lets_othe
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
-    await asyncio.sleep(0)
+    running = await begun(dispatcher.encode(lane, batch_of([0]), caller="a"))
     calls = [
         ("a", Priority.LOW, 1), ("a", Priority.NORMAL, 2), ("a", Priority.NORMAL, 3), ("a", Priority.HIGH, 4),
     ]  # fmt: skip
@@ -239,8 +233,7 @@ async def test_a_lane_is_removed_once_the_batch_of_a_call_that_was_cancelled_has
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    call = asyncio.create_task(dispatcher.encode(lane, batch_of([1]), caller="a"))
-    await asyncio.sleep(0)
+    call = await begun(dispatcher.encode(lane, batch_of([1]), caller="a"))
     await asyncio.sleep(0)
     call.cancel()
     removing = asyncio.create_task(dispatcher.remove([lane]))

@@ -10,7 +10,7 @@ from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.queue_metrics import QueueMetrics
-from tests.service.queueing.sum_engine import SumEngine, batch_of, lane_of
+from tests.service.queueing.sum_engine import SumEngine, batch_of, begun, lane_of
 
 
 async def test_equal_sequences_in_flight_are_computed_once() -> None:
@@ -19,12 +19,9 @@ async def test_equal_sequences_in_flight_are_computed_once() -> None:
     metrics = Metrics()
     dispatcher = Dispatcher([lane], 1, observers=[QueueMetrics(metrics, [lane])])
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([7]), caller="a"))
-    await asyncio.sleep(0)
-    waiting = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2], [7], [1, 2]), caller="a"))
-    await asyncio.sleep(0)
-    other = asyncio.create_task(dispatcher.encode(lane, batch_of([1, 2]), caller="a"))
-    await asyncio.sleep(0)
+    running = await begun(dispatcher.encode(lane, batch_of([7]), caller="a"))
+    waiting = await begun(dispatcher.encode(lane, batch_of([1, 2], [7], [1, 2]), caller="a"))
+    other = await begun(dispatcher.encode(lane, batch_of([1, 2]), caller="a"))
     engine.gate.set()
     assert (await running).values.tolist() == [[7, 1]]
     assert (await waiting).values.tolist() == [[3, 2], [7, 1], [3, 2]]
@@ -41,10 +38,8 @@ async def test_a_sequence_is_computed_though_the_request_that_it_followed_is_can
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="a"))
-    await asyncio.sleep(0)
-    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5], [6]), caller="a"))
-    await asyncio.sleep(0)
+    running = await begun(dispatcher.encode(lane, batch_of([0]), caller="a"))
+    leader = await begun(dispatcher.encode(lane, batch_of([5, 5], [6]), caller="a"))
     followers = [asyncio.create_task(dispatcher.encode(lane, batch_of([5, 5]), caller="a")) for _ in range(2)]
     await asyncio.sleep(0)
     leader.cancel()
@@ -61,10 +56,8 @@ async def test_followers_of_a_failed_batch_are_tried_again_by_themselves() -> No
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    leader = asyncio.create_task(dispatcher.encode(lane, batch_of([4], [666]), caller="a"))
-    await asyncio.sleep(0)
-    follower = asyncio.create_task(dispatcher.encode(lane, batch_of([4]), caller="a"))
-    await asyncio.sleep(0)
+    leader = await begun(dispatcher.encode(lane, batch_of([4], [666]), caller="a"))
+    follower = await begun(dispatcher.encode(lane, batch_of([4]), caller="a"))
     engine.gate.set()
     with pytest.raises(EngineError):
         await leader
@@ -92,15 +85,13 @@ async def test_a_sequence_that_waits_far_back_in_the_queue_of_one_caller_delays_
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="greedy"))
-    await asyncio.sleep(0)
+    running = await begun(dispatcher.encode(lane, batch_of([0]), caller="greedy"))
     waiting = []
     for number in range(1, 40):
         rows = [[number, row] for row in range(8)]
         waiting.append(asyncio.create_task(dispatcher.encode(lane, batch_of(*rows), caller="greedy")))
         await asyncio.sleep(0)
-    single = asyncio.create_task(dispatcher.encode(lane, batch_of([39, 7]), caller="single"))
-    await asyncio.sleep(0)
+    single = await begun(dispatcher.encode(lane, batch_of([39, 7]), caller="single"))
     engine.gate.set()
     assert (await single).values.tolist() == [[46, 2]]
     assert len(engine.batches) < 8
@@ -151,10 +142,8 @@ async def test_nobody_learns_from_the_time_of_a_reply_what_a_tenant_has_in_fligh
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([7]), caller="name:a"))
-    await asyncio.sleep(0)
-    asking = asyncio.create_task(dispatcher.encode(lane, batch_of([7]), caller=other))
-    await asyncio.sleep(0)
+    running = await begun(dispatcher.encode(lane, batch_of([7]), caller="name:a"))
+    asking = await begun(dispatcher.encode(lane, batch_of([7]), caller=other))
     engine.gate.set()
     assert (await running).values.tolist() == (await asking).values.tolist() == [[7, 1]]
     assert engine.batches == times * [[[7]]]
@@ -166,8 +155,7 @@ async def test_followers_of_a_cancelled_request_lead_only_their_own_tenant() -> 
     lane = lane_of(engine)
     dispatcher = Dispatcher([lane], 1)
     engine.gate.clear()
-    running = asyncio.create_task(dispatcher.encode(lane, batch_of([0]), caller="name:a"))
-    await asyncio.sleep(0)
+    running = await begun(dispatcher.encode(lane, batch_of([0]), caller="name:a"))
     tasks = [asyncio.create_task(dispatcher.encode(lane, batch_of([5]), caller=f"name:{name}")) for name in "aabb"]
     await asyncio.sleep(0)
     tasks[0].cancel()

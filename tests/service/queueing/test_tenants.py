@@ -8,7 +8,7 @@ from birnn_service.errors import OverloadedError
 from birnn_service.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
-from tests.service.queueing.sum_engine import SumEngine, batch_of, lane_of
+from tests.service.queueing.sum_engine import SumEngine, batch_of, begun, lane_of
 
 Weights = dict[str, float]
 
@@ -92,8 +92,7 @@ async def test_a_full_backlog_refuses_who_fills_it_and_nobody_else() -> None:
     await asyncio.sleep(0)
     refused = [task for task in tasks if task.done() and isinstance(task.exception(), OverloadedError)]
     assert refused
-    small = asyncio.create_task(dispatcher.encode(lane, batch_of([5]), caller="name:small"))
-    await asyncio.sleep(0)
+    small = await begun(dispatcher.encode(lane, batch_of([5]), caller="name:small"))
     engine.gate.set()
     assert (await small).values.tolist() == [[5, 1]]
     await asyncio.gather(*tasks, return_exceptions=True)

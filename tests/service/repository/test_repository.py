@@ -28,7 +28,7 @@ from birnn_service.repository.publisher import Publisher
 from birnn_service.repository.repository import MOST_WAITING, Repository
 from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.sources.folder import FolderSource
 from birnn_service.sources.source import Look, Source
 from birnn_service.state import Address, ServingState

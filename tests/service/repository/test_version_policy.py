@@ -2,7 +2,7 @@ import pytest
 
 from birnn_service.errors import StartupError
 from birnn_service.repository.version_policy import read_policy
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from birnn_service.call import Call, Exchange, Method
 from birnn_service.conversation import parsed
 from birnn_service.errors import StartupError
-from birnn_service.settings import load_settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.transports import departures
 from birnn_service.transports.grpc_server import GrpcServer
 from tests.service.test_endpoint import endpoint_of
