@@ -5,6 +5,7 @@ import enum
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from birnn_bundle.cells import Cell
 from birnn_native.library import instruction_sets, load_library
 
 Floats = NDArray[np.float32]
+Precision = Literal["fp32", "bf16", "int8"]
 
 ERROR_SIZE = 512
 
@@ -29,6 +31,16 @@ class Pooling(enum.IntEnum):
 
 POOLINGS = {"final": Pooling.FINAL, "mean": Pooling.MEAN, "max": Pooling.MAX, "mean+max": Pooling.MEAN_MAX}
 """By their names in a manifest."""
+
+
+def precisions(instruction_set: str | None = None) -> tuple[Precision, ...]:
+    """What the kernels of an instruction set compute in, the fastest first; by default of the best set here.
+
+    Raises:
+        NativeUnavailableError: There are no kernels here.
+    """
+    sets = instruction_sets()
+    return ("bf16", "fp32") if sets[instruction_set or next(iter(sets))] else ("fp32",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +64,7 @@ class Kernel:
         layers: Sequence[Layer],
         embedding: Floats | None,
         *,
-        bf16: bool = False,
+        precision: Precision = "fp32",
         instruction_set: str | None = None,
         most_table_bytes: int = 1 << 26,
     ) -> None:
@@ -63,7 +75,7 @@ class Kernel:
             layers: Weights of each layer; the first one reads the embedding or features, the others the 2H states
                 of the one below. Layers may have different hidden sizes.
             embedding: Rows of all ids [V, E]; None where the first layer reads features.
-            bf16: Multiply in bf16 and add in float32, instead of all in float32.
+            precision: What to multiply in; one of `precisions()`. Sums are float32 in bf16, too.
             instruction_set: One of `instruction_sets()`; the best by default.
             most_table_bytes: Memory that the first layer's input products of all ids may take; where they need more,
                 they are computed in each run.
@@ -76,6 +88,8 @@ class Kernel:
             raise ValueError(f"there is no kernel for {cell.name}; onnxruntime serves it")
         sets = instruction_sets()
         name = instruction_set or next(iter(sets))
+        if precision == "int8":
+            raise ValueError(f"the {name} kernels do not compute in {precision}")
         self.instruction_set = name
         sizes = _checked(cell, layers, embedding)
         self.hidden_size = sizes[-1]
@@ -86,7 +100,7 @@ class Kernel:
         hidden = (ctypes.c_int64 * len(sizes))(*sizes)
         error = ctypes.create_string_buffer(ERROR_SIZE)
         handle = self._library.birnn_create(
-            name.encode(), bf16, cell.kernel, len(layers), hidden, layers[0].W.shape[2],
+            name.encode(), precision == "bf16", cell.kernel, len(layers), hidden, layers[0].W.shape[2],
             0 if embedding is None else len(embedding), _address(table),
             *(_addresses([layer[part] for layer in arrays]) for part in range(3)),
             most_table_bytes, error, len(error),

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from birnn_bundle.cells import CELLS, OPERATORS, Cell
-from birnn_native.kernel import Kernel, Layer
+from birnn_native.kernel import Kernel, Layer, Precision
 
 # Attributes of the operators that change nothing as long as they have these values.
 NEUTRAL = {"direction": "bidirectional", "layout": 0, "input_forget": 0}
@@ -39,14 +39,14 @@ class RecurrentGraph:
     embedding: NDArray[np.float32] | None
     bytes: int
 
-    def kernel(self, *, bf16: bool = False, instruction_set: str | None = None) -> Kernel:
+    def kernel(self, *, precision: Precision = "fp32", instruction_set: str | None = None) -> Kernel:
         """The same, packed to run. Raises what `Kernel` does."""
         table_bytes = TABLE_SHARE * self.bytes
         return Kernel(
             self.cell,
             self.layers,
             self.embedding,
-            bf16=bf16,
+            precision=precision,
             instruction_set=instruction_set,
             most_table_bytes=table_bytes,
         )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from birnn_bundle.precisions import LEAST_MIN_COSINE, MIN_COSINES
 from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.errors import StartupError
@@ -156,8 +157,8 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "fp32",
-        description="Of the arithmetic: bf16 exists on CPUs with the native engine, fp16 on CUDA, both only where the "
-        "bundle allows it. `auto` takes what is fastest among the allowed.",
+        description="Of the arithmetic: bf16 and int8 exist on CPUs with the native engine, fp16 on CUDA, each only "
+        "where the bundle allows it and passes the golden gate. `auto` takes the fastest that does, and logs why.",
     )
     slots: Count | None = Field(
         None, description="Batches that run at the same time; by default one per core on a CPU, two on a GPU."
@@ -244,9 +245,10 @@ class Settings(BaseSettings):
         description="Largest absolute error against the float64 reference with which any bundle is served in float32, "
         "whatever its manifest allows.",
     )
-    min_cosine: Annotated[float, Field(ge=0.9, lt=1)] = Field(
-        0.9999,
-        description="Least cosine of an encoding to its reference with which any bundle is served, in any precision.",
+    min_cosine: Annotated[float, Field(ge=LEAST_MIN_COSINE, lt=1)] | None = Field(
+        None,
+        description="Least cosine of an encoding to its reference with which any bundle is served, in any precision. "
+        f"By default {MIN_COSINES['bf16']}, and {MIN_COSINES['int8']} in int8.",
     )
     max_bundle_mib: Count = Field(
         2048, description="Most memory that the files of one bundle may take while it is loaded, in MiB."

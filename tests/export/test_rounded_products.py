@@ -81,7 +81,7 @@ def test_the_native_engine_is_as_far_off_in_bf16(
     encoder = small_encoder(architecture, "mean", **sizes, **more)
     expected = reference(encoder, random_batch([1, 50, 20]))
     graph = read_graph(onnx.load(graphs_of(encoder, tmp_path)[0]))
-    kernel = Kernel(graph.cell, graph.layers, graph.embedding, bf16=True, most_table_bytes=table * 10**9)
+    kernel = Kernel(graph.cell, graph.layers, graph.embedding, precision="bf16", most_table_bytes=table * 10**9)
     native = kernel.run(expected.batch.values, expected.batch.offsets, Pooling.TOKENS) - expected.tokens
     emulated = with_rounded_products(encoder, expected.batch, torch.bfloat16, table).tokens - expected.tokens
     assert np.abs(emulated).max() == pytest.approx(np.abs(native).max(), rel=0.5)

@@ -54,7 +54,7 @@ def test_every_instruction_set_agrees_with_the_equations_in_float64(
             cell,
             weights,
             None if source == "features" else embedding,
-            bf16=bf16,
+            precision="bf16" if bf16 else "fp32",
             instruction_set=name,
             most_table_bytes=1 << 24 if source == "table" else 0,
         )
@@ -68,7 +68,13 @@ def test_every_instruction_set_agrees_with_the_equations_in_float64(
 def make_kernel(name: str, bf16: bool, cell: Cell = GRU, layers: int = 2, hidden: int = 40) -> Kernel:
     random = np.random.default_rng(7)
     embedding = random.normal(size=(VOCABULARY, 9)).astype(np.float32)
-    return Kernel(cell, random_layers(random, cell, [hidden] * layers, 9), embedding, bf16=bf16, instruction_set=name)
+    return Kernel(
+        cell,
+        random_layers(random, cell, [hidden] * layers, 9),
+        embedding,
+        precision="bf16" if bf16 else "fp32",
+        instruction_set=name,
+    )
 
 
 @pytest.mark.parametrize(("name", "bf16"), WAYS)
@@ -186,7 +192,7 @@ def test_weights_that_do_not_belong_together_are_refused() -> None:
         Kernel(GRU, layers, None, instruction_set="mmx")
     if not SETS.get("avx2", True):
         with pytest.raises(ValueError, match="cannot multiply bf16"):
-            Kernel(GRU, layers, None, instruction_set="avx2", bf16=True)
+            Kernel(GRU, layers, None, instruction_set="avx2", precision="bf16")
 
 
 def test_tables_and_packed_weights_take_no_more_than_three_times_the_weights() -> None:

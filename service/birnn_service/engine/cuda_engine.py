@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from birnn_bundle.manifest import Manifest
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
-from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.engine import PRECISION_NAMES, CudaPrecision, EngineInfo, Output
 from birnn_service.engine.graph_edits import in_half_precision
 from birnn_service.engine.grid import Grid
 from birnn_service.engine.onnx_engine import real_tokens
@@ -32,7 +32,6 @@ MAX_ROWS = 512
 MAX_CELLS = {Output.POOLED: 65_536, Output.TOKENS: 32_768}
 # One batch is copied and prepared while another one is computed.
 SLOTS = 2
-PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
 Allocate = Callable[[int], NDArray[np.uint8]]
 
@@ -52,7 +51,7 @@ class CudaEngine:
         self,
         bundle: Bundle,
         *,
-        precision: Literal["fp32", "fp16"] = "fp32",
+        precision: CudaPrecision = "fp32",
         slots: int | None = None,
         gpu_memory_mib: int = 4096,
         provider: str = CUDA,
@@ -76,7 +75,7 @@ class CudaEngine:
         self.info = EngineInfo(
             engine=f"onnxruntime {ort.__version__}",
             device="cuda:0" if provider == CUDA else "cpu",
-            precision=PRECISIONS[precision],
+            precision=PRECISION_NAMES[precision],
             slots=slots,
             max_rows=MAX_ROWS,
             parallel_slots=False,

@@ -1,22 +1,21 @@
 """The native CPU engine: the kernels of `native/` on the weights of a bundle's graph."""
 
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
-from birnn_native.kernel import POOLINGS, Pooling
+from birnn_native.kernel import POOLINGS, Pooling, precisions
+from birnn_native.kernel import Precision as NativePrecision
 from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.cores import available_cores
-from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.engine import PRECISION_NAMES, EngineInfo, Output
 from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
 
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 # Beyond 32 rows a row costs 2 % less for each doubling, and its neighbors wait twice as long.
 MAX_ROWS = 32
 
@@ -30,6 +29,14 @@ def is_fast() -> bool:
         return True
 
 
+def native_precisions() -> list[NativePrecision]:
+    """What the kernels compute in on this processor, the fastest first; nothing where they were not built."""
+    try:
+        return list(precisions())
+    except NativeUnavailableError:
+        return []
+
+
 class NativeEngine:
     """Runs one bundle on CPU cores: packed batches, one core a run, or two for both directions of a lone one."""
 
@@ -37,7 +44,7 @@ class NativeEngine:
         self,
         bundle: Bundle,
         *,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: NativePrecision = "fp32",
         slots: int | None = None,
         instruction_set: str | None = None,
     ) -> None:
@@ -45,22 +52,21 @@ class NativeEngine:
 
         Args:
             bundle: The bundle.
-            precision: Of the products; sums and states are float32 in any case.
+            precision: Of the products.
             slots: Batches that run at the same time; one a core by default.
             instruction_set: One of `native.library.instruction_sets()`; the best by default.
 
         Raises:
-            StartupError: The kernels were not built, this processor cannot multiply bf16, or the graph holds something
-                that they cannot run.
+            StartupError: The kernels were not built, do not compute in this precision here, or cannot run the graph.
         """
         label = bundle.label
         try:
             sets = instruction_sets()
             chosen = instruction_set or next(iter(sets))
-            if precision == "bf16" and not sets.get(chosen):
+            if precision == "bf16" and "bf16" not in precisions(chosen):
                 raise StartupError(f"{label}: bf16 needs a processor with AVX-512 BF16; this one has {', '.join(sets)}")
             graph = read_graph(stored_graph(bundle, Output.POOLED).complete())
-            self._kernel = graph.kernel(bf16=precision == "bf16", instruction_set=chosen)
+            self._kernel = graph.kernel(precision=precision, instruction_set=chosen)
         except (NativeUnavailableError, UnsupportedGraphError, ValueError) as error:
             raise StartupError(f"{label}: the native engine cannot run it: {error}") from error
         self._poolings = {Output.POOLED: POOLINGS[bundle.manifest.pooling], Output.TOKENS: Pooling.TOKENS}
@@ -68,7 +74,7 @@ class NativeEngine:
         self.info = EngineInfo(
             engine=f"native {version('birnn-serving')} {self._kernel.instruction_set}",
             device="cpu",
-            precision=PRECISIONS[precision],
+            precision=PRECISION_NAMES[precision],
             slots=count,
             max_rows=MAX_ROWS,
             parallel_slots=True,

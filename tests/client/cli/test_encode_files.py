@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from birnn.cli.main import main
+from birnn_bundle.corpus import read_corpus
 from birnn_bundle.sequences import SequenceFileError
-from birnn_export.corpus import read_corpus
 from tests.client.fake_service import MAX_LENGTH, FakeService, vector
 
 FORMATS = ["v.npy", "v.npz", "v.parquet", "v.csv"]
