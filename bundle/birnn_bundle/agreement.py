@@ -25,16 +25,25 @@ def agreement(pooled: Pair, tokens: Iterable[Pair]) -> Agreement | None:
         The worst of all rows; None where something found is not a finite number.
     """
     found, expected = (values.astype(np.float64) for values in pooled)
-    largest, cosine = 0.0, 1.0
-    for one, reference in _float64(pooled, tokens):
+    if not np.isfinite(found).all():
+        return None
+    largest, token_cosine = float(np.abs(found - expected).max(initial=0.0)), 1.0
+    for part in tokens:
+        one, reference = (values.astype(np.float64) for values in part)
         if not np.isfinite(one).all():
             return None
         largest = max(largest, float(np.abs(one - reference).max(initial=0.0)))
-        cosine = min(cosine, least_cosine(one, reference))
+        token_cosine = min(token_cosine, least_cosine(one, reference))
     mean = expected.mean(axis=0)
     longest = float(np.linalg.norm(expected, axis=1).max())
     centered = least_cosine(found - mean, expected - mean, SHORTEST * longest) if len(expected) > 1 else None
-    return Agreement(sequences=len(expected), max_error=largest, least_cosine=cosine, least_centered_cosine=centered)
+    return Agreement(
+        sequences=len(expected),
+        max_error=largest,
+        least_cosine=least_cosine(found, expected),
+        least_token_cosine=token_cosine,
+        least_centered_cosine=centered,
+    )
 
 
 def least_cosine(found: NDArray[np.float64], expected: NDArray[np.float64], shortest: float = 0.0) -> float:
@@ -49,9 +58,3 @@ def least_cosine(found: NDArray[np.float64], expected: NDArray[np.float64], shor
     norms = np.linalg.norm(found[counted], axis=1) * lengths[counted]
     cosines = np.divide(products, norms, out=np.zeros_like(products), where=norms != 0)
     return float(np.clip(np.nan_to_num(cosines, nan=-1.0).min(initial=1.0), -1.0, 1.0))
-
-
-def _float64(pooled: Pair, tokens: Iterable[Pair]) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    yield pooled[0].astype(np.float64), pooled[1].astype(np.float64)
-    for found, expected in tokens:
-        yield found.astype(np.float64), expected.astype(np.float64)

@@ -16,11 +16,9 @@ def precision_section(records: Mapping[ReducedPrecision, PrecisionRecord]) -> st
     measured = {name: record for name, record in records.items() if record.golden is not None}
     if not measured:
         return ""
-    head = "| precision | sequences | least cosine to float32 | of centered vectors | largest error | served |"
+    head = "| precision | measured on | least cosine to float32 | centered | of tokens | largest error | served |"
     rows = [row for name, record in measured.items() for row in _rows(name, record)]
-    return "\n\n".join(
-        [HEADING, "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows]), *_quality(measured)]
-    )
+    return "\n\n".join([HEADING, "\n".join([head, f"|{' --- |' * 7}", *rows]), *_quality(measured)])
 
 
 def with_precision_section(card: str, records: Mapping[ReducedPrecision, PrecisionRecord]) -> str:
@@ -38,8 +36,8 @@ def _rows(name: str, record: PrecisionRecord) -> list[str]:
         if found is not None:
             centered = "" if found.least_centered_cosine is None else f"{found.least_centered_cosine:.6f}"
             cells = (
-                *(f"{name}, {record.engine}", f"{found.sequences:,} {kind}", f"{found.least_cosine:.6f}"),
-                *(centered, f"{found.max_error:.1e}", served),
+                *(f"{name}, {record.engine}", f"{found.sequences:,} {kind} sequences", f"{found.least_cosine:.6f}"),
+                *(centered, f"{found.least_token_cosine:.6f}", f"{found.max_error:.1e}", served),
             )
             rows.append(f"| {' | '.join(cells)} |")
     return rows

@@ -61,7 +61,10 @@ def _told(record: PrecisionRecord) -> str:
             centered = (
                 f", centered {found.least_centered_cosine:.6f}" if found.least_centered_cosine is not None else ""
             )
-            parts.append(f"least cosine {found.least_cosine:.6f}{centered} on {found.sequences:,} {kind} sequences")
+            parts.append(
+                f"least cosine {found.least_cosine:.6f}{centered} on {found.sequences:,} {kind} sequences, "
+                f"{found.least_token_cosine:.6f} on their tokens"
+            )
     if (quality := record.quality) is not None:
         parts.append(f"r2 {quality.reduced:.4f} instead of {quality.float32:.4f} on {quality.data}")
     parts.append(f"not allowed: {record.refusal}" if record.refusal else "allowed")

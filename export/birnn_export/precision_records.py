@@ -54,7 +54,7 @@ def precision_records(encoder: SequenceEncoder, graph: Path, material: Material)
             found.problems[precision] = NOT_FINITE
         else:
             found.problems.pop(precision, None)
-            found.records[precision] = record_of(golden, SIMULATED, material.min_cosines[precision])
+            found.records[precision] = record_of(precision, golden, SIMULATED, material.min_cosines[precision])
     return found
 
 
@@ -70,7 +70,9 @@ def bf16_agreement(encoder: SequenceEncoder, golden: Golden) -> Agreement | None
         for table in (False, True)
     ]
     known = [one for one in found if one is not None]
-    return min(known, key=lambda one: one.least_cosine) if len(known) == len(found) else None
+    return (
+        min(known, key=lambda one: min(one.least_cosine, one.least_token_cosine)) if len(known) == len(found) else None
+    )
 
 
 def _agreement(found: Golden, expected: Golden) -> Agreement | None:

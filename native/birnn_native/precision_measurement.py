@@ -98,7 +98,7 @@ def measure_precisions(graph: RecurrentGraph, pooling: Pooling, material: Materi
                 reduced=_quality_of(kernel, pooling, material.quality),
             )
         found.records[precision] = record_of(
-            golden, engine_of(kernel), material.min_cosines[precision], others, quality
+            precision, golden, engine_of(kernel), material.min_cosines[precision], others, quality
         )
     return found
 

@@ -40,7 +40,9 @@ def test_tokens_count_too_in_whatever_parts_they_come(pair: tuple[Matrix, Matrix
     assert split == whole
     assert whole is not None
     assert whole.max_error == np.abs(found - expected).max()
+    assert whole.least_token_cosine == min(1.0, *(least_cosine(*part) for part in parts))
     # Of encodings of sequences only.
+    assert whole.least_cosine == pytest.approx(1)
     assert whole.least_centered_cosine == 1
 
 

@@ -43,8 +43,8 @@ def test_rounding_costs_what_the_digits_of_each_format_promise(
     # 11 binary digits of all values, and 8 of the operands of products.
     assert 1e-5 < fp16.max_error < 5e-3
     assert 1e-5 < bf16.max_error < 3e-2
-    assert 0.99999 < fp16.least_cosine < 1
-    assert 0.9999 < bf16.least_cosine < 1
+    assert 0.99999 < fp16.least_token_cosine < 1
+    assert 0.9999 < bf16.least_token_cosine < 1
 
 
 @needs_bf16
@@ -61,7 +61,7 @@ def test_what_the_kernels_compute_is_recorded_and_a_simulation_would_have_said_n
     assert record.golden is not None
     assert simulated is not None
     assert 0.5 < record.golden.max_error / simulated.max_error < 2
-    assert 0.2 < (1 - record.golden.least_cosine) / (1 - simulated.least_cosine) < 5
+    assert 0.2 < (1 - record.golden.least_token_cosine) / (1 - simulated.least_token_cosine) < 5
 
 
 def test_fp16_is_simulated_and_so_is_bf16_on_a_processor_that_lacks_it_and_the_record_says_so(

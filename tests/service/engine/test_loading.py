@@ -140,11 +140,13 @@ def test_each_reduced_precision_is_held_to_its_own_record_and_ceiling(bundle: Bu
 
 
 def test_a_precision_that_was_found_too_far_off_is_refused_before_it_runs(bundle: Bundle, engine: Engine) -> None:
-    golden = Agreement(sequences=12, max_error=0.01, least_cosine=0.998, least_centered_cosine=0.9)
+    golden = Agreement(
+        sequences=12, max_error=0.01, least_cosine=0.998, least_token_cosine=1.0, least_centered_cosine=0.9
+    )
     refused = allowing(bundle, int8=PrecisionRecord(tolerance=0.1, min_cosine=0.999, engine="native 1", golden=golden))
     exact = Skewed(engine, Output.TOKENS, 0.0)
     exact.info = replace(exact.info, precision="int8")
-    with pytest.raises(StartupError, match=r"does not allow int8: least cosine 0\.998000 on its golden sequences"):
+    with pytest.raises(StartupError, match=r"does not allow int8: least cosine 0\.998000 on golden sequences"):
         pass_gate(refused, exact)
 
 
