@@ -29,7 +29,16 @@ FLAGS = [
     *("-Wall", "-Wextra", "-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),
 ]
 AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
-X86 = {"avx2": ["-mavx2", "-mfma"], "avx512": AVX512, "avx512bf16": [*AVX512, "-mavx512bf16"]}
+AVX2 = ["-mavx2", "-mfma"]
+X86 = {
+    "avx2": AVX2,
+    "avxvnni": [*AVX2, "-mavxvnni"],
+    "avx512": AVX512,
+    "avx512vnni": [*AVX512, "-mavx512vnni"],
+    "avx512bf16": [*AVX512, "-mavx512bf16"],
+}
+ARM = {"neondot": ["-march=armv8.2-a+dotprod"]}
+SETS = {"x86_64": X86, "amd64": X86} | ({"aarch64": ARM} if platform.system() == "Linux" else {})
 
 
 class BuildKernels(build_ext):
@@ -45,11 +54,13 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compile and link."""
-        sets = X86 if platform.machine().lower() in ("x86_64", "amd64") else {}
+        sets = SETS.get(platform.machine().lower(), {})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             compiled = dict(zip(sets, pool.map(self._try, sets, sets.values()), strict=True))
             macros = [(f"BIRNN_HAVE_{name.upper()}", None) for name, objects in compiled.items() if objects]
-            common = pool.map(lambda name: self._compile(name, [], macros), ("portable", "encoder", "library"))
+            common = pool.map(
+                lambda name: self._compile(name, [], macros), ("portable", "portable_int8", "encoder", "library")
+            )
             objects = [file for files in (*compiled.values(), *common) for file in files]
         self.compiler.link_shared_object(
             objects, self.get_ext_fullpath(ext.name), extra_postargs=["-pthread"], target_lang="c++"

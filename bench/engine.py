@@ -26,7 +26,12 @@ WINDOW = 1024
 # Tokens of the sequences of a batch of equal lengths, and of a lone one: about the mean of SMILES.
 STEPS = 48
 BARE = "session.run, equal lengths"
-ENGINES: list[tuple[EngineName, Precision]] = [("onnxruntime", "fp32"), ("native", "fp32"), ("native", "bf16")]
+ENGINES: list[tuple[EngineName, Precision]] = [
+    ("onnxruntime", "fp32"),
+    ("native", "fp32"),
+    ("native", "bf16"),
+    ("native", "int8"),
+]
 
 
 @dataclass(slots=True)

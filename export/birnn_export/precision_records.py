@@ -18,8 +18,8 @@ from birnn_bundle.precisions import Agreement, ReducedPrecision, record_of
 from birnn_export.encoders import SequenceEncoder
 from birnn_export.rounded_products import with_rounded_products
 from birnn_export.verification import reference
-from birnn_native.kernel import POOLINGS, precisions
-from birnn_native.library import NativeUnavailableError
+from birnn_native.kernel import POOLINGS
+from birnn_native.library import NativeUnavailableError, precisions
 from birnn_native.precision_measurement import Material, Measured, measure_precisions
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 

@@ -5,16 +5,14 @@ import enum
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.cells import Cell
-from birnn_native.library import instruction_sets, load_library
+from birnn_native.library import PRECISIONS, Precision, instruction_sets, load_library
 
 Floats = NDArray[np.float32]
-Precision = Literal["fp32", "bf16", "int8"]
 
 ERROR_SIZE = 512
 
@@ -33,14 +31,38 @@ POOLINGS = {"final": Pooling.FINAL, "mean": Pooling.MEAN, "max": Pooling.MAX, "m
 """By their names in a manifest."""
 
 
-def precisions(instruction_set: str | None = None) -> tuple[Precision, ...]:
-    """What the kernels of an instruction set compute in, the fastest first; by default of the best set here.
+NEEDS: dict[Precision, str] = {"bf16": "a processor with AVX-512 BF16"}
+"""What a processor must have for a precision that not every one has."""
+
+
+def obstacle(cell: Cell, precision: Precision, instruction_set: str | None = None) -> str | None:
+    """Why a cell cannot be computed here in a precision; None where it can.
+
+    Code that offers a choice of precisions asks here. It does not look at weights: in int8, `Kernel` also refuses those
+    that are not finite, or beyond 1e30.
+
+    Args:
+        cell: The recurrence.
+        precision: Of its products.
+        instruction_set: One of `instruction_sets()`; the best by default.
 
     Raises:
         NativeUnavailableError: There are no kernels here.
     """
     sets = instruction_sets()
-    return ("bf16", "fp32") if sets[instruction_set or next(iter(sets))] else ("fp32",)
+    chosen = instruction_set or next(iter(sets))
+    if cell.kernel is None:
+        return f"there is no kernel for {cell.name}; onnxruntime serves it"
+    if chosen not in sets:
+        return f"no kernels named {chosen} run here; there are {', '.join(sets)}"
+    if precision not in sets[chosen]:
+        return f"{precision} needs {NEEDS[precision]}; {chosen} has none"
+    if precision == "int8" and cell.nonlinearity != "tanh":
+        return (
+            f"int8 needs states between -1 and 1, and those of {cell.name} have no bound "
+            f"(its activation is {cell.nonlinearity}); use bf16 or fp32"
+        )
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,21 +97,20 @@ class Kernel:
             layers: Weights of each layer; the first one reads the embedding or features, the others the 2H states
                 of the one below. Layers may have different hidden sizes.
             embedding: Rows of all ids [V, E]; None where the first layer reads features.
-            precision: What to multiply in; one of `precisions()`. Sums are float32 in bf16, too.
+            precision: How to multiply. bf16: in bf16, added in float32. int8: weights and states in 8 bits, added
+                exactly, but what the first layer reads in float32; the same bits on every instruction set. States,
+                gates and pooling are float32 in any case.
             instruction_set: One of `instruction_sets()`; the best by default.
             most_table_bytes: Memory that the first layer's input products of all ids may take; where they need more,
                 they are computed in each run.
 
         Raises:
             NativeUnavailableError: There are no kernels here.
-            ValueError: Shapes do not belong together, or there is no kernel for the cell or the instruction set.
+            ValueError: Shapes do not belong together, or there is an `obstacle`.
         """
-        if cell.kernel is None:
-            raise ValueError(f"there is no kernel for {cell.name}; onnxruntime serves it")
-        sets = instruction_sets()
-        name = instruction_set or next(iter(sets))
-        if precision == "int8":
-            raise ValueError(f"the {name} kernels do not compute in {precision}")
+        if reason := obstacle(cell, precision, instruction_set):
+            raise ValueError(reason)
+        name = instruction_set or next(iter(instruction_sets()))
         self.instruction_set = name
         sizes = _checked(cell, layers, embedding)
         self.hidden_size = sizes[-1]
@@ -100,7 +121,7 @@ class Kernel:
         hidden = (ctypes.c_int64 * len(sizes))(*sizes)
         error = ctypes.create_string_buffer(ERROR_SIZE)
         handle = self._library.birnn_create(
-            name.encode(), precision == "bf16", cell.kernel, len(layers), hidden, layers[0].W.shape[2],
+            name.encode(), PRECISIONS.index(precision), cell.kernel, len(layers), hidden, layers[0].W.shape[2],
             0 if embedding is None else len(embedding), _address(table),
             *(_addresses([layer[part] for layer in arrays]) for part in range(3)),
             most_table_bytes, error, len(error),

@@ -3,7 +3,11 @@
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""How products are computed, by their numbers in `include/birnn.h`."""
 
 _TEXT, _POINTER, _SIZE = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t
 _INT32, _INT64 = ctypes.c_int32, ctypes.c_int64
@@ -58,13 +62,29 @@ def load_library() -> ctypes.CDLL:
 
 
 @cache
-def instruction_sets() -> dict[str, bool]:
-    """Instruction sets that were built and run on this processor, the best first, and whether each multiplies bf16.
+def instruction_sets() -> dict[str, tuple[Precision, ...]]:
+    """Instruction sets that were built and run on this processor, the best first, and the precisions that each has.
 
     Raises:
         NativeUnavailableError: There are no kernels here.
     """
-    names = ctypes.create_string_buffer(256)
+    names = ctypes.create_string_buffer(512)
     load_library().birnn_instruction_sets(names, len(names))
-    found = [name.partition("+") for name in names.value.decode("ascii").split(",")]
-    return {name: extra == "bf16" for name, _, extra in found}
+    sets = {}
+    for described in names.value.decode("ascii").split(","):
+        name, *more = described.split("+")
+        sets[name] = tuple(precision for precision in PRECISIONS if precision == "fp32" or precision in more)
+    return sets
+
+
+def precisions(instruction_set: str | None = None) -> tuple[Precision, ...]:
+    """What the kernels of an instruction set compute in, the fastest first; by default of the best set here.
+
+    Raises:
+        NativeUnavailableError: There are no kernels here.
+    """
+    sets = instruction_sets()
+    name = instruction_set or next(iter(sets))
+    # Without instructions for them, products of integers take longer than those of floats.
+    order: tuple[Precision, ...] = ("fp32", "int8") if name == "portable" else ("int8", "bf16", "fp32")
+    return tuple(precision for precision in order if precision in sets[name])

@@ -19,7 +19,8 @@ from birnn_bundle.precisions import (
 )
 from birnn_bundle.quality_set import QualitySet, explained
 from birnn_bundle.ragged import RaggedBatch
-from birnn_native.kernel import Floats, Kernel, Pooling, precisions
+from birnn_native.kernel import Floats, Kernel, Pooling
+from birnn_native.library import precisions
 from birnn_native.recurrent_graph import RecurrentGraph
 
 # Sequences that are compared at a time: encodings of tokens take memory.

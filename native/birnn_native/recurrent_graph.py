@@ -9,7 +9,8 @@ import onnx
 from numpy.typing import NDArray
 
 from birnn_bundle.cells import CELLS, OPERATORS, Cell
-from birnn_native.kernel import Kernel, Layer, Precision
+from birnn_native.kernel import Kernel, Layer, obstacle
+from birnn_native.library import PRECISIONS, Precision
 
 # Attributes of the operators that change nothing as long as they have these values.
 NEUTRAL = {"direction": "bidirectional", "layout": 0, "input_forget": 0}
@@ -38,6 +39,10 @@ class RecurrentGraph:
     layers: list[Layer]
     embedding: NDArray[np.float32] | None
     bytes: int
+
+    def precisions(self, instruction_set: str | None = None) -> list[Precision]:
+        """The precisions in which this machine can run it. Raises what `obstacle` does, where also the reasons are."""
+        return [precision for precision in PRECISIONS if obstacle(self.cell, precision, instruction_set) is None]
 
     def kernel(self, *, precision: Precision = "fp32", instruction_set: str | None = None) -> Kernel:
         """The same, packed to run. Raises what `Kernel` does."""

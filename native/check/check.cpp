@@ -3,8 +3,12 @@
 //   check SEED CASES   random encoders of all cells and sizes, random batches, some of either damaged; every buffer on the heap
 //                      and exactly as large as promised, so that AddressSanitizer sees the first byte beyond it; one row of each
 //                      batch that is encoded must agree with the equations, and to the bit with itself alone
+//   check agree CASES  random batches in int8 on every instruction set, which must give the same bits; prints a digest of them,
+//   which
+//                      must be the same on every processor
 //   check threads      many threads on one encoder, whose results must be those of one thread
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -55,7 +59,7 @@ std::vector<std::string> instruction_sets() {
 struct Model {
     std::string instruction_set;
     bool can_bf16;
-    int32_t bf16, cell, layers;
+    int32_t precision, cell, layers;
     std::vector<int64_t> hidden;
     int64_t gates, inputs, vocabulary, most_table_bytes;
     std::vector<float> embedding;
@@ -66,8 +70,10 @@ struct Model {
         const std::string name = sets[static_cast<size_t>(between(random, 0, static_cast<int64_t>(sets.size()) - 1))];
         can_bf16 = name.find("+bf16") != std::string::npos;
         instruction_set = name.substr(0, name.find('+'));
-        bf16 = can_bf16 && between(random, 0, 1);
         cell = static_cast<int32_t>(between(random, BIRNN_GRU, BIRNN_RNN_RELU));
+        precision = static_cast<int32_t>(between(random, BIRNN_FP32, BIRNN_INT8));
+        const bool can = precision == BIRNN_BF16 ? can_bf16 : precision != BIRNN_INT8 || cell != BIRNN_RNN_RELU;
+        if (!can) precision = BIRNN_FP32;
         layers = static_cast<int32_t>(between(random, 1, 3));
         gates = birnn_gates(cell);
         inputs = between(random, 1, 20);
@@ -98,10 +104,12 @@ struct Model {
         for (int32_t layer = 0; layer < layers; layer++) {
             const size_t at = static_cast<size_t>(layer);
             const int64_t H = hidden[at], I = read(layer);
+            const bool int8 = precision == BIRNN_INT8;
             auto direction = [&](int64_t number) {
                 const float* biases = B[at] ? B[at] + number * 2 * gates * H : nullptr;
-                return reference::Direction{cell,  gates, H, I, W[at] + number * gates * H * I, R[at] + number * gates * H * H,
-                                            biases};
+                return reference::Direction{
+                    cell, gates, H, I, W[at] + number * gates * H * I, R[at] + number * gates * H * H, biases, int8 && layer > 0,
+                    int8};
             };
             states = reference::layer(direction(0), direction(1), states);
         }
@@ -112,7 +120,7 @@ struct Model {
 // The arguments of birnn_create, any of which may be damaged.
 struct Creation {
     const char* instruction_set;
-    int32_t bf16, cell, layers;
+    int32_t precision, cell, layers;
     const int64_t* hidden;
     int64_t inputs, vocabulary;
     const float* embedding;
@@ -120,14 +128,14 @@ struct Creation {
     int64_t most_table_bytes;
 
     explicit Creation(const Model& model)
-        : instruction_set(model.instruction_set.c_str()), bf16(model.bf16), cell(model.cell), layers(model.layers),
+        : instruction_set(model.instruction_set.c_str()), precision(model.precision), cell(model.cell), layers(model.layers),
           hidden(model.hidden.data()), inputs(model.inputs), vocabulary(model.vocabulary),
           embedding(model.vocabulary ? model.embedding.data() : nullptr), W(model.W.data()), R(model.R.data()), B(model.B.data()),
           most_table_bytes(model.most_table_bytes) {}
 
     birnn_encoder* run(char* error, size_t error_size) const {
-        return birnn_create(instruction_set, bf16, cell, layers, hidden, inputs, vocabulary, embedding, W, R, B, most_table_bytes,
-                            error, error_size);
+        return birnn_create(instruction_set, precision, cell, layers, hidden, inputs, vocabulary, embedding, W, R, B,
+                            most_table_bytes, error, error_size);
     }
 };
 
@@ -142,6 +150,12 @@ int64_t beyond(Random& random, int64_t least, int64_t most) {
     }
 }
 
+// A weight that int8 refuses.
+float no_weight(Random& random) {
+    const float values[] = {NAN, INFINITY, -INFINITY, 1.1e30f};
+    return values[between(random, 0, 3)];
+}
+
 // Whatever is wrong with what birnn_create is given, it says so and does nothing: no pointer leads to as much as is claimed.
 void check_creation(Random& random, const std::vector<std::string>& sets) {
     const Model model(random, sets);
@@ -149,9 +163,10 @@ void check_creation(Random& random, const std::vector<std::string>& sets) {
     const size_t layer = static_cast<size_t>(between(random, 0, model.layers - 1));
     std::vector<int64_t> hidden = model.hidden;
     std::vector<const float*> W = model.W, R = model.R;
+    std::vector<float> wrong;
     const float something = 0;
     for (int64_t damages = between(random, 1, 3); damages; damages--) {
-        switch (between(random, 0, 13)) {
+        switch (between(random, 0, 16)) {
             case 0: creation.instruction_set = between(random, 0, 1) ? nullptr : "mmx"; break;
             case 1: creation.cell = static_cast<int32_t>(between(random, 5, INT32_MAX)) * (between(random, 0, 1) ? 1 : -1); break;
             case 2: creation.layers = static_cast<int32_t>(between(random, 65, INT32_MAX)); break;
@@ -168,6 +183,21 @@ void check_creation(Random& random, const std::vector<std::string>& sets) {
             case 10: creation.W = nullptr; break;
             case 11: creation.R = nullptr; break;
             case 12: creation.B = nullptr; break;
+            case 13: creation.precision = between(random, 0, 1) ? INT32_MIN : BIRNN_INT8 + 1; break;
+            case 14:
+                creation.precision = BIRNN_INT8;
+                creation.cell = BIRNN_RNN_RELU;
+                break;
+            case 15: {
+                creation.precision = BIRNN_INT8;
+                const bool recurrent = between(random, 0, 1);
+                wrong = model.arrays[3 * layer + recurrent];
+                wrong[static_cast<size_t>(between(random, 0, static_cast<int64_t>(wrong.size()) - 1))] = no_weight(random);
+                (recurrent ? R : W)[layer] = wrong.data();
+                creation.W = W.data();
+                creation.R = R.data();
+                break;
+            }
             default:
                 (between(random, 0, 1) ? W : R)[layer] = nullptr;
                 creation.W = W.data();
@@ -184,7 +214,16 @@ void check_creation(Random& random, const std::vector<std::string>& sets) {
 struct Subject : Model {
     birnn_encoder* encoder;
 
-    Subject(Random& random, const std::vector<std::string>& sets) : Model(random, sets) {
+    Subject(Random& random, const std::vector<std::string>& sets) : Model(random, sets) { create(); }
+
+    // The same model in int8.
+    Subject(Random& random, const std::string& set) : Model(random, {set}) {
+        precision = BIRNN_INT8;
+        if (cell == BIRNN_RNN_RELU) cell = BIRNN_RNN_TANH;
+        create();
+    }
+
+    void create() {
         char error[256];
         encoder = Creation(*this).run(error, sizeof error);
         if (!encoder) fail(std::string("an encoder was refused: ") + error);
@@ -268,7 +307,7 @@ bool damage(Random& random, const Subject& subject, Call& call) {
     const size_t row = static_cast<size_t>(between(random, 0, batch.rows()));
     const int64_t extremes[] = {INT64_MIN, -1, 0, 1, INT32_MAX, INT64_MAX / 8, INT64_MAX};
     const int64_t extreme = extremes[between(random, 0, 6)];
-    switch (between(random, 0, 8)) {
+    switch (between(random, 0, 9)) {
         case 0:
             if (batch.offsets[row] == extreme) return false;
             batch.offsets[row] = extreme;
@@ -295,6 +334,11 @@ bool damage(Random& random, const Subject& subject, Call& call) {
                 static_cast<int32_t>(between(random, 0, 1) ? between(random, 3, INT32_MAX) : between(random, INT32_MIN, 0));
             return true;
         case 7: call.offsets = false; return true;
+        case 8:
+            if (subject.precision != BIRNN_INT8 || batch.features.empty()) return false;
+            batch.features[static_cast<size_t>(between(random, 0, call.tokens * subject.inputs - 1))] =
+                between(random, 0, 1) ? NAN : 1e37f;
+            return true;
         default:
             batch.ids.clear();
             batch.features.clear();
@@ -309,7 +353,8 @@ void check_row(Random& random, const Subject& subject, const Call& call) {
     const size_t place = call.pooling == BIRNN_TOKENS ? static_cast<size_t>(call.batch.offsets[row] * subject.width(call.pooling))
                                                       : row * expected.size();
     const float* found = call.out.data() + place;
-    const double tolerance = subject.bf16 ? 1e-2 : 2e-6;
+    // In int8 a state beside a tie may be rounded the other way than here, by a 127th of a weight.
+    const double tolerance = subject.precision == BIRNN_FP32 ? 2e-6 : subject.precision == BIRNN_BF16 ? 1e-2 : 2e-3;
     for (size_t j = 0; j < expected.size(); j++) {
         if (!(std::abs(found[j] - expected[j]) <= tolerance * (1 + std::abs(expected[j])))) {
             fail("an encoding holds " + std::to_string(found[j]) + " where the equations give " + std::to_string(expected[j]));
@@ -350,6 +395,36 @@ void check_cases(uint64_t seed, int64_t cases) {
                 static_cast<long long>(creations));
 }
 
+// Random models and batches in int8: whatever the instruction set, the bits must be those of the first one.
+void check_agreement(int64_t cases) {
+    const std::vector<std::string> sets = instruction_sets();
+    uint64_t digest = 14695981039346656037u;
+    for (int64_t number = 0; number < cases; number++) {
+        std::vector<float> first;
+        for (const std::string& set : sets) {
+            // Begun anew, to draw the same.
+            Random random(static_cast<uint64_t>(number));
+            const Subject subject(random, set.substr(0, set.find('+')));
+            const int32_t pooling = static_cast<int32_t>(between(random, BIRNN_FINAL, BIRNN_TOKENS));
+            Call call(subject, Batch(random, subject), pooling, static_cast<int32_t>(between(random, 1, 2)));
+            if (!call.run(subject.encoder)) fail("a good batch was refused");
+            if (first.empty()) first = call.out;
+            if (first.size() != call.out.size() || std::memcmp(first.data(), call.out.data(), first.size() * sizeof(float))) {
+                fail(set + " gives other bits than " + sets[0] + " in case " + std::to_string(number));
+            }
+        }
+        // FNV-1a over the bits.
+        for (float value : first) {
+            uint32_t bits;
+            std::memcpy(&bits, &value, sizeof bits);
+            digest = (digest ^ bits) * 1099511628211u;
+        }
+    }
+    std::printf("int8: %lld batches have the same bits on", static_cast<long long>(cases));
+    for (const std::string& set : sets) std::printf(" %s", set.substr(0, set.find('+')).c_str());
+    std::printf("; digest %016llx\n", static_cast<unsigned long long>(digest));
+}
+
 void check_threads() {
     const std::vector<std::string> sets = instruction_sets();
     for (uint64_t seed = 0; seed < 20; seed++) {
@@ -380,10 +455,12 @@ void check_threads() {
 int main(int count, char** arguments) {
     if (count == 2 && !std::strcmp(arguments[1], "threads")) {
         check_threads();
+    } else if (count == 3 && !std::strcmp(arguments[1], "agree")) {
+        check_agreement(std::strtoll(arguments[2], nullptr, 10));
     } else if (count == 3) {
         check_cases(std::strtoull(arguments[1], nullptr, 10), std::strtoll(arguments[2], nullptr, 10));
     } else {
-        fail("usage: check SEED CASES | check threads");
+        fail("usage: check SEED CASES | check agree CASES | check threads");
     }
     return 0;
 }

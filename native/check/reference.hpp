@@ -1,10 +1,12 @@
 // Bidirectional recurrences in double, one sequence and one step at a time, written from the equations; of these nothing is
-// shared with the kernels.
+// shared with the kernels. With `int8` set, weights and states are rounded as kernels.hpp says before they are multiplied, and
+// all else stays as it is.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "birnn.h"
@@ -18,6 +20,7 @@ struct Direction {
     int cell;
     int64_t gates, hidden, inputs;
     const float *W, *R, *B;
+    bool int8_inputs, int8_states;
 
     double input_bias(int64_t row) const { return B ? B[row] : 0.0; }
     double state_bias(int64_t row) const { return B ? B[gates * hidden + row] : 0.0; }
@@ -29,15 +32,68 @@ inline double dot(const float* weights, const std::vector<double>& values) {
     return sum;
 }
 
+// A row of weights in int8: multiples of a 127th of 60 to 100 % of the largest, whichever errs least in squares; then of those
+// that were rounded away from where all errors together lie, the worst are rounded the other way until they cancel out.
+struct Int8Row {
+    std::vector<int64_t> whole;
+    double unit = 1;
+
+    Int8Row(const float* weights, size_t count) : whole(count) {
+        double largest = 0, least = -1;
+        for (size_t i = 0; i < count; i++) largest = std::max(largest, std::abs(static_cast<double>(weights[i])));
+        if (largest == 0) return;
+        for (int percent = 100; percent >= 60; percent--) {
+            const double candidate = largest * percent / 12700;
+            double squares = 0;
+            for (size_t i = 0; i < count; i++) squares += std::pow(nearest(weights[i], candidate) * candidate - weights[i], 2);
+            if (least < 0 || squares < least) {
+                least = squares;
+                unit = candidate;
+            }
+        }
+        std::vector<std::pair<double, size_t>> errors;
+        double sum = 0;
+        for (size_t i = 0; i < count; i++) {
+            whole[i] = nearest(weights[i], unit);
+            errors.emplace_back(static_cast<double>(whole[i]) - weights[i] / unit, i);
+            sum += errors.back().first;
+        }
+        const int64_t sign = sum > 0 ? 1 : -1;
+        std::stable_sort(errors.begin(), errors.end(),
+                         [&](const auto& a, const auto& b) { return static_cast<double>(sign) * (a.first - b.first) > 0; });
+        auto change = std::lrint(std::abs(sum));
+        for (const auto& [error, i] : errors) {
+            if (!change || static_cast<double>(sign) * error <= 0) break;
+            if (whole[i] == -127 * sign) continue;
+            whole[i] -= sign;
+            change--;
+        }
+    }
+
+    static int64_t nearest(double weight, double unit) { return std::clamp(std::lrint(weight / unit), -127l, 127l); }
+};
+
+// A row of weights times states, which are multiples of 1 / 127, in int8.
+inline double int8_dot(const float* weights, const std::vector<double>& states) {
+    const Int8Row row(weights, states.size());
+    int64_t sum = 0;
+    for (size_t i = 0; i < states.size(); i++) sum += row.whole[i] * std::lrint(127.0f * static_cast<float>(states[i]));
+    return static_cast<double>(sum) * row.unit / 127;
+}
+
 inline double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 // The state after one more step; `c` is the cell state of lstm.
 inline std::vector<double> step(const Direction& direction, const std::vector<double>& x, const std::vector<double>& h,
                                 std::vector<double>& c) {
     const int64_t H = direction.hidden;
-    auto input = [&](int64_t row) { return dot(direction.W + row * direction.inputs, x) + direction.input_bias(row); };
+    auto input = [&](int64_t row) {
+        const float* weights = direction.W + row * direction.inputs;
+        return (direction.int8_inputs ? int8_dot(weights, x) : dot(weights, x)) + direction.input_bias(row);
+    };
     auto state = [&](int64_t row, const std::vector<double>& of) {
-        return dot(direction.R + row * H, of) + direction.state_bias(row);
+        const float* weights = direction.R + row * H;
+        return (direction.int8_states ? int8_dot(weights, of) : dot(weights, of)) + direction.state_bias(row);
     };
     auto both = [&](int64_t gate, int64_t j) { return input(gate * H + j) + state(gate * H + j, h); };
     std::vector<double> reset(h), next(h);

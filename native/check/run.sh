@@ -10,18 +10,19 @@ cxx=${CXX:-g++}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags=(-std=c++17 -Iinclude -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized)
-macros=()
-declare -A sets=()
+declare -A sets=([neondot]="-march=armv8.2-a+dotprod")
+macros=(-DBIRNN_HAVE_NEONDOT)
 if [ "$(uname -m)" = x86_64 ]; then
   avx512="-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl"
-  sets=([avx2]="-mavx2 -mfma" [avx512]="$avx512" [avx512bf16]="$avx512 -mavx512bf16")
-  macros=(-DBIRNN_HAVE_AVX2 -DBIRNN_HAVE_AVX512 -DBIRNN_HAVE_AVX512BF16)
+  sets=([avx2]="-mavx2 -mfma" [avxvnni]="-mavx2 -mfma -mavxvnni" [avx512]="$avx512" [avx512vnni]="$avx512 -mavx512vnni"
+    [avx512bf16]="$avx512 -mavx512bf16")
+  macros=(-DBIRNN_HAVE_AVX2 -DBIRNN_HAVE_AVXVNNI -DBIRNN_HAVE_AVX512 -DBIRNN_HAVE_AVX512VNNI -DBIRNN_HAVE_AVX512BF16)
 fi
 
 build() { # NAME SANITIZERS
   mkdir -p "$out/$1"
   local pids=()
-  for name in "${!sets[@]}" portable encoder library; do
+  for name in "${!sets[@]}" portable portable_int8 encoder library; do
     # shellcheck disable=SC2086  # flags are words
     "$cxx" "${flags[@]}" "${macros[@]}" "-fsanitize=$2" -fno-sanitize-recover=all ${sets[$name]:-} \
       -c "src/$name.cpp" -o "$out/$1/$name.o" &
@@ -34,6 +35,7 @@ build() { # NAME SANITIZERS
 build address address,undefined
 for seed in 1 2 3 4; do "$out/address/check" "$seed" $((cases / 4)); done
 "$out/address/check" threads
+"$out/address/check" agree $((cases / 20)) | tee "$out/agree"
 build thread thread
 "$out/thread/check" threads
 
@@ -43,9 +45,16 @@ elif ! command -v aarch64-linux-gnu-g++ > /dev/null || ! command -v qemu-aarch64
   echo "aarch64: skipped, needs aarch64-linux-gnu-g++ and qemu-aarch64"
 else
   # Optimized as it is installed. The emulator knows no AddressSanitizer, and a sanitizer that traps needs no library.
-  cxx=aarch64-linux-gnu-g++ flags+=(-O3 -static -fsanitize-undefined-trap-on-error) macros=() sets=()
+  cxx=aarch64-linux-gnu-g++ flags+=(-O3 -static -fsanitize-undefined-trap-on-error) macros=(-DBIRNN_HAVE_NEONDOT)
+  sets=([neondot]="-march=armv8.2-a+dotprod")
   build aarch64 undefined
   echo "aarch64:"
   qemu-aarch64 "$out/aarch64/check" 1 $((cases / 10))
   qemu-aarch64 "$out/aarch64/check" threads
+  qemu-aarch64 "$out/aarch64/check" agree $((cases / 20)) | tee "$out/agree-aarch64"
+  # The same bits as on the other processor.
+  [ "$(grep -o 'digest.*' "$out/agree")" = "$(grep -o 'digest.*' "$out/agree-aarch64")" ] || {
+    echo "int8 has other bits on aarch64"
+    exit 1
+  }
 fi

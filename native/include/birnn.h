@@ -37,10 +37,18 @@ enum birnn_pooling {
     BIRNN_TOKENS = 4 /* every state */
 };
 
+/* How products are computed; states, gates and pooling are float32 in any case. */
+enum birnn_precision {
+    BIRNN_FP32 = 0,
+    BIRNN_BF16 = 1, /* products of bf16, added in float32 */
+    BIRNN_INT8 = 2  /* products of 8-bit integers, added exactly; the first layer's input products in float32. The
+                     * same bits on every instruction set. Not with relu, whose states have no bound. */
+};
+
 typedef struct birnn_encoder birnn_encoder;
 
-/* Instruction sets that were built and run on this processor, the best first, separated by commas; where one multiplies
- * bf16, "+bf16" follows its name. */
+/* Instruction sets that were built and run on this processor, the best first, separated by commas. Each computes in float32;
+ * "+bf16" and "+int8" follow its name where it has these, too. */
 BIRNN_PUBLIC void birnn_instruction_sets(char* names, size_t size);
 
 /* Gates of a cell; 0 where there is no such cell. */
@@ -50,7 +58,7 @@ BIRNN_PUBLIC int32_t birnn_gates(int32_t cell);
  * with G gates in their order (GRU z,r,h; LSTM i,o,f,c).
  *
  *   instruction_set  one of birnn_instruction_sets
- *   bf16             whether to multiply in bf16 and add in float32
+ *   precision        one of birnn_precision
  *   cell             one of birnn_cell
  *   layers           1 to 64
  *   hidden           H of each layer, 1 to 65,536
@@ -59,7 +67,7 @@ BIRNN_PUBLIC int32_t birnn_gates(int32_t cell);
  *   embedding        [V, E]; null where inputs are features
  *   W, R, B          by layer: [2, G H, E or 2 H of the layer below], [2, G H, H] and [2, 2 G H]; each of B may be null
  *   most_table_bytes memory that the first layer's products of all ids may take, at least 0 */
-BIRNN_PUBLIC birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers,
+BIRNN_PUBLIC birnn_encoder* birnn_create(const char* instruction_set, int32_t precision, int32_t cell, int32_t layers,
                                          const int64_t* hidden, int64_t input_size, int64_t vocabulary, const float* embedding,
                                          const float* const* W, const float* const* R, const float* const* B,
                                          int64_t most_table_bytes, char* error, size_t error_size);

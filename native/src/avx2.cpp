@@ -4,6 +4,6 @@
 namespace birnn {
 
 extern const Kernels avx2_kernels = {
-    "avx2", BIRNN_ISA::LANES, BIRNN_ISA::product<BIRNN_ISA::Fp32>, BIRNN_ISA::walk<BIRNN_ISA::Fp32>, nullptr, nullptr};
+    "avx2", BIRNN_ISA::arithmetic<BIRNN_ISA::Fp32>(), {}, BIRNN_ISA::arithmetic<BIRNN_ISA::Int8>()};
 
 }  // namespace birnn

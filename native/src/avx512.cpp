@@ -3,7 +3,6 @@
 
 namespace birnn {
 
-extern const Kernels avx512_kernels = {
-    "avx512", BIRNN_ISA::LANES, BIRNN_ISA::product<BIRNN_ISA::Fp32>, BIRNN_ISA::walk<BIRNN_ISA::Fp32>, nullptr, nullptr};
+extern const Kernels avx512_kernels = {"avx512", BIRNN_ISA::arithmetic<BIRNN_ISA::Fp32>(), {}, {}};
 
 }  // namespace birnn

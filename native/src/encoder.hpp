@@ -50,8 +50,9 @@ struct Workspace;
 
 class Encoder {
    public:
-    // Packs the weights for `kernels`; std::invalid_argument for sizes that cannot be.
-    Encoder(const Kernels& kernels, bool bf16, const Model& model);
+    // Packs the weights for `kernels`; std::invalid_argument for sizes that cannot be, and for what cannot be multiplied in
+    // that precision.
+    Encoder(const Kernels& kernels, birnn_precision precision, const Model& model);
     ~Encoder();
 
     // Encodes a batch into `out`: [rows, width] for pooled outputs, [tokens, 2 H] for tokens. With two `threads` both
@@ -73,18 +74,22 @@ class Encoder {
     void run_rows(const Batch& batch, const Rows& rows, birnn_pooling pooling, int threads, float* out, Workspace& work);
     template <class Operand>
     void gather(const Batch& batch, const Rows& rows, Workspace& work);
+    template <class Operand>
     void walk(int layer, int direction, const Rows& rows, birnn_pooling pooling, float* out, Workspace& work);
+    // In int8: no input of the first layer is beyond its bound.
+    void check_inputs(const float* values, int64_t count) const;
     std::unique_ptr<Workspace> borrow();
     void give_back(std::unique_ptr<Workspace> work);
 
-    const Kernels kernels_;
-    const bool bf16_;
+    const birnn_precision precision_;
+    const Arithmetic arithmetic_;
     const birnn_cell cell_;
     const int gates_;
     const int layers_;
     const int64_t inputs_, input_size_, vocabulary_;
     std::vector<LayerSize> sizes_;
     bool table_ = false;
+    float largest_input_ = 0;                // in int8: with what is beyond, the first layer's products could overflow
     Buffer embedding_;                       // [V][inputs], as it is multiplied; empty where there is a table
     std::vector<DirectionWeights> weights_;  // by layer and direction
 

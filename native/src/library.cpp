@@ -10,51 +10,77 @@
 #include "birnn.h"
 #include "encoder.hpp"
 
+#if defined(BIRNN_HAVE_NEONDOT)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace {
 
 using namespace birnn;
 
-bool runs_here(const Kernels& kernels) {
+// Whether this processor runs an instruction set.
+bool runs_here([[maybe_unused]] const std::string& name) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (!std::strcmp(kernels.name, "avx2")) return avx2;
-    if (!std::strcmp(kernels.name, "avx512")) return avx512;
-#if defined(BIRNN_HAVE_AVX512BF16)  // else the compiler may not know the name
-    if (!std::strcmp(kernels.name, "avx512bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
+    if (name == "avx2") return avx2;
+    if (name == "avx512") return avx512;
+    // Names that a compiler without these sets may not know.
+#if defined(BIRNN_HAVE_AVXVNNI)
+    if (name == "avxvnni") return avx2 && __builtin_cpu_supports("avxvnni");
+#endif
+#if defined(BIRNN_HAVE_AVX512VNNI)
+    if (name == "avx512vnni") return avx512 && __builtin_cpu_supports("avx512vnni");
+#endif
+#if defined(BIRNN_HAVE_AVX512BF16)
+    if (name == "avx512bf16") return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
 #endif
-    return !std::strcmp(kernels.name, "portable");
+#if defined(BIRNN_HAVE_NEONDOT)
+    if (name == "neondot") return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#endif
+    return name == "portable";
 }
 
-#if defined(BIRNN_HAVE_AVX512) && defined(BIRNN_HAVE_AVX512BF16)
-Kernels avx512_with_bf16() {
-    Kernels kernels = avx512bf16_kernels;
-    kernels.product_fp32 = avx512_kernels.product_fp32;
-    kernels.walk_fp32 = avx512_kernels.walk_fp32;
-    return kernels;
+void complete(Arithmetic& arithmetic, const Arithmetic& of_another) {
+    if (!arithmetic.walk) arithmetic = of_another;
 }
-#endif
 
-// Kernels that were built and run here, the best first.
+// Kernels that were built and run here, the best first. What a set lacks, it takes from the next lesser one.
 std::vector<Kernels> usable_kernels() {
     const Kernels built[] = {
-#if defined(BIRNN_HAVE_AVX512) && defined(BIRNN_HAVE_AVX512BF16)
-        avx512_with_bf16(),
-#endif
-#if defined(BIRNN_HAVE_AVX512)
-        avx512_kernels,
+        portable_kernels,
+#if defined(BIRNN_HAVE_NEONDOT)
+        neondot_kernels,
 #endif
 #if defined(BIRNN_HAVE_AVX2)
         avx2_kernels,
 #endif
-        portable_kernels,
+#if defined(BIRNN_HAVE_AVXVNNI)
+        avxvnni_kernels,
+#endif
+#if defined(BIRNN_HAVE_AVX512)
+        avx512_kernels,
+#endif
+#if defined(BIRNN_HAVE_AVX512VNNI)
+        avx512vnni_kernels,
+#endif
+#if defined(BIRNN_HAVE_AVX512BF16)
+        avx512bf16_kernels,
+#endif
     };
     std::vector<Kernels> usable;
-    for (const Kernels& kernels : built) {
-        if (runs_here(kernels)) usable.push_back(kernels);
+    const Kernels* lesser = &portable_int8_kernels;
+    for (Kernels kernels : built) {
+        if (!runs_here(kernels.name)) continue;
+        complete(kernels.fp32, lesser->fp32);
+        complete(kernels.bf16, lesser->bf16);
+        complete(kernels.int8, lesser->int8);
+        usable.insert(usable.begin(), kernels);
+        lesser = &usable.front();
     }
     return usable;
 }
@@ -93,14 +119,16 @@ struct birnn_encoder {
 void birnn_instruction_sets(char* names, size_t size) {
     std::string all;
     for (const Kernels& kernels : usable_kernels()) {
-        all += (all.empty() ? "" : ",") + std::string(kernels.name) + (kernels.walk_bf16 ? "+bf16" : "");
+        all += (all.empty() ? "" : ",") + std::string(kernels.name);
+        if (kernels.bf16.walk) all += "+bf16";
+        if (kernels.int8.walk) all += "+int8";
     }
     copy_text(all, names, size);
 }
 
 int32_t birnn_gates(int32_t cell) { return birnn::gates_of(cell); }
 
-birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t cell, int32_t layers, const int64_t* hidden,
+birnn_encoder* birnn_create(const char* instruction_set, int32_t precision, int32_t cell, int32_t layers, const int64_t* hidden,
                             int64_t input_size, int64_t vocabulary, const float* embedding, const float* const* W,
                             const float* const* R, const float* const* B, int64_t most_table_bytes, char* error,
                             size_t error_size) {
@@ -109,9 +137,12 @@ birnn_encoder* birnn_create(const char* instruction_set, int32_t bf16, int32_t c
         if (!instruction_set) throw std::invalid_argument("the name of an instruction set is missing");
         // Numbers that are none of an enumeration must not become one.
         if (!birnn_gates(cell)) throw std::invalid_argument("there is no cell " + std::to_string(cell));
+        if (precision < BIRNN_FP32 || precision > BIRNN_INT8) {
+            throw std::invalid_argument("there is no precision " + std::to_string(precision));
+        }
         const birnn::Model model{
             static_cast<birnn_cell>(cell), layers, hidden, input_size, vocabulary, embedding, W, R, B, most_table_bytes};
-        encoder = new birnn_encoder{{kernels_named(instruction_set), bf16 != 0, model}};
+        encoder = new birnn_encoder{{kernels_named(instruction_set), static_cast<birnn_precision>(precision), model}};
     });
     return encoder;
 }

@@ -41,12 +41,18 @@ static inline Vector load(const float* from) {
     return value;
 }
 
+static inline Integers load(const int32_t* from) {
+    Integers value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
 static inline void store(float* to, Vector value) { memcpy(to, &value, sizeof value); }
 
 // Subtracting zero changes no number, which the compiler knows; adding it would make 0 of -0, and so be done.
 static inline Vector spread(float value) { return value - Vector{}; }
 
-// a * b + c, in one rounding where the processor has an instruction for it, in two everywhere else.
+// a * b + c, in one rounding where the processor has an instruction for it or BIRNN_FUSED asks for it, in two everywhere else.
 static inline Vector fused(Vector a, Vector b, Vector c) {
 #if defined(__AVX512F__)
     return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -54,6 +60,10 @@ static inline Vector fused(Vector a, Vector b, Vector c) {
     return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #elif defined(__ARM_NEON)
     return (Vector)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#elif defined(BIRNN_FUSED)
+    Vector sum;
+    for (int lane = 0; lane < LANES; lane++) sum[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
+    return sum;
 #else
     return a * b + c;
 #endif
@@ -128,5 +138,67 @@ static inline void store_bf16(uint16_t* to, Vector value) {
     memcpy(to, &rounded, sizeof rounded);
 }
 #endif
+
+// Bytes of states, a = round(127 h). Where the instruction set multiplies unsigned bytes by signed ones they are a + 128, and a
+// sum begins with -128 times the weights that it multiplies: 32 bits may overflow under way, and do not in the end.
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+constexpr bool BIASED = true;
+#else
+constexpr bool BIASED = false;
+#endif
+
+// Four consecutive bytes of one row, spread over all lanes, times four weights a lane, added in 32 bits.
+//
+// GCC 12 does not keep the sums of its intrinsics for VNNI in registers. What stands in assembly it does.
+static inline Integers dot(Integers sum, const int8_t* states, Integers weights) {
+    int32_t four;
+    memcpy(&four, states, sizeof four);
+#if defined(__AVX512VNNI__)
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(four)), "vm"(weights));
+    return sum;
+#elif defined(__AVXVNNI__)
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(_mm256_set1_epi32(four)), "xm"(weights));
+    return sum;
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+    // |a| times w with the sign of a: two of at most 127 * 127 fit into 16 bits.
+    const __m256i a = _mm256_set1_epi32(four);
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8((__m256i)weights, a));
+    return sum + (Integers)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return (Integers)vdotq_s32((int32x4_t)sum, vreinterpretq_s8_s32(vdupq_n_s32(four)), (int8x16_t)weights);
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    const int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(four)), w = (int8x16_t)weights;
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(w)), high = vmull_high_s8(a, w);
+    return sum + (Integers)vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+#else
+    int8_t w[4 * LANES];
+    memcpy(w, &weights, sizeof w);
+    for (int lane = 0; lane < LANES; lane++) {
+        for (int i = 0; i < 4; i++) sum[lane] += states[i] * w[4 * lane + i];
+    }
+    return sum;
+#endif
+}
+
+static inline Vector to_floats(Integers values) { return __builtin_convertvector(values, Vector); }
+
+// States as bytes, rounded to the nearest, to even where two are as near; what is no number counts as -1.
+static inline void store_int8(int8_t* to, Vector states) {
+    states = smaller(larger(states, spread(-1.0f)), spread(1.0f));
+    // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits: 127 h is exact before it is rounded there.
+    const Vector shifted = fused(states, spread(127.0f), spread(BIASED ? 12582912.0f + 128.0f : 12582912.0f));
+#if defined(__AVX512F__)
+    const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)shifted);
+    memcpy(to, &bytes, sizeof bytes);
+#elif defined(__AVX2__)
+    const __m256i lowest = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,  //
+                                            0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i halves = _mm256_shuffle_epi8((__m256i)shifted, lowest);
+    const __m128i bytes = _mm_unpacklo_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+    _mm_storel_epi64((__m128i*)to, bytes);
+#else
+    for (int lane = 0; lane < LANES; lane++) to[lane] = (int8_t)((Integers)shifted)[lane];
+#endif
+}
 
 }  // namespace birnn::BIRNN_ISA

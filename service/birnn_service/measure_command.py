@@ -18,8 +18,8 @@ from birnn_bundle.precisions import MIN_COSINES, PrecisionRecord, ReducedPrecisi
 from birnn_bundle.quality_set import QualityError, QualitySet, read_quality_set
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.sequences import SequenceFileError
-from birnn_native.kernel import POOLINGS, precisions
-from birnn_native.library import NativeUnavailableError
+from birnn_native.kernel import POOLINGS
+from birnn_native.library import NativeUnavailableError, precisions
 from birnn_native.precision_measurement import Material, measure_precisions
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.engine import Output

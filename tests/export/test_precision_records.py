@@ -12,8 +12,7 @@ from birnn_export import precision_records as module
 from birnn_export.encoders import SequenceEncoder
 from birnn_export.precision_records import SIMULATED, bf16_agreement, fp16_agreement, precision_records
 from birnn_export.verification import reference
-from birnn_native.kernel import precisions
-from birnn_native.library import NativeUnavailableError
+from birnn_native.library import NativeUnavailableError, precisions
 from birnn_native.precision_measurement import Material, Measured
 from tests.export.small_encoders import CORES, POOLINGS, graphs_of, random_batch, small_encoder
 

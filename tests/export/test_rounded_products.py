@@ -73,7 +73,7 @@ def test_the_native_engine_is_as_far_off_in_bf16(
         sets = instruction_sets()
     except NativeUnavailableError as error:
         pytest.skip(str(error))
-    if not any(sets.values()):
+    if not any("bf16" in has for has in sets.values()):
         pytest.skip("this processor cannot multiply bf16")
     # More ids than the embedding is wide: its rows stay in the graph.
     sizes = {"vocab_size": 40, "embedding_size": 32, "hidden_size": 64, "layers": layers}

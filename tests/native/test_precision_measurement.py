@@ -10,8 +10,8 @@ from birnn_bundle.precisions import MIN_COSINES
 from birnn_bundle.quality_set import QualitySet
 from birnn_bundle.ragged import RaggedBatch
 from birnn_native import precision_measurement
-from birnn_native.kernel import Pooling, precisions
-from birnn_native.library import NativeUnavailableError
+from birnn_native.kernel import Pooling
+from birnn_native.library import NativeUnavailableError, precisions
 from birnn_native.precision_measurement import Material, Measured, measure_precisions
 from birnn_native.recurrent_graph import RecurrentGraph, read_graph
 from birnn_service.engine.engine import Output

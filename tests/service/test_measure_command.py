@@ -13,8 +13,7 @@ from torch import nn
 import birnn_export
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.precision_card import HEADING
-from birnn_native.kernel import precisions
-from birnn_native.library import NativeUnavailableError
+from birnn_native.library import NativeUnavailableError, precisions
 from birnn_service.commands import models
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError

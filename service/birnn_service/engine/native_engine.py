@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
-from birnn_native.kernel import POOLINGS, Pooling, precisions
-from birnn_native.kernel import Precision as NativePrecision
-from birnn_native.library import NativeUnavailableError, instruction_sets
+from birnn_native.kernel import POOLINGS, Pooling
+from birnn_native.library import NativeUnavailableError, instruction_sets, precisions
+from birnn_native.library import Precision as NativePrecision
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import PRECISION_NAMES, EngineInfo, Output
@@ -21,9 +21,9 @@ MAX_ROWS = 32
 
 
 def is_fast() -> bool:
-    """Whether there are kernels for this processor's vector instructions: without, onnxruntime is faster."""
+    """Whether there are kernels in float32 for this processor's vector instructions: without, onnxruntime is faster."""
     try:
-        return next(iter(instruction_sets())) != "portable"
+        return "avx2" in instruction_sets()
     except NativeUnavailableError:
         # Loading it raises this error, with all that it says.
         return True
@@ -61,10 +61,7 @@ class NativeEngine:
         """
         label = bundle.label
         try:
-            sets = instruction_sets()
-            chosen = instruction_set or next(iter(sets))
-            if precision == "bf16" and "bf16" not in precisions(chosen):
-                raise StartupError(f"{label}: bf16 needs a processor with AVX-512 BF16; this one has {', '.join(sets)}")
+            chosen = instruction_set or next(iter(instruction_sets()))
             graph = read_graph(stored_graph(bundle, Output.POOLED).complete())
             self._kernel = graph.kernel(precision=precision, instruction_set=chosen)
         except (NativeUnavailableError, UnsupportedGraphError, ValueError) as error:
