@@ -10,7 +10,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test slow chaos soak clients lint types verification-table native-check wheel package-check lock protos bench bench-peers quality \
-  train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text clean
+  train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -174,6 +174,18 @@ VERSION_text := 2
 export-smiles export-smiles-small export-text: export-%: $(VENV)/dev.stamp ## Export a trained run as models/NAME/VERSION, with its card from docs/cards.
 	$(BIN)/birnn export $(RUNS)/$*-$(VERSION_$*) -o models/$*/$(VERSION_$*) --force --max-length 1024 --card docs/cards/$*.md \
 	  $(EXAMPLES_$*) --description "$(DESCRIPTION_$*)" $(METRICS_$*)
+
+# What bf16 and int8 cost the encoders that ship, into their manifests and cards; quick enough to repeat after each change of
+# the kernels' numbers.
+MEASURE_smiles = $(EXAMPLES_smiles) --quality $(DATA)/quality/cddd_lipo.csv:smiles:label
+MEASURE_smiles-small = $(MEASURE_smiles)
+MEASURE_text := $(EXAMPLES_text)
+SHIPPED := smiles/1 smiles/2 smiles-small/1 text/1 text/2
+
+measure-shipped: $(addprefix measure-,$(SHIPPED)) ## Measure reduced precisions of the encoders that ship anew (DATA=folder).
+
+$(addprefix measure-,$(SHIPPED)): measure-%: $(VENV)/dev.stamp
+	$(BIN)/birnn models measure models/$* $(MEASURE_$(*D))
 
 ENCODERS ?= $(wildcard models/smiles/* models/smiles-small/*)
 TEXT_ENCODERS ?= $(wildcard models/text/*)

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import torch
 
-from birnn_bundle.atomic_file import replace_text
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.manifest import MANIFEST_FILE, ReducedPrecision
+from birnn_bundle.precisions import LEAST_MIN_COSINE, REDUCED
 from birnn_bundle.smiles import SmilesTokenizer
 from birnn_export.bundle_writer import write_bundle
 from birnn_export.encoders import EncoderConfig, SequenceEncoder
@@ -53,9 +52,10 @@ def random_bundle(models: Path, architecture: str, layers: int) -> Bundle:
     }
     write_start(checkpoint, encoder.config, tokenizer, MAX_LENGTH, facts)
     write_weights(checkpoint, encoder)
-    bundle = write_bundle(load_encoder(checkpoint), destination, description="Random weights, to be measured.")
-    if bundle.manifest.reduced_precision is None:
-        # Nobody is going to use these encodings: half precision may show what it can do.
-        allowed = bundle.manifest.model_copy(update={"reduced_precision": ReducedPrecision(tolerance=0.01)})
-        replace_text(destination / MANIFEST_FILE, allowed.to_json())
-    return Bundle.load(destination)
+    # Nobody is going to use these encodings: reduced precisions may show what they can do.
+    return write_bundle(
+        load_encoder(checkpoint),
+        destination,
+        description="Random weights, to be measured.",
+        min_cosines=dict.fromkeys(REDUCED, LEAST_MIN_COSINE),
+    )

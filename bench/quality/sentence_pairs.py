@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import diags
 from sklearn.feature_extraction.text import CountVectorizer
 
-from birnn_export.corpus import read_pairs
+from birnn_bundle.corpus import read_pairs
 
 TRAIN, DEV = "text/stsb-train.tsv:5:6:7", "text/stsb-dev.tsv:5:6:7"
 """Where the STS benchmark lies in a data folder, with the columns of scores and sentences."""

@@ -6,14 +6,16 @@ from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from birnn_bundle.cells import Architecture, Cell, GateActivation, Nonlinearity, find_cell
 from birnn_bundle.errors import BundleError
 from birnn_bundle.files import SIGNATURE_FILE
 from birnn_bundle.numerals import MOST_VERSION
+from birnn_bundle.precisions import HalfPrecision, PrecisionRecord, ReducedPrecision
 from birnn_bundle.quoting import shown
+from birnn_bundle.strict_model import Count, Measured, StrictModel, Text
 
 MANIFEST_FILE = "manifest.json"
 # Most problems of a manifest that a message lists.
@@ -38,40 +40,28 @@ def inside(file: str) -> str:
 
 
 FileName = Annotated[str, Field(max_length=255), AfterValidator(inside)]
-Text = Annotated[str, Field(max_length=10_000)]
 # Far beyond any encoder, and small enough that nothing computed from them overflows or takes all memory.
 VocabSize = Annotated[int, Field(ge=0, le=1 << 24)]
 Width = Annotated[int, Field(ge=1, le=1 << 18)]
 Layers = Annotated[int, Field(ge=1, le=256)]
 Length = Annotated[int, Field(ge=1, le=1 << 20)]
-Count = Annotated[int, Field(ge=0, le=1 << 53)]
-Measured = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Model(BaseModel):
-    """Unknown keys are errors, and so is text where a number belongs.
-
-    A manifest from a newer version must not be half understood, and "1_0" must not be taken for 10.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class TokenizerEntry(_Model):
+class TokenizerEntry(StrictModel):
     """Which tokenizer reads the sequences."""
 
     kind: Annotated[str, Field(max_length=100)]
     file: FileName = "tokenizer.json"
 
 
-class Graphs(_Model):
+class Graphs(StrictModel):
     """One ONNX graph for each output variant, so that asking for pooled vectors never pays for per-token ones."""
 
     pooled: FileName = "pooled.onnx"
     tokens: FileName = "tokens.onnx"
 
 
-class Verification(_Model):
+class Verification(StrictModel):
     """How the graphs were compared with PyTorch float64 when the bundle was written.
 
     `max_error_pooled` and `max_error_tokens` are the largest absolute differences of onnxruntime over `cases` runs.
@@ -89,21 +79,7 @@ class Verification(_Model):
     max_error_native: Measured | None = None
 
 
-class ReducedPrecision(_Model):
-    """With which errors an engine that computes in half precision (fp16, bf16) may serve the bundle.
-
-    `tolerance` is the largest absolute error against the float64 reference, `min_cosine` the least cosine of any
-    encoding to its reference. `error_fp16` and `error_bf16` are the errors that were measured when the bundle was
-    written, in PyTorch on a CPU.
-    """
-
-    tolerance: Annotated[float, Field(gt=0, le=0.1)]
-    min_cosine: Annotated[float, Field(ge=0.99, lt=1)] = 0.9999
-    error_fp16: Measured | None = None
-    error_bf16: Measured | None = None
-
-
-class Training(_Model):
+class Training(StrictModel):
     """Where the weights come from: data, the command, the objective, how many sequences, what came out."""
 
     data: Annotated[list[Text], Field(max_length=1000)]
@@ -113,12 +89,13 @@ class Training(_Model):
     metrics: Annotated[dict[Text, float], Field(max_length=1000)]
 
 
-class Manifest(_Model):
+class Manifest(StrictModel):
     """Everything a server or a reader must know about a bundle.
 
     `dimension` is the width of a pooled encoding, `token_dimension` that of a per-token one. `tolerance` is the largest
     absolute error against the float64 reference with which an engine may serve the bundle in float32;
-    `reduced_precision` says the same of half precision, and where it is missing that is not allowed.
+    `precisions` says the same of reduced precisions, and what is missing there is not allowed. Older bundles have
+    `reduced_precision` instead, for fp16 and bf16; `records` is the same for both.
     `inputs` is what the graphs read: ids of a tokenizer, or float features, `embedding_size` of them a token; then
     there is no tokenizer and `vocab_size` is 0. `hidden_size` is that of the last layer; `hidden_sizes`, those of all,
     is there only where they differ. `nonlinearity` is the activation of the states, tanh where it is null, and
@@ -151,7 +128,8 @@ class Manifest(_Model):
     graphs: Graphs = Graphs()
     golden: FileName = "golden.safetensors"
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
-    reduced_precision: ReducedPrecision | None = None
+    reduced_precision: HalfPrecision | None = None
+    precisions: dict[ReducedPrecision, PrecisionRecord] = Field(default_factory=dict)
     verification: Verification
     training: Training
     files: Annotated[
@@ -165,6 +143,8 @@ class Manifest(_Model):
                 f"inputs are {self.inputs!r}, vocab_size is {self.vocab_size} and the tokenizer "
                 f"{self.tokenizer and shown(self.tokenizer.kind)}: ids need both, features neither"
             )
+        if self.precisions and self.reduced_precision is not None:
+            raise ValueError("both precisions and reduced_precision are given, one expected")
         # Raises where there is no such cell.
         _ = self.cell
         if self.hidden_sizes is not None and (
@@ -196,6 +176,13 @@ class Manifest(_Model):
         return find_cell(self.architecture, self.nonlinearity, self.linear_before_reset, self.gate_activation)
 
     @property
+    def records(self) -> dict[ReducedPrecision, PrecisionRecord]:
+        """What it says of each reduced precision that it knows."""
+        if self.reduced_precision is None:
+            return self.precisions
+        return {"bf16": self.reduced_precision.record, "fp16": self.reduced_precision.record}
+
+    @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Hidden size of each layer."""
         return tuple(self.hidden_sizes or [self.hidden_size] * self.layers)
@@ -216,6 +203,7 @@ class Manifest(_Model):
         unused = {"hidden_sizes"} if self.hidden_sizes is None else set()
         if self.gate_activation == "sigmoid":
             unused.add("gate_activation")
+        unused.add("precisions" if not self.precisions else "reduced_precision")
         return self.model_dump_json(indent=2, exclude=unused) + "\n"
 
     @classmethod

@@ -2,27 +2,29 @@
 
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from birnn_bundle.atomic_file import flush_folder, removed_on_signals
+from birnn_bundle.atomic_folder import replacing_folder
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.files import sha256
 from birnn_bundle.golden import Golden
 from birnn_bundle.manifest import MANIFEST_FILE, Graphs, Manifest, TokenizerEntry, Training
 from birnn_bundle.numerals import MOST_VERSION, read_version
+from birnn_bundle.precisions import MIN_COSINES, ReducedPrecision
+from birnn_bundle.quality_set import QualitySet, read_quality_set
+from birnn_bundle.ragged import RaggedBatch
 from birnn_export.golden_sequences import golden_lengths, golden_sequences
 from birnn_export.graph import OPSET, POOLED_FILE, TOKENS_FILE, write_graphs
-from birnn_export.half_precision import reduced_precision
 from birnn_export.id_source import FeatureSource, IdSource
 from birnn_export.model_card import model_card
+from birnn_export.precision_records import precision_records
 from birnn_export.training.checkpoint import TRAINING, CheckpointError, LoadedCheckpoint
-from birnn_export.verification import MOST_TOLERANCE, Proof, reference, verify_graphs
+from birnn_export.verification import MOST_TOLERANCE, Proof, grid, reference, verify_graphs
+from birnn_native.precision_measurement import Material
 
 TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.safetensors"
@@ -49,6 +51,8 @@ def write_bundle(
     sequences: Sequence[str] = (),
     max_length: int | None = None,
     tolerance: float | None = None,
+    quality: str | None = None,
+    min_cosines: Mapping[ReducedPrecision, float] | None = None,
     force: bool = False,
 ) -> Bundle:
     """Export an encoder into a new bundle folder, and return the bundle.
@@ -70,6 +74,10 @@ def write_bundle(
             itself knows no limit.
         tolerance: Largest absolute error against PyTorch in float64, of this export and of every engine later; by
             default what float32 can do (see `birnn_export.verification`).
+        quality: `FILE:COLUMN:TARGET`, a table of sequences and a quantity of each: what reduced precisions cost a ridge
+            regression goes into the manifest. Needs scikit-learn.
+        min_cosines: Least cosine to float32 with which a reduced precision may be served, where it is another one than
+            that of `birnn_bundle.precisions.MIN_COSINES`.
         force: Replace a bundle that stands at `destination`.
 
     Raises:
@@ -77,6 +85,7 @@ def write_bundle(
         CheckpointError: The facts of the training are none.
         WeightsError: A weight is not what the graphs need.
         VerificationError: The graphs, or the native kernels, disagree with PyTorch.
+        QualityError: The quality set cannot be used.
         BundleError: What was written cannot be loaded again.
         OSError: The folder cannot be written.
     """
@@ -86,14 +95,17 @@ def write_bundle(
     _check_destination(destination, force)
     if max_length is not None:
         loaded = replace(loaded, max_length=max_length)
+    quality_set = None if quality is None else _quality_set(loaded, quality)
     training = _training(loaded, metrics or {})
     if description is None:
         kind = "feature" if loaded.config.inputs == "features" else loaded.tokenizer.kind
         description = f"{loaded.config.architecture} encoder of {kind} sequences"
-    with _new_folder(destination, force) as folder:
-        proof, golden = _write_proven(folder, name, version, loaded, sequences, tolerance)
+    with replacing_folder(destination, lambda: _check_destination(destination, force)) as folder:
+        proof, golden, others = _write_proven(folder, name, version, loaded, sequences, tolerance)
         manifest = _manifest(loaded, name, version, description, proof, training, _digests(folder))
-        manifest = manifest.model_copy(update={"reduced_precision": reduced_precision(loaded.encoder, golden)})
+        material = Material(golden, others, quality_set, MIN_COSINES | dict(min_cosines or {}))
+        measured = precision_records(loaded.encoder, folder / POOLED_FILE, material)
+        manifest = manifest.model_copy(update={"precisions": measured.records})
         parameters = sum(parameter.numel() for parameter in loaded.encoder.parameters())
         (folder / CARD_FILE).write_text(model_card(manifest, parameters, card), encoding="utf-8")
         manifest = manifest.model_copy(update={"files": _digests(folder)})
@@ -110,14 +122,19 @@ def _write_proven(
     loaded: LoadedCheckpoint,
     sequences: Sequence[str],
     tolerance: float | None,
-) -> tuple[Proof, Golden]:
-    """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch."""
+) -> tuple[Proof, Golden, RaggedBatch]:
+    """Write tokenizer, golden vectors and graphs, and compare the graphs with PyTorch.
+
+    Returns:
+        The proof, the golden vectors, and further sequences: the real ones, or a grid of random ones.
+    """
     config, encoder = loaded.config, loaded.encoder
     weights = {key: tensor.numpy() for key, tensor in encoder.state_dict().items()}
     write_graphs(config, weights, folder, name, version)
     lengths = golden_lengths(loaded.max_length, config.token_dimension)
     if config.inputs == "features":
         source: FeatureSource | IdSource = FeatureSource(config.embedding_size, SEED)
+        real = RaggedBatch.from_lists([])
         golden = reference(encoder, source.batch(lengths))
     else:
         (folder / TOKENIZER_FILE).write_text(loaded.tokenizer.to_json(), encoding="utf-8")
@@ -134,7 +151,13 @@ def _write_proven(
         golden=golden,
         tolerance=tolerance,
     )
-    return proof, golden
+    return proof, golden, real if len(real) else RaggedBatch.concatenate(list(grid(source, loaded.max_length)))
+
+
+def _quality_set(loaded: LoadedCheckpoint, entry: str) -> QualitySet:
+    if loaded.config.inputs == "features":
+        raise ExportError("a quality set holds texts, and this encoder reads features")
+    return read_quality_set(entry, loaded.tokenizer, loaded.max_length)
 
 
 def _manifest(
@@ -225,33 +248,3 @@ def _check_destination(destination: Path, force: bool) -> None:
         raise ExportError(f"{destination} is no folder; remove it yourself")
     if any(destination.iterdir()) and not (destination / MANIFEST_FILE).is_file():
         raise ExportError(f"{destination} holds something else than a bundle; --force replaces only bundles")
-
-
-@contextmanager
-def _new_folder(destination: Path, force: bool) -> Iterator[Path]:
-    """A temporary folder that becomes `destination` if all goes well; otherwise nothing is left of it."""
-    created = [parent for parent in destination.parents if not parent.exists()]
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as temporary:
-            folder, old = Path(temporary, "new"), Path(temporary, "old")
-            # Inside the temporary folder, which only its owner may enter: a bundle is for everybody.
-            folder.mkdir()
-            with removed_on_signals(Path(temporary)):
-                yield folder
-                flush_folder(folder)
-            _check_destination(destination, force)
-            if destination.exists():
-                destination.rename(old)
-            try:
-                folder.rename(destination)
-            except OSError:
-                if old.exists():
-                    old.rename(destination)
-                raise
-    except BaseException:
-        for parent in created:
-            # Another process may have put something there in the meantime.
-            if parent.exists() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise

@@ -8,9 +8,13 @@ from typing import Any, get_args
 import click
 
 from birnn_bundle.cells import Nonlinearity
+from birnn_bundle.corpus import read_entry
 from birnn_bundle.errors import BundleError
 from birnn_bundle.manifest import Manifest, Pooling, Verification
 from birnn_bundle.numerals import counted
+from birnn_bundle.precision_options import MIN_COSINE, QUALITY, told_records
+from birnn_bundle.precisions import ReducedPrecision
+from birnn_bundle.quality_set import QualityError
 from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.vocabulary import Split
 from birnn_export.bundle_writer import ExportError, write_bundle
@@ -19,7 +23,6 @@ from birnn_export.checkpoints.file_kind import refuse_foreign_folder
 from birnn_export.checkpoints.selection import Choices, Reset
 from birnn_export.checkpoints.stored_weights import read_weights
 from birnn_export.checkpoints.tokenizer_file import read_tokenizer
-from birnn_export.corpus import read_entry
 from birnn_export.engine_errors import VerificationError
 from birnn_export.expected_vectors import TOLERANCE as EXPECTED_TOLERANCE
 from birnn_export.expected_vectors import ExpectationError, compare_with_expected, read_expected
@@ -72,6 +75,8 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
     help="What the model's own code makes of some texts: arrays `sequences` [n] and `vectors` [n, D]. Nothing is "
     f"written where the encoder differs by more than {EXPECTED_TOLERANCE:g} of the largest number there.",
 )
+@QUALITY
+@MIN_COSINE
 @click.option("--force", is_flag=True, help="Replace the bundle in the output folder.")
 @click.option("--pooling", type=click.Choice(get_args(Pooling)), help="WEIGHTS: how one vector is made of a sequence.")
 @click.option(
@@ -131,6 +136,8 @@ def export(
     max_length: int | None,
     tolerance: float | None,
     expect: Path | None,
+    quality: str | None,
+    min_cosines: dict[ReducedPrecision, float],
     force: bool,
     **foreign: Any,
 ) -> None:
@@ -143,6 +150,9 @@ def export(
 
     The graphs are run by onnxruntime, and by the native kernels where they are built, and compared with PyTorch in
     float64 first. Where they disagree, the command says where, and writes nothing.
+
+    Then each reduced precision is measured, and the bundle records what it costs: see `birnn models measure`, which
+    does the same to a bundle that is there.
     """
     begun = time.monotonic()
     further_metrics = _parse_metrics(metrics)
@@ -165,9 +175,11 @@ def export(
             sequences=[text for file in sequences for text in read_entry(file, limit=2000)],
             max_length=max_length,
             tolerance=tolerance,
+            quality=quality,
+            min_cosines=min_cosines,
             force=force,
         )
-    except (BundleError, CheckpointError, ExportError, SequenceFileError, WeightsError) as error:
+    except (BundleError, CheckpointError, ExportError, QualityError, SequenceFileError, WeightsError) as error:
         raise click.ClickException(str(error)) from error
     except (ExpectationError, VerificationError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error
@@ -259,6 +271,7 @@ def _report(manifest: Manifest, output: Path, seconds: float) -> str:
             f"largest error: {found.max_error_pooled:.2e} pooled, {found.max_error_tokens:.2e} per token (tolerance "
             f"{manifest.tolerance:g})",
             _errors(found),
+            *told_records(manifest.records),
             f"{output} written in {seconds:.1f} s",
         ]
     )

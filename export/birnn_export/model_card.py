@@ -2,6 +2,7 @@
 
 from birnn_bundle.manifest import Manifest
 from birnn_bundle.numerals import counted
+from birnn_bundle.precision_card import precision_section
 
 BAR = r"\|"
 POOLINGS = {
@@ -34,6 +35,7 @@ def model_card(manifest: Manifest, parameters: int, text: str = "") -> str:
         *_training(manifest),
         "## Verification",
         _verification(manifest),
+        precision_section(manifest.records),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -13,11 +13,11 @@ import click
 from click.core import ParameterSource
 
 from birnn_bundle.cells import Architecture, Nonlinearity
+from birnn_bundle.corpus import read_entry, read_pairs, split_sentences
 from birnn_bundle.manifest import Pooling
 from birnn_bundle.numerals import counted
 from birnn_bundle.sequences import SequenceFileError
 from birnn_bundle.tokenizer import SPECIAL_TOKENS
-from birnn_export.corpus import read_entry, read_pairs, split_sentences
 from birnn_export.encoders import EncoderConfig
 from birnn_export.training import checkpoint
 from birnn_export.training.bag_start import start_as_bag

@@ -75,3 +75,16 @@ def instruction_sets() -> dict[str, tuple[Precision, ...]]:
         name, *more = described.split("+")
         sets[name] = tuple(precision for precision in PRECISIONS if precision == "fp32" or precision in more)
     return sets
+
+
+def precisions(instruction_set: str | None = None) -> tuple[Precision, ...]:
+    """What the kernels of an instruction set compute in, the fastest first; by default of the best set here.
+
+    Raises:
+        NativeUnavailableError: There are no kernels here.
+    """
+    sets = instruction_sets()
+    name = instruction_set or next(iter(sets))
+    # Without instructions for them, products of integers take longer than those of floats.
+    order: tuple[Precision, ...] = ("fp32", "int8") if name == "portable" else ("int8", "bf16", "fp32")
+    return tuple(precision for precision in order if precision in sets[name])

@@ -21,7 +21,9 @@ from birnn_service.catalog import Encoder, Encoders, label_of
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.engine.gate import Ceiling
 from birnn_service.engine.loading import load_engine
+from birnn_service.engine.recorded import check_recorded, runnable
 from birnn_service.errors import StartupError
+from birnn_service.measure_command import measure
 from birnn_service.server import Server
 from birnn_service.settings import ENV_PREFIX, Settings
 from birnn_service.settings_reader import load_settings
@@ -130,7 +132,7 @@ def _limit(name: str) -> Callable[[Any], Any]:
 
 @click.group()
 def models() -> None:
-    """List, verify, sign and index encoder bundles."""
+    """List, verify, measure, sign and index encoder bundles."""
 
 
 @models.command("list")
@@ -230,28 +232,48 @@ def verify(
     engine: EngineName,
     precision: Precision,
     max_tolerance: float,
-    min_cosine: float,
+    min_cosine: float | None,
     trust: Path | None,
 ) -> None:
     """Check a bundle's signature (with --trust), its digests, and its encodings on this machine's engine against the
     recorded golden ones.
+
+    Unless a precision or an engine is asked for, each reduced precision that the bundle allows is measured, too, where
+    this machine computes in it, and compared with what the manifest recorded.
     """
     try:
         loaded = Bundle.load(bundle, trust=read_trust(trust))
         ceiling = Ceiling(max_tolerance, min_cosine)
-        proven = load_engine(loaded, device, engine=engine, precision=precision, ceiling=ceiling)
+        lines = [_verified(loaded, device, engine, precision, ceiling)]
+        if precision == "fp32" and engine == "auto":
+            for reduced, here in runnable(loaded, device).items():
+                lines.append(
+                    _verified(loaded, device, engine, reduced, ceiling)
+                    if here
+                    else f"{reduced} is allowed, and was not checked: no engine on this machine computes in it"
+                )
     except (BundleError, StartupError) as error:
         raise click.ClickException(str(error)) from error
-    info = proven.engine.info
     signed = f"Signed by {loaded.signed_by}. " if loaded.signed_by else ""
-    click.echo(
-        f"{loaded.label}: good. {signed}{len(loaded.manifest.files)} files match their digests; {info.engine} on "
-        f"{info.device} ({proven.choice}), {info.precision}, agrees with float64 PyTorch to "
-        f"{proven.report.pooled:.1e} (pooled) and {proven.report.tokens:.1e} (tokens), "
-        f"least cosine {proven.report.cosine:.7f}"
+    click.echo(f"{loaded.label}: good. {signed}{len(loaded.manifest.files)} files match their digests; {lines[0]}")
+    for line in lines[1:]:
+        click.echo(line)
+
+
+def _verified(bundle: Bundle, device: Device, engine: EngineName, precision: Precision, ceiling: Ceiling) -> str:
+    """How far an engine is off, in words; raises StartupError where that is too far."""
+    proven = load_engine(bundle, device, engine=engine, precision=precision, ceiling=ceiling)
+    recorded = check_recorded(bundle, proven)
+    info, report = proven.engine.info, proven.report
+    proven.engine.close()
+    return (
+        f"{info.engine} on {info.device} ({proven.choice}), {info.precision}, agrees with float64 PyTorch to "
+        f"{report.pooled:.1e} (pooled) and {report.tokens:.1e} (tokens), least cosine {report.cosine:.7f}"
+        f"{recorded and f'; {recorded}'}"
     )
 
 
+models.add_command(measure)
 models.add_command(keygen)
 models.add_command(sign)
 models.add_command(index)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from birnn_bundle.precisions import LEAST_MIN_COSINE, MIN_COSINES
 from birnn_bundle.quoting import shown
 from birnn_service.engine.engine import Device, EngineName, Precision
 from birnn_service.memory import available_memory
@@ -151,8 +152,8 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "fp32",
-        description="Of the arithmetic: bf16 and int8 exist on CPUs with the native engine, fp16 on CUDA, all only "
-        "where the bundle allows it. `auto` takes what is fastest among the allowed.",
+        description="Of the arithmetic: bf16 and int8 exist on CPUs with the native engine, fp16 on CUDA, each only "
+        "where the bundle allows it and passes the golden gate. `auto` takes the fastest that does, and logs why.",
     )
     slots: Count | None = Field(
         None, description="Number of batches that run at the same time; by default one per core on a CPU, two on a GPU."
@@ -253,10 +254,10 @@ class Settings(BaseSettings):
         description="Maximum absolute error against the float64 reference in float32. A bundle that exceeds it is not "
         "served, even if its manifest allows more.",
     )
-    min_cosine: Annotated[float, Field(ge=0.9, lt=1)] = Field(
-        0.9999,
+    min_cosine: Annotated[float, Field(ge=LEAST_MIN_COSINE, lt=1)] | None = Field(
+        None,
         description="Minimum cosine between an encoding and its reference, in any precision. A bundle below it is not "
-        "served.",
+        f"served. By default {MIN_COSINES['bf16']}, and {MIN_COSINES['int8']} in int8.",
     )
     max_bundle_mib: Count = Field(
         2048, description="Maximum memory for the files of one bundle while it is loaded, in MiB."

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from birnn_bundle.corpus import read_corpus
 from birnn_bundle.sequences import SequenceFile, SequenceFileError
-from birnn_export.corpus import read_corpus
 from tests.chaos.outcomes import attack
 from tests.client.fake_service import serving
 

@@ -79,10 +79,10 @@ def test_the_manifest_says_what_the_checkpoint_is(tmp_path: Path, destination: P
     assert manifest.vocab_size == encoder.config.vocab_size
     assert manifest.training.model_dump() == {**FACTS, "metrics": {"validation_total": 1.5, "lipo_r2": 0.5}}
     assert 0 < manifest.verification.max_error_pooled < manifest.tolerance == 1e-5
-    reduced = manifest.reduced_precision
-    assert reduced is not None
-    assert reduced.error_fp16 is not None
-    assert 1e-5 < reduced.error_fp16 < reduced.tolerance < 0.1
+    reduced = manifest.precisions["fp16"]
+    assert reduced.golden is not None
+    assert 1e-5 < reduced.golden.max_error < reduced.tolerance < 0.1
+    assert manifest.reduced_precision is None
     assert sorted(manifest.files) == FILES
 
 

@@ -67,6 +67,43 @@ def test_every_option_reaches_the_bundle(checkpoint: Path, tmp_path: Path) -> No
     assert set(texts) & set(MOLECULES)
 
 
+def test_reduced_precisions_are_measured_with_what_is_given(checkpoint: Path, output: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    rows = [f"{molecule},{number % 7}" for number, molecule in enumerate(MOLECULES * 8)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["smiles,y", *rows]) + "\n")
+    options = ["--sequences", f"{table}:smiles", "--quality", f"{table}:smiles:y", "--min-cosine", "fp16=0.97"]
+    result = export(checkpoint, "-o", output, *options)
+    assert result.exit_code == 0, result.stderr
+    records = Bundle.load(output).manifest.precisions
+    # Of the kernels' precisions; fp16 is simulated on the golden sequences.
+    assert records["fp16"].min_cosine == 0.97
+    assert records["fp16"].others is None
+    for name, record in records.items():
+        assert f"{name}: least cosine" in result.stdout
+        if record.engine.startswith("native"):
+            assert record.others is not None
+            assert record.quality is not None
+            assert (record.others.sequences, record.quality.sequences) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quality", "missing.csv:smiles:y"], "No such file"),
+        (["--quality", "missing.csv"], "not FILE:COLUMN:TARGET"),
+        (["--min-cosine", "fp8=0.99"], "is not PRECISION=COSINE"),
+        (["--min-cosine", "int8=0.99", "--min-cosine", "int8=0.98"], "each once"),
+        (["--min-cosine", "int8=nan"], "a number from 0.9"),
+    ],
+)
+def test_what_cannot_be_measured_with_is_refused_before_anything_is_written(
+    checkpoint: Path, output: Path, options: list[str], message: str
+) -> None:
+    pytest.importorskip("sklearn")
+    assert message in refused(export(checkpoint, "-o", output, *options), output)
+
+
 def test_an_existing_bundle_is_replaced_with_force_only(checkpoint: Path, output: Path) -> None:
     assert export(checkpoint, "-o", output).exit_code == 0
     result = export(checkpoint, "-o", output)

@@ -10,6 +10,7 @@ from torch import nn
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.manifest import Pooling
+from birnn_bundle.precisions import ReducedPrecision
 from birnn_bundle.tokenizer import Tokenizer
 from birnn_export.bundle_writer import write_bundle
 from birnn_export.checkpoints.adoption import MAX_LENGTH, adopt
@@ -33,6 +34,8 @@ def export_encoder(
     metrics: Mapping[str, float] | None = None,
     sequences: Sequence[str] = (),
     tolerance: float | None = None,
+    quality: str | None = None,
+    min_cosines: Mapping[ReducedPrecision, float] | None = None,
     force: bool = False,
 ) -> Bundle:
     """Export the bidirectional recurrence inside `module`, with its embedding, as a bundle that a server can load.
@@ -54,11 +57,12 @@ def export_encoder(
         embedding: Name of the embedding's tensor, where there are several; "one-hot" for one-hot tokens, "none" for
             float features.
         max_length: Longest sequence that will be accepted, in tokens.
-        description, card, metrics, sequences, tolerance, force: As in `birnn_export.bundle_writer.write_bundle`.
+        description, card, metrics, sequences, tolerance, quality, min_cosines, force: As in
+            `birnn_export.bundle_writer.write_bundle`.
 
     Raises:
         CheckpointError: Something is missing, wrong or ambiguous; the message lists what was found.
-        ExportError, WeightsError, VerificationError, BundleError, OSError: As in `write_bundle`.
+        ExportError, WeightsError, VerificationError, QualityError, BundleError, OSError: As in `write_bundle`.
     """
     source = type(module).__name__
     stored = StoredWeights(source, from_state_dict(module.state_dict(), source))
@@ -77,6 +81,8 @@ def export_encoder(
         metrics=metrics,
         sequences=sequences,
         tolerance=tolerance,
+        quality=quality,
+        min_cosines=min_cosines,
         force=force,
     )
 

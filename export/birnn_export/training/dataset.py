@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from birnn_bundle.corpus import ScoredPair
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.smiles import SmilesTokenizer
 from birnn_bundle.smiles import split as split_smiles
 from birnn_bundle.text import TextTokenizer
 from birnn_bundle.tokenizer import SequenceError, Tokenizer
-from birnn_export.corpus import ScoredPair
 from birnn_export.training.batches import Rows, to_tensor
 from birnn_export.training.descriptors import DESCRIPTOR_NAMES
 from birnn_export.training.environments import atom_environments, classify

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from birnn_bundle.corpus import ScoredPair
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import Tokenizer
-from birnn_export.corpus import ScoredPair
 from birnn_export.training.batches import Rows, to_tensor
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from birnn_export.corpus import split_file_and_column
+from birnn_bundle.corpus import split_file_and_column
 from birnn_export.training.replicas import LAUNCHER
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from birnn_bundle.bundle import Bundle
 from birnn_bundle.onnxruntime import ort
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.tokenizer import PAD_ID
-from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.engine import PRECISION_NAMES, CudaPrecision, EngineInfo, Output
 from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.engine.graph_edits import in_half_precision
 from birnn_service.engine.grid import Grid
@@ -33,7 +33,6 @@ MAX_ROWS = 512
 MAX_CELLS = {Output.POOLED: 65_536, Output.TOKENS: 32_768}
 # One batch is copied and prepared while another one is computed.
 SLOTS = 2
-PRECISIONS = {"fp32": "float32", "fp16": "float16"}
 
 Allocate = Callable[[int], NDArray[np.uint8]]
 
@@ -53,7 +52,7 @@ class CudaEngine:
         self,
         bundle: Bundle,
         *,
-        precision: Literal["fp32", "fp16"] = "fp32",
+        precision: CudaPrecision = "fp32",
         slots: int | None = None,
         gpu_memory: GpuMemory | None = None,
         provider: str = CUDA,
@@ -77,7 +76,7 @@ class CudaEngine:
         self.info = EngineInfo(
             engine=f"onnxruntime {ort.__version__}",
             device="cuda:0" if provider == CUDA else "cpu",
-            precision=PRECISIONS[precision],
+            precision=PRECISION_NAMES[precision],
             slots=slots,
             max_rows=MAX_ROWS,
             parallel_slots=False,

@@ -13,7 +13,11 @@ from birnn_bundle.ragged import RaggedBatch
 # What can be asked for; `auto` leaves it to the server.
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "onnxruntime", "native"]
-Precision = Literal["auto", "fp32", "bf16", "int8", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+NativePrecision = Literal["fp32", "bf16", "int8"]
+CudaPrecision = Literal["fp32", "fp16"]
+PRECISION_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
+"""What a precision that is asked for is called in replies, metrics and logs."""
 
 
 class Output(enum.Enum):
@@ -30,7 +34,7 @@ class EngineInfo:
     Attributes:
         engine: Name and version, `onnxruntime 1.32.0`.
         device: `cpu` or `cuda:0`.
-        precision: Of the arithmetic, `float32`.
+        precision: Of the arithmetic: one of the values of `PRECISION_NAMES`.
         slots: Batches that this engine runs best at the same time.
         max_rows: Rows beyond which a larger batch is no faster per row.
         parallel_slots: Whether slots are separate processors (cores), so that work spread over idle ones ends sooner.

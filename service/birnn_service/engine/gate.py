@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
-from birnn_service.engine.engine import Engine, Output
+from birnn_bundle.precisions import MIN_COSINES, PrecisionRecord
+from birnn_service.engine.engine import PRECISION_NAMES, Engine, Output
 from birnn_service.errors import EngineError, StartupError
 
 logger = logging.getLogger(__name__)
@@ -23,11 +24,18 @@ class Ceiling:
     Attributes:
         max_tolerance: Largest absolute error in float32. Half precision is off by more in single values, and is held to
             the cosine instead.
-        min_cosine: Least cosine of an encoding to its reference, in any precision.
+        min_cosine: Least cosine of an encoding to its reference, in any precision; by default that of
+            `birnn_bundle.precisions.MIN_COSINES`, and of bf16 in float32.
     """
 
     max_tolerance: float = 1e-3
-    min_cosine: float = 0.9999
+    min_cosine: float | None = None
+
+    def least(self, precision: str) -> float:
+        """Least cosine in a precision, by the name that engines give it."""
+        if self.min_cosine is not None:
+            return self.min_cosine
+        return MIN_COSINES["int8" if precision == "int8" else "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +112,41 @@ def limits_of(bundle: Bundle, engine: Engine, ceiling: Ceiling) -> Limits:
             )
         # An error of the usual tolerance in each of D values turns a vector of a lesser norm further than the cosine.
         width = max(manifest.dimension, manifest.token_dimension)
-        least_norm = FLOAT32_TOLERANCE * np.sqrt(width / (2 * (1 - ceiling.min_cosine)))
-        return Limits(min(manifest.tolerance, ceiling.max_tolerance), ceiling.min_cosine, float(least_norm))
-    reduced = manifest.reduced_precision
-    if reduced is None:
-        raise StartupError(f"{bundle.label}: its manifest does not allow {precision}; serve it with --precision fp32")
-    if reduced.min_cosine < ceiling.min_cosine:
+        least_norm = FLOAT32_TOLERANCE * np.sqrt(width / (2 * (1 - ceiling.least(precision))))
+        return Limits(min(manifest.tolerance, ceiling.max_tolerance), ceiling.least(precision), float(least_norm))
+    record = allowed_record(bundle, precision)
+    if record.min_cosine < ceiling.least(precision):
         logger.warning(
             "%s allows itself a cosine of %g in %s; this server allows %g (--min-cosine)",
-            *(bundle.label, reduced.min_cosine, precision, ceiling.min_cosine),
+            *(bundle.label, record.min_cosine, precision, ceiling.least(precision)),
         )
-    return Limits(reduced.tolerance, max(reduced.min_cosine, ceiling.min_cosine))
+    return Limits(record.tolerance, max(record.min_cosine, ceiling.least(precision)))
+
+
+def allowed_record(bundle: Bundle, precision: str) -> PrecisionRecord:
+    """What the manifest says of a reduced precision that it allows.
+
+    Args:
+        bundle: The bundle.
+        precision: As engines name it: `bfloat16`.
+
+    Raises:
+        StartupError: The precision was not measured, or was found to be further off than allowed; says what to do.
+    """
+    name = next(name for name, long in PRECISION_NAMES.items() if long == precision)
+    record = {str(key): value for key, value in bundle.manifest.records.items()}.get(name)
+    if record is None:
+        # fp16 is measured by the export only.
+        command = "birnn export" if name == "fp16" else "birnn models measure BUNDLE"
+        raise StartupError(
+            f"{bundle.label}: its manifest does not allow {precision}, which was not measured: measure it with "
+            f"`{command}`, or serve it with --precision fp32"
+        )
+    if record.refusal:
+        raise StartupError(
+            f"{bundle.label}: its manifest does not allow {precision}: {record.refusal}; serve it with --precision fp32"
+        )
+    return record
 
 
 def fault_of(limits: Limits, found: NDArray[np.float32], expected: NDArray[np.float64]) -> str | None:

@@ -1,15 +1,23 @@
 """From a bundle to an engine that is proven to serve it, on the device and at the precision asked for."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeVar, cast
 
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.cuda_engine import CudaEngine
-from birnn_service.engine.engine import Device, Engine, EngineName, Precision
-from birnn_service.engine.gate import Ceiling, GateReport, pass_gate
+from birnn_service.engine.engine import (
+    PRECISION_NAMES,
+    CudaPrecision,
+    Device,
+    Engine,
+    EngineName,
+    NativePrecision,
+    Precision,
+)
+from birnn_service.engine.gate import Ceiling, GateReport, allowed_record, pass_gate
 from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU, CUDA, missing_cuda_hint
@@ -17,10 +25,11 @@ from birnn_service.errors import EngineError, StartupError
 
 logger = logging.getLogger(__name__)
 
+AnyPrecision = TypeVar("AnyPrecision", NativePrecision, CudaPrecision)
+# Precisions that no other engine computes in.
+NATIVE_ONLY = ("bf16", "int8")
 # A server does not wait longer for shapes that it may never see.
 WARM_UP_SECONDS = 20.0
-# Precisions that no other engine has.
-NATIVE_ONLY = ("bf16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +111,27 @@ def _on_cpu(bundle: Bundle, choice: _Choice, why: str) -> Proven:
 
 
 def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
-    """The native engine; at precision `auto` in bf16 where the manifest allows it, and it passes the gate."""
+    """The native engine; at precision `auto` in the fastest that the manifest allows and that passes the gate."""
     try:
-        from birnn_service.engine.native_engine import NativeEngine, is_fast
+        from birnn_service.engine.native_engine import NativeEngine, is_fast, native_precisions
     except ImportError as error:
         raise StartupError(f"{bundle.label}: the native engine is not installed: {error}") from error
     if choice.engine == "auto" and choice.precision not in NATIVE_ONLY and not is_fast():
         raise StartupError("the native engine has no AVX2 or AVX-512 kernels here")
-    if choice.precision in NATIVE_ONLY or (
-        choice.precision == "auto" and bundle.manifest.reduced_precision is not None
-    ):
-        try:
-            precision: Literal["bf16", "int8"] = "int8" if choice.precision == "int8" else "bf16"
-            engine = NativeEngine(bundle, precision=precision, slots=choice.slots)
-            return Proven(engine, pass_gate(bundle, engine, choice.ceiling), why)
-        except StartupError as error:
-            if choice.precision in NATIVE_ONLY:
-                raise
-            why = f"{why}; {error}"
-    engine = NativeEngine(bundle, slots=choice.slots)
-    return Proven(engine, pass_gate(bundle, engine, choice.ceiling), why)
+
+    def load(precision: NativePrecision, why: str) -> Proven:
+        # Before weights are packed in vain.
+        if precision != "fp32":
+            allowed_record(bundle, PRECISION_NAMES[precision])
+        engine = NativeEngine(bundle, precision=precision, slots=choice.slots)
+        return Proven(engine, pass_gate(bundle, engine, choice.ceiling), why)
+
+    if choice.precision != "auto":
+        return load(cast(NativePrecision, choice.precision), why)
+    here = native_precisions()
+    # Slower ones than float32 would be no gain.
+    faster = here[: here.index("fp32")] if here else []
+    return _first((*faster, "fp32"), load, why)
 
 
 def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
@@ -136,17 +146,29 @@ def _on_cuda(bundle: Bundle, choice: _Choice, why: str) -> Proven:
             f"{bundle.label}: its cell ({cell.name}) runs on CPUs only, for onnxruntime's CUDA provider has no kernel "
             "for it; serve it with --device cpu or auto, or train with tanh, sigmoid and reset_after=True"
         )
-    if choice.precision == "fp16" or (choice.precision == "auto" and bundle.manifest.reduced_precision is not None):
+
+    def load(precision: CudaPrecision, why: str) -> Proven:
+        if precision == "fp16":
+            allowed_record(bundle, PRECISION_NAMES[precision])
+        return _cuda(bundle, precision, choice, why)
+
+    if choice.precision != "auto":
+        return load(cast(CudaPrecision, choice.precision), why)
+    candidates: tuple[CudaPrecision, ...] = ("fp16", "fp32")
+    return _first(candidates, load, why)
+
+
+def _first(candidates: Sequence[AnyPrecision], load: Callable[[AnyPrecision, str], Proven], why: str) -> Proven:
+    """The first precision that can be loaded, the last of which is float32; says why those before it cannot."""
+    for precision in candidates[:-1]:
         try:
-            return _cuda(bundle, "fp16", choice, why)
+            return load(precision, f"{why}; {precision} is the fastest precision that is allowed")
         except StartupError as error:
-            if choice.precision == "fp16":
-                raise
-            why = f"{why}; {error}"
-    return _cuda(bundle, "fp32", choice, why)
+            why = f"{why}; not {precision}: {error}"
+    return load(candidates[-1], why)
 
 
-def _cuda(bundle: Bundle, precision: Literal["fp32", "fp16"], choice: _Choice, why: str) -> Proven:
+def _cuda(bundle: Bundle, precision: CudaPrecision, choice: _Choice, why: str) -> Proven:
     engine = CudaEngine(bundle, precision=precision, slots=choice.slots, gpu_memory=choice.gpu_memory)
     try:
         report = pass_gate(bundle, engine, choice.ceiling)
@@ -167,6 +189,8 @@ def _onnxruntime(bundle: Bundle, choice: _Choice, why: str) -> Proven:
         raise StartupError(
             f"{bundle.label}: onnxruntime has no {choice.precision} on CPUs; use --engine native or --precision fp32"
         )
+    if choice.precision == "auto":
+        why = f"{why}; onnxruntime computes in fp32 only on CPUs"
     engine = OnnxEngine(bundle, slots=choice.slots)
     report = pass_gate(bundle, engine, choice.ceiling)
     _refuse_strays(bundle, engine.placement(), CPU)

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_native.kernel import POOLINGS, Pooling
-from birnn_native.library import NativeUnavailableError, Precision, instruction_sets
+from birnn_native.library import NativeUnavailableError, instruction_sets, precisions
+from birnn_native.library import Precision as NativePrecision
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine.cores import available_cores
-from birnn_service.engine.engine import EngineInfo, Output
+from birnn_service.engine.engine import PRECISION_NAMES, EngineInfo, Output
 from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
 
-PRECISIONS: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 # Beyond 32 rows a row costs 2 % less for each doubling, and its neighbors wait twice as long.
 MAX_ROWS = 32
 
@@ -29,6 +29,14 @@ def is_fast() -> bool:
         return True
 
 
+def native_precisions() -> list[NativePrecision]:
+    """What the kernels compute in on this processor, the fastest first; nothing where they were not built."""
+    try:
+        return list(precisions())
+    except NativeUnavailableError:
+        return []
+
+
 class NativeEngine:
     """Runs one bundle on CPU cores: packed batches, one core a run, or two for both directions of a lone one."""
 
@@ -36,7 +44,7 @@ class NativeEngine:
         self,
         bundle: Bundle,
         *,
-        precision: Precision = "fp32",
+        precision: NativePrecision = "fp32",
         slots: int | None = None,
         instruction_set: str | None = None,
     ) -> None:
@@ -44,13 +52,12 @@ class NativeEngine:
 
         Args:
             bundle: The bundle.
-            precision: Of the products; states and pooling are float32 in any case.
+            precision: Of the products.
             slots: Batches that run at the same time; one a core by default.
             instruction_set: One of `native.library.instruction_sets()`; the best by default.
 
         Raises:
-            StartupError: The kernels were not built, this processor or the encoder's cell does not have the precision,
-                or the graph holds something that they cannot run.
+            StartupError: The kernels were not built, do not compute in this precision here, or cannot run the graph.
         """
         label = bundle.label
         try:
@@ -64,7 +71,7 @@ class NativeEngine:
         self.info = EngineInfo(
             engine=f"native {version('birnn-serving')} {self._kernel.instruction_set}",
             device="cpu",
-            precision=PRECISIONS[precision],
+            precision=PRECISION_NAMES[precision],
             slots=count,
             max_rows=MAX_ROWS,
             parallel_slots=True,

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from birnn_bundle.corpus import read_corpus
 from birnn_bundle.sequences import SequenceFileError
-from birnn_export.corpus import read_corpus
 from tests.client.cli.encode import encode
 from tests.client.fake_service import MAX_LENGTH, FakeService, vector
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from birnn_export.corpus import ScoredPair
+from birnn_bundle.corpus import ScoredPair
 from birnn_export.encoders import EncoderConfig
 from birnn_export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
 from birnn_export.training.settings import TrainingSettings

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from birnn_bundle.corpus import ScoredPair
 from birnn_bundle.tokenizer import UNKNOWN_ID
-from birnn_export.corpus import ScoredPair
 from birnn_export.training.dataset import Dataset, DatasetSettings, add_pairs, prepare
 from birnn_export.training.descriptors import DESCRIPTOR_NAMES
 from birnn_export.training.errors import TrainingError

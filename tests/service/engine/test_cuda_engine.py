@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.manifest import ReducedPrecision
 from birnn_bundle.onnxruntime import ort
+from birnn_bundle.precisions import HalfPrecision
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine import cuda_engine, loading
 from birnn_service.engine.cuda_engine import CudaEngine, provider_options
@@ -35,7 +35,7 @@ MODELS = Path(__file__).parents[3] / "models"
 WITHOUT_GPU = CUDA not in ort.get_available_providers()
 needs_gpu = pytest.mark.skipif(WITHOUT_GPU, reason="needs an NVIDIA GPU and onnxruntime-gpu")
 # What half precision may cost; see the manifest.
-HALF = ReducedPrecision(tolerance=5e-3, min_cosine=0.9999)
+HALF = HalfPrecision(tolerance=5e-3, min_cosine=0.9999)
 
 
 def ordinary(size: int) -> NDArray[np.uint8]:
@@ -47,7 +47,7 @@ def on_cpu(bundle: Bundle, precision: str = "fp32", **more: Any) -> CudaEngine:
     return CudaEngine(bundle, precision=precision, provider=CPU, allocate=ordinary, **more)  # type: ignore[arg-type]
 
 
-def allowing(bundle: Bundle, reduced: ReducedPrecision | None) -> Bundle:
+def allowing(bundle: Bundle, reduced: HalfPrecision | None) -> Bundle:
     manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced})
     return replace(bundle, manifest=manifest)
 
@@ -236,7 +236,7 @@ def cuda_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("cuda_on_a_cpu")
 def test_an_engine_that_is_not_taken_leaves_its_memory_to_the_next_one(smiles: Bundle) -> None:
     memory = GpuMemory(4000)
-    strict = allowing(smiles, ReducedPrecision(tolerance=1e-5, min_cosine=0.9999))
+    strict = allowing(smiles, HalfPrecision(tolerance=1e-5, min_cosine=0.9999))
     # Its half precision is tried first, and does not pass the gate.
     proven = loading.load_engine(strict, "cuda", precision="auto", gpu_memory=memory)
     assert proven.engine.info.precision == "float32"
@@ -293,7 +293,7 @@ def test_precision_is_what_was_asked_for_or_the_best_that_is_allowed(
 def test_half_precision_that_is_not_allowed_is_refused_and_one_that_fails_the_gate_not_taken(smiles: Bundle) -> None:
     with pytest.raises(StartupError, match="does not allow float16"):
         loading.load_engine(smiles, "cuda", precision="fp16")
-    strict = ReducedPrecision(tolerance=1e-5, min_cosine=0.9999)
+    strict = HalfPrecision(tolerance=1e-5, min_cosine=0.9999)
     proven = loading.load_engine(allowing(smiles, strict), "cuda", precision="auto")
     assert proven.engine.info.precision == "float32"
     assert "disagree with the golden ones" in proven.choice

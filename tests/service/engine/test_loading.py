@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.manifest import ReducedPrecision
 from birnn_bundle.onnxruntime import ort
+from birnn_bundle.precisions import Agreement, HalfPrecision, PrecisionRecord
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Device, Engine, EngineInfo, EngineName, Output
 from birnn_service.engine.gate import Ceiling, Limits, fault_of, pass_gate
@@ -100,7 +100,7 @@ def test_a_bundle_cannot_grant_itself_more_than_the_server_s_ceiling(
 def test_nor_a_lesser_cosine_in_half_precision(
     bundle: Bundle, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reduced = ReducedPrecision(tolerance=0.1, min_cosine=0.99)
+    reduced = HalfPrecision(tolerance=0.1, min_cosine=0.99)
     generous = replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced}))
     wrong = Skewed(engine, Output.TOKENS, 0.09)
     wrong.info = replace(wrong.info, precision="bfloat16")
@@ -108,6 +108,46 @@ def test_nor_a_lesser_cosine_in_half_precision(
     with pytest.raises(StartupError, match=r"a tokens encoding has a cosine of .*, 0\.9999 at least expected"):
         pass_gate(generous, wrong)
     assert "allows itself a cosine of 0.99 in bfloat16; this server allows 0.9999 (--min-cosine)" in caplog.text
+
+
+def allowing(bundle: Bundle, **records: PrecisionRecord) -> Bundle:
+    update = {"reduced_precision": None, "precisions": records}
+    return replace(bundle, manifest=bundle.manifest.model_copy(update=update))
+
+
+def test_each_reduced_precision_is_held_to_its_own_record_and_ceiling(bundle: Bundle, engine: Engine) -> None:
+    wrong = Skewed(engine, Output.TOKENS, 0.2)
+    wrong.info = replace(wrong.info, precision="int8")
+    record = PrecisionRecord(tolerance=0.1, min_cosine=0.95, engine="native 1")
+    with pytest.raises(StartupError, match=r"does not allow int8, which was not measured"):
+        pass_gate(allowing(bundle, bf16=record), wrong)
+    with pytest.raises(StartupError, match=r"tolerance 0\.1\)"):
+        pass_gate(allowing(bundle, int8=record), wrong)
+    # Single values may be off by as much as the record says, and the direction is what counts.
+    wrong.change = 0.09
+    found = pass_gate(allowing(bundle, int8=record), wrong, Ceiling(min_cosine=0.95))
+    assert 0.99 < found.cosine < 0.9999
+    assert found.limits == Limits(0.1, 0.95)
+    for ceiling, least in ((None, 0.999), (Ceiling(min_cosine=0.9999), 0.9999)):
+        if found.cosine >= least:
+            assert pass_gate(allowing(bundle, int8=record), wrong, ceiling).limits.min_cosine == least
+        else:
+            with pytest.raises(StartupError, match=rf"{least:g} at least expected"):
+                pass_gate(allowing(bundle, int8=record), wrong, ceiling)
+    wrong.info = replace(wrong.info, precision="bfloat16")
+    with pytest.raises(StartupError, match=r"0\.9999 at least expected"):
+        pass_gate(allowing(bundle, bf16=record), wrong)
+
+
+def test_a_precision_that_was_found_too_far_off_is_refused_before_it_runs(bundle: Bundle, engine: Engine) -> None:
+    golden = Agreement(
+        sequences=12, max_error=0.01, least_cosine=0.998, least_token_cosine=1.0, least_centered_cosine=0.9
+    )
+    refused = allowing(bundle, int8=PrecisionRecord(tolerance=0.1, min_cosine=0.999, engine="native 1", golden=golden))
+    exact = Skewed(engine, Output.TOKENS, 0.0)
+    exact.info = replace(exact.info, precision="int8")
+    with pytest.raises(StartupError, match=r"does not allow int8: least cosine 0\.998000 on golden sequences"):
+        pass_gate(refused, exact)
 
 
 def test_float32_is_held_to_the_cosine_too_but_for_vectors_that_are_nearly_zero() -> None:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.manifest import ReducedPrecision
+from birnn_bundle.precisions import HalfPrecision
 from birnn_bundle.ragged import RaggedBatch
 from birnn_native import library
 from birnn_native.library import NativeUnavailableError, instruction_sets
@@ -37,13 +37,13 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
     return Bundle.load(MODELS / request.param / "1")
 
 
-def allowing(bundle: Bundle, reduced: ReducedPrecision | None) -> Bundle:
+def allowing(bundle: Bundle, reduced: HalfPrecision | None) -> Bundle:
     return replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced}))
 
 
 @pytest.fixture
 def allowing_bf16(bundle: Bundle) -> Bundle:
-    return allowing(bundle, ReducedPrecision(tolerance=0.05))
+    return allowing(bundle, HalfPrecision(tolerance=0.05))
 
 
 def unavailable() -> dict[str, bool]:
@@ -107,7 +107,7 @@ def test_a_processor_without_known_vector_instructions_is_left_to_onnxruntime(
     assert load_engine(bundle, "cpu").engine.info.engine.startswith("onnxruntime")
     assert "portable" in load_engine(bundle, "cpu", engine="native").engine.info.engine
     with pytest.raises(StartupError, match="bf16 needs a processor"):
-        load_engine(allowing(bundle, ReducedPrecision(tolerance=0.05)), "cpu", precision="bf16")
+        load_engine(allowing(bundle, HalfPrecision(tolerance=0.05)), "cpu", precision="bf16")
 
 
 @needs_bf16
@@ -117,6 +117,27 @@ def test_bf16_is_taken_where_it_is_asked_for_and_allowed(allowing_bf16: Bundle) 
         assert proven.engine.info.precision == "bfloat16"
         assert proven.report.cosine >= 0.9999
     assert load_engine(allowing_bf16, "cpu").engine.info.precision == "float32"
+
+
+def test_auto_takes_the_fastest_that_is_allowed_and_passes_and_says_so(
+    allowing_bf16: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only bf16 is allowed, so that what else the kernels can do, and in which order, changes the reasons only."""
+    found = load_engine(allowing_bf16, "cpu", precision="auto")
+    if "bf16" in native_engine.native_precisions():
+        assert found.engine.info.precision == "bfloat16"
+        assert "bf16 is the fastest precision that is allowed" in found.choice
+    monkeypatch.setattr(native_engine, "native_precisions", lambda: ["int8", "fp32", "bf16"])
+    found = load_engine(allowing_bf16, "cpu", precision="auto")
+    # What is slower than float32 is no gain.
+    assert found.engine.info.precision == "float32"
+    assert "not int8: " in found.choice
+    assert "does not allow int8, which was not measured" in found.choice
+    monkeypatch.setattr(native_engine, "native_precisions", lambda: ["fp32"])
+    assert load_engine(allowing_bf16, "cpu", precision="auto").engine.info.precision == "float32"
+    found = load_engine(allowing_bf16, "cpu", engine="onnxruntime", precision="auto")
+    assert found.engine.info.precision == "float32"
+    assert "onnxruntime computes in fp32 only" in found.choice
 
 
 @needs_bf16
@@ -130,11 +151,9 @@ def test_bf16_that_the_manifest_does_not_allow_is_refused(bundle: Bundle) -> Non
 @needs_bf16
 @pytest.mark.parametrize(
     ("reduced", "message"),
-    [(ReducedPrecision(tolerance=1e-4), "disagree"), (ReducedPrecision(tolerance=0.1, min_cosine=1 - 1e-9), "cosine")],
+    [(HalfPrecision(tolerance=1e-4), "disagree"), (HalfPrecision(tolerance=0.1, min_cosine=1 - 1e-9), "cosine")],
 )
-def test_bf16_that_is_further_off_than_allowed_is_refused(
-    bundle: Bundle, reduced: ReducedPrecision, message: str
-) -> None:
+def test_bf16_that_is_further_off_than_allowed_is_refused(bundle: Bundle, reduced: HalfPrecision, message: str) -> None:
     strict = allowing(bundle, reduced)
     with pytest.raises(StartupError, match=message):
         load_engine(strict, "cpu", precision="bf16")
@@ -149,6 +168,7 @@ def test_bf16_that_is_further_off_than_allowed_is_refused(
         ({"device": "cuda", "engine": "native"}, "runs on CPUs only"),
         ({"device": "cpu", "precision": "fp16"}, "needs CUDA"),
         ({"device": "cpu", "engine": "onnxruntime", "precision": "bf16"}, "no bf16 on CPUs"),
+        ({"device": "cpu", "engine": "onnxruntime", "precision": "int8"}, "no int8 on CPUs"),
     ],
 )
 def test_contradictions_are_startup_errors(bundle: Bundle, asked: dict[str, str], message: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from birnn_bundle.bundle import Bundle
-from birnn_bundle.manifest import ReducedPrecision
+from birnn_bundle.precisions import HalfPrecision
 from birnn_service.engine.cuda_engine import CudaEngine
 from birnn_service.engine.engine import Engine, Output
 from birnn_service.engine.gate import pass_gate
@@ -23,7 +23,7 @@ from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import StartupError
 
 MODELS = Path(__file__).parents[3] / "models"
-HALF = ReducedPrecision(tolerance=5e-3, min_cosine=0.9999)
+HALF = HalfPrecision(tolerance=5e-3, min_cosine=0.9999)
 cuda_engine_on_cpu = partial(CudaEngine, provider=CPU, allocate=lambda size: np.empty(size, dtype=np.uint8))
 
 

@@ -221,8 +221,7 @@ async def test_a_version_for_which_the_gpu_has_no_room_beside_the_running_one_is
     assert list(serving.encoders) == [before]
     # Once the running one is gone, there is room.
     await serving.repository.unload("small")
-    while serving.publisher.unloading:
-        await asyncio.sleep(0.01)
+    await asyncio.gather(*serving.publisher._unloading.values())
     await serving.repository.load("small")
     (after,) = serving.encoders
     assert after is not before

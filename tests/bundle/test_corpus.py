@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from birnn_bundle.corpus import ScoredPair, read_corpus, read_entry, read_pairs, split_file_and_column, split_sentences
 from birnn_bundle.sequences import SequenceFileError
-from birnn_export.corpus import ScoredPair, read_corpus, read_entry, read_pairs, split_file_and_column, split_sentences
 
 
 def test_smi_takes_the_first_white_space_column(tmp_path: Path) -> None:
