@@ -102,7 +102,7 @@ def test_every_instruction_set_gives_the_same_bits_for_ten_thousand_batches(cell
         embedding = random.normal(size=(30, inputs)).astype(np.float32) if random.integers(3) else None
         made = kernels(cell, layers, embedding, int(random.integers(2)) << 24)
         for _ in range(50):
-            batch, pooling = random_batch(random, layers, embedding), Pooling(random.integers(len(Pooling)))
+            batch, pooling = random_batch(random, layers, embedding), Pooling(int(random.integers(len(Pooling))))
             assert len({kernel.run(*batch, pooling).tobytes() for kernel in made}) == 1
 
 

@@ -15,7 +15,7 @@ from birnn_native.library import NativeUnavailableError, instruction_sets
 from birnn_native.recurrent_graph import UnsupportedGraphError, read_graph
 from birnn_service.engine import native_engine
 from birnn_service.engine.engine import Engine, Output
-from birnn_service.engine.gate import pass_gate
+from birnn_service.engine.gate import Ceiling, pass_gate
 from birnn_service.engine.loading import load_engine
 from birnn_service.engine.native_engine import NativeEngine
 from birnn_service.engine.stored_graph import stored_graph
@@ -119,6 +119,20 @@ def test_bf16_is_taken_where_it_is_asked_for_and_allowed(allowing_bf16: Bundle) 
     assert load_engine(allowing_bf16, "cpu").engine.info.precision == "float32"
 
 
+def test_int8_is_taken_only_where_it_is_asked_for_and_allowed(bundle: Bundle) -> None:
+    allowed = allowing(bundle, ReducedPrecision(tolerance=0.1, min_cosine=0.999))
+    ceiling = Ceiling(min_cosine=0.999)
+    engine = load_engine(allowed, "cpu", precision="int8", ceiling=ceiling).engine
+    assert engine.info.precision == "int8"
+    assert engine.info.engine.startswith("native")
+    assert load_engine(allowed, "cpu").engine.info.precision == "float32"
+    with pytest.raises(StartupError, match="does not allow int8"):
+        load_engine(allowing(bundle, None), "cpu", precision="int8")
+    strict = allowing(bundle, ReducedPrecision(tolerance=1e-7, min_cosine=0.999))
+    with pytest.raises(StartupError, match="disagree"):
+        load_engine(strict, "cpu", precision="int8", ceiling=ceiling)
+
+
 @needs_bf16
 def test_bf16_that_the_manifest_does_not_allow_is_refused(bundle: Bundle) -> None:
     forbidden = allowing(bundle, None)
@@ -149,6 +163,7 @@ def test_bf16_that_is_further_off_than_allowed_is_refused(
         ({"device": "cuda", "engine": "native"}, "runs on CPUs only"),
         ({"device": "cpu", "precision": "fp16"}, "needs CUDA"),
         ({"device": "cpu", "engine": "onnxruntime", "precision": "bf16"}, "no bf16 on CPUs"),
+        ({"device": "cpu", "engine": "onnxruntime", "precision": "int8"}, "no int8 on CPUs"),
     ],
 )
 def test_contradictions_are_startup_errors(bundle: Bundle, asked: dict[str, str], message: str) -> None:
