@@ -406,7 +406,10 @@ void check_agreement(int64_t cases) {
             Random random(static_cast<uint64_t>(number));
             const Subject subject(random, set.substr(0, set.find('+')));
             const int32_t pooling = static_cast<int32_t>(between(random, BIRNN_FINAL, BIRNN_TOKENS));
-            Call call(subject, Batch(random, subject), pooling, static_cast<int32_t>(between(random, 1, 2)));
+            // One by one: compilers differ in the order in which they evaluate arguments.
+            const int32_t number_of_threads = static_cast<int32_t>(between(random, 1, 2));
+            const Batch batch(random, subject);
+            Call call(subject, batch, pooling, number_of_threads);
             if (!call.run(subject.encoder)) fail("a good batch was refused");
             if (first.empty()) first = call.out;
             if (first.size() != call.out.size() || std::memcmp(first.data(), call.out.data(), first.size() * sizeof(float))) {

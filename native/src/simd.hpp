@@ -27,6 +27,9 @@ constexpr int ACCUMULATORS = 12;
 #elif defined(__ARM_NEON)
 constexpr int LANES = 4;
 constexpr int ACCUMULATORS = 24;
+#elif defined(BIRNN_FUSED)
+constexpr int LANES = 4;
+constexpr int ACCUMULATORS = 4;  // calls leave nothing in registers: little code
 #else
 constexpr int LANES = 4;
 constexpr int ACCUMULATORS = 12;
