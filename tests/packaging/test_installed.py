@@ -29,7 +29,7 @@ def test_in_an_empty_folder_the_installed_encoders_are_served(
         assert client.encode(["CCO"], encoder="smiles").shape == (1, 1024)
         assert client.encode(["two words"], encoder="text").shape == (1, 512)
     log = "".join(server.log)
-    assert "serving the installed birnn-encoders 0.1.0" in log
+    assert "serving the installed birnn-encoders 0.2.0" in log
     assert "WARNING the native kernels were not built" in log
 
 
