@@ -22,6 +22,7 @@ from bench.tokenizer_command import SIZES, measure
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.smiles import SmilesTokenizer
+from birnn_native.library import PRECISIONS
 from birnn_service.engine.engine import Output
 from tests.e2e.molecules import molecules
 
@@ -74,7 +75,7 @@ def test_equal_lengths_are_equal() -> None:
 def test_everyone_runs_the_same_batches_and_gives_the_same_encodings(bundle: Bundle) -> None:
     engines, missing = load_engines(bundle)
     assert "onnxruntime fp32" in engines
-    assert engines.keys() | missing.keys() == {"onnxruntime fp32", "native fp32", "native bf16"}
+    assert engines.keys() | missing.keys() == {"onnxruntime fp32", *(f"native {precision}" for precision in PRECISIONS)}
     batch = bundle.tokenizer.tokenize([molecule.encode() for molecule in molecules(40)], 1024).batch
     contest = Contest.prepare(bundle, batch, engines)
     expected = engines["onnxruntime fp32"].run(batch.take(np.arange(8)), Output.POOLED)
