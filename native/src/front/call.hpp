@@ -14,7 +14,7 @@ namespace birnn::front {
 
 // A message on its way to the peer, behind its prefix of five bytes.
 class Piece {
- public:
+   public:
     Piece(std::string&& own, const char* elsewhere, size_t size)
         : own_(std::move(own)), elsewhere_(elsewhere), size_(size), prefix_(prefix_of(size)) {}
 
@@ -32,7 +32,7 @@ class Piece {
         return written;
     }
 
- private:
+   private:
     static std::string prefix_of(size_t size) {
         const auto byte = [size](int shift) { return static_cast<char>(size >> shift & 0xff); };
         return {'\0', byte(24), byte(16), byte(8), byte(0)};

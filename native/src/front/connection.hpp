@@ -15,10 +15,9 @@
 #include "ledger.hpp"
 #include "limits.hpp"
 #include "mailbox.hpp"
+#include "peer.hpp"
 
 namespace birnn::front {
-
-class Connection;
 
 struct Method {
     int32_t number;
@@ -34,15 +33,11 @@ struct Hub {
     std::vector<uint64_t> unflushed;  // connections with something to write, or to end
 };
 
-// Who is at the other end.
-struct Peer {
-    std::string name;   // as gRPC writes it: ipv4:192.0.2.1:40000
-    std::string owner;  // without what one host can choose for itself
-    static Peer of(int descriptor);
-};
+// Of google.rpc, those with which a call is refused here.
+enum Status { INVALID_ARGUMENT = 3, DEADLINE_EXCEEDED = 4, RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13 };
 
 class Connection {
- public:
+   public:
     Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, std::shared_ptr<Held> held);
     ~Connection();
     Connection(const Connection&) = delete;
@@ -51,7 +46,7 @@ class Connection {
     int descriptor() const { return descriptor_; }
     uint64_t number() const { return number_; }
     bool is_dead() const { return dead_; }
-    bool reads() const;                              // whether its peer is to be read from
+    bool reads() const;                               // whether its peer is to be read from
     bool writes() const { return !output_.empty(); }  // whether it waits for its peer to read
     const Peer& peer() const { return peer_; }
     uint32_t interest = 0;  // what epoll was told
@@ -67,9 +62,12 @@ class Connection {
     void handed(Call& call);
     Call* find(int32_t id);
 
- private:
+   private:
     friend struct Callbacks;
 
+    static nghttp2_session* session_of(Connection& connection);
+    static ssize_t read_callback(nghttp2_session* session, int32_t id, uint8_t* to, size_t room, uint32_t* flags,
+                                 nghttp2_data_source* source, void* user);
     void begin_head(int32_t id);
     void field(Call& call, const char* name, size_t name_size, const char* value, size_t value_size);
     void end_head(Call& call);

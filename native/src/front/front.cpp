@@ -44,7 +44,10 @@ void Descriptor::close() {
 Front::Front(int listener, const birnn_front_settings& settings)
     : listener_(listener), poll_(epoll_create1(EPOLL_CLOEXEC)),
       hub_{{static_cast<size_t>(settings.message), settings.head_seconds, settings.reply_seconds, settings.age_seconds},
-           Ledger(most_of(settings)), {}, {}, {}} {
+           Ledger(most_of(settings)),
+           {},
+           {},
+           {}} {
     if (poll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
     for (int32_t number = 0; settings.paths[number]; number++) {
         hub_.methods[settings.paths[number]] = {number, settings.streams[number] != 0};
@@ -75,7 +78,7 @@ size_t Front::take(birnn_front_event* events, size_t most) {
     for (const Event& from : taken_) {
         const bool is_large = from.message.size() > BIRNN_FRONT_INLINE;
         const uint64_t message = is_large ? reinterpret_cast<uint64_t>(from.message.data()) : pack(from.message);
-        *to++ = {from.id, from.news,           from.method,          from.timeout,        from.length,
+        *to++ = {from.id, from.news,           from.method,         from.timeout,        from.length,
                  message, from.message.size(), pack(from.metadata), from.metadata.size()};
     }
     return taken_.size();

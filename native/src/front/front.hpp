@@ -17,7 +17,7 @@ namespace birnn::front {
 
 // A descriptor that is closed at the end.
 class Descriptor {
- public:
+   public:
     explicit Descriptor(int number) : number_(number) {}
     ~Descriptor() { close(); }
     Descriptor(const Descriptor&) = delete;
@@ -25,12 +25,12 @@ class Descriptor {
     void close();
     operator int() const { return number_; }
 
- private:
+   private:
     int number_;
 };
 
 class Front {
- public:
+   public:
     Front(int listener, const birnn_front_settings& settings);
     ~Front();
     Front(const Front&) = delete;
@@ -42,7 +42,7 @@ class Front {
     const std::string& bytes() const { return bytes_; }
     void send(std::string&& commands) { mailbox_.send(std::move(commands)); }
 
- private:
+   private:
     void run();
     void turn(std::vector<char>& buffer);
     int wait_milliseconds();

@@ -19,7 +19,7 @@ using Kind = size_t Held::*;
 
 // Bounds what is held. One peer has three quarters of it at most, but whoever holds nothing may take what there is.
 class Ledger {
- public:
+   public:
     explicit Ledger(const Held& most) : most_(most) {}
 
     // What the peer of a name holds: all ports of one address, or all addresses of a network of IPv6, are one.
@@ -50,7 +50,7 @@ class Ledger {
         if (found != peers_.end() && found->second.expired()) peers_.erase(found);
     }
 
- private:
+   private:
     Held all_, most_;
     std::unordered_map<std::string, std::weak_ptr<Held>> peers_;
 };

@@ -41,8 +41,6 @@ struct Limits {
 
 using Time = double;
 
-inline Time now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+inline Time now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace birnn::front

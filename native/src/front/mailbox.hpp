@@ -32,7 +32,7 @@ struct Event {
 
 // An eventfd.
 class Signal {
- public:
+   public:
     Signal() : descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
         if (descriptor < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
     }
@@ -56,7 +56,7 @@ class Signal {
 };
 
 class Mailbox {
- public:
+   public:
     // Of the front end's thread: events that have gathered, to the other one.
     void publish(std::vector<Event>& gathered) {
         if (gathered.empty()) return;
@@ -108,7 +108,7 @@ class Mailbox {
 
     const Signal ready, wake;
 
- private:
+   private:
     std::mutex mutex_;
     std::deque<Event> events_;
     std::vector<std::string> commands_;
