@@ -110,8 +110,9 @@ void Connection::end_head(Call& call) {
         return refuse(call, RESOURCE_EXHAUSTED, "too many calls wait to be admitted (--max-calls); retry later", true);
     }
     call.admitted = true;
-    if (!hub_.ledger.take(*held_, &Held::bytes, call.head)) {
-        call.head = 0;
+    if (hub_.ledger.take(*held_, &Held::bytes, call.head)) {
+        call.head_counted = call.head;
+    } else {
         return refuse(call, RESOURCE_EXHAUSTED, "too much waits to be admitted (--memory-mib); retry later", true);
     }
     call.method = method->second.number;

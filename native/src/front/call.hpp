@@ -62,6 +62,7 @@ struct Call {
 
     // Its head.
     size_t head = 0;
+    size_t head_counted = 0;
     bool is_post = false, is_grpc = false, has_bad_timeout = false;
     int32_t method = -1;
     bool is_stream = false;

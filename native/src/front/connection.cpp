@@ -23,12 +23,10 @@ Connection::Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, s
 }
 
 Connection::~Connection() {
-    for (Event& event : sent_) hub_.events.push_back(std::move(event));
+    for (auto& [end, event] : sent_) hub_.events.push_back(std::move(event));
     for (auto& [id, call] : calls_) {
         tell_closed(*call, NGHTTP2_CANCEL);
-        uncount(*call, call->counted);
-        if (call->admitted) hub_.ledger.give(*held_, &Held::calls, 1);
-        if (call->admitted) hub_.ledger.give(*held_, &Held::bytes, call->head);
+        release(*call);
     }
     if (told_) hub_.events.push_back({number_ << 32, BIRNN_DISCONNECTED});
     hub_.ledger.give(*held_, &Held::connections, 1);
@@ -73,6 +71,7 @@ void Connection::flush() {
             if (size < 0) dead_ = true;
             if (size <= 0) break;
             output_.append(reinterpret_cast<const char*>(bytes), size);
+            written_ += size;
         }
         if (output_.empty() || dead_) break;
         const ssize_t size = ::send(descriptor_, output_.data(), output_.size(), MSG_NOSIGNAL);
@@ -80,6 +79,7 @@ void Connection::flush() {
         if (size < 0 && errno != EAGAIN) dead_ = true;
         if (size <= 0) break;
         output_.erase(0, size);
+        flushed_ += size;
         stalled_since_ = 0;
         turn += size;
         if (!output_.empty()) break;
@@ -88,9 +88,12 @@ void Connection::flush() {
             break;
         }
     }
+    while (!sent_.empty() && sent_.front().first <= flushed_) {
+        tell(std::move(sent_.front().second));
+        sent_.pop_front();
+    }
     if (output_.empty()) {
-        for (Event& event : sent_) tell(std::move(event));
-        sent_.clear();
+        stalled_since_ = 0;
     } else if (!stalled_since_) {
         stalled_since_ = now();
     }

@@ -5,9 +5,11 @@
 #include <nghttp2/nghttp2.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "birnn_front.h"
@@ -88,6 +90,7 @@ class Connection {
     void refuse_http(Call& call, const char* http_status);
     ssize_t read_reply(Call& call, uint8_t* to, size_t room, uint32_t* flags);
     void closed(int32_t id, uint32_t code);
+    void release(Call& call);
     void begin_frame(const nghttp2_frame_hd& head);
     void tell(Event&& event);
     void tell_closed(Call& call, uint64_t code);
@@ -103,7 +106,8 @@ class Connection {
     nghttp2_session* session_ = nullptr;
     std::unordered_map<int32_t, std::unique_ptr<Call>> calls_;
     std::vector<int32_t> opened_;
-    std::vector<Event> sent_;  // calls whose replies are in `output_`
+    std::deque<std::pair<uint64_t, Event>> sent_;  // calls that are over as soon as so much has been flushed
+    uint64_t written_ = 0, flushed_ = 0;           // bytes that went into `output_`, and out of it
     std::string output_;
     bool dead_ = false, marked_ = false, told_ = false, greeted_ = false, finished_ = false;
     const Time born_;

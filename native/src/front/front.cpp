@@ -166,7 +166,7 @@ void Front::accept_all() {
         set(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, 60);
         set(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, 20);
         set(descriptor, IPPROTO_TCP, TCP_KEEPCNT, 3);
-        const uint64_t number = ++last_number_;
+        const uint64_t number = next_number();
         auto& connection = connections_[number];
         connection = std::make_unique<Connection>(hub_, number, descriptor, std::move(peer), std::move(held));
         connection->interest = EPOLLIN;
@@ -247,6 +247,14 @@ void Front::drop(uint64_t number) {
     const std::string owner = found->second->peer().owner;
     connections_.erase(found);
     hub_.ledger.forget(owner);
+}
+
+// Numbers have 32 bits: those that are in use are left out when they begin anew.
+uint64_t Front::next_number() {
+    do {
+        last_number_ = last_number_ % UINT32_MAX + 1;
+    } while (find(last_number_));
+    return last_number_;
 }
 
 Connection* Front::find(uint64_t number) {

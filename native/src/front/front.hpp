@@ -55,6 +55,7 @@ class Front {
     void settle(Connection& connection);
     void look();
     void drop(uint64_t number);
+    uint64_t next_number();
     Connection* find(uint64_t number);
 
     Descriptor listener_;

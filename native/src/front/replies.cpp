@@ -141,16 +141,19 @@ void Connection::closed(int32_t id, uint32_t code) {
     const bool is_sent = call->complete && code == NGHTTP2_NO_ERROR;
     if (is_sent && call->told) {
         call->told = false;
-        sent_.push_back({id_of(*call), BIRNN_CLOSED});
+        sent_.emplace_back(written_, Event{id_of(*call), BIRNN_CLOSED});
     }
     tell_closed(*call, code ? code : uint32_t{NGHTTP2_CANCEL});
-    uncount(*call, call->counted);
-    if (call->admitted) {
-        hub_.ledger.give(*held_, &Held::calls, 1);
-        hub_.ledger.give(*held_, &Held::bytes, call->head);
-    }
+    release(*call);
     calls_.erase(id);
     mark();
+}
+
+// Gives back what a call that is over held.
+void Connection::release(Call& call) {
+    uncount(call, call.counted);
+    hub_.ledger.give(*held_, &Held::bytes, call.head_counted);
+    if (call.admitted) hub_.ledger.give(*held_, &Held::calls, 1);
 }
 
 }  // namespace birnn::front

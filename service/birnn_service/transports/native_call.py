@@ -59,6 +59,7 @@ class NativeCall:
         "_announced",
         "_arrival",
         "_carrier",
+        "_closed",
         "_departure",
         "_ended",
         "_half_closed",
@@ -86,6 +87,7 @@ class NativeCall:
         self._held: list[bytes] = []
         self._under_way = 0
         self._ended: list[Callable[[], None]] = []
+        self._closed = False
         self.caller = caller
         self.deadline = None if timeout < 0 else time.monotonic() + timeout
         self.request_id = self._values(REQUEST_ID)[0] if b"x-request-id" in metadata else ""
@@ -140,7 +142,10 @@ class NativeCall:
 
     def at_end(self, ended: Callable[[], None]) -> None:
         """Have `ended` called once the reply has been sent, or the caller has gone."""
-        self._ended.append(ended)
+        if self._closed:
+            ended()
+        else:
+            self._ended.append(ended)
 
     # Of the server.
 
@@ -177,6 +182,7 @@ class NativeCall:
 
     def close(self) -> None:
         """The call is over; what still works for it is stopped."""
+        self._closed = True
         for ended in self._ended:
             ended()
         self._held.clear()

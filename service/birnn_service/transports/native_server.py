@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from birnn_native.front import FrontLimits, NativeFront, News, Order, command_of
 from birnn_service.call import Exchange, Feed, Method
 from birnn_service.endpoint import Endpoint
-from birnn_service.errors import ServiceError
+from birnn_service.errors import ServiceError, UnexpectedError
 from birnn_service.settings import Settings
 from birnn_service.transports.caller import caller_of
 from birnn_service.transports.grpc_server import GRACE_SECONDS, HOLD_SECONDS, PENDING, Services
@@ -176,7 +176,14 @@ class NativeServer:
                     await call.write(reply)
             call.end()
         except ServiceError as error:
-            call.end(error.code, _written([("grpc-message", _escaped(error.message)), *metadata_of(error)]))
+            self._fail(call, error)
+        except Exception as error:  # of this transport: the endpoint raises nothing else
+            logger.error("a call failed unexpectedly", exc_info=error)
+            self._fail(call, UnexpectedError(f"the server failed unexpectedly ({type(error).__name__})"))
+
+    @staticmethod
+    def _fail(call: NativeCall, error: ServiceError) -> None:
+        call.end(error.code, _written([("grpc-message", _escaped(error.message)), *metadata_of(error)]))
 
 
 def _by_path(services: Services) -> Mapping[str, Method | Feed | Exchange]:

@@ -367,6 +367,18 @@ async def contextful(port: int, count: int, clients: list[RawClient]) -> AsyncIt
         yield
 
 
+async def test_trailers_of_requests_count_for_nothing() -> None:
+    async with serving(memory_mib=256) as served, greeted(served.port) as client:
+        for _ in range(10):
+            stream = client.call(STREAM)
+            client.send(stream, message(b"hello"))
+            client.http2.send_headers(stream, [("name", "x" * 10_000)], end_stream=True)
+            client.flush()
+            assert await client.status(stream) == (0, "")
+            assert client.content[stream] == message(b"hello")
+        assert await is_answered(served.port)
+
+
 async def test_old_connections_are_asked_to_end_and_calls_finish() -> None:
     async with serving(max_connection_seconds=0.3) as served, greeted(served.port) as client:
         stream = client.call(STREAM)
