@@ -35,8 +35,10 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 
 # Our own packages, apart from the others: /opt/package is laid over /opt/birnn below.
 FROM builder AS package
-# For the native kernels; the compiler stays behind in this stage.
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+# For the native kernels and the gRPC front end; the compiler stays behind in this stage.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends g++ libnghttp2-dev pkg-config \
+ && rm -rf /var/lib/apt/lists/*
 COPY deploy/requirements/build.txt ./
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r build.txt
@@ -78,6 +80,8 @@ ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
     BIRNN_INSECURE=true \
     GRPC_VERBOSITY=ERROR \
     BIRNN_MODELS=/models
+# For --transport native.
+RUN apt-get update && apt-get install --yes --no-install-recommends libnghttp2-14 && rm -rf /var/lib/apt/lists/*
 WORKDIR /tmp
 # By number: Kubernetes' runAsNonRoot cannot check a name.
 USER 10001:10001

@@ -20,7 +20,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Serving installs no torch; on a CPU no CUDA packages either. Both compile the native kernels where there is a compiler.
-KERNELS := $(wildcard native/include/* native/src/*)
+KERNELS := $(wildcard native/include/* native/src/*.* native/src/front/*)
 $(VENV)/serve.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu]'
 	@touch $@
@@ -53,7 +53,7 @@ clients: $(VENV)/dev.stamp ## Call a running server with other people's clients;
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror native/include/* native/src/* native/check/*.[ch]pp bench/libraries/*.cpp
+	$(BIN)/clang-format --dry-run --Werror native/include/* native/src/*.* native/src/front/* native/check/*.[ch]pp bench/libraries/*.cpp
 
 types: $(VENV)/dev.stamp ## Check types.
 	$(BIN)/mypy
@@ -61,7 +61,7 @@ types: $(VENV)/dev.stamp ## Check types.
 verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTorch float64, into docs/verification.md.
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.verification.combinations
 
-native-check: ## Drive the native kernels with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
+native-check: ## Drive kernels and gRPC front end with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
 	native/check/run.sh $(or $(CASES),20000)
 
 # Everything is built from the source distributions. Of birnn-serving there are two wheels, each for all versions of Python

@@ -1,4 +1,4 @@
-"""Builds the native kernels, and makes the links of README.md absolute; all else stands in pyproject.toml.
+"""Builds the kernels and the gRPC front end, and makes README.md's links absolute; all else stands in pyproject.toml.
 
 Each instruction set is compiled from the same sources with flags of its own, and chosen when the library runs. One that
 the compiler does not know is left out. The variable BIRNN_KERNELS says whether there are kernels at all:
@@ -6,11 +6,16 @@ the compiler does not know is left out. The variable BIRNN_KERNELS says whether 
     auto  where there is a C++17 compiler; without one everything else is installed all the same (default)
     0     none: one wheel for every platform, enough for clients
     1     always: without a working compiler the build fails
+
+The gRPC front end is built where there are kernels and pkg-config finds libnghttp2; without it grpcio takes the calls.
 """
 
+import glob
+import logging
 import os
 import platform
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +26,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCES, INCLUDES = "native/src", "native/include"
+SOURCES, FRONT_SOURCES, INCLUDES = "native/src", "native/src/front", "native/include"
+FRONT, NGHTTP2 = "birnn_native._front", "libnghttp2 >= 1.52"
 # Additions and multiplications are fused only where the sources ask for it: results must not depend on the optimizer.
 # GCC 12 takes the undefined registers of its own intrinsics for mistakes of their callers.
 FLAGS = [
@@ -41,6 +47,11 @@ ARM = {"neondot": ["-march=armv8.2-a+dotprod"]}
 SETS = {"x86_64": X86, "amd64": X86} | ({"aarch64": ARM} if platform.system() == "Linux" else {})
 
 
+def _pkg_config(option: str) -> str:
+    """What pkg-config says of libnghttp2; raises OSError or CalledProcessError where it is not there."""
+    return subprocess.run(["pkg-config", option, NGHTTP2], check=True, capture_output=True, text=True).stdout
+
+
 class BuildKernels(build_ext):
     """Compiles each source with its own flags and links them into one library, which is no module of Python's."""
 
@@ -54,6 +65,21 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compile and link."""
+        if ext.name == FRONT:
+            self._build_front(ext)
+        else:
+            self._build_kernels(ext)
+
+    def _build_front(self, ext: Extension) -> None:
+        compile_flags, link_flags = (_pkg_config(option).split() for option in ("--cflags", "--libs"))
+        objects = self.compiler.compile(
+            ext.sources, output_dir=self.build_temp, include_dirs=[INCLUDES], extra_postargs=[*FLAGS, *compile_flags]
+        )
+        self.compiler.link_shared_object(
+            objects, self.get_ext_fullpath(ext.name), extra_postargs=[*link_flags, "-pthread"], target_lang="c++"
+        )
+
+    def _build_kernels(self, ext: Extension) -> None:
         sets = SETS.get(platform.machine().lower(), {})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             compiled = dict(zip(sets, pool.map(self._try, sets, sets.values()), strict=True))
@@ -92,14 +118,20 @@ class AnyPythonWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-def kernels() -> list[Extension]:
-    """The library of kernels, or nothing; by BIRNN_KERNELS."""
+def libraries() -> list[Extension]:
+    """The libraries of kernels and of the gRPC front end, or nothing; by BIRNN_KERNELS."""
     wanted = os.environ.get("BIRNN_KERNELS", "auto")
     if wanted not in ("auto", "0", "1"):
         raise SystemExit(f"BIRNN_KERNELS is {wanted!r}; it can be auto, 0 or 1")
     if wanted == "0":
         return []
-    return [Extension("birnn_native._kernels", [f"{SOURCES}/library.cpp"], optional=wanted == "auto")]
+    kernels = Extension("birnn_native._kernels", [f"{SOURCES}/library.cpp"], optional=wanted == "auto")
+    try:
+        _pkg_config("--exists")
+    except (OSError, subprocess.CalledProcessError):
+        logging.getLogger(__name__).warning("leaving out the gRPC front end: pkg-config finds no %s", NGHTTP2)
+        return [kernels]
+    return [kernels, Extension(FRONT, sorted(glob.glob(f"{FRONT_SOURCES}/*.cpp")), optional=wanted == "auto")]
 
 
 def readme() -> str:
@@ -110,7 +142,7 @@ def readme() -> str:
 
 
 setup(
-    ext_modules=kernels(),
+    ext_modules=libraries(),
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPythonWheel},
     long_description=readme(),
     long_description_content_type="text/markdown",

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the kernels with sanitizers and drives them with good and hostile input; see check.cpp.
+# Builds the kernels and the gRPC front end with sanitizers and drives them with good and hostile input; see check.cpp and
+# front.cpp. The front end is left out where pkg-config finds no libnghttp2.
 #   native/check/run.sh [CASES]      CXX chooses the compiler
 # NEON is driven too, by an emulator, where there are aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu
 # and qemu-user).
@@ -38,6 +39,21 @@ for seed in 1 2 3 4; do "$out/address/check" "$seed" $((cases / 4)); done
 "$out/address/check" agree $((cases / 20)) | tee "$out/agree"
 build thread thread
 "$out/thread/check" threads
+
+build_front() { # SANITIZERS
+  # shellcheck disable=SC2046  # flags are words
+  "$cxx" "${flags[@]}" "-fsanitize=$1" -fno-sanitize-recover=all src/front/*.cpp check/front.cpp \
+    $(pkg-config --cflags --libs libnghttp2) -pthread -o "$out/front"
+}
+
+if ! pkg-config --exists 'libnghttp2 >= 1.52'; then
+  echo "front: skipped, needs pkg-config and libnghttp2 (Debian: pkg-config and libnghttp2-dev)"
+else
+  build_front address,undefined
+  for seed in 1 2 3; do "$out/front" "$seed" $((cases / 40)); done
+  build_front thread
+  "$out/front" 4 $((cases / 40))
+fi
 
 if [ "$(uname -m)" = aarch64 ]; then
   exit  # that was NEON

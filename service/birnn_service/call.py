@@ -53,8 +53,11 @@ class Incoming(Arrived, Protocol):
 class Stream(Arrived, Protocol):
     """A call that holds many requests."""
 
-    async def next(self) -> bytes | None:
+    async def next(self, grow: Callable[[int], None]) -> bytes | None:
         """Receive the next request; None once there are no more.
+
+        Args:
+            grow: See `Incoming.read`.
 
         Raises:
             ServiceError: It cannot be taken.

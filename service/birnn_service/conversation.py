@@ -167,7 +167,12 @@ class Conversation:
 
     async def _next(self, deadline: float | None) -> _Turn | None:
         """The next message; one that neither holds a request nor an error cancels the request of its id."""
-        message = await self._stream.next()
+        # While it arrives. Once it is there, the call that it becomes takes memory for it.
+        memory = self._budget.open(self._stream.caller)
+        try:
+            message = await self._stream.next(memory.take)
+        finally:
+            memory.close()
         if message is None:
             return None
         turn = _Turn(self._stream, deadline, len(message))

@@ -49,6 +49,12 @@ class InvalidRequestError(ServiceError):
     code = Code.INVALID_ARGUMENT
 
 
+class TooLargeError(ServiceError):
+    """A request is larger than this server reads."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
 class UnauthenticatedError(ServiceError):
     """The caller must say who it is."""
 

@@ -22,7 +22,8 @@ from birnn_service.shadow import ShadowedPipeline
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
-from birnn_service.transports.grpc_server import GRACE_SECONDS, GrpcServer
+from birnn_service.transports.grpc_server import GRACE_SECONDS
+from birnn_service.transports.grpc_transport import GrpcTransport
 from birnn_service.transports.http_app import HttpApp
 from birnn_service.transports.http_message import limits_of as http_limits
 from birnn_service.transports.http_server import HttpServer
@@ -78,7 +79,7 @@ class Front:
         }
         if settings.describes:
             services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
-        self._grpc = GrpcServer(self._endpoint, services, settings.grpc_address, settings, share_port=share_port)
+        self._grpc = GrpcTransport(self._endpoint, services, settings, share_port=share_port)
         app = HttpApp(
             self._endpoint,
             InferenceOverHttp(inference, state, settings).methods(),
@@ -103,7 +104,7 @@ class Front:
             listener = address.listen(share=self._share_port)
             http = listener.getsockname()[1]
             await self._http.listen(listener, None if certificate is None else certificate.for_http())
-        return Ports(await self._grpc.listen(None if certificate is None else certificate.for_grpc()), http)
+        return Ports(await self._grpc.listen(certificate), http)
 
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""

@@ -34,6 +34,7 @@ from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.tenants import TenantLabels
 from birnn_service.transports.certificate import Certificate
+from birnn_service.transports.grpc_transport import takes_native
 from birnn_service.transports.shared_port import Ports
 from birnn_service.transports.socket_address import in_address
 from birnn_service.trust import read_trust
@@ -128,6 +129,7 @@ class Server:
         watches = [asyncio.create_task(self._access.watch())]
         try:
             settings.grpc_address.check()
+            takes_native(settings)
             if settings.http_address is not None:
                 settings.http_address.check()
             await self._load()

@@ -89,6 +89,11 @@ class Settings(BaseSettings):
         "also encodes, such as smiles/3=0.1. Callers never get these results. They are compared with the results that "
         "callers get; see the metrics birnn_shadow_*. A call that names no version never gets a candidate.",
     )
+    transport: Literal["grpcio", "native", "auto"] = Field(
+        "grpcio",
+        description="What takes gRPC calls. grpcio: the server of that library. native: our own front end, which costs "
+        "less for each call and has no TLS. auto: native where it was built and can do what the settings ask for.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all addresses.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 for any free port.")
     http_port: Port | None = Field(
@@ -225,7 +230,9 @@ class Settings(BaseSettings):
         60.0, description="How long a caller may take to read a reply, in seconds. Then its connection is closed."
     )
     max_head_seconds: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="How long the head of an HTTP request may take to arrive, in seconds."
+        10.0,
+        description="How long the head of an HTTP request may take to arrive, in seconds; with --transport native that "
+        "of a gRPC call, too.",
     )
     max_idle_seconds: Count = Field(
         75,
@@ -233,7 +240,9 @@ class Settings(BaseSettings):
         "connections for 60 s.",
     )
     max_connections: Count = Field(
-        4096, description="Maximum number of HTTP connections. One caller may have three quarters of them."
+        4096,
+        description="Maximum number of HTTP connections, and with --transport native as many of gRPC. One caller may "
+        "have three quarters of them.",
     )
     max_connection_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
         600.0,
@@ -300,6 +309,12 @@ class Settings(BaseSettings):
     def _issuers_are_known(self) -> Self:
         if len({self.jwks is None, not self.jwt_issuer, not self.jwt_audience}) > 1:
             raise ValueError("--jwks, --jwt-issuer and --jwt-audience go together")
+        return self
+
+    @model_validator(mode="after")
+    def _transport_can_do_it(self) -> Self:
+        if self.transport == "native" and self.tls_cert is not None:
+            raise ValueError("--transport native has no TLS, so it does not go with --tls-cert; use grpcio or auto")
         return self
 
     @model_validator(mode="after")

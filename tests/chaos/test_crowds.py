@@ -53,7 +53,8 @@ def test_calls_beyond_the_limit_are_refused_by_us_and_not_dropped() -> None:
         probing(server) as probes,
     ):
         asyncio.run(call_at_once(server, chains(1000, 200), outcomes))
-        assert outcomes.answered >= 50
+        # Three quarters of the limit are one caller's. More are answered where calls come slower than replies go.
+        assert outcomes.answered >= 37
     assert outcomes.refused == 0 or "--max-calls" in outcomes.note
     outcomes.assert_unharmed()
     probes.assert_lively()

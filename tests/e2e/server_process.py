@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from birnn_bundle.bundle import Bundle
@@ -109,7 +110,13 @@ def until(condition: Callable[[], object]) -> None:
 def start(
     models: Path | str, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
-    """Start `birnn serve` on free ports; `prefix` is put before the command."""
+    """Start `birnn serve` on free ports; `prefix` is put before the command.
+
+    The variable BIRNN_TRANSPORT chooses the gRPC transport of all tests that do not choose one themselves.
+    """
+    asked = os.environ.get("BIRNN_TRANSPORT") == "native" and "--transport" not in arguments
+    if asked and ("--tls-cert" in arguments or "BIRNN_TLS_CERT" in (env or {})):
+        pytest.skip("the native gRPC transport has no TLS")
     command = [*prefix, sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]
     command += ["--grpc-port", "0", "--metrics-port", "0", *arguments]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})

@@ -35,7 +35,7 @@ class FakeStream:
         for message in messages:
             self.messages.put_nowait(message)
 
-    async def next(self) -> bytes | None:
+    async def next(self, grow: Callable[[int], None]) -> bytes | None:
         return await self.messages.get()
 
     async def write(self, reply: bytes) -> None:

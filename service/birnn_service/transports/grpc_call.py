@@ -52,8 +52,8 @@ class GrpcCall:
         except grpc.aio.BaseError as error:  # the call has ended
             raise asyncio.CancelledError from error
 
-    async def next(self) -> bytes | None:
-        """Receive the next request of a stream; see `Arrivals.next`."""
+    async def next(self, grow: Callable[[int], None]) -> bytes | None:
+        """Receive the next request of a stream; see `Arrivals.next`. Nothing grows, as in `read`."""
         try:
             return await self._arrivals.next(self._context)
         except grpc.aio.BaseError as error:  # the call has ended

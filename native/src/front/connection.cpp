@@ -1,0 +1,146 @@
+// See connection.hpp.
+
+#include "connection.hpp"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace birnn::front {
+
+Connection::Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, std::shared_ptr<Held> held)
+    : hub_(hub), number_(number), descriptor_(descriptor), peer_(std::move(peer)), held_(std::move(held)),
+      session_(session_of(*this)), born_(now()),
+      // A tenth more or less, so that those who came together do not all leave together.
+      age_(hub.limits.age_seconds * (0.9 + 0.2 * static_cast<double>(number * 2654435761u % 1024) / 1024)), looked_(born_) {
+    const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, STREAMS},
+                                               {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEAD}};
+    nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, 2);
+    nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
+    mark();
+}
+
+Connection::~Connection() {
+    for (auto& [end, event] : sent_) hub_.events.push_back(std::move(event));
+    for (auto& [id, call] : calls_) {
+        tell_closed(*call, NGHTTP2_CANCEL);
+        release(*call);
+    }
+    if (told_) hub_.events.push_back({number_ << 32, BIRNN_DISCONNECTED});
+    hub_.ledger.give(*held_, &Held::connections, 1);
+    nghttp2_session_del(session_);
+    close(descriptor_);
+}
+
+Call* Connection::find(int32_t id) {
+    const auto found = calls_.find(id);
+    return found == calls_.end() ? nullptr : found->second.get();
+}
+
+void Connection::mark() {
+    if (!marked_) hub_.unflushed.push_back(number_);
+    marked_ = true;
+}
+
+void Connection::tell(Event&& event) {
+    if (!told_) {
+        told_ = true;
+        Event connected{number_ << 32, BIRNN_CONNECTED};
+        connected.metadata = peer_.name;
+        hub_.events.push_back(std::move(connected));
+    }
+    hub_.events.push_back(std::move(event));
+}
+
+void Connection::tell_closed(Call& call, uint64_t code) {
+    if (!call.told) return;
+    call.told = false;
+    Event event{id_of(call), BIRNN_CLOSED};
+    event.length = code;
+    tell(std::move(event));
+}
+
+void Connection::flush() {
+    marked_ = false;
+    for (size_t turn = 0; !dead_;) {
+        while (output_.size() < OUTPUT) {
+            const uint8_t* bytes;
+            const ssize_t size = nghttp2_session_mem_send(session_, &bytes);
+            if (size < 0) dead_ = true;
+            if (size <= 0) break;
+            output_.append(reinterpret_cast<const char*>(bytes), size);
+            written_ += size;
+        }
+        if (output_.empty() || dead_) break;
+        const ssize_t size = ::send(descriptor_, output_.data(), output_.size(), MSG_NOSIGNAL);
+        if (size < 0 && errno == EINTR) continue;
+        if (size < 0 && errno != EAGAIN) dead_ = true;
+        if (size <= 0) break;
+        output_.erase(0, size);
+        flushed_ += size;
+        stalled_since_ = 0;
+        turn += size;
+        if (!output_.empty()) break;
+        if (turn > TURN) {
+            mark();
+            break;
+        }
+    }
+    while (!sent_.empty() && sent_.front().first <= flushed_) {
+        tell(std::move(sent_.front().second));
+        sent_.pop_front();
+    }
+    if (output_.empty()) {
+        stalled_since_ = 0;
+    } else if (!stalled_since_) {
+        stalled_since_ = now();
+    }
+    const bool idle = !nghttp2_session_want_read(session_) && !nghttp2_session_want_write(session_) && output_.empty();
+    // Calls that were sent before their client heard of GOAWAY may still come until the second one.
+    if (idle && (!noticed_ || finished_)) dead_ = true;
+}
+
+void Connection::look(Time time) {
+    const double since = time - looked_;
+    looked_ = time;
+    pings_ = std::max(0.0, pings_ - since * PINGS_A_SECOND);
+    resets_ = std::max(0.0, resets_ - since * RESETS_A_SECOND);
+    const Limits& limits = hub_.limits;
+    const bool is_silent = !greeted_ && time - born_ > limits.head_seconds;
+    const bool is_slow = head_since_ && time - head_since_ > limits.head_seconds;
+    const bool is_old = noticed_ && time - noticed_ > limits.age_seconds;
+    if (is_silent || is_slow || is_old) return fail();
+    bool is_late = stalled_since_ && time - stalled_since_ > limits.reply_seconds;
+    std::vector<Call*> expired;
+    for (auto& [id, call] : calls_) {
+        is_late |= call->reply_since && time - call->reply_since > limits.reply_seconds;
+        if (call->deadline && time > call->deadline && !call->over && !call->ended) expired.push_back(call.get());
+    }
+    if (is_late) {
+        if (told_) tell({number_ << 32, BIRNN_LATE});
+        return fail();
+    }
+    for (Call* call : expired) refuse(*call, DEADLINE_EXCEEDED, "Deadline Exceeded");
+    if (!noticed_ && time - born_ > age_) go_away();
+    if (noticed_ && time - noticed_ > NOTICE_SECONDS) finish();
+}
+
+void Connection::go_away() {
+    if (noticed_) return;
+    noticed_ = now();
+    nghttp2_submit_shutdown_notice(session_);
+    mark();
+}
+
+void Connection::finish() {
+    if (finished_) return;
+    if (!noticed_) noticed_ = now();
+    finished_ = true;
+    nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_NO_ERROR,
+                          nullptr, 0);
+    mark();
+}
+
+}  // namespace birnn::front

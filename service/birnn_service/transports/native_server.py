@@ -1,0 +1,204 @@
+"""What listens for gRPC in the native front end: HTTP/2 in a thread of its own, calls and replies many at once."""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+from birnn_native.front import FrontLimits, NativeFront, News, Order, command_of
+from birnn_service.call import Exchange, Feed, Method
+from birnn_service.endpoint import Endpoint
+from birnn_service.errors import ServiceError, UnexpectedError
+from birnn_service.settings import Settings
+from birnn_service.transports.caller import caller_of
+from birnn_service.transports.grpc_server import GRACE_SECONDS, HOLD_SECONDS, PENDING, Services
+from birnn_service.transports.grpc_status import metadata_of
+from birnn_service.transports.native_call import NativeCall
+from birnn_service.transports.socket_address import SocketAddress
+
+logger = logging.getLogger(__name__)
+
+# Of the memory of this process, what may have come without being admitted.
+UNREAD_SHARE = 1 / 16
+# What gRPC does not escape in a status message: printable ASCII but for the percent sign.
+PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+class NativeServer:
+    """Takes calls over gRPC and hands them to an endpoint."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        services: Services,
+        address: SocketAddress,
+        settings: Settings,
+        *,
+        share_port: bool = False,
+    ) -> None:
+        """Take calls to `services`.
+
+        Args:
+            endpoint: Where calls go.
+            services: What can be called.
+            address: Where to listen.
+            settings: Limits.
+            share_port: Let other processes of this user take calls on the same port.
+        """
+        self.request_seconds = settings.max_request_seconds
+        self.most_bytes = settings.max_message_mib << 20
+        self._endpoint = endpoint
+        self._address = address
+        self._share_port = share_port
+        self._reply_seconds = settings.max_reply_seconds
+        methods = _by_path(services)
+        self._methods: Sequence[Method | Feed | Exchange] = list(methods.values())
+        self._streams = {path: isinstance(method, Exchange) for path, method in methods.items()}
+        self._limits = FrontLimits(
+            message=self.most_bytes,
+            unread=round(UNREAD_SHARE * settings.process_memory_bytes),
+            connections=settings.max_connections,
+            calls=settings.max_calls + PENDING,
+            head_seconds=settings.max_head_seconds,
+            reply_seconds=settings.max_reply_seconds,
+            age_seconds=settings.max_connection_seconds,
+        )
+        self._front: NativeFront | None = None
+        self._calls: dict[int, NativeCall] = {}
+        # Connections by number, and who is at the other end.
+        self._peers: dict[int, str] = {}
+        self._quiet = asyncio.Event()
+        self._orders: list[bytes] = []
+        self._unpacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def listen(self) -> int:
+        """Begin to take calls.
+
+        Returns:
+            The port.
+
+        Raises:
+            StartupError: It is taken, or the address is not this machine's.
+        """
+        listener = self._address.listen(share=self._share_port)
+        listener.setblocking(False)
+        port: int = listener.getsockname()[1]
+        self._front = NativeFront(listener.detach(), self._streams, self._limits)
+        asyncio.get_running_loop().add_reader(self._front.descriptor, self._take)
+        return port
+
+    async def close(self) -> None:
+        """Close the port and all connections, and let what is computed be sent.
+
+        Clients first hear that there will be no more calls; those that they had sent before are answered.
+        """
+        if self._front is None:
+            return
+        self.order(0, Order.GOAWAY)
+        await asyncio.sleep(HOLD_SECONDS)
+        self.order(0, Order.FINISH)
+        self._quiet.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                while self._peers:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        asyncio.get_running_loop().remove_reader(self._front.descriptor)
+        front, self._front = self._front, None
+        front.close()
+        for call in self._calls.values():
+            call.close()
+        self._calls.clear()
+
+    def order(self, id_: int, order: int, status: int = 0, message: bytes = b"", trailers: bytes = b"") -> None:
+        """Have something done; what is ordered in one iteration of the event loop goes out at its end."""
+        if not self._orders:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._orders.append(command_of(id_, order, status, message, trailers))
+
+    def unpacking(self, caller: str) -> asyncio.Lock:
+        """Held while a large message of a caller is unpacked, so that its others wait."""
+        lock = self._unpacking.get(caller)
+        if lock is None:
+            lock = self._unpacking[caller] = asyncio.Lock()
+        return lock
+
+    def _send(self) -> None:
+        orders, self._orders = self._orders, []
+        if self._front is not None:
+            self._front.send(b"".join(orders))
+
+    def _take(self) -> None:
+        """Take in what has happened."""
+        if self._front is None:
+            return
+        for id_, news, method, timeout, length, message, metadata in self._front.take():
+            if news & News.OPENED:
+                call = NativeCall(self, id_, caller_of(self._peers[id_ >> 32]), timeout, metadata)
+                self._calls[id_] = call
+                if news & News.MESSAGE:
+                    call.arrived(message, packed=bool(news & News.PACKED))
+                call.task = asyncio.get_running_loop().create_task(self._answer(self._methods[method], call))
+            elif news == News.CLOSED:
+                self._calls.pop(id_).close()
+            elif news & News.MESSAGE:
+                self._calls[id_].arrived(message, packed=bool(news & News.PACKED))
+            elif news == News.TAKEN:
+                self._calls[id_].taken(length)
+            elif news == News.HALF_CLOSED:
+                self._calls[id_].half_closed()
+            elif news == News.ANNOUNCED:
+                self._calls[id_].announced(length)
+            elif news == News.CONNECTED:
+                self._peers[id_ >> 32] = metadata.decode()
+            elif news == News.DISCONNECTED:
+                del self._peers[id_ >> 32]
+                self._quiet.set()
+            elif news == News.LATE:
+                logger.warning(
+                    "%s has not taken a reply within %g s (--max-reply-seconds): its connection was ended",
+                    self._peers[id_ >> 32],
+                    self._reply_seconds,
+                )
+
+    async def _answer(self, method: Method | Feed | Exchange, call: NativeCall) -> None:
+        try:
+            if isinstance(method, Method):
+                call.reply(await self._endpoint.answer(method, call))
+                return
+            if isinstance(method, Exchange):
+                await self._endpoint.converse(method, call)
+            else:
+                async for reply in self._endpoint.feed(method, call):
+                    await call.write(reply)
+            call.end()
+        except ServiceError as error:
+            self._fail(call, error)
+        except Exception as error:  # of this transport: the endpoint raises nothing else
+            logger.error("a call failed unexpectedly", exc_info=error)
+            self._fail(call, UnexpectedError(f"the server failed unexpectedly ({type(error).__name__})"))
+
+    @staticmethod
+    def _fail(call: NativeCall, error: ServiceError) -> None:
+        call.end(error.code, _written([("grpc-message", _escaped(error.message)), *metadata_of(error)]))
+
+
+def _by_path(services: Services) -> Mapping[str, Method | Feed | Exchange]:
+    return {f"/{service}/{method.name}": method for service, methods in services.items() for method in methods}
+
+
+def _escaped(message: str) -> str:
+    """A status message as gRPC writes it: UTF-8 with what is not plain in percent notation."""
+    return quote(message, safe=PLAIN)
+
+
+def _written(fields: Sequence[tuple[str, str | bytes]]) -> bytes:
+    """Trailers, as `birnn_front.h` has them; binary values in base64."""
+    texts = [
+        (name, base64.b64encode(value).rstrip(b"=").decode() if isinstance(value, bytes) else value)
+        for name, value in fields
+    ]
+    return "".join(f"{name}\0{value}\0" for name, value in texts).encode("ascii")
