@@ -13,7 +13,7 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_native.front import load_front
 from birnn_native.library import NativeUnavailableError
-from birnn_service import settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.transports.grpc_transport import takes_native
 from tests.e2e.molecules import molecules
 from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, failure, running
@@ -111,6 +111,6 @@ def test_the_native_transport_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 
 
 def test_auto_takes_grpcio_where_tls_is_asked_for(tmp_path: Path) -> None:
-    loaded = settings.load_settings({"transport": "auto", "tls_cert": tmp_path / "a", "tls_key": tmp_path / "b"})
+    loaded = load_settings({"transport": "auto", "tls_cert": tmp_path / "a", "tls_key": tmp_path / "b"})
     assert takes_native(loaded)[0] is False
-    assert takes_native(settings.load_settings({"transport": "auto"}))[0] is not bool(MISSING)
+    assert takes_native(load_settings({"transport": "auto"}))[0] is not bool(MISSING)

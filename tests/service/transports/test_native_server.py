@@ -18,7 +18,8 @@ from birnn_service.call import Call, Exchange, Feed, Method
 from birnn_service.conversation import parsed
 from birnn_service.endpoint import Endpoint
 from birnn_service.errors import OverloadedError
-from birnn_service.settings import Settings, load_settings
+from birnn_service.settings import Settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.transports.native_server import NativeServer
 from tests.service.test_endpoint import endpoint_of
 from tests.service.transports.clock import PATIENCE_SECONDS
