@@ -17,7 +17,7 @@ from birnn_native.library import NativeUnavailableError
 from birnn_service.call import Call, Exchange, Feed, Method
 from birnn_service.conversation import parsed
 from birnn_service.endpoint import Endpoint
-from birnn_service.errors import OverloadedError
+from birnn_service.errors import OverloadedError, StartupError
 from birnn_service.settings import Settings
 from birnn_service.settings_reader import load_settings
 from birnn_service.transports.native_server import NativeServer
@@ -45,9 +45,11 @@ class Answers:
     begun: int = 0
     cancelled: int = 0
     seen: list[int] = field(default_factory=list)
+    callers: set[str] = field(default_factory=set)
 
     async def __call__(self, request: bytes, call: Call) -> bytes:
         self.begun += 1
+        self.callers.add(call.caller)
         self.seen.append(len(request))
         if request == b"held":
             try:
@@ -421,3 +423,18 @@ async def test_replies_that_nobody_waits_for_any_more_are_dropped(caplog: pytest
         await until(lambda: served.endpoint.under_way == 0)
         assert await is_answered(served.port)
     assert not caplog.records
+
+
+async def test_it_listens_on_an_address_of_ipv6() -> None:
+    settings = load_settings({"host": "::1", "grpc_port": 0})
+    try:
+        settings.grpc_address.check()
+    except StartupError:
+        pytest.skip("this machine has no ::1")
+    async with (
+        serving(host="::1") as served,
+        grpc.aio.insecure_channel(f"[::1]:{served.port}") as channel,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        assert await channel.unary_unary(UNARY)(b"hello") == b"hello"
+        assert served.answers.callers == {"ipv6:::/64"}
