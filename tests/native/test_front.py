@@ -1,64 +1,168 @@
-"""`native/include/birnn_front.h` is what Python writes and reads."""
+"""The gRPC front end alone, with clients that keep to HTTP/2 by the letter only."""
 
-import ctypes
-import re
-from pathlib import Path
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 
-from birnn_native import front
-from birnn_native.front import COMMAND, EVENT, INLINE_BYTES, PROTOTYPES, News, Order
+from birnn_native.front import Event, FrontLimits, NativeFront, News, Order, command_of, load_front
+from birnn_native.library import NativeUnavailableError
 
-HEADER = Path(__file__).parents[2] / "native" / "include" / "birnn_front.h"
-TYPES = {
-    "void": None,
-    "int32_t": ctypes.c_int32,
-    "int64_t": ctypes.c_int64,
-    "size_t": ctypes.c_size_t,
-    "char *": ctypes.c_char_p,
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+ASK = "/a/Ask"
+LIMITS: dict[str, Any] = {
+    "message": 1 << 20,
+    "unread": 1 << 20,
+    "connections": 100,
+    "calls": 1000,
+    "head_seconds": 600.0,
+    "reply_seconds": 600.0,
+    "age_seconds": 600.0,
 }
-FORMATS = {"uint64_t": "Q", "uint32_t": "I", "int32_t": "i", "int64_t": "q", "double": "d"}
 
 
-def header() -> str:
-    return re.sub(r"/\*.*?\*/", "", HEADER.read_text(encoding="utf-8"), flags=re.DOTALL)
+@pytest.fixture(autouse=True, scope="module")
+def _needs_front() -> None:
+    try:
+        load_front()
+    except NativeUnavailableError as error:
+        pytest.skip(str(error))
 
 
-def ctype(declared: str) -> object:
-    """The type of ctypes that a C type, or a parameter with its name, is passed as."""
-    words = re.findall(r"\w+|\*", declared.replace("const", ""))
-    name = " ".join(word for position, word in enumerate(words) if position == 0 or word == "*")
-    return TYPES.get(name, ctypes.c_void_p)
+class Front:
+    """A front end, and what it has told."""
+
+    def __init__(self, **limits: float) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        self.port: int = listener.getsockname()[1]
+        self.front = NativeFront(listener.detach(), {ASK: False}, FrontLimits(**LIMITS | limits))
+        self.events: list[Event] = []
+
+    def until(self, holds: Callable[[list[Event]], bool]) -> None:
+        """Take what it tells until something holds."""
+        deadline = time.monotonic() + 60
+        while not holds(self.events):
+            assert time.monotonic() < deadline, "it does not come to that"
+            select.select([self.front.descriptor], [], [], 1)
+            self.events += self.front.take()
+
+    def closed(self) -> int:
+        """How many calls it has told as closed."""
+        return sum(event[1] == News.CLOSED for event in self.events)
 
 
-def layout(name: str) -> str:
-    """Fields of a struct, as `struct` writes them."""
-    (body,) = re.findall(rf"typedef struct {name} {{(.*?)}}", header(), flags=re.DOTALL)
-    fields = re.findall(r"(\w+) ([\w, ]+);", body)
-    return "=" + "".join(FORMATS[kind] * len(names.split(",")) for kind, names in fields)
+@contextmanager
+def front(**limits: float) -> Iterator[Front]:
+    """A front end with some other limits."""
+    found = Front(**limits)
+    with closing(found.front):
+        yield found
 
 
-@pytest.mark.parametrize("kind", [News, Order])
-def test_python_has_the_numbers_of_the_header(kind: type) -> None:
-    (body,) = re.findall(rf"enum birnn_front_{kind.__name__.lower()} {{(.*?)}}", header(), flags=re.DOTALL)
-    declared = {name: int(value) for name, value in re.findall(r"BIRNN_(\w+) = (\d+)", body)}
-    assert {name: value for name, value in vars(kind).items() if name.isupper()} == declared
+class Client:
+    """A connection whose frames are written by hand."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(60)
+        # What it does not read soon stays with the server.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        self.socket.connect(("127.0.0.1", port))
+        window = struct.pack("!HI", 4, (1 << 31) - 1)
+        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, window))
+        self.socket.sendall(frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", (1 << 31) - 1 - 65535)))
+
+    def read(self) -> tuple[int, int, int, bytes]:
+        """Receive a frame: its type, flags, stream and payload."""
+        head = self._exactly(9)
+        kind, flags, stream = struct.unpack("!BBI", head[3:])
+        return kind, flags, stream, self._exactly(int.from_bytes(head[:3], "big"))
+
+    def ping(self) -> None:
+        """Have all taken in that was sent before."""
+        self.socket.sendall(frame(PING, 0, 0, bytes(8)))
+        while True:
+            kind, flags, _, payload = self.read()
+            assert kind != GOAWAY, payload
+            if kind == PING and flags & ACK:
+                return
+
+    def _exactly(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            part = self.socket.recv(size - len(found))
+            assert part, "the connection was ended"
+            found += part
+        return found
 
 
-def test_python_has_the_layouts_of_the_header() -> None:
-    assert layout("birnn_front_event") == EVENT.format
-    assert layout("birnn_front_command") == COMMAND.format
-    assert f"#define BIRNN_FRONT_INLINE {INLINE_BYTES}\n" in header()
-    (body,) = re.findall(r"typedef struct birnn_front_settings {(.*?)}", header(), flags=re.DOTALL)
-    assert re.findall(r"(\w+);", body) == [field[0] for field in front._Settings._fields_]
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + struct.pack("!BBI", kind, flags, stream) + payload
 
 
-def test_python_calls_each_function_as_it_is_declared() -> None:
-    found = re.findall(r"BIRNN_FRONT_PUBLIC ([^(]+?)(\w+)\(([^)]*)\);", header())
-    declared = {name: (ctype(result), given.split(",")) for result, name, given in found}
-    assert declared.keys() == PROTOTYPES.keys()
-    for name, (result, arguments) in PROTOTYPES.items():
-        wanted, given = declared[name]
-        # What is returned as text would end at its first NUL.
-        assert result == (ctypes.c_void_p if name == "birnn_front_bytes" else wanted)
-        assert arguments == [ctype(one) for one in given]
+def head(stream: int, **others: str) -> bytes:
+    """The head of a call; a name that is empty is left out."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":authority": "a",
+        ":path": ASK,
+        "content-type": "application/grpc",
+    } | others
+    texts = [(name.encode(), value.encode()) for name, value in fields.items() if value]
+    block = b"".join(b"\0" + _text(name) + _text(value) for name, value in texts)
+    return frame(HEADERS, END_HEADERS, stream, block)
+
+
+def _text(text: bytes) -> bytes:
+    if len(text) < 127:
+        return bytes([len(text)]) + text
+    rest = len(text) - 127
+    return bytes([127, rest % 128 + 128, rest // 128]) + text
+
+
+def message(stream: int, size: int) -> bytes:
+    """A message, and the end of what the client sends."""
+    found = struct.pack("!BI", 0, size) + bytes(size)
+    parts = [found[at : at + 16384] for at in range(0, len(found), 16384)]
+    return b"".join(frame(DATA, END_STREAM * (part is parts[-1]), stream, part) for part in parts)
+
+
+def test_a_malformed_head_does_not_end_its_connection() -> None:
+    """A head that HTTP/2 refuses is over: it does not count as one that takes too long."""
+    with front(head_seconds=0.2) as server:
+        client = Client(server.port)
+        client.socket.sendall(head(1, **{":scheme": ""}))
+        ends = time.monotonic() + 1
+        while time.monotonic() < ends:
+            client.ping()
+            time.sleep(0.05)
+
+
+def test_a_call_is_closed_once_its_reply_is_gone_whatever_else_is_sent() -> None:
+    """What is held for a reply is let go when its client has it, though the connection has other things to write."""
+    with front() as server:
+        client = Client(server.port)
+        reply = bytes(4 << 20)
+        for stream in (1, 3, 5, 7, 9, 11):
+            client.socket.sendall(head(stream) + message(stream, 10))
+        server.until(lambda events: sum(bool(event[1] & News.MESSAGE) for event in events) == 6)
+        opened = [event[0] for event in server.events if event[1] & News.OPENED]
+        for id_ in opened[1:]:
+            server.front.send(command_of(id_, Order.REPLY, message=reply))
+        server.front.send(command_of(opened[0], Order.REPLY, message=b"short"))
+        while True:
+            _, flags, stream, _ = client.read()
+            if stream == 1 and flags & END_STREAM:
+                break
+        server.until(lambda events: any(event[:2] == (opened[0], News.CLOSED) for event in events))
+        client.socket.close()
+        server.until(lambda _: server.closed() == 6)

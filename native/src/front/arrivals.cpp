@@ -49,10 +49,7 @@ void Connection::receive(std::vector<char>& buffer) {
 
 void Connection::begin_frame(const nghttp2_frame_hd& head) {
     switch (head.type) {
-        case NGHTTP2_HEADERS:
-            head_since_ = now();
-            continuations_ = 0;
-            return;
+        case NGHTTP2_HEADERS: continuations_ = 0; return;
         case NGHTTP2_CONTINUATION:
             if (++continuations_ > CONTINUATIONS) fail();
             return;
@@ -97,6 +94,7 @@ void Connection::field(Call& call, const char* name, size_t name_size, const cha
 }
 
 void Connection::end_head(Call& call) {
+    call.head_since = 0;
     if (call.head > HEAD) {
         return refuse(call, RESOURCE_EXHAUSTED, "the metadata of the call is larger than " + std::to_string(HEAD) + " bytes");
     }

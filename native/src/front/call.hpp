@@ -53,14 +53,15 @@ class Piece {
 };
 
 struct Call {
-    explicit Call(int32_t id) : id(id) {}
+    explicit Call(int32_t id) : id(id), head_since(now()) {}
 
     const int32_t id;
     bool told = false;      // of the two, OPENED and CLOSED, only the first was told
     bool admitted = false;  // counts as one of its peer's calls
     bool over = false;      // refused here: whatever comes for it is dropped
 
-    // Its head.
+    // Its head, and since when that has been coming. One that HTTP/2 refuses ends with its stream.
+    Time head_since;
     size_t head = 0;
     size_t head_counted = 0;
     bool is_post = false, is_grpc = false, has_bad_timeout = false;

@@ -45,7 +45,6 @@ struct Callbacks {
         return guarded(user, [&](Connection& connection) {
             if (frame->hd.type == NGHTTP2_SETTINGS) connection.greeted_ = true;
             if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return;
-            if (frame->hd.type == NGHTTP2_HEADERS) connection.head_since_ = 0;
             Call* call = call_of(session, frame->hd.stream_id);
             if (!call) return;
             if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) connection.end_head(*call);

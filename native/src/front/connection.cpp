@@ -109,12 +109,12 @@ void Connection::look(Time time) {
     resets_ = std::max(0.0, resets_ - since * RESETS_A_SECOND);
     const Limits& limits = hub_.limits;
     const bool is_silent = !greeted_ && time - born_ > limits.head_seconds;
-    const bool is_slow = head_since_ && time - head_since_ > limits.head_seconds;
     const bool is_old = noticed_ && time - noticed_ > limits.age_seconds;
-    if (is_silent || is_slow || is_old) return fail();
+    if (is_silent || is_old) return fail();
     bool is_late = stalled_since_ && time - stalled_since_ > limits.reply_seconds;
     std::vector<Call*> expired;
     for (auto& [id, call] : calls_) {
+        if (call->head_since && time - call->head_since > limits.head_seconds) return fail();
         is_late |= call->reply_since && time - call->reply_since > limits.reply_seconds;
         if (call->deadline && time > call->deadline && !call->over && !call->ended) expired.push_back(call.get());
     }

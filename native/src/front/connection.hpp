@@ -112,7 +112,7 @@ class Connection {
     bool dead_ = false, marked_ = false, told_ = false, greeted_ = false, finished_ = false;
     const Time born_;
     const Time age_;
-    Time head_since_ = 0, stalled_since_ = 0, noticed_ = 0, looked_;
+    Time stalled_since_ = 0, noticed_ = 0, looked_;
     int continuations_ = 0;
     double pings_ = 0, resets_ = 0;
 };

@@ -98,7 +98,7 @@ ssize_t Connection::read_reply(Call& call, uint8_t* to, size_t room, uint32_t* f
         call.pieces.erase(call.pieces.begin());
     }
     if (taken) call.reply_since = call.pieces.empty() && !call.ended ? 0 : now();
-    if (taken && call.told && call.is_stream) {
+    if (taken && call.told && !call.ended) {  // once the last one is on its way, nobody waits for that
         Event event{id_of(call), BIRNN_TAKEN};
         event.length = taken;
         tell(std::move(event));
@@ -118,7 +118,7 @@ void Connection::refuse(Call& call, int32_t status, const std::string& message, 
     tell_closed(call, NGHTTP2_CANCEL);
     call.over = true;
     call.pieces.clear();
-    call.message = call.backlog = std::string();
+    call.message = call.backlog = call.path = call.encoding = call.metadata = std::string();
     uncount(call, call.counted);
     const auto add = [&call](const std::string& text) { call.trailers.append(text).push_back('\0'); };
     call.trailers.clear();
@@ -129,6 +129,7 @@ void Connection::refuse(Call& call, int32_t status, const std::string& message, 
 
 void Connection::refuse_http(Call& call, const char* http_status) {
     call.over = call.ended = call.begun = true;
+    call.path = call.encoding = call.metadata = std::string();
     const Fields fields{{":status", http_status}};
     const auto all = views(fields);
     nghttp2_submit_response(session_, call.id, all.data(), all.size(), nullptr);

@@ -90,7 +90,8 @@ class NativeCall:
         self._closed = False
         self.caller = caller
         self.deadline = None if timeout < 0 else time.monotonic() + timeout
-        self.request_id = self._values(REQUEST_ID)[0] if b"x-request-id" in metadata else ""
+        # Most calls have none, which is seen at a glance; others may only mention it elsewhere.
+        self.request_id = next(iter(self._values(REQUEST_ID)), "") if b"x-request-id" in metadata else ""
         self.task: asyncio.Task[Any] | None = None
 
     # Of calls; see `birnn_service.call`.

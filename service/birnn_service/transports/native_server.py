@@ -135,34 +135,42 @@ class NativeServer:
         """Take in what has happened."""
         if self._front is None:
             return
-        for id_, news, method, timeout, length, message, metadata in self._front.take():
-            if news & News.OPENED:
-                call = NativeCall(self, id_, caller_of(self._peers[id_ >> 32]), timeout, metadata)
-                self._calls[id_] = call
-                if news & News.MESSAGE:
-                    call.arrived(message, packed=bool(news & News.PACKED))
-                call.task = asyncio.get_running_loop().create_task(self._answer(self._methods[method], call))
-            elif news == News.CLOSED:
-                self._calls.pop(id_).close()
-            elif news & News.MESSAGE:
-                self._calls[id_].arrived(message, packed=bool(news & News.PACKED))
-            elif news == News.TAKEN:
-                self._calls[id_].taken(length)
-            elif news == News.HALF_CLOSED:
-                self._calls[id_].half_closed()
-            elif news == News.ANNOUNCED:
-                self._calls[id_].announced(length)
-            elif news == News.CONNECTED:
-                self._peers[id_ >> 32] = metadata.decode()
-            elif news == News.DISCONNECTED:
-                del self._peers[id_ >> 32]
-                self._quiet.set()
-            elif news == News.LATE:
-                logger.warning(
-                    "%s has not taken a reply within %g s (--max-reply-seconds): its connection was ended",
-                    self._peers[id_ >> 32],
-                    self._reply_seconds,
-                )
+        for event in self._front.take():
+            try:
+                self._hear(*event)
+            except Exception as error:  # what came with it is of other callers
+                logger.error("the gRPC front end told something unexpected", exc_info=error)
+
+    def _hear(
+        self, id_: int, news: int, method: int, timeout: float, length: int, message: bytes, metadata: bytes
+    ) -> None:
+        if news & News.OPENED:
+            call = NativeCall(self, id_, caller_of(self._peers[id_ >> 32]), timeout, metadata)
+            self._calls[id_] = call
+            if news & News.MESSAGE:
+                call.arrived(message, packed=bool(news & News.PACKED))
+            call.task = asyncio.get_running_loop().create_task(self._answer(self._methods[method], call))
+        elif news == News.CLOSED:
+            self._calls.pop(id_).close()
+        elif news & News.MESSAGE:
+            self._calls[id_].arrived(message, packed=bool(news & News.PACKED))
+        elif news == News.TAKEN:
+            self._calls[id_].taken(length)
+        elif news == News.HALF_CLOSED:
+            self._calls[id_].half_closed()
+        elif news == News.ANNOUNCED:
+            self._calls[id_].announced(length)
+        elif news == News.CONNECTED:
+            self._peers[id_ >> 32] = metadata.decode()
+        elif news == News.DISCONNECTED:
+            del self._peers[id_ >> 32]
+            self._quiet.set()
+        elif news == News.LATE:
+            logger.warning(
+                "%s has not taken a reply within %g s (--max-reply-seconds): its connection was ended",
+                self._peers[id_ >> 32],
+                self._reply_seconds,
+            )
 
     async def _answer(self, method: Method | Feed | Exchange, call: NativeCall) -> None:
         try:
