@@ -99,7 +99,7 @@ def test_an_empty_file_has_no_sequences(tmp_path: Path) -> None:
         ("a.csv", b"a,b\n1,2\n", None, "name the column .* a, b"),
         ("a.csv", b"a,b\n1,2\n", "c", "no column 'c'; it has a, b"),
         ("a.csv", b"", "c", "the file is empty"),
-        ("a.smi.gz", gzip.compress(b"CCO\n" * 100)[:-12], None, "damaged or cut off"),
+        ("a.smi.gz", gzip.compress(b"CCO\n" * 100, mtime=0)[:-12], None, "damaged or cut off"),
         ("a.smi.gz", b"CCO\n", None, "damaged or cut off"),
         ("a.smi.xz", lzma.compress(b"CCO\n" * 100)[:-12], None, "damaged or cut off"),
         ("a.smi.xz", b"CCO\n", None, "damaged or cut off"),

@@ -101,7 +101,7 @@ def zipped(**files: bytes) -> bytes:
     ("content", "message"),
     [
         (b"", "is empty; copy or download the file again"),
-        (gzip.compress(b"weights"), "is compressed by gzip; unpack it first (gunzip"),
+        (gzip.compress(b"weights", mtime=0), "is compressed by gzip; unpack it first (gunzip"),
         (lzma.compress(b"weights"), "is compressed by xz; unpack it first (unxz"),
         (archived(b""), "is a tar archive; unpack it first (tar -xf)"),
         (zipped(model_pt=b"", readme_md=b""), "is a ZIP archive of model.pt, readme.md; unpack it first"),
