@@ -42,7 +42,7 @@ build thread thread
 
 build_front() { # SANITIZERS
   # shellcheck disable=SC2046  # flags are words
-  "$cxx" "${flags[@]}" "-fsanitize=$1" -fno-sanitize-recover=all src/front/*.cpp check/front.cpp \
+  "$cxx" "${flags[@]}" -fno-access-control "-fsanitize=$1" -fno-sanitize-recover=all src/front/*.cpp check/front.cpp \
     $(pkg-config --cflags --libs libnghttp2) -pthread -o "$out/front"
 }
 
