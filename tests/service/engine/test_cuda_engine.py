@@ -48,7 +48,7 @@ def on_cpu(bundle: Bundle, precision: str = "fp32", **more: Any) -> CudaEngine:
 
 
 def allowing(bundle: Bundle, reduced: HalfPrecision | None) -> Bundle:
-    manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced})
+    manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced, "precisions": {}})
     return replace(bundle, manifest=manifest)
 
 

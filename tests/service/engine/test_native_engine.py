@@ -38,7 +38,7 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
 
 
 def allowing(bundle: Bundle, reduced: HalfPrecision | None) -> Bundle:
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced}))
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced, "precisions": {}}))
 
 
 @pytest.fixture
