@@ -1,4 +1,4 @@
-"""A proven lower bound of the mean latency: what nobody can beat, clairvoyant or not."""
+"""A proven lower bound of the mean latency, which no scheduling policy can beat, even one that knows the future."""
 
 import heapq
 from collections.abc import Sequence
@@ -12,17 +12,18 @@ from birnn_service.queueing.cost import CostModel
 
 
 def least_mean_latency(requests: Sequence[Request], device: Device) -> float:
-    """Seconds below which no policy brings the mean latency of `requests`, sorted by arrival.
+    """The bound in seconds for `requests`, which are sorted by arrival.
 
     A row of length l in a batch of B rows takes at least w(l) = (a + b l) / R + c l of a slot's time, with R the most
-    rows of a batch, since its batch is no shorter than that of rows like the row itself, and B is at most R. So every
-    schedule of batches is also one of a single processor as fast as all slots together that does w(l) of work for each
-    row and may stop and go on as it likes. There, shortest remaining work first has the least mean (Schrage, 1968).
+    rows of a batch: its batch takes at least as long as a batch of rows of length l, and B is at most R. So every
+    schedule of batches is also a schedule of one processor, as fast as all slots together, that does w(l) of work for
+    each row and may interrupt it at any time. On that processor, doing the shortest remaining work first has the least
+    mean latency (Schrage, 1968).
 
-    Besides, a request of one row is done only with its batch, though on that processor its share is done sooner: by
-    (a + b l) (1 - B / R), the overhead that is nobody's share, and by half of the others' work on average. The least
-    of that over B is added. The larger of this bound and of the mean time of requests that have the device to
-    themselves is returned. It is loose where batches are small, for no real batch is as cheap as a full one.
+    A real request of one row also waits for the rest of its batch. On that processor its share is done sooner, by the
+    overhead that belongs to no row, (a + b l) (1 - B / R), and on average by half of the other rows' work. The least of
+    that over B is added. The result is the larger of this bound and the mean time of requests that each have the
+    device to themselves. The bound is loose for small batches, because it charges rows as if every batch were full.
     """
     work = [float(_least_shares(request.lengths, device).sum()) / device.slots for request in requests]
     lone = np.array([int(request.lengths[0]) for request in requests if len(request.lengths) == 1], dtype=np.int64)
@@ -44,7 +45,7 @@ def _least_shares(lengths: NDArray[np.int64], device: Device) -> NDArray[np.floa
 
 
 def _least_time_beyond_share(lengths: NDArray[np.int64], device: Device) -> NDArray[np.float64]:
-    """By how much rows are done later than their least share of work, at least; linear in B, so least at an end."""
+    """The least extra time of each row beyond its share of the work. It is linear in B, so an end has the least."""
     shares = _least_shares(lengths, device)
     times = []
     for slots, cost in _costs(device):
@@ -62,7 +63,7 @@ def _alone(lengths: NDArray[np.int64], device: Device) -> float:
 
 
 def _shortest_remaining_work_first(arrivals: Sequence[float], work: Sequence[float]) -> float:
-    """Mean time from arrival to done on one processor that always does what has the least work left."""
+    """Mean time from arrival to completion on one processor that always does the request with the least work left."""
     left: list[tuple[float, float]] = []
     now = total = 0.0
     for place, arrival in enumerate(arrivals):

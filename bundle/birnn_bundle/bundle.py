@@ -20,15 +20,15 @@ from birnn_bundle.manifest import MANIFEST_FILE, Manifest
 from birnn_bundle.tokenizer import NoTokenizer, Tokenizer, load_tokenizer
 
 MOST_MANIFEST_BYTES = 1 << 20
-# Of all files of a bundle together, unless the caller says otherwise.
+# Default limit for all files of a bundle together.
 MOST_BUNDLE_BYTES = 2 << 30
 
 
 class Trust(Protocol):
-    """Whose bundles are trusted: `birnn_bundle.signature.TrustedKeys`, which needs a package of its own."""
+    """Decides whose bundles are trusted. `birnn_bundle.signature.TrustedKeys` does; it needs an extra package."""
 
     def check(self, manifest: bytes, signature: bytes | None) -> str:
-        """Id of the trusted key that has signed a manifest; raises BundleError where there is none."""
+        """Return the id of the trusted key that signed a manifest; raise BundleError if none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Bundle:
 
     Attributes:
         path: Its folder, which is not read again.
-        manifest: What it says of itself.
+        manifest: Its description.
         tokenizer: What reads its sequences.
         golden: What every engine must reproduce.
         digest: SHA-256 of the manifest, which holds those of all other files.
         files: Contents of the graphs and of the weights, by name: the bytes that were hashed.
-        signed_by: Id of the trusted key that has signed it; empty where that was not checked.
+        signed_by: Id of the trusted key that signed it; empty if signatures were not checked.
     """
 
     path: Path
@@ -59,11 +59,11 @@ class Bundle:
 
         Args:
             path: Its folder.
-            max_bytes: Most bytes of all its files together.
-            trust: Who must have signed it; by default nobody, and a signature is not looked at.
+            max_bytes: Limit for all its files together, in bytes.
+            trust: Who must have signed it. By default, signatures are ignored.
 
         Raises:
-            BundleError: Nobody who is trusted has signed it; a file is missing, was changed, is not listed, is too
+            BundleError: It has no signature of a trusted key; a file is missing, was changed, is not listed, is too
                 large or lies outside the folder; the manifest is of an unknown schema; or its parts contradict each
                 other.
         """
@@ -79,7 +79,7 @@ class Bundle:
     @classmethod
     def _load(cls, path: Path, max_bytes: int, trust: Trust | None) -> "Bundle":
         raw = read_file(path, MANIFEST_FILE, MOST_MANIFEST_BYTES)
-        # Before anything of it is believed.
+        # Check the signature before using anything in the manifest.
         signed_by = "" if trust is None else trust.check(raw, read_signature(path))
         manifest = Manifest.from_json(raw)
         contents = read_files(path, manifest.files, max_bytes)
@@ -98,7 +98,7 @@ class Bundle:
 
 
 def read_signature(path: Path) -> bytes | None:
-    """Content of a bundle's manifest.sig; None where there is none.
+    """Content of a bundle's manifest.sig; None if there is none.
 
     Raises:
         BundleError: It cannot be read, or is too large.
@@ -109,7 +109,7 @@ def read_signature(path: Path) -> bytes | None:
 
 
 def _check_parts(manifest: Manifest, tokenizer: Tokenizer, golden: Golden) -> None:
-    """Raises BundleError where the parts of a bundle contradict each other."""
+    """Raise BundleError if the parts of a bundle contradict each other."""
     batch = golden.batch
     expected = {
         "width of the golden pooled vectors": (golden.pooled.shape[1], manifest.dimension),

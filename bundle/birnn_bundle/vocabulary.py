@@ -1,4 +1,4 @@
-"""A vocabulary with ids of its own, for encoders trained elsewhere, whose embedding rows are numbered already."""
+"""A vocabulary that keeps given ids, for encoders trained elsewhere: their embedding rows are already numbered."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def _split_selfies(text: str) -> list[str]:
     return symbols
 
 
-# How a text is cut into tokens, and what joins them again.
+# How a text is split into tokens, and what joins them again.
 SPLITS: dict[Split, tuple[Callable[[str], list[str]], str]] = {
     "smiles": (split_smiles, ""),
     "characters": (list, ""),
@@ -33,7 +33,7 @@ SPLITS: dict[Split, tuple[Callable[[str], list[str]], str]] = {
 
 
 class VocabularyTokenizer:
-    """One id per token, from a table; tokens around each sequence where the encoder was trained with them.
+    """Looks each token up in a table of ids, and adds begin and end tokens if the encoder was trained with them.
 
     Tokens outside the table become the unknown one and are counted; without one, the sequence fails and names them.
     """
@@ -53,13 +53,13 @@ class VocabularyTokenizer:
 
         Args:
             ids: Id of each token, at least 0; they need not be consecutive.
-            split: How a text is cut: SMILES tokens, single characters, words between white space, or SELFIES symbols.
-            unknown: The token that stands for all others; None where there is none.
+            split: How to split a text: SMILES tokens, single characters, words between white space, or SELFIES symbols.
+            unknown: The token for everything that is not in the table; None if there is none.
             begin: The token to put before each sequence; None for none.
-            end: The token to put behind each sequence; None for none.
+            end: The token to put after each sequence; None for none.
 
         Raises:
-            BundleError: The table is empty or an id below 0 or given twice, or a special token is not in the table.
+            BundleError: The table is empty, an id is negative or given twice, or a special token is not in the table.
         """
         if split not in SPLITS:
             raise BundleError(f"a vocabulary can be split into {', '.join(get_args(Split))}, not {shown(str(split))}")
@@ -77,13 +77,13 @@ class VocabularyTokenizer:
         self._unknown = None if unknown is None else ids[unknown]
         self._head = [] if begin is None else [ids[begin]]
         self._tail = [] if end is None else [ids[end]]
-        # A text that spells one of them out is only text.
+        # A text that happens to contain the spelling of a special token does not mean that token.
         special = {token for token in (unknown, begin, end) if token is not None}
         self._words = {token: number for token, number in ids.items() if token not in special}
 
     @property
     def unreachable(self) -> list[str]:
-        """Tokens but the special ones that no text is ever cut into, as "Cl" where it is cut into characters."""
+        """Tokens, special ones left out, that splitting never yields, such as "Cl" when split into characters."""
         return [token for token in self._words if not self._makes(token)]
 
     def _makes(self, token: str) -> bool:
@@ -98,15 +98,15 @@ class VocabularyTokenizer:
         return max(self._tokens) + 1
 
     def tokenize(self, sequences: Sequence[bytes | str], max_length: int, truncate: bool = False) -> Tokenized:
-        """Tokenize a request; see `birnn_bundle.tokenizer.Tokenizer`. What is cut, is cut before the end token."""
+        """Tokenize a request; see `birnn_bundle.tokenizer.Tokenizer`. Truncation keeps the end token."""
         return assemble(sequences, max_length, truncate, self._read, unknown_id=self._unknown, tail=self._tail)
 
     def _read(self, sequence: bytes | str) -> list[int]:
         tokens = self._split(decode_sequence(sequence))
-        if self._unknown is None and (strangers := [token for token in tokens if token not in self._words]):
+        if self._unknown is None and (missing := [token for token in tokens if token not in self._words]):
             raise SequenceError(
                 ItemErrorCode.UNKNOWN_CHARACTERS,
-                f"token {shown(strangers[0])} is not in the vocabulary, and this encoder has none for unknown ones",
+                f"token {shown(missing[0])} is not in the vocabulary, and this encoder has none for unknown ones",
             )
         if not tokens:
             raise SequenceError(ItemErrorCode.EMPTY, "the sequence holds no token; leave it out")

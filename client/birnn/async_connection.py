@@ -24,19 +24,19 @@ def open_channel(address: str, credentials: grpc.ChannelCredentials | None, *, s
 
 
 class AsyncConnection(Connection):
-    """Connects anew in each event loop, of which one runs at a time."""
+    """Makes a new connection for each event loop. Only one event loop runs at a time."""
 
     def __init__(
         self, address: str, credentials: grpc.ChannelCredentials | None, metadata: Metadata, retry_for: float
     ) -> None:
         super().__init__(address, credentials, metadata, retry_for)
-        # A channel of grpc.aio needs its event loop, which need not run yet when the client is made.
+        # A grpc.aio channel belongs to an event loop, and none may be running yet when the client is created.
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def close(self) -> None:
-        # The connection of an event loop that has ended went with it.
+        # If the event loop of a connection has ended, so has the connection.
         if self._channel is not None and self._loop is asyncio.get_running_loop():
             self._closed = True
             await self._channel.close()
@@ -66,7 +66,7 @@ class AsyncConnection(Connection):
         try:
             return await under_way
         except (grpc.aio.UsageError, asyncio.CancelledError) as error:
-            # The running task may be asked to stop, too, rather than the call it waits for.
+            # The running task may have been cancelled, instead of the call that it waits for.
             task = asyncio.current_task()
             if self._closed and not (task is not None and task.cancelling()):
                 raise closed_error() from error
@@ -82,7 +82,7 @@ class _AsyncRequest(StreamedRequest):
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     def settle(self, outcome: Outcome) -> None:
-        # A task that is cancelled cancels what it waits for.
+        # If a waiting task is cancelled, the future that it waits for is cancelled, too.
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
@@ -99,7 +99,7 @@ class _AsyncRequest(StreamedRequest):
 
 
 class _AsyncStream(RequestStream):
-    """A task of gRPC sends requests, and one of its own takes responses, also while the caller does other things."""
+    """gRPC sends the requests; a separate task receives the responses, even while the caller does other work."""
 
     _streamed = _AsyncRequest
 
@@ -115,11 +115,11 @@ class _AsyncStream(RequestStream):
             async for response in self._call:
                 self._answer(response)
         except Exception as error:
-            # Whatever it is, those who wait are to hear of it.
+            # Whatever went wrong, everyone who waits must get the error.
             end = error
             self._call.cancel()
         except asyncio.CancelledError:
-            # The channel was closed, or nobody waits any more.
+            # The channel was closed, or no one is waiting any more.
             end = closed_error()
         self._end(end)
 

@@ -1,4 +1,4 @@
-"""Access control: checks the credentials and rights of each call, and names its caller."""
+"""Access control: checks the credentials and rights of each call, and identifies its caller."""
 
 import asyncio
 import hmac
@@ -27,7 +27,7 @@ from birnn_service.watched_file import WatchedFile
 logger = logging.getLogger(__name__)
 
 AUTHORIZATION = "authorization"
-# Seconds between two looks at the files.
+# How often the files are checked for changes.
 RELOAD_SECONDS = 1.0
 # Stands in for an unknown token, so that checking one takes the same time as checking a known token.
 NOBODY = Grant(name="nobody", sha256="0" * 64, rights=())
@@ -37,8 +37,8 @@ NOTHING = Grants()
 class Access:
     """Checks calls against the settings' files and follows changes to them.
 
-    Without a file of tokens or keys, every call is allowed. With client certificates alone, every call that
-    needs no other right than `encode` is allowed.
+    If there is no file of tokens or keys, every call is allowed. If client certificates are the only credentials, calls
+    are allowed that need the right `encode` and no other.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,7 +62,7 @@ class Access:
 
     @property
     def grants(self) -> Grants:
-        """The lines of the token file as they are now; none without a file."""
+        """The current content of the token file; empty if there is no file."""
         return NOTHING if self._tokens is None else self._tokens.content
 
     def weight_of(self, caller: str) -> float:
@@ -74,7 +74,7 @@ class Access:
         """Reload the files whenever they change, until cancelled."""
         if self._tokens is None and self._keys is None:
             return
-        # A thread of its own: a caller that keeps the other threads busy must not delay the removal of its token.
+        # A separate thread, so that a caller that keeps the other threads busy cannot delay the removal of its token.
         with ThreadPoolExecutor(1, thread_name_prefix="birnn-access") as thread:
             await self._watch(thread)
 
@@ -168,7 +168,7 @@ class Access:
         )
 
     def _check_name(self, name: str) -> None:
-        """Refuse a JWT with the name of a token or certificate: it would get that caller's share and cache."""
+        """Refuse a JWT that names a caller with a token or certificate: it would get that caller's share and cache."""
         line = self.grants.by_name.get(name)
         if line is not None and (line.sha256 or line.certificate):
             raise RefusedError("its caller has the name of one with a token or a certificate")
@@ -183,7 +183,7 @@ class Access:
 
 
 def _by_certificate_alone(certificate: str) -> Grant:
-    """The grant of a certificate if there are neither tokens nor keys."""
+    """The grant of a certificate on a server without tokens and keys."""
     if not CERTIFICATE.fullmatch(certificate):
         raise UnauthenticatedError(
             "your certificate has expired, or does not say who you are; it needs a URI or DNS name, or else a common "
