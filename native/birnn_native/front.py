@@ -5,10 +5,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-from birnn_native.library import NativeUnavailableError
+from birnn_native.library import load_shared
 
 # Most events that are taken at once.
 MOST = 256
@@ -90,20 +89,12 @@ def load_front() -> ctypes.CDLL:
     Raises:
         NativeUnavailableError: It is not there, or cannot be loaded here.
     """
-    path = Path(__file__).with_name("_front.so")
-    if not path.is_file():
-        raise NativeUnavailableError(
-            "the native gRPC front end was not built: install from a wheel for Linux, or from source where there are a "
-            "C++17 compiler, pkg-config and libnghttp2 1.52 or newer (Debian: libnghttp2-dev)"
-        )
-    try:
-        library = ctypes.CDLL(str(path))
-        for name, (result, arguments) in PROTOTYPES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError) as error:
-        raise NativeUnavailableError(f"the native gRPC front end cannot be loaded: {error}; install again") from error
-    return library
+    what = "the native gRPC front end"
+    needs = (
+        "install from a wheel for Linux, or from source where there are a C++17 compiler, pkg-config and libnghttp2 "
+        "1.52 or newer (Debian: libnghttp2-dev)"
+    )
+    return load_shared("_front.so", what, f"{what} was not built: {needs}", PROTOTYPES)
 
 
 class NativeFront:

@@ -1,6 +1,7 @@
 """The compiled kernels, loaded through their plain C interface; ctypes releases the GIL for the whole of each call."""
 
 import ctypes
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,7 +33,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class NativeUnavailableError(Exception):
-    """The kernels were not built, or cannot be loaded; says why."""
+    """Compiled code was not built, or cannot be loaded; says why."""
 
 
 @cache
@@ -42,20 +43,35 @@ def load_library() -> ctypes.CDLL:
     Raises:
         NativeUnavailableError: It is not there, or cannot be loaded here.
     """
-    path = Path(__file__).with_name("_kernels.so")
+    what = "the native kernels"
+    needs = "install from a wheel, or from source where there is a C++17 compiler"
+    return load_shared("_kernels.so", what, f"{what} were not built: {needs}", PROTOTYPES)
+
+
+def load_shared(file: str, what: str, missing: str, prototypes: Mapping[str, tuple[Any, list[Any]]]) -> ctypes.CDLL:
+    """Load a shared library beside this file, and declare its functions.
+
+    Args:
+        file: Its name.
+        what: What it holds, for messages.
+        missing: The message if there is no such file.
+        prototypes: Result and arguments of each of its functions.
+
+    Raises:
+        NativeUnavailableError: It is not there, or cannot be loaded here.
+    """
+    path = Path(__file__).with_name(file)
     if not path.is_file():
-        raise NativeUnavailableError(
-            "the native kernels were not built: install from a wheel, or from source where there is a C++17 compiler"
-        )
+        raise NativeUnavailableError(missing)
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise NativeUnavailableError(f"the native kernels cannot be loaded: {error}") from error
-    for name, (result, arguments) in PROTOTYPES.items():
+        raise NativeUnavailableError(f"{what} cannot be loaded: {error}") from error
+    for name, (result, arguments) in prototypes.items():
         function = getattr(library, name, None)
         if function is None:
             raise NativeUnavailableError(
-                f"the native kernels are of another version ({name} is missing): install again"
+                f"{what} cannot be loaded: {name} is missing, so the file is of another version; install again"
             )
         function.restype, function.argtypes = result, arguments
     return library
