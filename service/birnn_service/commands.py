@@ -25,7 +25,8 @@ from birnn_service.engine.recorded import check_recorded, runnable
 from birnn_service.errors import StartupError
 from birnn_service.measure_command import measure
 from birnn_service.server import Server
-from birnn_service.settings import ENV_PREFIX, Settings
+from birnn_service.setting_types import ENV_PREFIX
+from birnn_service.settings import Settings
 from birnn_service.settings_reader import load_settings
 from birnn_service.sources.aliases import write_alias
 from birnn_service.sources.opening import default_folder, open_source

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from birnn_service.errors import StartupError
-from birnn_service.settings import ENV_PREFIX, Settings
+from birnn_service.setting_types import ENV_PREFIX
+from birnn_service.settings import Settings
 
 # Variables that other parts of birnn read: the `birnn` command and setup.py.
 FOREIGN_VARIABLES = {"BIRNN_CONFIG", "BIRNN_ADDRESS", "BIRNN_TOKEN", "BIRNN_KERNELS"}

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from birnn_bundle.atomic_file import replace_bytes
-from birnn_service.settings import ENV_PREFIX
+from birnn_service.setting_types import ENV_PREFIX
 from birnn_service.token_file import Grant, Right, TokenFileError, digest_of, new_secret, read_tokens, write_tokens
 
 # How long a command waits for another one that changes the same file.

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from birnn_service.protocols.health import LIVENESS
-from birnn_service.settings import ENV_PREFIX, Settings
+from birnn_service.setting_types import ENV_PREFIX
+from birnn_service.settings import Settings
 from tests.chaos.test_memory import SHIPPED
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
