@@ -3,6 +3,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from birnn_service.errors import StartupError
+from birnn_service.settings import Settings
+from birnn_service.settings_reader import load_settings
 from birnn_service.transports import http_connection
 from tests.service.transports.clock import PATIENCE_SECONDS, ForwardLoop
 
@@ -12,6 +15,17 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Servers run on uvloop, as in production: loops differ in how they write and close."""
     return {"uvloop": ForwardLoop}
+
+
+@pytest.fixture
+def on_ipv6() -> Settings:
+    """Settings of a server that listens on this machine's address of IPv6."""
+    settings = load_settings({"host": "::1", "grpc_port": 0})
+    try:
+        settings.grpc_address.check()
+    except StartupError:
+        pytest.skip("this machine has no ::1")
+    return settings
 
 
 @pytest.fixture(autouse=True)
