@@ -71,7 +71,7 @@ def load_shared(file: str, what: str, missing: str, prototypes: Mapping[str, tup
         function = getattr(library, name, None)
         if function is None:
             raise NativeUnavailableError(
-                f"{what} cannot be loaded: {name} is missing, so the file is of another version; install again"
+                f"{what} cannot be loaded: the file is of another version ({name} is missing); install again"
             )
         function.restype, function.argtypes = result, arguments
     return library
