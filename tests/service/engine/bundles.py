@@ -1,10 +1,12 @@
 """Bundles of small encoders with random weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from birnn_bundle.bundle import Bundle
+from birnn_bundle.precisions import HalfPrecision
 from birnn_bundle.smiles import SmilesTokenizer
 from birnn_export.bundle_writer import write_bundle
 from birnn_export.training.checkpoint import load_encoder, write_start, write_weights
@@ -15,6 +17,12 @@ def small_bundle(folder: Path, architecture: str = "bigru", pooling: str = "fina
     """Write a checkpoint below `folder` and export it as `folder/small/1`."""
     write_checkpoint(folder / "checkpoint", pooling, architecture=architecture, **more)
     return write_bundle(load_encoder(folder / "checkpoint"), folder / "small" / "1", max_length=200)
+
+
+def allowing(bundle: Bundle, reduced: HalfPrecision | None) -> Bundle:
+    """The bundle with one bound for all half precisions, and no records of what each costs; None allows none."""
+    manifest = bundle.manifest.model_copy(update={"reduced_precision": reduced, "precisions": {}})
+    return replace(bundle, manifest=manifest)
 
 
 def version_of(

@@ -19,7 +19,7 @@ from birnn_service.engine.loading import load_engine
 from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU
 from birnn_service.errors import EngineError, StartupError
-from tests.service.engine.bundles import small_bundle
+from tests.service.engine.bundles import allowing, small_bundle
 
 MODELS = Path(__file__).parents[3] / "models"
 
@@ -101,7 +101,7 @@ def test_nor_a_lesser_cosine_in_half_precision(
     bundle: Bundle, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     reduced = HalfPrecision(tolerance=0.1, min_cosine=0.99)
-    generous = replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced}))
+    generous = allowing(bundle, reduced)
     wrong = Skewed(engine, Output.TOKENS, 0.09)
     wrong.info = replace(wrong.info, precision="bfloat16")
     assert pass_gate(generous, wrong, Ceiling(min_cosine=0.99)).cosine < 0.9999
@@ -110,7 +110,7 @@ def test_nor_a_lesser_cosine_in_half_precision(
     assert "allows itself a cosine of 0.99 in bfloat16; this server allows 0.9999 (--min-cosine)" in caplog.text
 
 
-def allowing(bundle: Bundle, **records: PrecisionRecord) -> Bundle:
+def recording(bundle: Bundle, **records: PrecisionRecord) -> Bundle:
     update = {"reduced_precision": None, "precisions": records}
     return replace(bundle, manifest=bundle.manifest.model_copy(update=update))
 
@@ -120,30 +120,30 @@ def test_each_reduced_precision_is_held_to_its_own_record_and_ceiling(bundle: Bu
     wrong.info = replace(wrong.info, precision="int8")
     record = PrecisionRecord(tolerance=0.1, min_cosine=0.95, engine="native 1")
     with pytest.raises(StartupError, match=r"does not allow int8, which was not measured"):
-        pass_gate(allowing(bundle, bf16=record), wrong)
+        pass_gate(recording(bundle, bf16=record), wrong)
     with pytest.raises(StartupError, match=r"tolerance 0\.1\)"):
-        pass_gate(allowing(bundle, int8=record), wrong)
+        pass_gate(recording(bundle, int8=record), wrong)
     # Single values may be off by as much as the record says, and the direction is what counts.
     wrong.change = 0.09
-    found = pass_gate(allowing(bundle, int8=record), wrong, Ceiling(min_cosine=0.95))
+    found = pass_gate(recording(bundle, int8=record), wrong, Ceiling(min_cosine=0.95))
     assert 0.99 < found.cosine < 0.9999
     assert found.limits == Limits(0.1, 0.95)
     for ceiling, least in ((None, 0.999), (Ceiling(min_cosine=0.9999), 0.9999)):
         if found.cosine >= least:
-            assert pass_gate(allowing(bundle, int8=record), wrong, ceiling).limits.min_cosine == least
+            assert pass_gate(recording(bundle, int8=record), wrong, ceiling).limits.min_cosine == least
         else:
             with pytest.raises(StartupError, match=rf"{least:g} at least expected"):
-                pass_gate(allowing(bundle, int8=record), wrong, ceiling)
+                pass_gate(recording(bundle, int8=record), wrong, ceiling)
     wrong.info = replace(wrong.info, precision="bfloat16")
     with pytest.raises(StartupError, match=r"0\.9999 at least expected"):
-        pass_gate(allowing(bundle, bf16=record), wrong)
+        pass_gate(recording(bundle, bf16=record), wrong)
 
 
 def test_a_precision_that_was_found_too_far_off_is_refused_before_it_runs(bundle: Bundle, engine: Engine) -> None:
     golden = Agreement(
         sequences=12, max_error=0.01, least_cosine=0.998, least_token_cosine=1.0, least_centered_cosine=0.9
     )
-    refused = allowing(bundle, int8=PrecisionRecord(tolerance=0.1, min_cosine=0.999, engine="native 1", golden=golden))
+    refused = recording(bundle, int8=PrecisionRecord(tolerance=0.1, min_cosine=0.999, engine="native 1", golden=golden))
     exact = Skewed(engine, Output.TOKENS, 0.0)
     exact.info = replace(exact.info, precision="int8")
     with pytest.raises(StartupError, match=r"does not allow int8: least cosine 0\.998000 on golden sequences"):

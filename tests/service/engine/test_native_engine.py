@@ -1,6 +1,5 @@
 import _ctypes
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from birnn_service.engine.loading import load_engine
 from birnn_service.engine.native_engine import NativeEngine
 from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import EngineError, StartupError
+from tests.service.engine.bundles import allowing
 
 MODELS = Path(__file__).parents[3] / "models"
 
@@ -35,10 +35,6 @@ needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor cannot mult
 @pytest.fixture(scope="module", params=["smiles", "text"])
 def bundle(request: pytest.FixtureRequest) -> Bundle:
     return Bundle.load(MODELS / request.param / "1")
-
-
-def allowing(bundle: Bundle, reduced: HalfPrecision | None) -> Bundle:
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"reduced_precision": reduced, "precisions": {}}))
 
 
 @pytest.fixture

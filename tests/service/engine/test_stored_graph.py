@@ -21,6 +21,7 @@ from birnn_service.engine.onnx_engine import OnnxEngine
 from birnn_service.engine.onnx_session import CPU
 from birnn_service.engine.stored_graph import stored_graph
 from birnn_service.errors import StartupError
+from tests.service.engine.bundles import allowing
 
 MODELS = Path(__file__).parents[3] / "models"
 HALF = HalfPrecision(tolerance=5e-3, min_cosine=0.9999)
@@ -46,7 +47,7 @@ def test_no_engine_opens_a_file_of_the_bundle(tmp_path: Path, make: Callable[[Bu
     shutil.copytree(MODELS / "smiles-small" / "1", tmp_path / "1")
     loaded = Bundle.load(tmp_path / "1")
     shutil.rmtree(tmp_path / "1")
-    halved = replace(loaded, manifest=loaded.manifest.model_copy(update={"reduced_precision": HALF}))
+    halved = allowing(loaded, HALF)
     pass_gate(halved, make(halved))
 
 
