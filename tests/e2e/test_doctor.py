@@ -76,6 +76,9 @@ def test_a_good_machine_can_serve_and_its_engines_are_measured(models: Path, tmp
     assert told.code == 0, told.page
     assert told.page.endswith("cpu can serve 1 of 1 encoders\n")
     assert told.verdicts("onnxruntime") == told.verdicts("native") == {"smiles-small/1": "good"}
+    # It allows int8, which all kernels compute in.
+    assert told.verdicts("native", "int8") == {"smiles-small/1": "good"}
+    assert "portable (fp32, int8)" in told.finding("kernels")["text"]
     for trial in told.report["trials"]:
         if trial["verdict"] == "good":
             assert trial["runs"] in told.page

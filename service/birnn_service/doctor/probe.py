@@ -51,7 +51,7 @@ def server() -> Iterator[Answer]:
 
 
 def kernels() -> Iterator[Answer]:
-    """Instruction sets of the native kernels, and whether each multiplies bf16."""
+    """Instruction sets of the native kernels, and the precisions of each."""
     from birnn_native.library import instruction_sets
 
     yield {"sets": instruction_sets()}
@@ -139,20 +139,22 @@ def trials(bundles: list[Answer], device: str, engine: str, precision: str, seco
     """The golden gate of each bundle on one engine, then its speed, within `seconds` for each bundle."""
     from birnn_bundle.bundle import Bundle
     from birnn_bundle.errors import is_refusal
+    from birnn_service.engine.engine import PRECISION_NAMES
+    from birnn_service.engine.gate import allowed_record
     from birnn_service.engine.loading import load_engine
+    from birnn_service.errors import StartupError
 
     for bundle in bundles:
         name = bundle["bundle"]
         yield {"begun": name}
         try:
             loaded = Bundle.load(Path(bundle["path"]))
-            if precision != "fp32" and loaded.manifest.reduced_precision is None:
-                yield {
-                    "bundle": name,
-                    "verdict": "not allowed",
-                    "reason": "its manifest allows float32 only",
-                }
-                continue
+            if precision != "fp32":
+                try:
+                    allowed_record(loaded, PRECISION_NAMES[precision])
+                except StartupError as error:
+                    yield {"bundle": name, "verdict": "not allowed", "reason": str(error)}
+                    continue
             proven = load_engine(loaded, device, engine=engine, precision=precision)  # type: ignore[arg-type]
         except BaseException as error:
             if not is_refusal(error):

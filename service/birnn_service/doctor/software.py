@@ -29,7 +29,7 @@ def kernels(device: Device) -> Iterator[Finding]:
             cure = f"pip install --force-reinstall --no-deps --no-cache-dir {DISTRIBUTION}, with a C++17 compiler here"
             yield Finding("kernels", "note", f"{error}; onnxruntime serves instead, which is slower", cure)
         return
-    sets = [f"{name} ({'float32, bfloat16' if bf16 else 'float32'})" for name, bf16 in answer["sets"].items()]
+    sets = [f"{name} ({', '.join(precisions)})" for name, precisions in answer["sets"].items()]
     yield Finding("kernels", "ok", ", ".join(sets))
 
 

@@ -10,7 +10,7 @@ from birnn_service.doctor.finding import Device
 
 # Engine and precision, by device.
 ENGINES: dict[Literal["cpu", "cuda"], list[tuple[str, str]]] = {
-    "cpu": [("native", "fp32"), ("native", "bf16"), ("onnxruntime", "fp32")],
+    "cpu": [("native", "fp32"), ("native", "bf16"), ("native", "int8"), ("onnxruntime", "fp32")],
     "cuda": [("onnxruntime", "fp32"), ("onnxruntime", "fp16")],
 }
 
