@@ -20,6 +20,13 @@ def opened(tmp_path: Path, **options: float) -> Source:
     return open_source(f"s3://{BUCKET}", StoreOptions(tmp_path / "cache", **limits))  # type: ignore[arg-type]
 
 
+def looked(tmp_path: Path, **options: float) -> Source:
+    """The source, after its first look."""
+    source = opened(tmp_path, **options)
+    source.look()
+    return source
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

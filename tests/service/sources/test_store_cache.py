@@ -18,14 +18,13 @@ from birnn_service.sources.source import SourceError
 from birnn_service.sources.store import UnreachableError
 from tests.e2e.server_process import until
 from tests.service.sources.object_server import BUCKET, ObjectServer
-from tests.service.sources.small_bundle import PLACE, SMALL, SMALL_FILES, change_card, files_of, opened
+from tests.service.sources.small_bundle import PLACE, SMALL, SMALL_FILES, change_card, files_of, looked, opened
 
 pytest.importorskip("obstore", reason="needs the extra `sources`")
 
 
 def test_what_was_fetched_before_is_not_fetched_again(server: ObjectServer, tmp_path: Path) -> None:
-    first = opened(tmp_path)
-    first.look()
+    first = looked(tmp_path)
     path = first.fetch(SMALL)
     server.requests.clear()
     second = opened(tmp_path)
@@ -35,8 +34,7 @@ def test_what_was_fetched_before_is_not_fetched_again(server: ObjectServer, tmp_
 
 
 def test_a_damaged_cache_is_fetched_again_and_never_served(server: ObjectServer, tmp_path: Path) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     for damage in (lambda path: path.write_bytes(b"x"), Path.unlink):
         damage(source.fetch(SMALL) / "weights.bin")
         assert files_of(source.fetch(SMALL)) == files_of(SMALL_FILES)
@@ -45,27 +43,23 @@ def test_a_damaged_cache_is_fetched_again_and_never_served(server: ObjectServer,
     assert files_of(source.fetch(SMALL)) == files_of(SMALL_FILES)
     (source.fetch(SMALL) / "weights.bin").write_bytes(b"x")
     server.status[""] = 503
-    offline = opened(tmp_path, stall_seconds=1)
-    offline.look()
+    offline = looked(tmp_path, stall_seconds=1)
     with pytest.raises(SourceError, match="no encoder smiles-small/1"):
         offline.fetch(SMALL)
 
 
 def test_damaged_notes_of_the_cache_are_ignored(server: ObjectServer, tmp_path: Path) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     path = source.fetch(SMALL)
     for note in (tmp_path / "cache").rglob("*.json"):
         if "contents" not in note.parts:
             note.write_text("{")
-    again = opened(tmp_path)
-    again.look()
+    again = looked(tmp_path)
     assert again.fetch(SMALL) == path
 
 
 def test_a_note_that_names_a_place_outside_of_the_cache_is_ignored(server: ObjectServer, tmp_path: Path) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     source.fetch(SMALL)
     [note] = (tmp_path / "cache").glob("bundles/*/fetched/*.json")
     entry = json.loads(note.read_text())
@@ -78,8 +72,7 @@ def test_a_note_that_names_a_place_outside_of_the_cache_is_ignored(server: Objec
 
 def test_a_cache_that_cannot_be_written_says_so(server: ObjectServer, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     with pytest.raises(SourceError, match=r"cannot write to the cache .*--cache-dir"):
         source.fetch(SMALL)
 
@@ -102,8 +95,7 @@ def test_two_that_fetch_at_once_both_get_it(server: ObjectServer, tmp_path: Path
 
 
 def test_what_a_killed_fetch_left_is_removed_once_it_is_old(server: ObjectServer, tmp_path: Path) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     [folder] = (tmp_path / "cache" / "bundles").iterdir()
     for name, age in ((".unfinished-1-old", 4000), (".unfinished-2-new", 0)):
         (folder / name).mkdir()
@@ -132,8 +124,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_would_be_used(server: Object
         opened(tmp_path).look()
     server.status.clear()
     server.stalled.clear()
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     assert files_of(source.fetch(SMALL)) == files_of(SMALL_FILES)
 
 
@@ -149,8 +140,7 @@ def test_of_old_contents_the_last_three_are_kept(server: ObjectServer, tmp_path:
 
 
 def test_sources_do_not_share_what_they_keep(server: ObjectServer, tmp_path: Path) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     source.fetch(SMALL)
     server.status[""] = 503
     with pytest.raises(UnreachableError):
@@ -167,8 +157,7 @@ def test_other_users_cannot_write_to_the_cache(server: ObjectServer, tmp_path: P
 def test_a_cache_that_is_read_only_is_served_from(
     server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = opened(tmp_path)
-    first.look()
+    first = looked(tmp_path)
     path = first.fetch(SMALL)
 
     def refuse(*_: object) -> None:
@@ -177,6 +166,5 @@ def test_a_cache_that_is_read_only_is_served_from(
     # The user who runs the tests may write everywhere.
     for call in ("utime", "mkdir", "rename", "replace", "unlink", "rmdir"):
         monkeypatch.setattr(os, call, refuse)
-    second = opened(tmp_path)
-    second.look()
+    second = looked(tmp_path)
     assert second.fetch(SMALL) == path

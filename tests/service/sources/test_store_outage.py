@@ -7,7 +7,7 @@ import pytest
 from birnn_service.sources.source import SourceError
 from birnn_service.sources.store import UnreachableError
 from tests.service.sources.object_server import ObjectServer
-from tests.service.sources.small_bundle import SMALL, opened
+from tests.service.sources.small_bundle import SMALL, looked, opened
 
 pytest.importorskip("obstore", reason="needs the extra `sources`")
 
@@ -37,8 +37,7 @@ def test_without_its_store_and_without_a_cache_there_is_nothing(server: ObjectSe
 def test_a_store_that_is_gone_after_the_look_is_not_needed_for_what_was_fetched(
     server: ObjectServer, tmp_path: Path
 ) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     path = source.fetch(SMALL)
     server.status = dict.fromkeys(server.objects, 503)
     source.look()
@@ -46,8 +45,7 @@ def test_a_store_that_is_gone_after_the_look_is_not_needed_for_what_was_fetched(
 
 
 def test_a_store_that_refuses_is_not_one_that_is_gone(server: ObjectServer, tmp_path: Path) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     source.fetch(SMALL)
     server.status[""] = 403
     with pytest.raises(
@@ -62,8 +60,7 @@ def test_a_store_that_refuses_is_not_one_that_is_gone(server: ObjectServer, tmp_
 
 
 def test_a_bundle_that_the_store_no_longer_holds_is_not_served_without_it(server: ObjectServer, tmp_path: Path) -> None:
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     source.fetch(SMALL)
     server.objects = {"other/1/manifest.json": b"{}"}
     source.look()

@@ -9,7 +9,7 @@ from birnn_service.sources.opening import open_source
 from birnn_service.sources.options import StoreOptions
 from birnn_service.sources.source import SourceError
 from tests.service.sources.object_server import BUCKET, ObjectServer
-from tests.service.sources.small_bundle import PLACE, SMALL, SMALL_FILES, change_card, files_of, opened
+from tests.service.sources.small_bundle import PLACE, SMALL, SMALL_FILES, change_card, files_of, looked, opened
 
 pytest.importorskip("obstore", reason="needs the extra `sources`")
 
@@ -74,8 +74,7 @@ def test_objects_that_are_no_part_of_a_bundle_are_left_out(server: ObjectServer,
 
 def test_the_signature_is_fetched_and_another_one_is_another_content(server: ObjectServer, tmp_path: Path) -> None:
     server.objects[f"{PLACE}/manifest.sig"] = b"one"
-    source = opened(tmp_path)
-    source.look()
+    source = looked(tmp_path)
     first = source.fetch(SMALL)
     assert (first / "manifest.sig").read_bytes() == b"one"
     server.objects[f"{PLACE}/manifest.sig"] = b"two"
