@@ -28,6 +28,11 @@ Services = Mapping[str, Sequence[Method | Feed | Exchange]]
 """Methods by the full name of their service."""
 
 
+def by_path(services: Services) -> dict[str, Method | Feed | Exchange]:
+    """All methods, by the path by which gRPC calls them."""
+    return {f"/{service}/{method.name}": method for service, methods in services.items() for method in methods}
+
+
 class GrpcServer:
     """Takes calls over gRPC and hands them to an endpoint.
 
@@ -83,11 +88,7 @@ class GrpcServer:
                 ("grpc.server.max_pending_requests_hard_limit", settings.max_calls + PENDING),
             ],
         )
-        handlers = {
-            f"/{service}/{method.name}": self._handler(method)
-            for service, methods in services.items()
-            for method in methods
-        }
+        handlers = {path: self._handler(method) for path, method in by_path(services).items()}
         self._server.add_generic_rpc_handlers([_Handlers(handlers)])
 
     async def listen(self, credentials: grpc.ServerCredentials | None = None) -> int:

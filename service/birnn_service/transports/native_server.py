@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import quote
 from weakref import WeakValueDictionary
@@ -14,7 +14,7 @@ from birnn_service.endpoint import Endpoint
 from birnn_service.errors import ServiceError, UnexpectedError
 from birnn_service.settings import Settings
 from birnn_service.transports.caller import caller_of
-from birnn_service.transports.grpc_server import GRACE_SECONDS, HOLD_SECONDS, PENDING, Services
+from birnn_service.transports.grpc_server import GRACE_SECONDS, HOLD_SECONDS, PENDING, Services, by_path
 from birnn_service.transports.grpc_status import metadata_of
 from birnn_service.transports.native_call import NativeCall
 from birnn_service.transports.socket_address import SocketAddress
@@ -54,7 +54,7 @@ class NativeServer:
         self._address = address
         self._share_port = share_port
         self._reply_seconds = settings.max_reply_seconds
-        methods = _by_path(services)
+        methods = by_path(services)
         self._methods: Sequence[Method | Feed | Exchange] = list(methods.values())
         self._streams = {path: isinstance(method, Exchange) for path, method in methods.items()}
         self._limits = FrontLimits(
@@ -192,10 +192,6 @@ class NativeServer:
     @staticmethod
     def _fail(call: NativeCall, error: ServiceError) -> None:
         call.end(error.code, _written([("grpc-message", _escaped(error.message)), *metadata_of(error)]))
-
-
-def _by_path(services: Services) -> Mapping[str, Method | Feed | Exchange]:
-    return {f"/{service}/{method.name}": method for service, methods in services.items() for method in methods}
 
 
 def _escaped(message: str) -> str:
