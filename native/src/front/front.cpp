@@ -43,13 +43,6 @@ std::string fields_of(const char* text) {
     return {text, end};
 }
 
-// What a connection beyond the limit hears: SETTINGS, and GOAWAY with the error ENHANCE_YOUR_CALM and the reason.
-std::string farewell_for(const std::string& reason) {
-    std::string bytes("\0\0\0\4\0\0\0\0\0\0\0\0\7\0\0\0\0\0\0\0\0\0\0\0\0\xb", 26);
-    bytes[11] = static_cast<char>(8 + reason.size());
-    return bytes + reason;
-}
-
 // Does what belongs to one connection, and ends that where memory is short.
 template <class Body>
 void attempt(Connection& connection, Body body) {
@@ -233,11 +226,9 @@ void Front::take_in(int descriptor) {
     const uint64_t number = next_number();
     if (!watch(descriptor, number, EPOLLIN, false)) return;
     Owner* owner = hub_.ledger.enter(peer.owner);
-    if (!owner) {
-        const std::string farewell = farewell_for("too many connections (--max-connections)");
-        ::send(descriptor, farewell.data(), farewell.size(), MSG_NOSIGNAL);
-        return;
-    }
+    // It is closed without a word: clients take that for a server that cannot be reached, and wait before they try again. After
+    // SETTINGS and GOAWAY they would try again at once.
+    if (!owner) return;
     std::unique_ptr<Connection> connection;
     try {
         connection = std::make_unique<Connection>(hub_, number, descriptor, std::move(peer), *owner);

@@ -19,7 +19,6 @@ from birnn_service.transports import native_server
 from tests.service.transports.clock import PATIENCE_SECONDS
 from tests.service.transports.http_exchange import until
 from tests.service.transports.native_serving import (
-    CALM,
     CONTINUATION,
     HEADERS,
     PING,
@@ -33,7 +32,7 @@ from tests.service.transports.native_serving import (
     is_answered,
     serving,
 )
-from tests.service.transports.raw_http2 import GOAWAY, RawClient, connected, message
+from tests.service.transports.raw_http2 import RawClient, connected, message
 
 FLOODS = {
     "pings": lambda number: frame(PING, 0, 0, bytes(8)),
@@ -101,14 +100,12 @@ async def test_connections_are_bounded_and_make_room_when_they_end() -> None:
     # Three quarters of four are for one caller.
     async with serving(max_connections=4) as served, greeted(served.port), greeted(served.port):
         async with greeted(served.port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-            settings, farewell = frame(SETTINGS, 0, 0, b""), bytes(4) + CALM.to_bytes(4)
-            text = b"too many connections (--max-connections)"
-            assert await reader.read() == settings + frame(GOAWAY, 0, 0, farewell + text)
-            writer.close()
+            async with connected(served.port) as refused:
+                refused.greet()
+                await refused.ended()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await channel.unary_unary(UNARY)(b"hello")
+                    await channel.unary_unary(UNARY)(b"hello", timeout=PATIENCE_SECONDS)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await can_call(served.port):
