@@ -160,7 +160,7 @@ def retry_seconds(fields: Mapping[str, str]) -> float:
     assert (str(status.code), status.message) == (fields["grpc-status"], unquote(fields["grpc-message"]))
     retry = error_details_pb2.RetryInfo()
     assert status.details[0].Unpack(retry)
-    seconds = retry.retry_delay.ToTimedelta().total_seconds()
+    seconds = float(retry.retry_delay.ToTimedelta().total_seconds())
     assert fields["grpc-retry-pushback-ms"] == f"{seconds * 1000:.0f}"
     return seconds
 
