@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import ClassVar, Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import BundleError, ItemError, ItemErrorCode
 from birnn_bundle.quoting import shown
 from birnn_bundle.ragged import RaggedBatch, offsets_of
+from birnn_bundle.record import record
 
 PAD_ID, UNKNOWN_ID, MASK_ID = 0, 1, 2
 # The rows of a request of one sequence that could be read; shared, so no one may write to it.
@@ -22,7 +23,7 @@ FIRST_ROW.flags.writeable = False
 SPECIAL_TOKENS = ("special: pad", "special: unknown", "special: mask")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tokenized:
     """The outcome of tokenizing one request.
 

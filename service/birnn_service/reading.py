@@ -4,7 +4,6 @@ Sequences that cannot be read fail alone.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_bundle.manifest import Manifest
 from birnn_bundle.ragged import RaggedBatch, offsets_of
+from birnn_bundle.record import record
 from birnn_bundle.tokenizer import SequenceError, Tokenized, Tokenizer, too_long, within_vocabulary
 from birnn_service.catalog import Encoder, label_of
 from birnn_service.errors import InvalidRequestError
@@ -22,7 +22,7 @@ Sequences = Sequence[bytes] | RaggedBatch
 """UTF-8 strings; or token ids, of callers who tokenize themselves; or float features."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Reading:
     """How the sequences of one request are read.
 
