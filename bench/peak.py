@@ -27,8 +27,8 @@ class Peak:
     """What one core can do at most.
 
     Attributes:
-        rates: Billions of operations a second by precision, a multiply-add being 2: `float32`, and `bf16` and `int8` where
-            the processor has instructions that multiply and add those.
+        rates: Billions of operations a second by precision, a multiply-add being 2: `float32`, and `bf16` and `int8`
+            where the processor has instructions that multiply and add those.
         method: How that was measured.
     """
 
