@@ -70,6 +70,7 @@ class Server:
         self._metrics.tenants.labels = TenantLabels(lambda: self._access.grants.by_name)
         self._metrics.rpc_durations.methods = rpc_methods()
         read_process(self._metrics)
+        self._metrics.frontends_wanted.read_one(lambda: settings.frontends)
         self._state = ServingState()
         self._encoders: Catalog[ServedEncoder] = Catalog(candidates=settings.candidates)
         self._statistics = Statistics((), 1 + settings.frontends)
@@ -213,6 +214,7 @@ class Server:
                 self._publisher.others = front_ends
                 yield front_ends
         else:
+            metrics.frontends.read_one(lambda: 0)
             front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access)
             try:
                 yield front

@@ -71,7 +71,6 @@ class FrontEnds:
         self._held: ExitStack
         self._ports: Ports
         metrics.frontends.read_one(lambda: self._listening)
-        metrics.frontends_wanted.read_one(lambda: settings.frontends)
 
     async def __aenter__(self) -> "FrontEnds":
         """Take the ports.

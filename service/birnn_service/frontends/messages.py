@@ -263,11 +263,8 @@ def _pack_error(error: errors.ServiceError) -> bytes:
 def _unpack_error(body: bytes) -> errors.ServiceError:
     code, reason, retry = _FAILED.unpack_from(body)
     kind, text = ERRORS[code], body[_FAILED.size :].decode()
-    error: errors.ServiceError
-    if issubclass(kind, errors.OverloadedError):
-        error = kind(text, retry, _REASONS[reason])
-    else:
-        error = kind(text)
+    overloaded = issubclass(kind, errors.OverloadedError)
+    error: errors.ServiceError = kind(text, retry, _REASONS[reason]) if overloaded else kind(text)
     return error
 
 

@@ -12,6 +12,7 @@ from birnn_service.errors import (
     EngineError,
     InvalidRequestError,
     OverloadedError,
+    Reason,
     ServiceError,
     UnavailableError,
     UnknownEncoderError,
