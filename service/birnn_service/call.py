@@ -30,6 +30,10 @@ class Arrived(Protocol):
     def certificate_name(self) -> str:
         """The name in the caller's certificate, by a certificate that was verified; empty for none."""
 
+    @property
+    def traceparent(self) -> str:
+        """The header `traceparent`, as it came; empty for none."""
+
     def header(self, name: str) -> str:
         """A header or metadata by its name in lower case; joined by commas where it came more than once."""
 

@@ -9,7 +9,7 @@ from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.endpoint import Endpoint
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols import encoder, health, reflection
 from birnn_service.protocols.openai.service import OpenAIProtocol
@@ -81,11 +81,15 @@ class Front:
         if settings.describes:
             services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
         self._grpc = GrpcTransport(self._endpoint, services, settings, share_port=share_port)
-        app = HttpApp(
-            self._endpoint,
+        over_http = (
             InferenceOverHttp(inference, state, settings).methods(),
             OpenAIProtocol(encoders, self._pipeline, settings).methods(),
         )
+        app = HttpApp(self._endpoint, *over_http)
+        taken = [method for methods in services.values() for method in methods]
+        if settings.http_address is not None:
+            taken += [method for protocol in over_http for method in protocol.methods.values()]
+        metrics.take_calls(list(dict.fromkeys(method.name for method in taken if _encodes(method))))
         self._http = HttpServer(app.answer, http_limits(settings), cors_origins=settings.cors)
         self._share_port = share_port
 
@@ -127,3 +131,9 @@ class Front:
     def close(self) -> None:
         """End its threads."""
         self._pipeline.close()
+
+
+def _encodes(method: Method | Feed | Exchange) -> bool:
+    """Whether calls of a method are about an encoder."""
+    inner = method.method if isinstance(method, Exchange) else method
+    return isinstance(inner, Method) and inner.encoder is not None

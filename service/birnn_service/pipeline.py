@@ -11,14 +11,14 @@ from birnn_bundle.errors import ItemErrorCode
 from birnn_bundle.record import record
 from birnn_bundle.tokenizer import Tokenized
 from birnn_service.call import Call, Spent
-from birnn_service.catalog import Encoder, width_of
+from birnn_service.catalog import Encoder, address_of, width_of
 from birnn_service.compute import Compute, Work
 from birnn_service.encoded import Encoded, Notice, in_form
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
-from birnn_service.errors import DeadlineError, InvalidRequestError
+from birnn_service.errors import ExpiredError, InvalidRequestError
 from birnn_service.memory_budget import Hold
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.reading import Sequences, reading_of
@@ -109,7 +109,7 @@ class Pipeline:
             async with asyncio.timeout(options.timeout):
                 return await self._encode(call, sequences, options, deadline)
         except TimeoutError as error:
-            raise DeadlineError(f"the request's timeout was {options.timeout:g} s, and they have passed") from error
+            raise ExpiredError(f"the request's timeout was {options.timeout:g} s, and they have passed") from error
 
     async def _encode(self, call: Call, sequences: Sequences, options: Options, deadline: float | None) -> Encoded:
         encoder, output = call.encoder, options.output
@@ -141,8 +141,8 @@ class Pipeline:
         form = partial(in_form, encoded, options.element_type, normalize=options.normalize)
         formed = form() if encoded.values.nbytes <= INLINE_BYTES else await asyncio.to_thread(form)
         if lost := len(formed.errors) - len(encoded.errors):
-            name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
-            self._metrics.sequence_errors.labels(name, code).inc(lost)
+            address, code = address_of(encoded.encoder), ItemErrorCode.OUT_OF_RANGE.name
+            self._metrics.sequence_errors.labels(*address, code).inc(lost)
         return formed
 
     def _check_count(self, count: int) -> None:
@@ -176,11 +176,12 @@ class Pipeline:
         return await self._compute.encode(work)
 
     def _count(self, encoder: Encoder, tokenized: Tokenized, noted: list[int], seconds: float) -> None:
-        metrics = self._metrics.of(encoder.manifest.name)
+        address = address_of(encoder)
+        metrics = self._metrics.of(*address)
         metrics.tokenize_seconds.observe(seconds)
         metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
-            self._metrics.sequence_errors.labels(encoder.manifest.name, error.code.name).inc()
+            self._metrics.sequence_errors.labels(*address, error.code.name).inc()
         if noted:
             metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
             metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))

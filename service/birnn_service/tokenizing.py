@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from birnn_bundle.tokenizer import Tokenized
 from birnn_service.engine.cores import available_cores, yield_to_event_loop
-from birnn_service.errors import DeadlineError, OverloadedError
+from birnn_service.errors import DeadlineError, ExpiredError, OverloadedError, Reason
 from birnn_service.joint_reading import JointReading
 from birnn_service.queueing.admission import LEAST_RETRY
 from birnn_service.reading import Strings
@@ -216,7 +216,8 @@ class Tokenizing:
             raise OverloadedError(
                 f"about {backlog:.1f} s of tokenizing wait already, the limit is {bound:g} s (--max-backlog-seconds); "
                 "retry later, or add a replica",
-                retry_after=max(LEAST_RETRY, backlog - bound / 2),
+                max(LEAST_RETRY, backlog - bound / 2),
+                Reason.QUEUE,
             )
         if job.deadline is not None:
             self._check_deadline(job, ahead, job.deadline - now)
@@ -243,7 +244,8 @@ class Tokenizing:
         raise OverloadedError(
             f"about {ahead:.3g} s of tokenizing are ahead of this request and {max(0.0, left):.3g} s are left "
             "until its deadline; retry later, allow more time, or add a replica",
-            retry_after=max(LEAST_RETRY, LEAST_TIME * (ahead + alone) - left),
+            max(LEAST_RETRY, LEAST_TIME * (ahead + alone) - left),
+            Reason.DEADLINE,
         )
 
     async def _run(self, job: _Job) -> None:
@@ -252,7 +254,7 @@ class Tokenizing:
         while True:
             if job.deadline is not None and self._clock() >= job.deadline:
                 self._release()
-                raise DeadlineError("the deadline passed while the request was tokenized; send fewer in a call")
+                raise ExpiredError("the deadline passed while the request was tokenized; send fewer in a call")
             await self._slice(job)
             self._small_in_a_row = self._small_in_a_row + 1 if job.is_small else 0
             if job.is_done:

@@ -82,7 +82,11 @@ class Scheduler:
     @property
     def backlog_seconds(self) -> float:
         """Predicted seconds until everything that waits now has been computed."""
-        return sum(lane.backlog for lane in self.lanes if lane.queue.sequences) / self.slots
+        return sum(self.backlog_of(lane) for lane in self.lanes if lane.queue.sequences)
+
+    def backlog_of(self, lane: Lane) -> float:
+        """The part of it that waits in a lane."""
+        return lane.backlog / self.slots
 
     def add(
         self,
