@@ -117,6 +117,6 @@ def traces(server: ServerProcess, name: str) -> set[str]:
     assert TRACE not in server.get("/metrics")[1]
     headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
     with urllib.request.urlopen(urllib.request.Request(server.http + "/metrics", headers=headers)) as reply:
-        families = list(open_metrics(reply.read().decode()))
+        families = list(open_metrics(reply.read().decode()))  # type: ignore[no-untyped-call]
     (family,) = [family for family in families if family.name == name]
     return {sample.exemplar.labels["trace_id"] for sample in family.samples if sample.exemplar}
