@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
@@ -15,6 +14,7 @@ from prometheus_client import (
 
 from birnn_bundle.errors import ItemErrorCode
 from birnn_service.errors import ANSWERS, LOOKUPS, Reason
+from birnn_service.observe.counter import Count
 from birnn_service.observe.definitions import Defined, Section
 from birnn_service.observe.histogram import Series
 from birnn_service.observe.rpc_durations import RpcDurations
@@ -223,7 +223,7 @@ class Metrics(Defined):
         # Methods that encode, of the protocols of this process.
         self._methods: Sequence[str] = ()
         self._encoders: dict[Address, EncoderMetrics] = {}
-        self._calls: dict[tuple[str, str, str, str], tuple[Counter, Series]] = {}
+        self._calls: dict[tuple[str, str, str, str], tuple[Count, Series]] = {}
         # How many loads of a version are served or not freed yet; and when series of others are forgotten.
         self._loads: Tally[Address] = Tally()
         self._forgetting: dict[Address, asyncio.TimerHandle] = {}
