@@ -2,11 +2,18 @@
 
 from pathlib import Path
 
+from deploy.monitoring.alerts import operator_file, prometheus_file
 from deploy.monitoring.metrics_document import metrics_document
 
 ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
 
 
 def generated() -> dict[Path, str]:
     """The content of each generated file."""
-    return {ROOT / "docs" / "metrics.md": metrics_document(ROOT / "docs" / "metrics.md")}
+    metrics = ROOT / "docs" / "metrics.md"
+    return {
+        metrics: metrics_document(metrics),
+        DEPLOY / "prometheus" / "alerts.yml": prometheus_file(),
+        DEPLOY / "kubernetes" / "components" / "service-monitor" / "prometheus-rule.yaml": operator_file(),
+    }

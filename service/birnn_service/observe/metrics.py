@@ -41,6 +41,8 @@ RATIOS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 # Seconds for which the series of a version stay after it was unloaded: scrapes are to see the last of its counts.
 FORGET_SECONDS = 600.0
+OUTCOMES = ("passed", "refused", "failed")
+"""What becomes of a health probe."""
 UNKNOWN: Address = ("", "")
 """The labels of calls that did not get as far as to an encoder. Names that callers made up are not labels."""
 
