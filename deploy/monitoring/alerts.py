@@ -13,11 +13,11 @@ import yaml
 from deploy.monitoring.objectives import OBJECTIVES, Objective
 
 RUNBOOKS = "https://git.example/birnn-serving/blob/main/docs/runbooks.md"
-HEAD = "# Written by `make monitoring`, from deploy/monitoring; edit that. What to do about each alert: docs/runbooks.md.\n"
+HEAD = "# Written by `make monitoring`, from deploy/monitoring; edit that. What to do about alerts: docs/runbooks.md\n"
 # Windows, and how many times faster than promised the error budget is used up in both: the long one says that it
 # matters, the short one that it still goes on. At 14.4 a month's budget lasts two days, at 6 five days, at 1 a month.
 BURNS = (("1h", "5m", 14.4, "critical"), ("6h", "30m", 6.0, "critical"), ("3d", "6h", 1.0, "warning"))
-WINDOWS = sorted({window for burn in BURNS for window in burn[:2]}, key=lambda text: (text[-1] != "m", text[-1] == "d"))
+WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 # Fewer bad calls in a long window than this wake no one: of a handful of calls one is a large share.
 LEAST_BAD = 10
 
@@ -76,8 +76,8 @@ ALERTS = (
         "critical",
         "{{ $labels.encoder }}/{{ $labels.version }} on {{ $labels.instance }} fails its health probes",
     ),
-    # Never empty for ten minutes, on an engine that was busy all the time: more arrives than is computed, also where the
-    # queue is full and stays so.
+    # Never empty for ten minutes, on an engine that was busy all the time: more arrives than is computed. The queue may
+    # grow, or be full.
     Alert(
         "BirnnSaturated",
         "min_over_time((sum by (job, instance) (birnn_queue_tokens))[10m:]) > 0\n"
@@ -89,7 +89,9 @@ ALERTS = (
     ),
     Alert(
         "BirnnRefuses",
-        'sum by (job, instance, reason) (rate(birnn_refused_total{reason=~"queue|deadline|expired|memory|calls"}[5m]))\n'
+        "sum by (job, instance, reason) (\n"
+        '  rate(birnn_refused_total{reason=~"queue|deadline|expired|memory|calls"}[5m])\n'
+        ")\n"
         "  / on (job, instance) group_left () sum by (job, instance) (rate(birnn_requests_total[5m])) > 0.01",
         "10m",
         "warning",
@@ -97,7 +99,7 @@ ALERTS = (
     ),
     Alert(
         "BirnnNearLimit",
-        'label_replace(sum by (job, instance, process) (birnn_calls_in_flight)'
+        "label_replace(sum by (job, instance, process) (birnn_calls_in_flight)"
         ' / on (job, instance, process) birnn_calls_limit, "limit", "calls", "", "") > 0.9\n'
         "  or label_replace(birnn_call_memory_bytes / birnn_call_memory_limit_bytes,"
         ' "limit", "memory of calls", "", "") > 0.9\n'
@@ -136,8 +138,8 @@ ALERTS = (
         'sum by (job, instance, encoder, version) (increase(birnn_encoder_loads_total{outcome="refused"}[1h])) > 0',
         "0m",
         "warning",
-        "{{ $labels.instance }} goes on with the old files of {{ $labels.encoder }}/{{ $labels.version }}: the new ones "
-        "are refused",
+        "{{ $labels.instance }} goes on with the old files of {{ $labels.encoder }}/{{ $labels.version }}: "
+        "the new ones are refused",
     ),
     Alert(
         "BirnnUnknownTokens",
@@ -145,8 +147,8 @@ ALERTS = (
         "  / sum by (namespace, job, encoder, version) (rate(birnn_tokens_total[15m])) > 0.01",
         "15m",
         "info",
-        "{{ $value | humanizePercentage }} of the tokens sent to {{ $labels.encoder }}/{{ $labels.version }} are unknown "
-        "to it",
+        "{{ $value | humanizePercentage }} of the tokens sent to {{ $labels.encoder }}/{{ $labels.version }} "
+        "are unknown to it",
     ),
     # Of CPU servers only: a GPU computes padding for next to nothing.
     Alert(
@@ -157,11 +159,14 @@ ALERTS = (
         ') and on (job, instance, encoder, version) birnn_encoder_info{device="cpu"}',
         "15m",
         "info",
-        "{{ $value | humanizePercentage }} of what {{ $labels.instance }} computes for {{ $labels.encoder }} is padding",
+        "{{ $value | humanizePercentage }} of what {{ $labels.instance }} computes for {{ $labels.encoder }} "
+        "is padding",
     ),
     Alert(
         "BirnnLoopLag",
-        "histogram_quantile(0.99, sum by (le, job, instance, process) (rate(birnn_loop_lag_seconds_bucket[5m]))) > 0.25",
+        "histogram_quantile(0.99,\n"
+        "  sum by (le, job, instance, process) (rate(birnn_loop_lag_seconds_bucket[5m]))\n"
+        ") > 0.25",
         "10m",
         "warning",
         "The event loop of {{ $labels.instance }} ({{ $labels.process }}) is {{ $value | humanizeDuration }} late",

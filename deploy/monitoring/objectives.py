@@ -1,4 +1,7 @@
-"""What a server promises. Alerts and the dashboard's SLO row follow from these numbers: set them, and `make monitoring`."""
+"""What a server promises.
+
+Alerts and the first row of the dashboard follow from these numbers. Set them, and run `make monitoring`.
+"""
 
 from dataclasses import dataclass
 
@@ -50,7 +53,9 @@ _IN_TIME = f'birnn_request_seconds_bucket{{method=~"{METHODS}", code="OK", le="{
 
 
 def _each(function: str, series: str) -> str:
-    return f"sum by (namespace, job) ({function}({series}[{{window}}]))".replace("{method", "{{method").replace('"}', '"}}')
+    """By job, a function over a window of series; jobs of one name in several namespaces are told apart."""
+    escaped = series.replace("{", "{{").replace("}", "}}")
+    return f"sum by (namespace, job) ({function}({escaped}[{{window}}]))"
 
 
 OBJECTIVES = (

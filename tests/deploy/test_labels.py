@@ -5,18 +5,19 @@ from birnn_service.observe import rpc_durations
 from birnn_service.observe.definitions import definitions
 from birnn_service.observe.metrics import Metrics
 from birnn_service.observe.tenant_metrics import TenantMetrics
-from tests.deploy.queries import alert_expressions, dashboard_queries, selectors
+from tests.deploy.queries import alert_expressions, dashboard_queries, recorded_series, recording_expressions, selectors
 
-EXPRESSIONS = {**dashboard_queries(), **alert_expressions()}
+EXPRESSIONS = {**dashboard_queries(), **alert_expressions(), **recording_expressions()}
 # What Prometheus adds to every series.
-FROM_SCRAPING = {"job", "instance"}
+FROM_SCRAPING = {"job", "instance", "namespace"}
 SUFFIXES = ("_bucket", "_sum", "_count", "_total")
 
 
 def labels_by_metric() -> dict[str, set[str]]:
     """Labels of each of the server's own metrics, by name without suffix."""
     found = [*definitions(Metrics).values(), *definitions(TenantMetrics).values()]
-    return {one.name: set(one.labels) for one in found} | {rpc_durations.NAME: set(rpc_durations.LABELS)}
+    labels = {one.name: set(one.labels) for one in found} | {rpc_durations.NAME: set(rpc_durations.LABELS)}
+    return labels | {name: set() for name in recorded_series()}
 
 
 LABELS = labels_by_metric()
