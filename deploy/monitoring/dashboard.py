@@ -53,8 +53,8 @@ def dashboard_file() -> str:
         for panel in panels():
             dashboard = dashboard.with_panel(panel)
     built = dashboard.build()
-    for number, panel in enumerate(built.panels or (), start=1):
-        panel.id_val = number
+    for number, placed in enumerate(built.panels or (), start=1):
+        placed.id_val = number
     return JSONEncoder(indent=1, sort_keys=True).encode(built) + "\n"
 
 
