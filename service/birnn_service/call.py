@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
@@ -71,7 +72,7 @@ class Stream(Arrived, Protocol):
         """Send a reply; returns once the next one may be sent."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spent:
     """Where the time of a call to an encoder went, in seconds, and for how many sequences.
 

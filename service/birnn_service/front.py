@@ -23,7 +23,7 @@ from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.grpc_server import GRACE_SECONDS
-from birnn_service.transports.grpc_transport import GrpcTransport
+from birnn_service.transports.grpc_transport import GrpcTransport, takes_native
 from birnn_service.transports.http_app import HttpApp
 from birnn_service.transports.http_message import limits_of as http_limits
 from birnn_service.transports.http_server import HttpServer
@@ -65,10 +65,11 @@ class Front:
         """
         self._state = state
         self._settings = settings
+        joint, _ = takes_native(settings)
         self._pipeline = (
-            ShadowedPipeline(compute, settings, metrics, encoders)
+            ShadowedPipeline(compute, settings, metrics, encoders, joint=joint)
             if settings.shadow
-            else Pipeline(compute, settings, metrics)
+            else Pipeline(compute, settings, metrics, joint=joint)
         )
         self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
         inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)

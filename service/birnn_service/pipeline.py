@@ -3,13 +3,13 @@
 import asyncio
 import math
 import time
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from birnn_bundle.errors import ItemErrorCode
-from birnn_bundle.tokenizer import Tokenized, within_vocabulary
+from birnn_bundle.record import record
+from birnn_bundle.tokenizer import Tokenized
 from birnn_service.call import Call, Spent
 from birnn_service.catalog import Encoder, address_of, width_of
 from birnn_service.compute import Compute, Work
@@ -28,11 +28,14 @@ from birnn_service.vectors import ElementType
 
 # Memory that a reply takes for each of its bytes: as batches give it, as it is put together, as gRPC sends it.
 REPLY_COST = 3
+# Requests under way from which on short ones are read together with those that arrive at the same time. Fewer callers
+# hardly ever arrive together, and waiting for the end of the iteration of the event loop would cost them more.
+JOINT_CALLS = 8
 # Largest reply, in bytes, that is converted on the event loop: switching threads would cost more.
 INLINE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """What a request asks for.
 
@@ -58,13 +61,24 @@ class Options:
 class Pipeline:
     """Tokenizes requests, has them computed, and puts the results back in order."""
 
-    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics, *, joint: bool = False) -> None:
+        """Encode with what `compute` computes.
+
+        Args:
+            compute: Computes tokens' encodings.
+            settings: Limits.
+            metrics: Where it is counted.
+            joint: Read short requests together that arrive together. The transport must start them in one iteration of
+                the event loop; grpcio starts one call in each.
+        """
+        self._joint_calls = JOINT_CALLS if joint else math.inf
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
         # Front-ends share the cores.
         workers = max(1, available_cores() // max(1, settings.frontends))
         self._tokenizing = Tokenizing(settings.max_backlog_seconds, workers=workers)
+        self._under_way = 0
 
     def close(self) -> None:
         """End the threads that tokenize."""
@@ -81,6 +95,13 @@ class Pipeline:
         Raises:
             ServiceError: The request failed as a whole; see `birnn_service.errors`.
         """
+        self._under_way += 1
+        try:
+            return await self._encode_in_time(call, sequences, options)
+        finally:
+            self._under_way -= 1
+
+    async def _encode_in_time(self, call: Call, sequences: Sequences, options: Options) -> Encoded:
         if options.timeout is None:
             return await self._encode(call, sequences, options, call.deadline)
         deadline = min(time.monotonic() + options.timeout, math.inf if call.deadline is None else call.deadline)
@@ -97,9 +118,13 @@ class Pipeline:
         start = time.perf_counter()
         reading = reading_of(encoder, sequences, truncate=options.truncate, max_bytes=self._settings.max_sequence_bytes)
         tokenized = await self._tokenizing.run(
-            reading.label, reading.sizes, reading.read, deadline=deadline, caller=call.caller
+            reading.label,
+            reading.sizes,
+            reading.read,
+            deadline=deadline,
+            caller=call.caller,
+            joint=reading.strings if self._under_way >= self._joint_calls else None,
         )
-        tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
         seconds = time.perf_counter() - start
         noted: list[int] = (tokenized.unknown + tokenized.truncated).nonzero()[0].tolist()
         self._count(encoder, tokenized, noted, seconds)

@@ -64,8 +64,16 @@ class ShadowedPipeline(Pipeline):
     The caller's reply neither waits for them nor depends on them.
     """
 
-    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics, encoders: Encoders[Encoder]) -> None:
-        super().__init__(compute, settings, metrics)
+    def __init__(
+        self,
+        compute: Compute,
+        settings: Settings,
+        metrics: Metrics,
+        encoders: Encoders[Encoder],
+        *,
+        joint: bool = False,
+    ) -> None:
+        super().__init__(compute, settings, metrics, joint=joint)
         self._encoders = encoders
         self._samplings = {address: _Sampling(share) for address, share in settings.candidates.items()}
         self._memory = MemoryBudget(MEMORY_BYTES)

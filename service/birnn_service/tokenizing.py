@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from birnn_bundle.tokenizer import Tokenized
 from birnn_service.engine.cores import available_cores, yield_to_event_loop
 from birnn_service.errors import DeadlineError, ExpiredError, OverloadedError, Reason
+from birnn_service.joint_reading import JointReading
 from birnn_service.queueing.admission import LEAST_RETRY
-from birnn_service.tokenizing_rate import Rate
+from birnn_service.reading import Strings
+from birnn_service.tokenizing_rate import LEAST_BYTES, Rate
 
 # Longest request that is tokenized on the event loop, in predicted seconds. Switching threads would cost more.
 INLINE_SECONDS = 1e-3
@@ -124,6 +126,7 @@ class Tokenizing:
         self._workers = workers or available_cores()
         self._idle = self._workers
         self._rates: dict[str, Rate] = {}
+        self._joint = JointReading()
         self._jobs: set[_Job] = set()
         self._numbers = itertools.count()
         # Requests that wait for a thread: rank, number, and the future that gives them one.
@@ -151,6 +154,7 @@ class Tokenizing:
         *,
         deadline: float | None = None,
         caller: str | None = None,
+        joint: Strings | None = None,
     ) -> Tokenized:
         """Tokenize a request. Cancelling takes effect after the current slice.
 
@@ -160,6 +164,7 @@ class Tokenizing:
             read: Tokenizes some of the sequences, on any thread.
             deadline: When the caller gives up, on the stage's clock.
             caller: Whose request it is; callers share the threads evenly. None for a caller of its own.
+            joint: The same sequences, to be read together with those of other small requests that arrive now.
 
         Raises:
             OverloadedError: More work waits than the bound allows, or than can be done before the deadline. For a
@@ -174,6 +179,9 @@ class Tokenizing:
                 del self._rates[next(iter(self._rates))]
         size = sum(sizes) + SEQUENCE_BYTES * len(sizes)
         if rate.seconds * size <= INLINE_SECONDS:
+            # Longer ones gain nothing in company, and teach how long a byte takes.
+            if joint is not None and size < LEAST_BYTES:
+                return await self._joint.read(joint)
             start = time.perf_counter()
             tokenized = read(0, len(sizes))
             rate.learn(size, time.perf_counter() - start)
