@@ -78,7 +78,7 @@ class Endpoint:
 
     def count_refused(self, calls: int) -> None:
         """Count calls that a transport has refused for want of room, before it was known whose and of which method."""
-        self._metrics.requests.labels("", "", Code.RESOURCE_EXHAUSTED.name).inc(calls)
+        self._metrics.requests.labels(*UNKNOWN, "", Code.RESOURCE_EXHAUSTED.name).inc(calls)
 
     def fail(self, reason: str) -> None:
         """A transport cannot take calls any more."""

@@ -104,7 +104,7 @@ class Client:
         kind, flags, stream = struct.unpack("!BBI", head[3:])
         payload = self._exactly(int.from_bytes(head[:3], "big"))
         if kind == HEADERS:
-            self.fields[stream].update(self._decoder.decode(payload))
+            self.fields[stream].update((str(name), str(value)) for name, value in self._decoder.decode(payload))
         return kind, flags, stream, payload
 
     def status(self, stream: int) -> dict[str, str]:

@@ -200,7 +200,7 @@ def test_refused_calls_keep_nothing_of_what_came_for_them() -> None:
 def test_nothing_comes_after_the_end_of_a_call_was_ordered() -> None:
     with front() as server:
         client = Client(server.port, window=0)
-        opened = []
+        opened: list[int] = []
         for stream, path in ((1, ASK), (3, CHAT)):
             client.socket.sendall(head(stream, **{":path": path}))
             server.until(lambda _: server.count(News.OPENED) > len(opened))
