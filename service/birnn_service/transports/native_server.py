@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from birnn_native.front import FrontLimits, NativeFront, News, Order, Refusals, command_of
 from birnn_service.call import Exchange, Feed, Method
 from birnn_service.endpoint import Endpoint
-from birnn_service.errors import OverloadedError, ServiceError, StartupError, UnexpectedError
+from birnn_service.errors import OverloadedError, Reason, ServiceError, StartupError, UnexpectedError
 from birnn_service.memory_budget import RETRY_SECONDS, mib
 from birnn_service.settings import Settings
 from birnn_service.transports.caller import caller_of
@@ -69,10 +69,13 @@ class NativeServer:
         )
         limits = self._limits
         self._refusals = Refusals(
-            no_call=_refusal(f"this server has {limits.calls} calls waiting, its limit (by --max-calls); retry later"),
+            no_call=_refusal(
+                f"this server has {limits.calls} calls waiting, its limit (by --max-calls); retry later", Reason.CALLS
+            ),
             no_memory=_refusal(
                 f"calls that wait to be admitted hold what they may of {mib(limits.unread)} MiB (by --memory-mib), "
-                "three quarters of it for one caller; retry later, or send less at a time"
+                "three quarters of it for one caller; retry later, or send less at a time",
+                Reason.MEMORY,
             ),
         )
         self._front: NativeFront | None = None
@@ -212,8 +215,8 @@ class NativeServer:
         call.end(error.code, _trailers_of(error))
 
 
-def _refusal(message: str) -> bytes:
-    return _trailers_of(OverloadedError(message, RETRY_SECONDS))
+def _refusal(message: str, reason: Reason) -> bytes:
+    return _trailers_of(OverloadedError(message, RETRY_SECONDS, reason))
 
 
 def _trailers_of(error: ServiceError) -> bytes:
