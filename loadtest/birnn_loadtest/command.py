@@ -18,7 +18,7 @@ from birnn_loadtest.load_test import Load, LoadTest, SloSearch
 from birnn_loadtest.machine import Machine
 from birnn_loadtest.mix_options import read_mix
 from birnn_loadtest.objectives import Threshold
-from birnn_loadtest.options import BURSTINESS, Options, load_test_options
+from birnn_loadtest.options import BURSTINESS, MOST_RATE, Options, load_test_options
 from birnn_loadtest.result import EXIT_ERROR, EXIT_INTERRUPTED, Result
 from birnn_loadtest.schedule import Mix
 from birnn_loadtest.server_metrics import MetricsError, MetricsSource
@@ -74,7 +74,8 @@ def loadtest(server: Server, reading: Reading, options: Options) -> None:
 
 
 def _run(server: Server, options: Options, trace: Trace | None, mix: Mix, files: list[str]) -> Result:
-    slo = SloSearch(options.slo, options.confidence, options.resolution, options.max_rate) if options.slo else None
+    highest = options.max_rate or MOST_RATE * options.processes
+    slo = SloSearch(options.slo, options.confidence, options.resolution, highest) if options.slo else None
     seconds = options.duration or (SECONDS if trace is None else max(trace.seconds - options.warmup, 1e-3))
     arrivals = _arrivals(options, trace, slo, seconds)
     plan = Plan(

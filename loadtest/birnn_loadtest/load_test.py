@@ -50,13 +50,13 @@ class SloSearch:
         objectives: What must hold.
         confidence: With which it must hold.
         resolution: Share by which two rates must differ to be told apart.
-        maximum: The highest rate tried; None for no limit.
+        maximum: The highest rate tried.
     """
 
     objectives: Sequence[Objective]
     confidence: float
     resolution: float
-    maximum: float | None
+    maximum: float
 
     @property
     def needed(self) -> int:

@@ -20,6 +20,8 @@ from birnn_loadtest.targets import PROTOCOLS
 T = TypeVar("T")
 BURSTINESS = 4.0
 MOST_CHECKED = 1000
+# Calls per second that a process can at least tell to be late; it sends far fewer.
+MOST_RATE = 100_000.0
 ABOVE_ZERO = FiniteFloatRange(min=0, min_open=True)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -82,6 +84,10 @@ class Options:
             "--resolution must be from 0.1% to 100%": not 0.001 <= self.resolution <= 1,
             "--processes must not exceed --in-flight or --max-in-flight: each takes its share": self.processes
             > callers,
+            f"a process sends at most {MOST_RATE:,.0f} calls/s; lower --rate and --max-rate, or raise --processes": max(
+                self.max_rate or 0.0, *((self.rate.start, self.rate.end) if self.rate else (0.0,))
+            )
+            > MOST_RATE * self.processes,
             "--metrics must be a URL such as http://127.0.0.1:8002/metrics": self.metrics is not None
             and not self.metrics.startswith(("http://", "https://")),
             "--metrics-token goes with --metrics": self.metrics_token is not None and self.metrics is None,

@@ -42,9 +42,11 @@ class Result:
         outcome = self.outcome
         if outcome.recording.interrupted:
             return EXIT_INTERRUPTED
+        if outcome.failures:
+            return EXIT_FAILED
         if outcome.capacity is not None and outcome.capacity.limit == "generator":
             return EXIT_GENERATOR
-        if outcome.failures or (outcome.capacity is not None and not outcome.capacity.confirmed):
+        if outcome.capacity is not None and not outcome.capacity.confirmed:
             return EXIT_FAILED
         return EXIT_OK
 

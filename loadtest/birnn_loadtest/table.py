@@ -113,7 +113,7 @@ def _notes(result: Result) -> Iterator[str]:
     if result.settings.in_flight is not None:
         yield "callers that wait for their replies hide how long others would have waited; use --rate for latency"
     elif (late := lateness(recording)) is not None and result.outcome.capacity is None:
-        yield f"{late}, so the latency is partly the generator's"
+        yield f"the latency is partly the generator's: {late}"
     if recording.codes[NOT_SENT_FULL]:
         yield (
             f"{recording.codes[NOT_SENT_FULL]:,} calls were not sent, because {result.settings.max_in_flight:,} were "

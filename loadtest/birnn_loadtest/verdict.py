@@ -92,11 +92,11 @@ def lateness(recording: Recording, limit: float | None = None) -> str | None:
     hint = (
         "raise --processes, or lower the rate"
         if busiest > BUSY
-        else "other work on its machine held it up; give it cores of its own"
+        else "other work on its machine held it up: give it cores of its own"
     )
     return (
         f"the generator was late: p99 of its lag is {duration(lag)}, its busiest process took {share(busiest)} of a "
-        f"core ({hint})"
+        f"core; {hint}"
     )
 
 

@@ -99,8 +99,8 @@ def test_tls_and_tokens_go_along_everywhere(tmp_path: Path) -> None:
     with running(MODELS / SMALL / "1", *files) as server:
         rest = server.rest.partition("://")[2]
         for protocol, address in (("encode", server.address), ("stream", server.address), ("embeddings", rest)):
-            options = ("--protocol", protocol, "--tls-ca", tmp_path / "authority.pem", "--rate", 30, "--duration", 0.5)
-            options += ("--metrics", f"{server.http}/metrics")
+            options = ["--protocol", protocol, "--tls-ca", tmp_path / "authority.pem", "--rate", 30, "--duration", 0.5]
+            options += ["--metrics", f"{server.http}/metrics"]
             code, data, output = loadtest(tmp_path / "result.json", address, *options, env=env)
             assert code == 0, output
             assert data["server_metrics"]["stages"]

@@ -302,6 +302,7 @@ def test_an_unknown_encoder_lists_what_is_served(service: FakeService, molecules
         ([], "give one of --rate"),
         (["--rate", 1, "--in-flight", 1], "give one of --rate"),
         (["--rate", 0], "--rate"),
+        (["--rate", 2e5], "at most 100,000 calls/s"),
         (["--rate", "5..x"], "10..200 for a ramp"),
         (["--rate", 1, "--batch", 0], "--batch"),
         (["--rate", 1, "--address", "localhost"], "HOST:PORT"),
