@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
+from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
 from birnn_service.vectors import ElementType, as_type, normalized
@@ -21,7 +22,7 @@ class Notice:
     truncated_tokens: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Encoded:
     """The outcome of one request.
 

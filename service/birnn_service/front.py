@@ -9,7 +9,7 @@ from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.endpoint import Endpoint
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols import encoder, health, reflection
 from birnn_service.protocols.openai.service import OpenAIProtocol
@@ -23,7 +23,7 @@ from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.grpc_server import GRACE_SECONDS
-from birnn_service.transports.grpc_transport import GrpcTransport
+from birnn_service.transports.grpc_transport import GrpcTransport, takes_native
 from birnn_service.transports.http_app import HttpApp
 from birnn_service.transports.http_message import limits_of as http_limits
 from birnn_service.transports.http_server import HttpServer
@@ -65,10 +65,11 @@ class Front:
         """
         self._state = state
         self._settings = settings
+        joint, _ = takes_native(settings)
         self._pipeline = (
-            ShadowedPipeline(compute, settings, metrics, encoders)
+            ShadowedPipeline(compute, settings, metrics, encoders, joint=joint)
             if settings.shadow
-            else Pipeline(compute, settings, metrics)
+            else Pipeline(compute, settings, metrics, joint=joint)
         )
         self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
         inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)
@@ -80,11 +81,15 @@ class Front:
         if settings.describes:
             services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
         self._grpc = GrpcTransport(self._endpoint, services, settings, share_port=share_port)
-        app = HttpApp(
-            self._endpoint,
+        over_http = (
             InferenceOverHttp(inference, state, settings).methods(),
             OpenAIProtocol(encoders, self._pipeline, settings).methods(),
         )
+        app = HttpApp(self._endpoint, *over_http)
+        taken = [method for methods in services.values() for method in methods]
+        if settings.http_address is not None:
+            taken += [method for protocol in over_http for method in protocol.methods.values()]
+        metrics.take_calls(list(dict.fromkeys(method.name for method in taken if _encodes(method))))
         self._http = HttpServer(app.answer, http_limits(settings), cors_origins=settings.cors)
         self._share_port = share_port
 
@@ -126,3 +131,9 @@ class Front:
     def close(self) -> None:
         """End its threads."""
         self._pipeline.close()
+
+
+def _encodes(method: Method | Feed | Exchange) -> bool:
+    """Whether calls of a method are about an encoder."""
+    inner = method.method if isinstance(method, Exchange) else method
+    return isinstance(inner, Method) and inner.encoder is not None

@@ -9,7 +9,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "birnn.json"

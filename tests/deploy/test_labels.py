@@ -2,8 +2,8 @@ import promql_parser
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from birnn_service.histogram import ArrayHistogram
-from birnn_service.metrics import Metrics
+from birnn_service.observe.histogram import ArrayHistogram
+from birnn_service.observe.metrics import Metrics
 from tests.deploy.queries import alert_expressions, dashboard_queries, selectors
 
 EXPRESSIONS = {**dashboard_queries(), **alert_expressions()}

@@ -14,9 +14,9 @@ from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.arena import Arena, create_memory
+from birnn_service.frontends.counts import add_report, end_reports
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
-from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import (
     Cancel,
     Carried,
@@ -31,6 +31,7 @@ from birnn_service.frontends.messages import (
     Released,
     Setup,
 )
+from birnn_service.observe.metrics import Metrics
 from birnn_service.repository.orders import Orders
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class FrontEnd:
         compute: Compute,
         encoders: Encoders[Encoder],
         orders: Orders,
-        metrics: MergedMetrics,
+        metrics: Metrics,
         changed: Callable[[], None],
     ) -> None:
         """Prepare a front-end.
@@ -191,7 +192,7 @@ class FrontEnd:
                 self._ordered.add(task)
                 task.add_done_callback(self._ordered.discard)
             case Counts():
-                self._metrics.update(self._life, message.json)
+                add_report(self._metrics, self._life, message.json)
             case Listening():
                 self.listening.set()
                 self._changed()
@@ -236,5 +237,5 @@ class FrontEnd:
             self._side.close()
         # With it goes the arena, once the last of its requests has ended.
         self._side = None
-        self._metrics.end(self._life)
+        end_reports(self._metrics, self._life)
         self._gone.set()

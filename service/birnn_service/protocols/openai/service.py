@@ -4,7 +4,6 @@ import asyncio
 
 from birnn_service.call import Call, Method
 from birnn_service.catalog import Encoder, Encoders, address_of
-from birnn_service.metrics import server_version
 from birnn_service.pipeline import Options, Pipeline
 from birnn_service.protocols.json_text import JSON_COST, SMALL_ARRAY_BYTES, read_json, write_json
 from birnn_service.protocols.openai.messages import (
@@ -19,6 +18,7 @@ from birnn_service.protocols.openai.messages import (
     write_models,
 )
 from birnn_service.protocols.openapi import document
+from birnn_service.server_version import server_version
 from birnn_service.settings import Settings
 from birnn_service.transports.http_app import HttpMethods, answering
 from birnn_service.transports.http_call import HttpMessage
