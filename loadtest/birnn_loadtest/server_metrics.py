@@ -90,11 +90,13 @@ class Reading:
         time: When, by time.monotonic().
         histograms: By name.
         values: Counters and gauges by name.
+        families: Names of all metrics that the server has, also of those that nothing was counted of yet.
     """
 
     time: float
     histograms: Mapping[str, Buckets]
     values: Mapping[str, float]
+    families: Collection[str]
 
     @classmethod
     def parse(cls, text: str, encoders: Collection[str], moment: float) -> "Reading":
@@ -108,7 +110,9 @@ class Reading:
         names = {name for name, _ in STAGES.values()} | {BATCHES}
         counts: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
         values: dict[str, float] = defaultdict(float)
+        families = set()
         for family in text_string_to_metric_families(text):
+            families.add(family.name)
             for sample in family.samples:
                 if sample.labels.get("encoder", next(iter(encoders), "")) not in encoders:
                     continue
@@ -117,7 +121,7 @@ class Reading:
                 else:
                     values[sample.name] += sample.value
         histograms = {name: Buckets(dict(found), values.get(f"{name}_sum", 0.0)) for name, found in counts.items()}
-        return cls(moment, histograms, dict(values))
+        return cls(moment, histograms, dict(values), families)
 
 
 @dataclass(slots=True)
@@ -151,21 +155,21 @@ class ServerSplit:
         empty = Buckets({}, 0.0)
 
         def risen(name: str) -> Buckets | None:
-            if (found := last.histograms.get(name)) is None:
+            if name not in last.families:
                 split.missing.append(name)
                 return None
-            return found.since(first.histograms.get(name, empty))
+            return last.histograms.get(name, empty).since(first.histograms.get(name, empty))
 
         for stage, (name, _) in STAGES.items():
             if (buckets := risen(name)) is not None:
                 split.stages[stage] = buckets
         split.batches = risen(BATCHES)
         for counter, name in COUNTERS.items():
-            if name in last.values:
-                split.counters[counter] = last.values[name] - first.values.get(name, 0.0)
+            if name.removesuffix("_total") in last.families:
+                split.counters[counter] = last.values.get(name, 0.0) - first.values.get(name, 0.0)
             else:
                 split.missing.append(name)
-        if any(WAITING in reading.values for reading in readings):
+        if WAITING in last.families:
             split.waiting = [(reading.time - first.time, reading.values.get(WAITING, 0.0)) for reading in readings]
         else:
             split.missing.append(WAITING)

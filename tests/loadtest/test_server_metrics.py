@@ -67,6 +67,14 @@ def test_what_the_server_does_not_have_is_said_and_nothing_made_up() -> None:
     assert found.batches is None
 
 
+def test_what_nothing_was_counted_of_yet_is_not_missing() -> None:
+    more = "# TYPE birnn_cache_hits counter\n# TYPE birnn_compute_seconds histogram\n"
+    found = split(after=AFTER + more)
+    assert found.counters["cache_hits"] == 0
+    assert found.stages["compute"].mean is None
+    assert not {"birnn_cache_hits_total", "birnn_compute_seconds"} & set(found.missing)
+
+
 def test_a_restart_is_noticed() -> None:
     assert "restarted" in split(AFTER, BEFORE).problems[0]
 
@@ -134,7 +142,7 @@ def test_readings_are_bounded_and_keep_the_first_and_the_last(monkeypatch: pytes
 
         def read(self) -> Reading:
             self.count += 1
-            return Reading(self.count, {}, {})
+            return Reading(self.count, {}, {}, ())
 
     source = Counting()
     watch = MetricsWatch(source, 0.0, 1.0)  # type: ignore[arg-type]
