@@ -145,8 +145,9 @@ class Generator:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
-        if not task.cancelled() and self._fault is None:
-            self._fault = task.exception()
+        # Each is asked for its exception: asyncio logs those that are not, whenever they are collected.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault = self._fault or error
 
     def _raise_fault(self) -> None:
         """What is no failure of a call is a fault of this program, which no result must hide."""
