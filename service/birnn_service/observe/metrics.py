@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
@@ -15,6 +14,7 @@ from prometheus_client import (
 
 from birnn_bundle.errors import ItemErrorCode
 from birnn_service.errors import ANSWERS, LOOKUPS, Reason
+from birnn_service.observe.counter import Count
 from birnn_service.observe.definitions import Defined, Section
 from birnn_service.observe.histogram import Series
 from birnn_service.observe.rpc_durations import RpcDurations
@@ -41,6 +41,8 @@ RATIOS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 # Seconds for which the series of a version stay after it was unloaded: scrapes are to see the last of its counts.
 FORGET_SECONDS = 600.0
+OUTCOMES = ("passed", "refused", "failed")
+"""What becomes of a health probe."""
 UNKNOWN: Address = ("", "")
 """The labels of calls that did not get as far as to an encoder. Names that callers made up are not labels."""
 
@@ -223,7 +225,7 @@ class Metrics(Defined):
         # Methods that encode, of the protocols of this process.
         self._methods: Sequence[str] = ()
         self._encoders: dict[Address, EncoderMetrics] = {}
-        self._calls: dict[tuple[str, str, str, str], tuple[Counter, Series]] = {}
+        self._calls: dict[tuple[str, str, str, str], tuple[Count, Series]] = {}
         # How many loads of a version are served or not freed yet; and when series of others are forgotten.
         self._loads: Tally[Address] = Tally()
         self._forgetting: dict[Address, asyncio.TimerHandle] = {}

@@ -4,10 +4,14 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from birnn_service.errors import ANSWERS, Reason
 from birnn_service.observe import metrics as module
+from birnn_service.observe.histogram import Bucket
 from birnn_service.observe.metrics import CALL_SECONDS, Metrics
 from birnn_service.observe.rpc_durations import BUCKETS
 from tests.service.observe.counting import counted
@@ -52,6 +56,31 @@ def test_buckets_near_a_deadline_of_a_second_are_a_tenth_wide() -> None:
     near = [bound for bound in CALL_SECONDS if 0.5 <= bound <= 1.1]
     assert all(upper <= 1.1001 * lower for lower, upper in itertools.pairwise(near))
     assert set(BUCKETS) <= set(CALL_SECONDS)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 1.0), st.floats(0.02, 0.5))
+def test_a_dashboard_s_p99_near_a_second_is_within_a_tenth_of_the_callers(
+    seed: int, center: float, width: float
+) -> None:
+    took = np.random.default_rng(seed).lognormal(np.log(center), width, 2000)
+    took = took[took < 1.0]
+    exact = float(np.quantile(took, 0.99))
+    assume(exact >= 0.5)
+    metrics = Metrics()
+    for seconds in took.tolist():
+        metrics.count_call(*SMILES, "Encode", "OK", seconds)
+    ((_, series),) = metrics.request_seconds.items()
+    assert abs(quantile(series.cumulative()[0], 0.99) / exact - 1) < 0.1
+
+
+def quantile(buckets: list[Bucket], share: float) -> float:
+    """What PromQL's `histogram_quantile` says."""
+    wanted, below, lower = share * buckets[-1][1], 0.0, 0.0
+    for bound, count, *_ in buckets:
+        if count >= wanted:
+            return lower + (float(bound) - lower) * (wanted - below) / (count - below)
+        below, lower = count, float(bound)
+    raise AssertionError("the last bucket holds all")
 
 
 async def test_counts_of_a_version_stay_for_a_while_after_it_was_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
