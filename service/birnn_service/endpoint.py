@@ -76,6 +76,14 @@ class Endpoint:
             conversation.stop()
         await self._idle.wait()
 
+    def count_refused(self, calls: int) -> None:
+        """Count calls that a transport has refused for want of room, before it was known whose and of which method."""
+        self._metrics.requests.labels(*UNKNOWN, "", Code.RESOURCE_EXHAUSTED.name).inc(calls)
+
+    def fail(self, reason: str) -> None:
+        """A transport cannot take calls any more."""
+        self._state.set_obstacle("transport", reason)
+
     async def answer(self, method: Method, incoming: Incoming) -> Any:
         """Answer a call, in what its transport sends.
 
