@@ -144,7 +144,8 @@ class ShadowedPipeline(Pipeline):
         memory = self._memory.open(SHADOW)
         try:
             memory.take(REQUEST_COST * _bytes_of(sequences))
-            call = Call(SHADOW, time.monotonic() + PATIENCE_SECONDS, memory, candidate)
+            metrics = self._metrics.of(address_of(candidate))
+            call = Call(SHADOW, time.monotonic() + PATIENCE_SECONDS, memory, candidate, metrics)
             wanted = Options(truncate=options.truncate, normalize=options.normalize, priority=Priority.LOW)
             return await super().encode(call, sequences, wanted)
         finally:
