@@ -83,7 +83,7 @@ class Front:
         app = HttpApp(
             self._endpoint,
             InferenceOverHttp(inference, state, settings).methods(),
-            OpenAIProtocol(encoders, self._pipeline, settings).methods(),
+            OpenAIProtocol(encoders, state, self._pipeline, settings).methods(),
         )
         self._http = HttpServer(app.answer, http_limits(settings), cors_origins=settings.cors)
         self._share_port = share_port
