@@ -20,6 +20,7 @@ from birnn_service.health import HealthMonitor
 from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
 from birnn_service.metrics import Metrics
+from birnn_service.metrics_text import CollectedText
 from birnn_service.queueing.batch_statistics import BatchStatistics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
@@ -212,7 +213,8 @@ class Server:
                 self._publisher.others = front_ends
                 yield front_ends
         else:
-            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access)
+            text = CollectedText(self._merged)
+            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access, text)
             try:
                 yield front
             finally:

@@ -51,7 +51,7 @@ async def started(first: Message, ended: asyncio.Event) -> FrontEnd:
     """A front-end that hears this message first."""
     nothing: Any = None
     metrics = MergedMetrics(Metrics().registry)
-    front_end = FrontEnd(1, 1, nothing, Catalog[RemoteEncoder](), nothing, metrics, ended.set)
+    front_end = FrontEnd(1, 1, nothing, Catalog[RemoteEncoder](), nothing, metrics, nothing, ended.set)
     statistics = Statistics((), 2)
     assert statistics.descriptor is not None
     await front_end.start(1 << 20, statistics.descriptor, lambda: first)  # type: ignore[arg-type,return-value]
