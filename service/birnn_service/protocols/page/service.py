@@ -1,7 +1,7 @@
 """The page at / of the HTTP port, and what its charts need.
 
-The page itself is the same for everyone and needs no token. What it shows it asks for as any other client does, with the
-token that its user types.
+The page itself is the same for everyone and needs no token. What it shows it asks for as any other client does, with
+the token that its user types.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from birnn_service.call import Call, Method
-from birnn_service.metrics import server_version
 from birnn_service.metrics_text import MetricsText
 from birnn_service.protocols.json_text import write_json
 from birnn_service.protocols.openai.messages import write_error
@@ -25,8 +24,6 @@ from birnn_service.transports.http_message import HttpReply
 
 # The weight of a coding that a caller does not take (RFC 9110, 12.4.2).
 NEVER = re.compile(r"q=0(\.0{0,3})?")
-# Who may see anything may see where gRPC is.
-ANY_RIGHT = (Right.ENCODE, Right.METRICS, Right.ADMIN)
 
 
 class PageProtocol:
@@ -48,15 +45,15 @@ class PageProtocol:
     def methods(self) -> HttpMethods:
         """All methods."""
         methods = {("GET", file.path): _file(file) for file in self._files}
-        methods["GET", "/page/server"] = answering("GET /page/server", self._server, ANY_RIGHT)
+        methods["GET", "/page/server"] = answering("GET /page/server", self._server, None)
         methods["GET", "/metrics"] = Method("GET /metrics", lambda asked: asked, self._metrics, right=Right.METRICS)
         return HttpMethods("/page", methods, write_error)
 
     def _server(self, asked: HttpMessage) -> bytes:
+        """What the page must know before it has a token, and how others call this server; no version."""
         settings = self._settings
         return write_json(
             {
-                "version": server_version(),
                 "grpc_port": self._grpc_port(),
                 "tls": settings.tls_cert is not None,
                 "client_certificates": settings.tls_client_ca is not None,

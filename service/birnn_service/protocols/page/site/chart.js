@@ -7,22 +7,19 @@ const TOP = 8;
 const BOTTOM = 18;
 const LEFT = 52;
 const RIGHT = 6;
-const TICKS = 2;
 
 export class Chart {
-  // Shows `series`, one or two of them: each has the key of its points, and a label. `write` writes a value of the axis.
-  constructor({ title, series, write, least, summary }) {
-    this.title = title;
-    this.series = series;
-    this.write = write;
-    this.least = least;
-    this.summary = summary;
+  // Shows `series`, one or two of them: each has the key of its points, and a label. `write` writes a value of the axis,
+  // which begins at 0 and reaches `least` at least; with `logarithmic` it has a line for each power of ten.
+  constructor({ title, series, write, least, logarithmic, summary }) {
+    Object.assign(this, { title, series, write, least, logarithmic, summary });
     this.value = make("span", { class: "value" });
+    const scale = logarithmic ? make("span", { class: "muted" }, " (log scale)") : null;
     this.svg = draw("svg", { class: "chart", role: "img" });
     this.readout = make("div", { class: "readout", "aria-hidden": "true" });
     this.figure = make(
       "figure", {},
-      make("figcaption", {}, make("span", { class: "what" }, title), this.value),
+      make("figcaption", {}, make("span", { class: "what" }, title, ...(scale ? [scale] : [])), this.value),
       this.svg, this.readout,
     );
     this.svg.addEventListener("pointermove", (event) => this.#look(event.clientX));
@@ -35,15 +32,18 @@ export class Chart {
     Object.assign(this, { points, now, span });
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return;
-    const values = points.flatMap((point) => this.series.map(({ key }) => point[key] ?? 0));
-    const highest = roundUp(Math.max(this.least, ...values));
+    const seen = points.filter((point) => point.at >= now - span);
+    const values = seen.flatMap((point) => this.series.map(({ key }) => point[key])).filter((value) => value > 0);
+    const ticks = this.#ticks(values);
+    const part = this.logarithmic
+      ? (value) => Math.log(Math.max(value, ticks[0]) / ticks[0]) / Math.log(ticks.at(-1) / ticks[0])
+      : (value) => value / ticks.at(-1);
     this.x = (at) => LEFT + (width - LEFT - RIGHT) * (1 - (now - at) / span);
-    this.y = (value) => TOP + (height - TOP - BOTTOM) * (1 - value / highest);
+    this.y = (value) => TOP + (height - TOP - BOTTOM) * (1 - part(value));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.rule = draw("line", { class: "rule", y1: TOP, y2: height - BOTTOM, visibility: "hidden" });
-    const seen = points.filter((point) => point.at >= now - span);
     this.svg.replaceChildren(
-      ...this.#grid(width, height, highest),
+      ...this.#grid(width, height, ticks),
       ...(this.series.length === 1 ? [draw("path", { class: "area", d: this.#area(seen, this.series[0].key) })] : []),
       ...this.series.map(({ key }, place) =>
         draw("path", { class: place ? "second" : "first", d: this.#line(seen, key) })).reverse(),
@@ -63,22 +63,31 @@ export class Chart {
     ]);
   }
 
-  #grid(width, height, highest) {
+  // Where the axis has lines, ascending.
+  #ticks(values) {
+    if (!this.logarithmic) {
+      const highest = roundUp(Math.max(this.least, ...values));
+      return [0, highest / 2, highest];
+    }
+    const power = (value, round) => round(Math.log10(value) - 1e-9);
+    const lowest = power(Math.min(this.least, ...values), Math.floor);
+    const highest = Math.max(power(Math.max(this.least, ...values), Math.ceil), lowest + 1);
+    return Array.from({ length: highest - lowest + 1 }, (_, place) => 10 ** (lowest + place));
+  }
+
+  #grid(width, height, ticks) {
     const lines = [];
-    for (let tick = 0; tick <= TICKS; tick += 1) {
-      const value = (highest * tick) / TICKS;
+    for (const value of ticks) {
       const y = this.y(value);
       lines.push(draw("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y, y2: y }));
       lines.push(draw("text", { x: LEFT - 7, y: y + 4, "text-anchor": "end" }, this.write(value)));
     }
     const minutes = this.span / 60;
-    const step = width < 300 ? minutes : 1;
-    for (let ago = 0; ago <= minutes; ago += step) {
-      const anchor = ago === 0 ? "end" : ago === minutes ? "start" : "middle";
-      const text = ago === 0 ? "now" : `${ago} min ago`;
-      if (width < 460 && ago && ago !== minutes) continue;
+    const label = (ago, anchor, text) =>
       lines.push(draw("text", { x: this.x(this.now - 60 * ago), y: height - 4, "text-anchor": anchor }, text));
-    }
+    label(minutes, "start", `${minutes} min ago`);
+    for (let ago = 1; width > 460 && ago < minutes; ago += 1) label(ago, "middle", `${ago} min ago`);
+    label(0, "end", "now");
     return lines;
   }
 

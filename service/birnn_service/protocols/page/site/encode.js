@@ -73,6 +73,7 @@ export class Encode {
     tell(find("encoder-about"), takesText ? encoder.description
       : "This encoder reads sequences of numbers, not strings: call it from Python or over gRPC.");
     for (const id of ["sequence", "encode", "examples"]) find(id).disabled = !takesText;
+    find("call").hidden = !takesText;
     const examples = examplesFor(encoder.tokenizer);
     const [kept, text] = this.#texts[encoder.tokenizer] ?? [examples.join("\n"), examples[0] ?? ""];
     if (this.#kind !== encoder.tokenizer) {
@@ -99,7 +100,7 @@ export class Encode {
       this.#keep(encoder, text, item.embedding);
       this.#show(encoder, item, milliseconds);
       await this.#compare(encoder, text, item.embedding);
-      this.#tell(`Encoded by ${idOf(encoder)}: ${item.tokens.length} tokens, ${item.embedding.length} numbers.`);
+      this.#tell(`Encoded by ${idOf(encoder)}: ${count(item.tokens.length)} tokens, ${count(item.embedding.length)} numbers.`);
     } catch (error) {
       if (error.status === undefined) throw error;
       if (error.status === 401) this.#refused(error);
@@ -131,7 +132,7 @@ export class Encode {
     tell(find("copied-vector"), "");
     const facts = {
       Tokens: count(item.tokens.length), Numbers: count(vector.length), Norm: digits(norm(vector)),
-      "Answered in": `${digits(milliseconds)} ms`,
+      "Round trip": `${digits(milliseconds)} ms`,
     };
     find("facts").replaceChildren(...Object.entries(facts).map(([name, value]) =>
       make("div", {}, make("dt", {}, name), make("dd", {}, value))));

@@ -8,6 +8,7 @@ import { count, seconds } from "./numbers.js";
 
 const PAUSE_MS = 1000;
 const SPAN_S = 300;
+const FIRST_SPAN_S = 60;
 const WINDOW_S = 5;
 // Seconds between the rows of the table.
 const ROW_S = 10;
@@ -15,7 +16,7 @@ const ROW_S = 10;
 const perSecond = (value) => (value === null || value === undefined ? "none" : `${count(value)}/s`);
 const CHARTS = [
   {
-    title: "Latency of calls", write: seconds, least: 1e-3,
+    title: "Latency of calls", write: seconds, least: 1e-3, logarithmic: true,
     series: [{ key: "p50", label: "p50" }, { key: "p99", label: "p99" }],
     summary: () => [],
   },
@@ -27,7 +28,7 @@ const CHARTS = [
     ],
   },
   {
-    title: "Time in the queue", write: seconds, least: 1e-3,
+    title: "Time in the queue", write: seconds, least: 1e-3, logarithmic: true,
     series: [{ key: "wait50", label: "p50" }, { key: "wait99", label: "p99" }],
     summary: (point) => [`${count(point.waiting ?? 0)} waiting`],
   },
@@ -91,7 +92,9 @@ export class Live {
   #show() {
     const points = this.#history.points(find("filter").value);
     const now = performance.now() / 1000;
-    for (const chart of this.#charts) chart.show(points, now, SPAN_S);
+    // The first minute has the whole width.
+    const span = points.length && now - points[0].at > FIRST_SPAN_S ? SPAN_S : FIRST_SPAN_S;
+    for (const chart of this.#charts) chart.show(points, now, span);
     if (find("values").open) this.#table(points, now);
   }
 

@@ -20,8 +20,8 @@ export function digits(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// A round number at or above a value: 1, 2, 5 or 10 times a power of ten.
+// A round number at or above a value: a few times a power of ten.
 export function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((round) => round >= value * (1 - 1e-9));
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((round) => round >= value * (1 - 1e-9));
 }

@@ -1,6 +1,6 @@
 // The page: asks for the token where one is needed, lists what is served, and starts the rest.
 
-import { Api } from "./api.js";
+import { Api, Failed } from "./api.js";
 import { find, make, tell } from "./dom.js";
 import { Encode, idOf } from "./encode.js";
 import { Live } from "./live.js";
@@ -19,25 +19,25 @@ let listed = "";
 // Asks what is served, and by what.
 async function list() {
   const server = await api.json("page/server");
-  tell(find("version"), server.version);
-  find("token-section").hidden = true;
-  tell(find("access"), server.tokens ? "Calls carry your token." : "No token needed.");
-  find("forget").hidden = !api.hasToken;
-  links(server);
-  if (find("live-section").hidden) live.start();
-  let models;
+  if (server.tokens && !api.hasToken) throw new Failed(401, "");
   try {
-    models = [await api.json("v1/models"), await api.json("v2/repository/index", {})];
+    serve(server, await api.json("v2"), await api.json("v1/models"), await api.json("v2/repository/index", {}));
   } catch (error) {
     if (error.status !== 403) throw error;
     note(`There is nothing to encode with: ${error.message}.`);
     find("try").hidden = find("served").hidden = true;
-    return;
   }
-  const encoders = new Map(
-    models[0].data.filter(({ encoder }) => encoder).map(({ encoder }) => [idOf(encoder), encoder]),
-  );
-  const others = models[1].filter(({ name, version }) => !encoders.has(idOf({ name, version })));
+  find("token-section").hidden = true;
+  find("forget").hidden = !api.hasToken;
+  tell(find("access"), server.tokens ? "Calls carry your token." : "No token needed.");
+  links(server);
+  if (find("live-section").hidden) live.start();
+}
+
+function serve(server, { version }, { data }, index) {
+  const encoders = new Map(data.filter(({ encoder }) => encoder).map(({ encoder }) => [idOf(encoder), encoder]));
+  const others = index.filter((one) => !encoders.has(idOf(one)));
+  tell(find("version"), version);
   note("");
   find("served").hidden = false;
   const told = JSON.stringify([...encoders.values(), others]);
@@ -59,7 +59,7 @@ function show(encoders, others) {
       make("button", { type: "button", class: "quiet name", "aria-label": `Try ${idOf(encoder)}` }, idOf(encoder)),
       ...(encoder.aliases.length ? [make("small", {}, `also ${encoder.aliases.join(", ")}`)] : []),
     ],
-    [encoder.architecture, small(`pooling ${encoder.pooling}`)],
+    [called(encoder.architecture), small(`pooling ${encoder.pooling}`)],
     [`${count(encoder.dimension)} floats`, small(`${count(encoder.token_dimension)} for a token`)],
     encoder.features
       ? [`${encoder.features} features a step`, small(`up to ${count(encoder.max_length)} steps`)]
@@ -78,6 +78,8 @@ function show(encoders, others) {
     button.addEventListener("click", () => encode.try(idOf(encoders[place]))));
 }
 
+// As the field writes it: BiGRU for bigru.
+const called = (architecture) => architecture.replace(/^bi(.+)/, (_, cell) => `Bi${cell.toUpperCase()}`);
 const small = (text) => make("small", {}, text);
 const badge = (text, good) => make("span", { class: good ? "badge good" : "badge warn" }, text);
 
@@ -102,7 +104,7 @@ function askForToken(error) {
   tell(find("state"), "Token needed");
   find("state").className = "pill warn";
   // One that was refused is worth nothing.
-  tell(find("token-error"), api.hasToken ? `${error.message}.` : "");
+  tell(find("token-error"), error.message && `${error.message}.`);
   api.useToken("");
   for (const id of ["served-section", "live-section", "try"]) find(id).hidden = true;
   find("forget").hidden = true;

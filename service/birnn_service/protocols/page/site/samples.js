@@ -11,8 +11,9 @@ export const SAMPLES = {
     return [
       ...(server.tokens ? ["import os", ""] : []),
       "import birnn", "",
+      `sequences = [${python(text)}]`,
       `with birnn.Client(${options.join(", ")}) as client:`,
-      `    vectors = client.encode([${python(text)}], encoder=${python(encoder)}, version=${python(version)})`,
+      `    vectors = client.encode(sequences, encoder=${python(encoder)}, version=${python(version)})`,
       "print(vectors.shape, vectors[0, :4])",
     ].join("\n");
   },
