@@ -104,7 +104,7 @@ function askForToken(error) {
   tell(find("state"), "Token needed");
   find("state").className = "pill warn";
   // One that was refused is worth nothing.
-  tell(find("token-error"), error.message && `${error.message}.`);
+  tell(find("token-error"), error.message && `The server says: ${error.message}.`);
   api.useToken("");
   for (const id of ["served-section", "live-section", "try"]) find(id).hidden = true;
   find("forget").hidden = true;
