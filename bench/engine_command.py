@@ -83,7 +83,7 @@ def engine(
         for architecture, layers in chosen
     ]
     result = {
-        "peak": {"gflops": peak.gflops, "method": peak.method},
+        "peak": {"rates": peak.rates, "method": peak.method},
         "rounds": rounds,
         "seconds": seconds,
         "file": file.name,
@@ -143,22 +143,23 @@ def measure(
 def render(result: dict[str, Any]) -> str:
     """The tables."""
     peak = result["peak"]
+    peaks = ", ".join(f"{precision} {rate:.0f} GFLOP/s" for precision, rate in peak["rates"].items())
     parts = [
         "# Engines on one core",
         f"E = 128, H = 256, random weights; lengths of {result['file']}; medians of {result['rounds']} rounds in turn. "
         f"GFLOP/s count 2 for a multiply-add of a true token, padding not, and the embedding as if it were not folded. "
-        f"Peak: {peak['gflops']:.0f} GFLOP/s ({peak['method']}). `{BARE}`: every row {STEPS} tokens. Grouped: sorted "
+        f"Peak: {peaks} ({peak['method']}). `{BARE}`: every row {STEPS} tokens. Grouped: sorted "
         f"within {WINDOW:,} sequences.",
         f"Error: the largest difference of a number from PyTorch in float64. A row is wrong where that is beyond what "
         f"rounding explains: {ROUNDING_FLOAT32:g} in float32, {ROUNDING_REDUCED:g} in fewer bits. oneDNN knows no "
         "lengths: in rows of mixed lengths each direction runs by itself, with the backward one's rows flipped.",
     ]
     for encoder in result["encoders"]:
-        parts += [f"## {encoder['encoder']}", *_encoder_tables(encoder, peak["gflops"])]
+        parts += [f"## {encoder['encoder']}", *_encoder_tables(encoder, peak["rates"])]
     return "\n\n".join(parts)
 
 
-def _encoder_tables(encoder: dict[str, Any], peak: float) -> list[str]:
+def _encoder_tables(encoder: dict[str, Any], peaks: dict[str, float]) -> list[str]:
     cells = {(rate["contestant"], rate["batch"]): rate for rate in encoder["rates"]}
     names = list(dict.fromkeys(name for name, _ in cells))
     batches = sorted({batch for _, batch in cells})
@@ -174,12 +175,16 @@ def _encoder_tables(encoder: dict[str, Any], peak: float) -> list[str]:
             [text, *header], [[named(name), *(figure(cells[name, batch]) for batch in batches)] for name in names]
         )
 
+    def share(rate: dict[str, Any]) -> str:
+        peak = peaks.get(_precision_of(rate["contestant"]))
+        return f"{rate['gflops']:.0f}" + (f", {rate['gflops'] / peak:.0%}" if peak else "")
+
     def ratio(rate: dict[str, Any]) -> str:
         return f"{rate['gflops'] / cells[BARE, rate['batch']]['gflops']:.2f}x"
 
     tables = [
         rows("sequences/s", lambda rate: f"{rate['sequences_per_second']:,.0f}"),
-        rows("GFLOP/s, share of peak", lambda rate: f"{rate['gflops']:.0f}, {rate['gflops'] / peak:.0%}"),
+        rows("GFLOP/s, share of its precision's peak", share),
         rows("GFLOP/s over session.run's on equal lengths", ratio),
     ]
     tables.append(_accuracy_table(encoder["accuracy"]))
@@ -192,6 +197,12 @@ def _encoder_tables(encoder: dict[str, Any], peak: float) -> list[str]:
     if encoder["missing"]:
         tables.append("\n".join(f"- {name} is not here: {reason}" for name, reason in encoder["missing"].items()))
     return tables
+
+
+def _precision_of(contestant: str) -> str:
+    """The precision in the name of a contestant, float32 where there is none."""
+    words = contestant.partition(",")[0].split()
+    return next((precision for precision in ("bf16", "int8") if precision in words), "float32")
 
 
 def _accuracy_table(accuracy: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The most multiply-adds that one core can do: what an engine's speed is a share of."""
+"""The most multiply-adds that one core can do in each precision: what an engine's speed is a share of."""
 
 import os
 import shutil
@@ -24,16 +24,22 @@ print(best)
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Float32 GFLOP/s of one core (a multiply-add is 2), and how they were measured."""
+    """What one core can do at most.
 
-    gflops: float
+    Attributes:
+        rates: Billions of operations a second by precision, a multiply-add being 2: `float32`, and `bf16` and `int8`
+            where the processor has instructions that multiply and add those.
+        method: How that was measured.
+    """
+
+    rates: dict[str, float]
     method: str
 
 
 def measure_peak(core: int) -> Peak:
-    """Measure the peak of `core`: by chains of FMAs in registers where there is a C compiler, else by a BLAS's sgemm.
+    """Measure the peak of `core`: by chains of multiply-adds in registers where there is a C compiler, else by sgemm.
 
-    The latter is what a good library reaches, somewhat below the processor's peak.
+    The latter is what a good library reaches, somewhat below the processor's peak, and knows float32 only.
     """
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if compiler is not None:
@@ -41,9 +47,12 @@ def measure_peak(core: int) -> Peak:
             program = Path(folder) / "peak"
             compiled = subprocess.run([compiler, *FLAGS, SOURCE, "-o", program], capture_output=True)
             if compiled.returncode == 0:
-                gflops, lanes = _run(core, [str(program), str(SECONDS)]).split()
-                return Peak(float(gflops), f"chains of FMAs on {lanes} lanes, compiled by {Path(compiler).name}")
-    return Peak(float(_run(core, [sys.executable, "-c", SGEMM])), "numpy's sgemm of 384 x 384 on one thread")
+                lines = [line.split() for line in _run(core, [str(program), str(SECONDS)]).splitlines()]
+                rates = {precision: float(rate) for precision, rate, _ in lines}
+                lanes = lines[0][2]
+                return Peak(rates, f"chains of multiply-adds on {lanes} lanes, compiled by {Path(compiler).name}")
+    rate = float(_run(core, [sys.executable, "-c", SGEMM]))
+    return Peak({"float32": rate}, "numpy's sgemm of 384 x 384 on one thread")
 
 
 def _run(core: int, command: list[str]) -> str:

@@ -1,15 +1,17 @@
 """The ragged batch: sequences of different lengths, of token ids or of float features, back to back in one array."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from birnn_bundle.record import record
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@record
 class RaggedBatch:
     """`n` sequences of token ids, or of F float features a step, stored flat. A step of features is a token too.
 

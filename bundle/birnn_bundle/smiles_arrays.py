@@ -11,12 +11,12 @@ and what is taken out begins with a character that is in no other token but the 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.record import record
 from birnn_bundle.tokenizer import UNKNOWN_ID
 
 SINGLE = "BCNOSPFIbcnosp().=#-+\\/:~@?>*$0123456789"
@@ -28,7 +28,7 @@ END = b"\n"
 UNREADABLE = -1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scanned:
     """What was read.
 

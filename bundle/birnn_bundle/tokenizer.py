@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import BundleError, ItemError, ItemErrorCode
 from birnn_bundle.quoting import shown
 from birnn_bundle.ragged import RaggedBatch, offsets_of
+from birnn_bundle.record import record
 
 PAD_ID, UNKNOWN_ID, MASK_ID = 0, 1, 2
+# The rows of a request of one sequence that could be read; shared, so no one may write to it.
+FIRST_ROW = np.zeros(1, dtype=np.intp)
+FIRST_ROW.flags.writeable = False
 # The first three entries of every vocabulary. No tokenizer can produce them from a text: a SMILES token and a
 # byte-level token hold no space.
 SPECIAL_TOKENS = ("special: pad", "special: unknown", "special: mask")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tokenized:
     """The outcome of tokenizing one request.
 
@@ -56,6 +60,40 @@ class Tokenized:
             np.concatenate([piece.truncated for piece in pieces]),
             [replace(error, index=start + error.index) for start, piece in placed for error in piece.errors],
         )
+
+    def divided(self, counts: Sequence[int]) -> list["Tokenized"]:
+        """The outcomes of requests whose sequences were tokenized together: the inverse of `concatenate`.
+
+        Args:
+            counts: Sequences of each request, in order; all of them together are those of this one.
+        """
+        if len(self.errors) == 0 and len(counts) == len(self.rows):
+            # One sequence each, and all could be read, as in nearly all cases where calls are many.
+            return [
+                Tokenized(
+                    self.batch.between(row, row + 1),
+                    FIRST_ROW,
+                    self.unknown[row : row + 1],
+                    self.truncated[row : row + 1],
+                    [],
+                )
+                for row in range(len(counts))
+            ]
+        starts = [0, *accumulate(counts)]
+        rows = np.searchsorted(self.rows, starts).tolist()
+        errors = np.searchsorted([error.index for error in self.errors], starts).tolist()
+        return [
+            Tokenized(
+                self.batch.between(first, last),
+                self.rows[first:last] - start,
+                self.unknown[first:last],
+                self.truncated[first:last],
+                [replace(error, index=error.index - start) for error in self.errors[first_error:last_error]],
+            )
+            for start, (first, last), (first_error, last_error) in zip(
+                starts, pairwise(rows), pairwise(errors), strict=False
+            )
+        ]
 
 
 class Tokenizer(Protocol):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
@@ -28,6 +29,10 @@ class Arrived(Protocol):
     @property
     def certificate_name(self) -> str:
         """The name in the caller's certificate, by a certificate that was verified; empty for none."""
+
+    @property
+    def traceparent(self) -> str:
+        """The header `traceparent`, as it came; empty for none."""
 
     def header(self, name: str) -> str:
         """A header or metadata by its name in lower case; joined by commas where it came more than once."""
@@ -67,7 +72,7 @@ class Stream(Arrived, Protocol):
         """Send a reply; returns once the next one may be sent."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spent:
     """Where the time of a call to an encoder went, in seconds, and for how many sequences.
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from birnn_service.errors import OverloadedError
+from birnn_service.errors import OverloadedError, Reason
 from birnn_service.memory_budget import RETRY_SECONDS
 
 # Of all calls, those of one caller, so that no caller keeps all others out by opening calls.
@@ -19,7 +19,7 @@ class CallLimit:
         """Let `most` calls be under way; `what` they are is for messages."""
         self._most = most
         self._what = what
-        self._held = 0
+        self.held = 0
         self._by_caller: Counter[str] = Counter()
 
     def enter(self, caller: str) -> None:
@@ -28,10 +28,11 @@ class CallLimit:
         Raises:
             OverloadedError: There are too many calls, or too many of this caller.
         """
-        if self._held >= self._most:
+        if self.held >= self._most:
             raise OverloadedError(
-                f"this server has {self._held} {self._what} under way, its limit (--max-calls); retry later",
+                f"this server has {self.held} {self._what} under way, its limit (--max-calls); retry later",
                 RETRY_SECONDS,
+                Reason.CALLS,
             )
         own = self._by_caller[caller]
         # The only call of its caller may come in wherever there is room.
@@ -40,13 +41,14 @@ class CallLimit:
                 f"this caller has {own} {self._what} under way, and this server allows {self._most} (--max-calls), "
                 f"{CALLER_SHARE:.0%} of them for one caller; retry later",
                 RETRY_SECONDS,
+                Reason.CALLS,
             )
-        self._held += 1
+        self.held += 1
         self._by_caller[caller] += 1
 
     def leave(self, caller: str) -> None:
         """A call of `caller` has ended."""
-        self._held -= 1
+        self.held -= 1
         self._by_caller[caller] -= 1
         if not self._by_caller[caller]:
             del self._by_caller[caller]

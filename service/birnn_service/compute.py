@@ -1,16 +1,16 @@
 """What stands between calls and engines: the work that a request is, and whatever does it."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Work:
     """What is to be computed for one request.
 

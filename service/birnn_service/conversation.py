@@ -36,6 +36,7 @@ class _Turn:
         "request_id",
         "size",
         "task",
+        "traceparent",
     )
 
     def __init__(self, stream: Stream, deadline: float | None, size: int) -> None:
@@ -44,6 +45,7 @@ class _Turn:
         self.header = stream.header
         self.deadline = deadline
         self.request_id = stream.request_id
+        self.traceparent = stream.traceparent
         self.size = size
         self.id: Any = None
         self.request: Any = None

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack, suppress
 
 from birnn_service.errors import StartupError
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.state import ServingState
 
 if sys.platform != "win32":

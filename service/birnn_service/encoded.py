@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
 from birnn_service.vectors import ElementType, as_type, normalized
@@ -22,7 +23,7 @@ class Notice:
     truncated_tokens: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Encoded:
     """The outcome of one request.
 

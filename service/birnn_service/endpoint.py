@@ -17,13 +17,14 @@ from birnn_bundle.quoting import shown
 from birnn_service.access import Access
 from birnn_service.call import Arrived, Call, Exchange, Feed, Incoming, Method, Stream
 from birnn_service.call_limit import WATCHES_SHARE, CallLimit
-from birnn_service.catalog import Encoder, Encoders
+from birnn_service.catalog import Encoder, Encoders, address_of
 from birnn_service.conversation import Conversation
-from birnn_service.errors import Code, ForbiddenError, ServiceError, UnavailableError, UnexpectedError
+from birnn_service.errors import Code, DrainingError, ForbiddenError, ServiceError, UnexpectedError
 from birnn_service.memory_budget import REQUEST_COST, MemoryBudget
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import UNKNOWN, Metrics
+from birnn_service.observe.traceparent import sampled_trace
 from birnn_service.settings import Settings
-from birnn_service.state import ServingState
+from birnn_service.state import Address, ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.token_file import Rights
 
@@ -59,6 +60,10 @@ class Endpoint:
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        metrics.calls_in_flight.read_by(self._in_flight)
+        metrics.calls_limit.read_one(lambda: settings.max_calls, metrics.process)
+        metrics.call_memory_bytes.read_one(lambda: self._budget.held, metrics.process)
+        metrics.call_memory_limit_bytes.read_one(lambda: self._budget.size, metrics.process)
 
     @property
     def under_way(self) -> int:
@@ -70,6 +75,14 @@ class Endpoint:
         for conversation in self._conversations:
             conversation.stop()
         await self._idle.wait()
+
+    def count_refused(self, calls: int) -> None:
+        """Count calls that a transport has refused for want of room, before it was known whose and of which method."""
+        self._metrics.requests.labels(*UNKNOWN, "", Code.RESOURCE_EXHAUSTED.name).inc(calls)
+
+    def fail(self, reason: str) -> None:
+        """A transport cannot take calls any more."""
+        self._state.set_obstacle("transport", reason)
 
     async def answer(self, method: Method, incoming: Incoming) -> Any:
         """Answer a call, in what its transport sends.
@@ -135,13 +148,15 @@ class Endpoint:
             code = error.code
             if isinstance(error, ForbiddenError):
                 call.caller = error.caller or call.caller
-            self._metrics.tenants.count_refusal(call.caller, error)
+            if error.reason:
+                self._metrics.refused.labels(*_address(call), error.reason).inc()
+                self._metrics.tenants.count_refusal(call.caller, error)
             logger.debug("%s%s of %s failed: %s", method, _id(incoming), call.caller, error.message)
             raise
         except Exception as error:
             code = Code.INTERNAL
             logger.error("%s%s failed unexpectedly", method, _id(incoming), exc_info=error)
-            self._metrics.unexpected_errors.labels(_name(call), method).inc()
+            self._metrics.unexpected_errors.labels(*_address(call), method).inc()
             raise UnexpectedError(
                 f"the server failed unexpectedly ({type(error).__name__}); its log says more"
             ) from error
@@ -150,9 +165,10 @@ class Endpoint:
             raise
         finally:
             if timed:
-                self._metrics.count_call(_name(call), method, code.name, call.seconds)
+                trace = sampled_trace(header) if (header := incoming.traceparent) else ""
+                self._metrics.count_call(*_address(call), method, code.name, call.seconds, trace)
             elif code not in (Code.OK, Code.CANCELLED):
-                self._metrics.requests.labels(_name(call), method, code.name).inc()
+                self._metrics.requests.labels(*_address(call), method, code.name).inc()
             if timed or code not in (Code.OK, Code.CANCELLED):
                 sequences = call.spent.sequences if call.spent and code is Code.OK else 0
                 self._metrics.tenants.count_call(call.caller, code.name, sequences)
@@ -171,14 +187,23 @@ class Endpoint:
         call.encoder = self._encoders.find(*method.encoder(request))
         # Held until the reply is made: sending it needs nothing of the encoder.
         self._encoders.hold(call.encoder)
+        metrics = self._metrics.of(*address_of(call.encoder))
+        metrics.calls += 1
         try:
             return await method.answer(request, call)
         finally:
+            metrics.calls -= 1
             self._encoders.release(call.encoder)
+
+    def _in_flight(self) -> dict[tuple[str, ...], float]:
+        """Calls that hold a place, by process, encoder and version."""
+        calls = self._metrics.calls_by_encoder()
+        calls[UNKNOWN] = self._calls.held - sum(calls.values())
+        return {(self._metrics.process, *address): count for address, count in calls.items()}
 
     def _check_open(self) -> None:
         if self._state.draining:
-            raise UnavailableError("the server is shutting down; retry with another one")
+            raise DrainingError("the server is shutting down; retry with another one")
 
     def _hold(self, incoming: Arrived, call: Call, limit: CallLimit, *, awaited: bool = False) -> None:
         """Let a call in that takes memory until its end, for which a shutdown waits if it is `awaited`."""
@@ -203,9 +228,8 @@ async def _parsed(method: Method, message: Any) -> Any:
     return await request if isinstance(request, CoroutineType) else request
 
 
-def _name(call: Call) -> str:
-    # Unknown names are not labels: a caller could make as many as it likes.
-    return call.encoder.manifest.name if call.encoder else ""
+def _address(call: Call) -> Address:
+    return address_of(call.encoder) if call.encoder else UNKNOWN
 
 
 def _id(incoming: Arrived) -> str:

@@ -9,8 +9,8 @@ from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.endpoint import Endpoint
-from birnn_service.metrics import Metrics
-from birnn_service.metrics_text import MetricsText
+from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import MetricsText
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols import encoder, health, reflection
 from birnn_service.protocols.openai.service import OpenAIProtocol
@@ -25,7 +25,7 @@ from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.transports.certificate import Certificate
 from birnn_service.transports.grpc_server import GRACE_SECONDS
-from birnn_service.transports.grpc_transport import GrpcTransport
+from birnn_service.transports.grpc_transport import GrpcTransport, takes_native
 from birnn_service.transports.http_app import HttpApp
 from birnn_service.transports.http_message import limits_of as http_limits
 from birnn_service.transports.http_server import HttpServer
@@ -69,10 +69,11 @@ class Front:
         """
         self._state = state
         self._settings = settings
+        joint, _ = takes_native(settings)
         self._pipeline = (
-            ShadowedPipeline(compute, settings, metrics, encoders)
+            ShadowedPipeline(compute, settings, metrics, encoders, joint=joint)
             if settings.shadow
-            else Pipeline(compute, settings, metrics)
+            else Pipeline(compute, settings, metrics, joint=joint)
         )
         self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
         inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)
@@ -84,13 +85,17 @@ class Front:
         if settings.describes:
             services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
         self._grpc = GrpcTransport(self._endpoint, services, settings, share_port=share_port)
-        protocols = [
+        over_http = [
             InferenceOverHttp(inference, state, settings).methods(),
             OpenAIProtocol(encoders, state, self._pipeline, settings).methods(),
         ]
         if settings.page:
-            protocols.insert(0, PageProtocol(text, settings, lambda: self._grpc_port).methods())
-        app = HttpApp(self._endpoint, *protocols)
+            over_http.insert(0, PageProtocol(text, settings, lambda: self._grpc_port).methods())
+        app = HttpApp(self._endpoint, *over_http)
+        taken = [method for methods in services.values() for method in methods]
+        if settings.http_address is not None:
+            taken += [method for protocol in over_http for method in protocol.methods.values()]
+        metrics.take_calls(list(dict.fromkeys(method.name for method in taken if _encodes(method))))
         self._http = HttpServer(app.answer, http_limits(settings), cors_origins=settings.cors)
         self._share_port = share_port
         self._grpc_port = settings.grpc_port
@@ -134,3 +139,9 @@ class Front:
     def close(self) -> None:
         """End its threads."""
         self._pipeline.close()
+
+
+def _encodes(method: Method | Feed | Exchange) -> bool:
+    """Whether calls of a method are about an encoder."""
+    inner = method.method if isinstance(method, Exchange) else method
+    return isinstance(inner, Method) and inner.encoder is not None

@@ -9,9 +9,9 @@ import numpy as np
 
 from birnn_service.catalog import Encoders, address_of
 from birnn_service.engine.engine import Output
-from birnn_service.engine.gate import fault_of
+from birnn_service.engine.gate import drift_of, fault_of
 from birnn_service.errors import OverloadedError, ServiceError
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.repository.served_encoder import ServedEncoder
@@ -105,7 +105,7 @@ class HealthMonitor:
     async def _prove(self, encoder: ServedEncoder) -> str:
         """Probe an encoder; returns why it is unhealthy, if it is."""
         outcome, reason = await self._probe(encoder)
-        self._metrics.health_probes.labels(encoder.bundle.manifest.name, outcome).inc()
+        self._metrics.health_probes.labels(*address_of(encoder), outcome).inc()
         if reason:
             logger.error("encoder %s failed its health probe: %s", encoder.bundle.label, reason)
         return reason
@@ -128,7 +128,10 @@ class HealthMonitor:
             return "failed", f"no answer in {self._patience:g} s"
         except ServiceError as error:
             return "failed", str(error)
-        if fault := fault_of(encoder.limits, computed.values, golden.pooled[shortest : shortest + 1]):
+        expected = golden.pooled[shortest : shortest + 1]
+        drift = drift_of(encoder.limits, computed.values, expected)
+        self._metrics.golden_drift_ratio.labels(*address_of(encoder)).set(drift)
+        if fault := fault_of(encoder.limits, computed.values, expected):
             self._wrong[encoder] = f"it gives wrong numbers: {fault}"
             return "failed", self._wrong[encoder]
         self._wrong.pop(encoder, None)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from birnn_service.catalog import width_of
+from birnn_service.catalog import address_of, width_of
 from birnn_service.compute import Work
 from birnn_service.engine.engine import Output
 from birnn_service.errors import OverloadedError
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.request import Computed
 from birnn_service.rate_limits import RateLimits
@@ -36,7 +36,8 @@ class LocalCompute:
         self._metrics = metrics
         self._statistics = statistics
         self._limits = limits
-        metrics.cache_bytes.set_function(lambda: cache.bytes)
+        metrics.cache_bytes.read_one(lambda: cache.bytes)
+        metrics.cache_limit_bytes.read_one(lambda: cache.max_bytes)
 
     async def encode(self, work: Work) -> Computed:
         """See `birnn_service.compute.Compute`."""
@@ -60,7 +61,7 @@ class LocalCompute:
         """Take from the cache what is there, and have the rest computed."""
         encoder, batch, partition = work.encoder, work.batch, partition_of(work.caller)
         instance, width = encoder.instance, width_of(encoder, work.output)
-        metrics = self._metrics.of(encoder.manifest.name)
+        metrics = self._metrics.of(*address_of(encoder))
         start = time.perf_counter()
         keys = batch.keys()
         kept = [self._cache.get(instance, key, partition) for key in keys]

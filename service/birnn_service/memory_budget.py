@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from birnn_service.errors import InvalidRequestError, OverloadedError
+from birnn_service.errors import InvalidRequestError, OverloadedError, Reason
 
 # Of the budget, what the calls of one caller may hold together. The rest is left to others.
 CALLER_SHARE = 0.75
@@ -45,6 +45,7 @@ class MemoryBudget:
                 f"them (by --memory-mib), {mib(CALLER_SHARE * self.size)} for one caller; take the replies, "
                 "retry later, or send less in a call",
                 RETRY_SECONDS,
+                Reason.MEMORY,
             )
         self.held += size
         self._by_caller[caller] += size

@@ -3,22 +3,22 @@
 import asyncio
 import math
 import time
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from birnn_bundle.errors import ItemErrorCode
-from birnn_bundle.tokenizer import Tokenized, within_vocabulary
+from birnn_bundle.record import record
+from birnn_bundle.tokenizer import Tokenized
 from birnn_service.call import Call, Spent
-from birnn_service.catalog import Encoder, width_of
+from birnn_service.catalog import Encoder, address_of, width_of
 from birnn_service.compute import Compute, Work
 from birnn_service.encoded import Encoded, Notice, in_form
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
-from birnn_service.errors import DeadlineError, InvalidRequestError
+from birnn_service.errors import ExpiredError, InvalidRequestError
 from birnn_service.memory_budget import Hold
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 from birnn_service.reading import Sequences, reading_of
@@ -28,11 +28,14 @@ from birnn_service.vectors import ElementType
 
 # Memory that a reply takes for each of its bytes: as batches give it, as it is put together, as gRPC sends it.
 REPLY_COST = 3
+# Requests under way from which on short ones are read together with those that arrive at the same time. Fewer callers
+# hardly ever arrive together, and waiting for the end of the iteration of the event loop would cost them more.
+JOINT_CALLS = 8
 # Largest reply, in bytes, that is converted on the event loop: switching threads would cost more.
 INLINE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """What a request asks for.
 
@@ -58,13 +61,24 @@ class Options:
 class Pipeline:
     """Tokenizes requests, has them computed, and puts the results back in order."""
 
-    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics, *, joint: bool = False) -> None:
+        """Encode with what `compute` computes.
+
+        Args:
+            compute: Computes tokens' encodings.
+            settings: Limits.
+            metrics: Where it is counted.
+            joint: Read short requests together that arrive together. The transport must start them in one iteration of
+                the event loop; grpcio starts one call in each.
+        """
+        self._joint_calls = JOINT_CALLS if joint else math.inf
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
         # Front-ends share the cores.
         workers = max(1, available_cores() // max(1, settings.frontends))
         self._tokenizing = Tokenizing(settings.max_backlog_seconds, workers=workers)
+        self._under_way = 0
 
     def close(self) -> None:
         """End the threads that tokenize."""
@@ -81,6 +95,13 @@ class Pipeline:
         Raises:
             ServiceError: The request failed as a whole; see `birnn_service.errors`.
         """
+        self._under_way += 1
+        try:
+            return await self._encode_in_time(call, sequences, options)
+        finally:
+            self._under_way -= 1
+
+    async def _encode_in_time(self, call: Call, sequences: Sequences, options: Options) -> Encoded:
         if options.timeout is None:
             return await self._encode(call, sequences, options, call.deadline)
         deadline = min(time.monotonic() + options.timeout, math.inf if call.deadline is None else call.deadline)
@@ -88,7 +109,7 @@ class Pipeline:
             async with asyncio.timeout(options.timeout):
                 return await self._encode(call, sequences, options, deadline)
         except TimeoutError as error:
-            raise DeadlineError(f"the request's timeout was {options.timeout:g} s, and they have passed") from error
+            raise ExpiredError(f"the request's timeout was {options.timeout:g} s, and they have passed") from error
 
     async def _encode(self, call: Call, sequences: Sequences, options: Options, deadline: float | None) -> Encoded:
         encoder, output = call.encoder, options.output
@@ -97,9 +118,13 @@ class Pipeline:
         start = time.perf_counter()
         reading = reading_of(encoder, sequences, truncate=options.truncate, max_bytes=self._settings.max_sequence_bytes)
         tokenized = await self._tokenizing.run(
-            reading.label, reading.sizes, reading.read, deadline=deadline, caller=call.caller
+            reading.label,
+            reading.sizes,
+            reading.read,
+            deadline=deadline,
+            caller=call.caller,
+            joint=reading.strings if self._under_way >= self._joint_calls else None,
         )
-        tokenized = within_vocabulary(tokenized, encoder.manifest.vocab_size)
         seconds = time.perf_counter() - start
         noted: list[int] = (tokenized.unknown + tokenized.truncated).nonzero()[0].tolist()
         self._count(encoder, tokenized, noted, seconds)
@@ -116,8 +141,8 @@ class Pipeline:
         form = partial(in_form, encoded, options.element_type, normalize=options.normalize)
         formed = form() if encoded.values.nbytes <= INLINE_BYTES else await asyncio.to_thread(form)
         if lost := len(formed.errors) - len(encoded.errors):
-            name, code = encoded.encoder.manifest.name, ItemErrorCode.OUT_OF_RANGE.name
-            self._metrics.sequence_errors.labels(name, code).inc(lost)
+            address, code = address_of(encoded.encoder), ItemErrorCode.OUT_OF_RANGE.name
+            self._metrics.sequence_errors.labels(*address, code).inc(lost)
         return formed
 
     def _check_count(self, count: int) -> None:
@@ -151,11 +176,12 @@ class Pipeline:
         return await self._compute.encode(work)
 
     def _count(self, encoder: Encoder, tokenized: Tokenized, noted: list[int], seconds: float) -> None:
-        metrics = self._metrics.of(encoder.manifest.name)
+        address = address_of(encoder)
+        metrics = self._metrics.of(*address)
         metrics.tokenize_seconds.observe(seconds)
         metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
-            self._metrics.sequence_errors.labels(encoder.manifest.name, error.code.name).inc()
+            self._metrics.sequence_errors.labels(*address, error.code.name).inc()
         if noted:
             metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
             metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))

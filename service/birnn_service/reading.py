@@ -4,9 +4,8 @@ Sequences that cannot be read fail alone.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_bundle.manifest import Manifest
 from birnn_bundle.ragged import RaggedBatch, offsets_of
-from birnn_bundle.tokenizer import SequenceError, Tokenized, Tokenizer, too_long
+from birnn_bundle.record import record
+from birnn_bundle.tokenizer import SequenceError, Tokenized, Tokenizer, too_long, within_vocabulary
 from birnn_service.catalog import Encoder, label_of
 from birnn_service.errors import InvalidRequestError
 
@@ -22,7 +22,7 @@ Sequences = Sequence[bytes] | RaggedBatch
 """UTF-8 strings; or token ids, of callers who tokenize themselves; or float features."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Reading:
     """How the sequences of one request are read.
 
@@ -30,11 +30,49 @@ class Reading:
         label: What is read, by which it is known how long a byte takes.
         sizes: Bytes of each sequence.
         read: Reads the sequences from one position to another.
+        strings: How they are read together with those of other requests, if they are strings.
     """
 
     label: str
     sizes: list[int]
     read: Callable[[int, int], Tokenized]
+    strings: "Strings | None" = None
+
+
+class StringReader(NamedTuple):
+    """How strings are read; those of requests with equal readers can be read together.
+
+    Attributes:
+        tokenizer: Of the encoder.
+        vocab_size: Ids of the encoder.
+        max_length: Most tokens of a sequence.
+        max_bytes: Longest string.
+        truncate: Cut sequences of more tokens at their end instead of failing them.
+    """
+
+    tokenizer: Tokenizer
+    vocab_size: int
+    max_length: int
+    max_bytes: int
+    truncate: bool
+
+    def read(self, sequences: Sequence[bytes]) -> Tokenized:
+        """Tokenize strings; see `reading_of`."""
+        tokenized = tokenize(
+            self.tokenizer,
+            sequences,
+            max_length=self.max_length,
+            max_bytes=self.max_bytes,
+            truncate=self.truncate,
+        )
+        return within_vocabulary(tokenized, self.vocab_size)
+
+
+class Strings(NamedTuple):
+    """The strings of a request, and how they are read."""
+
+    reader: StringReader
+    sequences: Sequence[bytes]
 
 
 def reading_of(encoder: Encoder, sequences: Sequences, *, truncate: bool, max_bytes: int) -> Reading:
@@ -52,11 +90,9 @@ def reading_of(encoder: Encoder, sequences: Sequences, *, truncate: bool, max_by
     manifest, label = encoder.manifest, label_of(encoder)
     if not isinstance(sequences, RaggedBatch):
         _check_kind(manifest, "strings")
-        tokenize_some = partial(
-            tokenize, encoder.tokenizer, max_length=manifest.max_length, max_bytes=max_bytes, truncate=truncate
-        )
+        reader = StringReader(encoder.tokenizer, manifest.vocab_size, manifest.max_length, max_bytes, truncate)
         sizes = [size if size <= max_bytes else 0 for size in map(len, sequences)]
-        return Reading(label, sizes, lambda start, end: tokenize_some(sequences[start:end]))
+        return Reading(label, sizes, lambda start, end: reader.read(sequences[start:end]), Strings(reader, sequences))
     if sequences.holds_ids:
         _check_kind(manifest, "ids")
         read: Callable[..., Tokenized] = partial(read_ids, vocab_size=manifest.vocab_size)

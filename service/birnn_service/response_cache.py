@@ -49,7 +49,7 @@ class ResponseCache:
 
     def __init__(self, max_bytes: int) -> None:
         """Keep at most `max_bytes` bytes; at 0 nothing is kept."""
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._shelves: dict[str, Shelf] = {}
         # The tenant of which rows are forgotten, as long as it holds more than its share.
         self._largest = ""
@@ -61,7 +61,7 @@ class ResponseCache:
     @property
     def enabled(self) -> bool:
         """Whether anything may be kept."""
-        return self._max_bytes > 0
+        return self.max_bytes > 0
 
     def get(self, instance: int, key: bytes, tenant: str = "") -> NDArray[np.float32] | None:
         """The encoding [D] of a sequence, which is now the one asked for last; None where it is not kept.
@@ -80,7 +80,7 @@ class ResponseCache:
     def put(self, instance: int, key: bytes, row: NDArray[np.float32], tenant: str = "") -> None:
         """Keep a copy of an encoding [D] for a tenant, and forget others where it gets too much."""
         size = _size(key, row)
-        if size > self._max_bytes:
+        if size > self.max_bytes:
             return
         shelf = self._shelves.get(tenant)
         if shelf is None:
@@ -92,7 +92,7 @@ class ResponseCache:
         shelf.rows[instance, key] = row.copy()
         shelf.bytes += size
         self.bytes += size
-        while self.bytes > self._max_bytes:
+        while self.bytes > self.max_bytes:
             self._forget_one(tenant)
 
     def _forget_one(self, tenant: str) -> None:
@@ -101,7 +101,7 @@ class ResponseCache:
         The largest is looked for only when the one found last no longer holds more: looking at all tenants for each row
         would take too long.
         """
-        share = self._max_bytes / len(self._shelves)
+        share = self.max_bytes / len(self._shelves)
         for name in (tenant, self._largest):
             if name in self._shelves and self._shelves[name].bytes > share:
                 break

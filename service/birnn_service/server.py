@@ -15,15 +15,17 @@ from birnn_service.catalog import Catalog, Encoders, label_of
 from birnn_service.descriptors import DescriptorWatch, raise_limit
 from birnn_service.front import Front
 from birnn_service.frontends.front_ends import FrontEnds
-from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.health import HealthMonitor
 from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
-from birnn_service.metrics import Metrics
-from birnn_service.metrics_text import CollectedText
+from birnn_service.observe.loop_lag import LoopLag
+from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import CollectedText
+from birnn_service.observe.process_metrics import read_process
+from birnn_service.protocols.rpc_methods import rpc_methods
 from birnn_service.queueing.batch_statistics import BatchStatistics
 from birnn_service.queueing.dispatcher import Dispatcher
-from birnn_service.queueing.queue_metrics import QueueMetrics
+from birnn_service.queueing.queue_metrics import QueueMetrics, read_queue
 from birnn_service.rate_limits import RateLimits
 from birnn_service.repository.publisher import Publisher
 from birnn_service.repository.repository import Repository
@@ -67,19 +69,21 @@ class Server:
         self._metrics = Metrics()
         self._metrics.describe_server(ort.__version__)
         self._metrics.tenants.labels = TenantLabels(lambda: self._access.grants.by_name)
-        self._merged = MergedMetrics(self._metrics.registry, self._metrics.tenants.labels)
+        self._metrics.rpc_durations.methods = rpc_methods()
+        read_process(self._metrics)
+        self._metrics.frontends_wanted.read_one(lambda: settings.frontends)
         self._state = ServingState()
         self._encoders: Catalog[ServedEncoder] = Catalog(candidates=settings.candidates)
         self._statistics = Statistics((), 1 + settings.frontends)
-        queue_metrics = QueueMetrics(self._metrics)
         self._dispatcher = Dispatcher(
-            observers=[queue_metrics, BatchStatistics(self._statistics)],
+            observers=[QueueMetrics(self._metrics), BatchStatistics(self._statistics)],
             max_backlog_seconds=settings.max_backlog_seconds,
             weight_of=self._access.weight_of,
         )
+        read_queue(self._metrics, self._dispatcher, settings.max_backlog_seconds)
         self._cache = ResponseCache(settings.cache_mib << 20)
         self._publisher = Publisher(
-            self._encoders, self._dispatcher, queue_metrics, self._statistics, self._cache, self._state, self._metrics
+            self._encoders, self._dispatcher, self._statistics, self._cache, self._state, self._metrics
         )
         # Once before all bundles, so that a file that cannot be used is one error.
         read_trust(settings.trust)
@@ -110,8 +114,7 @@ class Server:
             loop.add_signal_handler(number, self.stop)
         settings = self._settings
         certificate = Certificate.of(settings)
-        if certificate is not None:
-            self._metrics.certificate_not_after.set_function(lambda: certificate.not_after)
+        self._metrics.certificate_not_after_seconds.read_one(lambda: certificate.not_after if certificate else 0.0)
         if settings.tls_client_ca is not None and settings.tokens is None and settings.jwks is None:
             logger.warning(
                 "everyone who reaches the metrics port can read /metrics, with the names of encoders and callers; with "
@@ -120,7 +123,7 @@ class Server:
         http = HttpServer(
             settings.host,
             settings.metrics_port,
-            self._merged,
+            self._metrics.registry,
             self._access,
             live=lambda: self._live,
             ready=lambda: self._state.ready,
@@ -141,8 +144,9 @@ class Server:
                 gc.collect()
                 gc.freeze()
                 self._announce(ports, http.port)
-                watches.append(asyncio.create_task(DescriptorWatch(self._metrics, self._state).run()))
-                watches.append(asyncio.create_task(self._repository.run()))
+                lag = LoopLag(self._metrics.loop_lag_seconds.labels(self._metrics.process))
+                works = (DescriptorWatch(self._metrics, self._state).run(), lag.run(), self._repository.run())
+                watches += map(asyncio.create_task, works)
                 await self._stop.wait()
                 await front.drain()
                 logger.info("stopped")
@@ -207,13 +211,12 @@ class Server:
         encoders, orders, limits = self._encoders, self._repository, RateLimits(lambda: self._access.grants)
         compute = LocalCompute(self._dispatcher, self._cache, metrics, statistics, limits)
         if settings.frontends:
-            async with FrontEnds(
-                encoders, compute, orders, state, settings, metrics, self._merged, statistics
-            ) as front_ends:
+            async with FrontEnds(encoders, compute, orders, state, settings, metrics, statistics) as front_ends:
                 self._publisher.others = front_ends
                 yield front_ends
         else:
-            text = CollectedText(self._merged)
+            metrics.frontends.read_one(lambda: 0)
+            text = CollectedText(metrics.registry)
             front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access, text)
             try:
                 yield front

@@ -19,7 +19,7 @@ from birnn_service.encoded import Encoded
 from birnn_service.engine.engine import Output
 from birnn_service.errors import OverloadedError, ServiceError
 from birnn_service.memory_budget import REQUEST_COST, MemoryBudget
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.pipeline import Options, Pipeline
 from birnn_service.queueing.priority import Priority
 from birnn_service.reading import Sequences
@@ -64,8 +64,16 @@ class ShadowedPipeline(Pipeline):
     The caller's reply neither waits for them nor depends on them.
     """
 
-    def __init__(self, compute: Compute, settings: Settings, metrics: Metrics, encoders: Encoders[Encoder]) -> None:
-        super().__init__(compute, settings, metrics)
+    def __init__(
+        self,
+        compute: Compute,
+        settings: Settings,
+        metrics: Metrics,
+        encoders: Encoders[Encoder],
+        *,
+        joint: bool = False,
+    ) -> None:
+        super().__init__(compute, settings, metrics, joint=joint)
         self._encoders = encoders
         self._samplings = {address: _Sampling(share) for address, share in settings.candidates.items()}
         self._memory = MemoryBudget(MEMORY_BYTES)
@@ -97,7 +105,7 @@ class ShadowedPipeline(Pipeline):
 
     def _begin(self, address: tuple[str, str], encoded: Encoded, sequences: Sequences, options: Options) -> None:
         if len(self._tasks) >= MOST_UNDER_WAY:
-            self._metrics.shadow_requests.labels(*address, "skipped").inc()
+            self._metrics.shadow_requests.labels(*_labels(encoded, address), "skipped").inc()
             return
         most = min(len(sequences), MOST_SEQUENCES)
         part = sequences.take(np.arange(most)) if isinstance(sequences, RaggedBatch) else sequences[:most]
@@ -116,22 +124,22 @@ class ShadowedPipeline(Pipeline):
 
     async def _shadow(self, address: tuple[str, str], served: Encoded, sequences: Sequences, options: Options) -> None:
         """Have a candidate answer a request, and compare."""
-        requests = self._metrics.shadow_requests
+        requests, labels = self._metrics.shadow_requests, _labels(served, address)
         try:
             candidate = self._encoders.find(*address)
             with self._encoders.using(candidate):
                 found = await self._answer(candidate, sequences, options)
         except OverloadedError:
-            requests.labels(*address, "skipped").inc()
+            requests.labels(*labels, "skipped").inc()
         except ServiceError as error:
-            requests.labels(*address, "failed").inc()
+            requests.labels(*labels, "failed").inc()
             logger.debug("candidate %s/%s failed: %s", *address, error)
         except Exception as error:  # a candidate's failure must not affect callers
-            requests.labels(*address, "failed").inc()
+            requests.labels(*labels, "failed").inc()
             logger.error("candidate %s/%s failed unexpectedly", *address, exc_info=error)
         else:
-            requests.labels(*address, "answered").inc()
-            self._compare(address, served, found)
+            requests.labels(*labels, "answered").inc()
+            self._compare(labels, served, found)
 
     async def _answer(self, candidate: Encoder, sequences: Sequences, options: Options) -> Encoded:
         memory = self._memory.open(SHADOW)
@@ -143,7 +151,7 @@ class ShadowedPipeline(Pipeline):
         finally:
             memory.close()
 
-    def _compare(self, address: tuple[str, str], served: Encoded, candidate: Encoded) -> None:
+    def _compare(self, labels: tuple[str, str, str], served: Encoded, candidate: Encoded) -> None:
         """Count how the two answers to the same sequences differ."""
         metrics = self._metrics
         failed = {error.index for error in served.errors}
@@ -154,17 +162,17 @@ class ShadowedPipeline(Pipeline):
             ("only served failed", failed - failed_here),
         ):
             if items:
-                metrics.shadow_sequences.labels(*address, outcome.replace(" ", "_")).inc(len(items))
+                metrics.shadow_sequences.labels(*labels, outcome.replace(" ", "_")).inc(len(items))
         rows = [row for row in range(len(served.lengths)) if row not in failed | failed_here]
         if not rows:
             return
         for role, encoded in (("served", served), ("candidate", candidate)):
-            metrics.shadow_compute_seconds.labels(*address, role).observe(encoded.compute)
+            metrics.shadow_compute_seconds.labels(*labels, role).observe(encoded.compute)
         if served.values.shape[1] != candidate.values.shape[1]:
-            metrics.shadow_sequences.labels(*address, "other_width").inc(len(rows))
+            metrics.shadow_sequences.labels(*labels, "other_width").inc(len(rows))
             return
-        metrics.shadow_sequences.labels(*address, "compared").inc(len(rows))
-        metrics.shadow_drift.labels(*address).observe_all(drift(served.values[rows], candidate.values[rows]))
+        metrics.shadow_sequences.labels(*labels, "compared").inc(len(rows))
+        metrics.shadow_drift.labels(*labels).observe_all(drift(served.values[rows], candidate.values[rows]))
 
 
 def drift(served: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -178,6 +186,11 @@ def drift(served: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArra
         # Where one has no length, rows are equal or unrelated.
         cosine = np.where(lengths > 0, (one * other).sum(axis=1) / lengths, (one == other).all(axis=1))
     return np.asarray(np.clip(1.0 - cosine, 0.0, 2.0), dtype=np.float64)
+
+
+def _labels(served: Encoded, candidate: tuple[str, str]) -> tuple[str, str, str]:
+    """The encoder, the version that was served, and that of the candidate."""
+    return *address_of(served.encoder), candidate[1]
 
 
 def _bytes_of(sequences: Sequences) -> int:

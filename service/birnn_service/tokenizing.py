@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from birnn_bundle.tokenizer import Tokenized
 from birnn_service.engine.cores import available_cores, yield_to_event_loop
-from birnn_service.errors import DeadlineError, OverloadedError
+from birnn_service.errors import DeadlineError, ExpiredError, OverloadedError, Reason
+from birnn_service.joint_reading import JointReading
 from birnn_service.queueing.admission import LEAST_RETRY
-from birnn_service.tokenizing_rate import Rate
+from birnn_service.reading import Strings
+from birnn_service.tokenizing_rate import LEAST_BYTES, Rate
 
 # Longest request that is tokenized on the event loop, in predicted seconds. Switching threads would cost more.
 INLINE_SECONDS = 1e-3
@@ -124,6 +126,7 @@ class Tokenizing:
         self._workers = workers or available_cores()
         self._idle = self._workers
         self._rates: dict[str, Rate] = {}
+        self._joint = JointReading()
         self._jobs: set[_Job] = set()
         self._numbers = itertools.count()
         # Requests that wait for a thread: rank, number, and the future that gives them one.
@@ -151,6 +154,7 @@ class Tokenizing:
         *,
         deadline: float | None = None,
         caller: str | None = None,
+        joint: Strings | None = None,
     ) -> Tokenized:
         """Tokenize a request. Cancelling takes effect after the current slice.
 
@@ -160,6 +164,7 @@ class Tokenizing:
             read: Tokenizes some of the sequences, on any thread.
             deadline: When the caller gives up, on the stage's clock.
             caller: Whose request it is; callers share the threads evenly. None for a caller of its own.
+            joint: The same sequences, to be read together with those of other small requests that arrive now.
 
         Raises:
             OverloadedError: More work waits than the bound allows, or than can be done before the deadline. For a
@@ -174,6 +179,9 @@ class Tokenizing:
                 del self._rates[next(iter(self._rates))]
         size = sum(sizes) + SEQUENCE_BYTES * len(sizes)
         if rate.seconds * size <= INLINE_SECONDS:
+            # Longer ones gain nothing in company, and teach how long a byte takes.
+            if joint is not None and size < LEAST_BYTES:
+                return await self._joint.read(joint)
             start = time.perf_counter()
             tokenized = read(0, len(sizes))
             rate.learn(size, time.perf_counter() - start)
@@ -208,7 +216,8 @@ class Tokenizing:
             raise OverloadedError(
                 f"about {backlog:.1f} s of tokenizing wait already, the limit is {bound:g} s (--max-backlog-seconds); "
                 "retry later, or add a replica",
-                retry_after=max(LEAST_RETRY, backlog - bound / 2),
+                max(LEAST_RETRY, backlog - bound / 2),
+                Reason.QUEUE,
             )
         if job.deadline is not None:
             self._check_deadline(job, ahead, job.deadline - now)
@@ -235,7 +244,8 @@ class Tokenizing:
         raise OverloadedError(
             f"about {ahead:.3g} s of tokenizing are ahead of this request and {max(0.0, left):.3g} s are left "
             "until its deadline; retry later, allow more time, or add a replica",
-            retry_after=max(LEAST_RETRY, LEAST_TIME * (ahead + alone) - left),
+            max(LEAST_RETRY, LEAST_TIME * (ahead + alone) - left),
+            Reason.DEADLINE,
         )
 
     async def _run(self, job: _Job) -> None:
@@ -244,7 +254,7 @@ class Tokenizing:
         while True:
             if job.deadline is not None and self._clock() >= job.deadline:
                 self._release()
-                raise DeadlineError("the deadline passed while the request was tokenized; send fewer in a call")
+                raise ExpiredError("the deadline passed while the request was tokenized; send fewer in a call")
             await self._slice(job)
             self._small_in_a_row = self._small_in_a_row + 1 if job.is_small else 0
             if job.is_done:

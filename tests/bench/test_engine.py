@@ -95,13 +95,19 @@ def test_the_tables_compare_with_the_bare_loop_and_the_peak() -> None:
 
     text = render(
         {
-            "peak": {"gflops": 100.0, "method": "by hand"},
+            "peak": {"rates": {"float32": 100.0, "bf16": 200.0}, "method": "by hand"},
             "rounds": 3,
             "file": "some.smi",
             "encoders": [
                 {
                     "encoder": "bigru-1",
-                    "rates": [rate("ours", 75.0), rate("theirs", 90.0), rate(BARE, 50.0)],
+                    "rates": [
+                        rate("ours", 75.0),
+                        rate("theirs", 90.0),
+                        rate("ours bf16, equal", 120.0),
+                        rate("ours int8, equal", 80.0),
+                        rate(BARE, 50.0),
+                    ],
                     "lone_seconds": {"ours": 0.001},
                     "lone_seconds_two_cores": {"ours": 0.0006},
                     "versions": {"oneDNN bf16": "3.2.0"},
@@ -115,7 +121,10 @@ def test_the_tables_compare_with_the_bare_loop_and_the_peak() -> None:
         }
     )
     assert "| ours | 1,500 |" in text
+    assert "Peak: float32 100 GFLOP/s, bf16 200 GFLOP/s (by hand)" in text
     assert "| ours | 75, 75% |" in text
+    assert "| ours bf16, equal | 120, 60% |" in text
+    assert "| ours int8, equal | 80 |" in text
     assert "| ours | 1.50x |" in text
     assert "| theirs (wrong vectors) | 1.80x |" in text
     assert "| ours, two cores | 0.600 |" in text
@@ -127,8 +136,11 @@ def test_the_tables_compare_with_the_bare_loop_and_the_peak() -> None:
 
 def test_a_peak_is_measured_and_says_how() -> None:
     peak = measure_peak(0)
-    assert peak.gflops > 0
-    assert "FMA" in peak.method or "sgemm" in peak.method
+    assert peak.rates["float32"] > 0
+    # Twice as many products of bf16 fit into a register as of float32, and twice as many of int8 again.
+    rates = [peak.rates[precision] for precision in ("float32", "bf16", "int8") if precision in peak.rates]
+    assert rates == sorted(rates)
+    assert "multiply-adds" in peak.method or "sgemm" in peak.method
 
 
 def test_the_tokenizer_is_measured_at_every_size_even_from_a_small_file() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.clients.conftest import Encode, Record
 from tests.clients.environments import needs_program, output, python_packages
 from tests.clients.recipes import recipe
-from tests.e2e.server_process import PATIENCE_SECONDS, ServerProcess
+from tests.e2e.server_process import MODELS, PATIENCE_SECONDS, ServerProcess, running
 
 SCHEMATHESIS = "4.32.5"
 MOLECULES = ["CCO", "c1ccccc1"]
@@ -31,7 +31,14 @@ def test_curl(server: ServerProcess, ours: Encode, tmp_path: Path, record_proper
 
 
 @pytest.mark.clients(f"schemathesis {SCHEMATHESIS}", "what /openapi.json allows, and what it does not")
-def test_schemathesis(server: ServerProcess, record_property: Record) -> None:
+def test_schemathesis(record_property: Record) -> None:
+    # A server of its own that takes no orders: it would be told to unload what it serves, to the last encoder.
+    with running(MODELS, "--http-port", "0", "--admin", "false") as server:
+        explore(server, record_property)
+
+
+def explore(server: ServerProcess, record_property: Record) -> None:
+    """Send what the description of the API allows, and what it does not."""
     environment = python_packages("schemathesis", f"schemathesis=={SCHEMATHESIS}", constrained=False)
     # Its phase `examples` stumbles over Python 3.11's parser.
     options = ("--phases=coverage,fuzzing", "--checks=not_a_server_error", "--max-examples=100")

@@ -107,6 +107,11 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def transport_asked() -> str:
+    """The gRPC transport of servers whose arguments choose none."""
+    return os.environ.get("BIRNN_TRANSPORT", "auto")
+
+
 def start(
     models: Path | str, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
@@ -114,7 +119,7 @@ def start(
 
     The variable BIRNN_TRANSPORT chooses the gRPC transport of all tests that do not choose one themselves.
     """
-    asked = os.environ.get("BIRNN_TRANSPORT") == "native" and "--transport" not in arguments
+    asked = "--transport" not in arguments and transport_asked() == "native"
     if asked and ("--tls-cert" in arguments or "BIRNN_TLS_CERT" in (env or {})):
         pytest.skip("the native gRPC transport has no TLS")
     command = [*prefix, sys.executable, "-m", "birnn.cli.main", "serve", "--models", str(models), "--device", "cpu"]

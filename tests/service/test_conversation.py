@@ -7,7 +7,7 @@ import pytest
 
 from birnn_service.call import Exchange, Incoming, Method
 from birnn_service.conversation import Conversation, parsed
-from birnn_service.errors import Code, InvalidRequestError, OverloadedError, ServiceError
+from birnn_service.errors import Code, InvalidRequestError, OverloadedError, Reason, ServiceError
 from birnn_service.memory_budget import MemoryBudget
 
 
@@ -22,6 +22,7 @@ class FakeStream:
     deadline = None
     request_id = ""
     certificate_name = ""
+    traceparent = ""
 
     def __init__(self, *messages: bytes | None) -> None:
         self.messages: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -66,7 +67,7 @@ class Answers:
 
     async def __call__(self, method: Method, incoming: Incoming) -> bytes:
         if self.refuses:
-            raise OverloadedError("too many calls", 1.0)
+            raise OverloadedError("too many calls", 1.0, Reason.CALLS)
         turn: Any = await incoming.read(lambda size: None)
         request = method.parse(turn)
         self.seen.append(weakref.ref(request))

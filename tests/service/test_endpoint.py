@@ -18,7 +18,7 @@ from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import OverloadedError
 from birnn_service.frontends.setup import RemoteEncoder
 from birnn_service.memory_budget import REQUEST_COST
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.settings import Settings
 from birnn_service.settings_reader import load_settings
 from birnn_service.state import ServingState
@@ -63,6 +63,7 @@ class Piecewise:
     deadline = None
     request_id = ""
     certificate_name = ""
+    traceparent = ""
 
     def __init__(self, pieces: int) -> None:
         self.pieces = pieces
@@ -108,7 +109,8 @@ def test_a_fault_of_ours_is_internal_logged_once_and_counted(
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.exc_info is not None
     assert record.exc_info[1] is error
-    labels = {"encoder": "smiles" if method == "ModelInfer" else "", "method": method}
+    encoder, version = ("smiles", "1") if method == "ModelInfer" else ("", "")
+    labels = {"encoder": encoder, "version": version, "method": method}
     assert metrics.registry.get_sample_value("birnn_unexpected_errors_total", labels) == 1
 
 

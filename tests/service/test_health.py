@@ -23,13 +23,14 @@ from birnn_service.engine.gate import Ceiling, limits_of
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import OverloadedError
 from birnn_service.health import HealthMonitor
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.cost import CostModel, profile
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.state import ServingState
+from tests.service.observe.counting import counted
 
 MODELS = Path(__file__).parents[2] / "models"
 INTERVAL = 0.02
@@ -91,8 +92,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def probes(metrics: Metrics, outcome: str, name: str = "smiles") -> float:
     """How many probes have ended like this."""
-    labels = {"encoder": name, "outcome": outcome}
-    return metrics.registry.get_sample_value("birnn_health_probes_total", labels) or 0
+    return counted(metrics, "birnn_health_probes_total", encoder=name, outcome=outcome)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -125,7 +125,7 @@ async def watched(
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
     encoders = Encoders([served(bundle, engine, lane)], {})
     metrics = metrics or Metrics()
-    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
+    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics)])
     state = ServingState()
     monitor = HealthMonitor(encoders, dispatcher, state, metrics, interval=INTERVAL, patience=patience)
     turns = asyncio.Queue[bool]()
@@ -181,7 +181,8 @@ async def test_probes_are_counted_as_probes_and_not_as_calls(bundle: Bundle, eng
         assert await turns.get() is True
         assert probes(metrics, "passed") >= 1
     for name in ("sequences_total", "tokens_total", "queue_seconds_count", "batch_sequences_count"):
-        assert not metrics.registry.get_sample_value(f"birnn_{name}", {"encoder": "smiles"})
+        assert counted(metrics, f"birnn_{name}", encoder="smiles") == 0
+    assert counted(metrics, "birnn_engine_busy_seconds_total", encoder="smiles") > 0
 
 
 async def keep_busy(dispatcher: Dispatcher, lane: Lane, batch: RaggedBatch) -> None:
@@ -203,7 +204,7 @@ async def test_an_idle_encoder_beside_a_full_queue_is_refused_as_long_as_the_que
     encoders = Encoders([served(bundle, engine, lane) for lane in (busy, idle)], {})
     metrics = Metrics()
     # Whatever waits fills it.
-    dispatcher = Dispatcher([busy, idle], 1, observers=[QueueMetrics(metrics, [busy, idle])], max_backlog_seconds=1e-9)
+    dispatcher = Dispatcher([busy, idle], 1, observers=[QueueMetrics(metrics)], max_backlog_seconds=1e-9)
     state = ServingState()
     # A probe that gets a place just before the engine hangs waits so long, and nothing else does.
     monitor = HealthMonitor(encoders, dispatcher, state, metrics, interval=INTERVAL, patience=PATIENCE_SECONDS / 3)
@@ -239,7 +240,7 @@ async def test_a_loop_that_an_engine_holds_up_is_seen_from_another_thread(
     lane = Lane("smiles", engine, Output.POOLED, 512, profile(engine, Output.POOLED, 64))
     encoders = Encoders([served(bundle, engine, lane)], {})
     metrics = Metrics()
-    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])])
+    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics)])
     monitor = HealthMonitor(encoders, dispatcher, ServingState(), metrics, interval=INTERVAL, patience=600.0)
     watch = asyncio.create_task(monitor.run())
     await until(lambda: probes(metrics, "passed"))
@@ -354,7 +355,7 @@ async def test_an_encoder_that_is_unloaded_while_another_proves_itself_is_not_as
     watch = asyncio.create_task(monitor.run())
     await (await removed)
     await often.wait()
-    labels = {"encoder": "smiles", "outcome": "failed"}
-    assert not metrics.registry.get_sample_value("birnn_health_probes_total", labels)
+    assert probes(metrics, "passed") > 0
+    assert probes(metrics, "failed") == 0
     watch.cancel()
     dispatcher.close()

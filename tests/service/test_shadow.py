@@ -18,9 +18,9 @@ from birnn_service.call import Call
 from birnn_service.catalog import Encoders
 from birnn_service.compute import Work
 from birnn_service.engine.engine import EngineInfo, Output
-from birnn_service.errors import EngineError, OverloadedError, StartupError
+from birnn_service.errors import EngineError, OverloadedError, Reason, StartupError
 from birnn_service.memory_budget import MemoryBudget
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.pipeline import Options
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
@@ -93,7 +93,7 @@ class Running:
         await asyncio.gather(*self.pipeline._tasks)
 
     def counted(self, name: str, **labels: str) -> float:
-        wanted = {("encoder", "small"), ("candidate", "2"), *labels.items()}
+        wanted = {("encoder", "small"), ("version", "1"), ("candidate", "2"), *labels.items()}
         samples = [sample for family in self.metrics.registry.collect() for sample in family.samples]
         return sum(one.value for one in samples if one.name == name and wanted <= set(one.labels.items()))
 
@@ -165,7 +165,7 @@ async def test_requests_are_skipped_while_the_candidate_is_behind(versions: list
     ("failure", "outcome", "logged"),
     [
         (EngineError("broken"), "failed", False),
-        (OverloadedError("full", 1.0), "skipped", False),
+        (OverloadedError("full", 1.0, Reason.QUEUE), "skipped", False),
         (ZeroDivisionError("a fault of ours"), "failed", True),
     ],
 )

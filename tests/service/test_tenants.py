@@ -1,12 +1,11 @@
 """Tenants in metrics, and the limits of the server with the engines."""
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from birnn_service.errors import ForbiddenError, InvalidRequestError, RateLimitedError
-from birnn_service.frontends.merged_metrics import MergedMetrics, write_counts
+from birnn_service.frontends.counts import Reporter, add_report, end_reports
 from birnn_service.frontends.messages import Decoder, Failed, pack
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.tenants import MOST_LABELS, OTHER, TenantLabels, tenant_of
 
 
@@ -54,16 +53,14 @@ def test_what_is_counted_of_whom() -> None:
 
 def test_the_bound_holds_over_all_front_ends() -> None:
     engine = Metrics()
-    merged = MergedMetrics(engine.registry, TenantLabels(lambda: ["listed"]))
-    registry = CollectorRegistry()
-    registry.register(merged)
+    engine.tenants.labels = TenantLabels(lambda: ["listed"])
     for life in range(3):
-        front_end = Metrics()
+        front_end = Metrics(f"frontend-{life}")
         for number in range(MOST_LABELS):
             front_end.tenants.count_call(f"name:{life}-{number}", "OK", 1)
-        merged.update(life, write_counts(front_end.registry))
-    merged.end(0)
-    found = [sample for family in registry.collect() for sample in family.samples if "tenant" in sample.labels]
+        add_report(engine, life, Reporter(front_end).report())
+    end_reports(engine, 0)
+    found = [sample for family in engine.registry.collect() for sample in family.samples if "tenant" in sample.labels]
     requests = {sample.labels["tenant"]: sample.value for sample in found if sample.name.endswith("requests_total")}
     assert len(requests) == MOST_LABELS  # `listed` has its place, and has sent nothing; the rest is `other`
     assert sum(requests.values()) == 3 * MOST_LABELS

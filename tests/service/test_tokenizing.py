@@ -16,7 +16,7 @@ from birnn_bundle.smiles import SmilesTokenizer
 from birnn_bundle.text import TextTokenizer
 from birnn_bundle.tokenizer import Tokenized, Tokenizer
 from birnn_service.errors import DeadlineError, OverloadedError
-from birnn_service.reading import read_features, tokenize
+from birnn_service.reading import StringReader, read_features, tokenize
 from birnn_service.tokenizing import SLICE_SECONDS, Read, Tokenizing
 from birnn_service.tokenizing_rate import FIRST_RATE, LEAST_BYTES, Rate
 
@@ -278,6 +278,25 @@ def test_slices_of_features_together_are_the_whole(lengths: list[int], cuts: set
         return read_features(batch.between(start, end), max_length=4, truncate=truncate)
 
     same(Tokenized.concatenate([read(*ends) for ends in slices(len(batch), cuts)]), read(0, len(batch)))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
+@given(
+    requests=st.lists(
+        st.lists(
+            st.one_of(st.binary(max_size=20), st.text("CNOx", max_size=20).map(str.encode)), min_size=1, max_size=4
+        ),
+        min_size=1,
+    ),
+    truncate=st.booleans(),
+)
+def test_requests_read_together_are_those_read_alone(
+    tokenizer: Tokenizer, requests: list[list[bytes]], truncate: bool
+) -> None:
+    reader = StringReader(tokenizer, tokenizer.vocab_size, max_length=8, max_bytes=15, truncate=truncate)
+    together = reader.read([sequence for request in requests for sequence in request])
+    for found, request in zip(together.divided(list(map(len, requests))), requests, strict=True):
+        same(found, reader.read(request))
 
 
 def slices(count: int, cuts: set[int]) -> list[tuple[int, int]]:

@@ -45,7 +45,7 @@ def main() -> None:
 def server() -> Iterator[Answer]:
     """The version of the server, if everything that it imports can be imported."""
     import birnn_service.commands  # noqa: F401
-    from birnn_service.metrics import server_version
+    from birnn_service.server_version import server_version
 
     yield {"version": server_version()}
 

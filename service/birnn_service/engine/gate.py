@@ -159,6 +159,13 @@ def fault_of(limits: Limits, found: NDArray[np.float32], expected: NDArray[np.fl
     return f"a cosine of {cosine:.6f}, {limits.min_cosine:g} at least allowed" if cosine < limits.min_cosine else None
 
 
+def drift_of(limits: Limits, found: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
+    """How far encodings [n, D] are off, as a share of what the limits allow: above 1 they have a fault."""
+    error = float(np.abs(found - expected).max()) / limits.tolerance
+    turned = (1.0 - least_cosine(limits, found, expected)) / (1.0 - limits.min_cosine)
+    return float("inf") if np.isnan(error) else max(error, turned)
+
+
 def least_cosine(limits: Limits, found: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
     """Least cosine of a row of `found` to the same of `expected`; references of almost no length do not count."""
     values = found.astype(np.float64)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 from birnn_bundle.bundle import Bundle
@@ -46,11 +46,19 @@ class _Choice:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """An engine that has passed the gate, and how `auto` came to choose it."""
+    """An engine that has passed the gate.
+
+    Attributes:
+        engine: The engine.
+        report: What the gate found.
+        choice: How `auto` came to choose it.
+        is_fallback: Whether `auto` could not have the device or the engine that it tried first.
+    """
 
     engine: Engine
     report: GateReport
     choice: str
+    is_fallback: bool = False
 
 
 def load_engine(
@@ -93,7 +101,7 @@ def load_engine(
     try:
         return _on_cuda(bundle, choice, "CUDA works")
     except StartupError as error:
-        return _on_cpu(bundle, choice, f"CUDA does not work: {error}")
+        return replace(_on_cpu(bundle, choice, f"CUDA does not work: {error}"), is_fallback=True)
 
 
 def _on_cpu(bundle: Bundle, choice: _Choice, why: str) -> Proven:
@@ -107,7 +115,7 @@ def _on_cpu(bundle: Bundle, choice: _Choice, why: str) -> Proven:
     except StartupError as error:
         if choice.engine == "native" or choice.precision in NATIVE_ONLY:
             raise
-        return _onnxruntime(bundle, choice, f"{why}; {error}")
+        return replace(_onnxruntime(bundle, choice, f"{why}; {error}"), is_fallback=True)
 
 
 def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:

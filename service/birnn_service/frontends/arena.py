@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.ragged import RaggedBatch
-from birnn_service.errors import InvalidRequestError, OverloadedError
+from birnn_service.errors import InvalidRequestError, OverloadedError, Reason
 from birnn_service.frontends.allocator import Allocator
 from birnn_service.memory_budget import RETRY_SECONDS, mib
 
@@ -132,6 +132,7 @@ class Blocks:
                 f"requests under way hold {mib(self.used)} of {mib(self._arena.size)} MiB of a front-end, this one "
                 f"needs {mib(size)}; retry later, send fewer sequences in a call, or raise --frontend-memory-mib",
                 RETRY_SECONDS,
+                Reason.MEMORY,
             )
         self._arena.write_batch(start, batch)
         return start

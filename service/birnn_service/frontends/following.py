@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from birnn_service.catalog import Catalog
+from birnn_service.catalog import Catalog, address_of
 from birnn_service.errors import UnknownEncoderError
 from birnn_service.frontends.messages import Followed, Listed, Message, Released, Retired, Served
 from birnn_service.frontends.setup import RemoteEncoder, note_listing, read_encoder
+from birnn_service.observe.metrics import Metrics
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 
@@ -22,12 +23,14 @@ class Following:
         encoders: Catalog[RemoteEncoder],
         statistics: Statistics,
         state: ServingState,
+        metrics: Metrics,
         send: Callable[[Message], None],
     ) -> None:
         """Change `encoders`, and tell the engine process what has been done."""
         self._encoders = encoders
         self._statistics = statistics
         self._state = state
+        self._metrics = metrics
         self._send = send
         self._told: asyncio.Queue[Served | Retired | Listed] = asyncio.Queue()
         self._releasing: set[asyncio.Task[None]] = set()
@@ -44,6 +47,7 @@ class Following:
                     # On a thread: a vocabulary may be large, and calls go on.
                     encoder = await asyncio.to_thread(read_encoder, raw)
                     self._statistics.add(encoder, encoder.row)
+                    self._metrics.begin(address_of(encoder))
                     self._encoders.put(encoder)
                     self._send(Followed(number))
                 case Retired(number):
@@ -69,4 +73,5 @@ class Following:
         await self._encoders.until_unused(encoder)
         self._encoders.forget(encoder)
         self._statistics.remove(encoder)
+        self._metrics.end(address_of(encoder))
         self._send(Released(encoder.instance))

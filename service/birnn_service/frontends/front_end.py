@@ -15,9 +15,9 @@ from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.errors import EngineError, ServiceError
 from birnn_service.frontends.arena import Arena, create_memory
+from birnn_service.frontends.counts import add_report, end_reports
 from birnn_service.frontends.engine_side import EngineSide
 from birnn_service.frontends.link import Link
-from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import (
     Cancel,
     Carried,
@@ -34,7 +34,8 @@ from birnn_service.frontends.messages import (
     Scraped,
     Setup,
 )
-from birnn_service.metrics_text import MetricsText
+from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import MetricsText
 from birnn_service.repository.orders import Orders
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class FrontEnd:
         compute: Compute,
         encoders: Encoders[Encoder],
         orders: Orders,
-        metrics: MergedMetrics,
+        metrics: Metrics,
         text: MetricsText,
         changed: Callable[[], None],
     ) -> None:
@@ -199,7 +200,7 @@ class FrontEnd:
             case Scrape():
                 self._begin(self._scrape(message))
             case Counts():
-                self._metrics.update(self._life, message.json)
+                add_report(self._metrics, self._life, message.json)
             case Listening():
                 self.listening.set()
                 self._changed()
@@ -257,5 +258,5 @@ class FrontEnd:
             self._side.close()
         # With it goes the arena, once the last of its requests has ended.
         self._side = None
-        self._metrics.end(self._life)
+        end_reports(self._metrics, self._life)
         self._gone.set()

@@ -11,11 +11,10 @@ from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.errors import StartupError
 from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
-from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Drain, Followed, Health, Listed, Released, Retired, Served, Setup
 from birnn_service.frontends.setup import write_encoder, write_listing, write_setup
-from birnn_service.metrics import Metrics
-from birnn_service.metrics_text import CollectedText
+from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import CollectedText
 from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
@@ -43,7 +42,6 @@ class FrontEnds:
         state: ServingState,
         settings: Settings,
         metrics: Metrics,
-        merged: MergedMetrics,
         statistics: Statistics,
     ) -> None:
         """Prepare front-ends.
@@ -54,8 +52,7 @@ class FrontEnds:
             orders: Carries out the orders of their callers.
             state: Whether calls are taken; front-ends hear of it.
             settings: Address, limits, and how many.
-            metrics: Where restarts are counted.
-            merged: Where their own counts go.
+            metrics: Where restarts are counted, and what they count themselves.
             statistics: Where they count calls.
         """
         self._encoders = encoders
@@ -63,8 +60,7 @@ class FrontEnds:
         self._orders = orders
         self._settings = settings
         self._metrics = metrics
-        self._merged = merged
-        self._text = CollectedText(merged)
+        self._text = CollectedText(metrics.registry)
         self._statistics = statistics
         self._lives = itertools.count(1)
         self._running: set[FrontEnd] = set()
@@ -76,7 +72,7 @@ class FrontEnds:
         self._draining = asyncio.Event()
         self._held: ExitStack
         self._ports: Ports
-        metrics.frontends.set_function(lambda: self._listening)
+        metrics.frontends.read_one(lambda: self._listening)
 
     async def __aenter__(self) -> "FrontEnds":
         """Take the ports.
@@ -214,7 +210,14 @@ class FrontEnds:
     async def _live(self, number: int, started: "asyncio.Future[None]") -> str:
         """One life of a front-end; returns how it ended."""
         front_end = FrontEnd(
-            number, next(self._lives), self._compute, self._encoders, self._orders, self._merged, self._text, self._look
+            number,
+            next(self._lives),
+            self._compute,
+            self._encoders,
+            self._orders,
+            self._metrics,
+            self._text,
+            self._look,
         )
         assert self._statistics.descriptor is not None
         await front_end.start(self._settings.frontend_memory_mib << 20, self._statistics.descriptor, self._setup)

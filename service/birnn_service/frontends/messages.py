@@ -23,7 +23,7 @@ from birnn_service.state import Address
 HEADER = struct.Struct("=BxxxIQ")
 _ENCODE = struct.Struct("=IQQdBQ")
 _DONE = struct.Struct("=dd")
-_FAILED = struct.Struct("=Bxxxxxxxd")
+_FAILED = struct.Struct("=BBxxxxxxd")
 # Size of a body. The largest one describes what is served, including the tokenizers' vocabularies.
 MAX_BODY = 1 << 30
 
@@ -37,7 +37,11 @@ ERRORS: tuple[type[errors.ServiceError], ...] = (
     errors.BrokenEncoderError,
     errors.LoadingError,
     errors.RateLimitedError,
+    errors.ExpiredError,
+    errors.DrainingError,
 )
+# Why calls are refused, by number.
+_REASONS = tuple(errors.Reason)
 
 
 class Encode(NamedTuple):
@@ -176,7 +180,7 @@ class Obstacle(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Front-end: all its counters so far, JSON. The message also shows that it is alive."""
+    """Front-end: what it has counted since the last one, JSON; see `counts`. It also shows that it is alive."""
 
     json: bytes
 
@@ -264,16 +268,19 @@ def _unpack_health(number: int, body: bytes) -> Health:
 
 
 def _pack_error(error: errors.ServiceError) -> bytes:
-    retry = error.retry_after if isinstance(error, errors.OverloadedError) else 0.0
+    retry, reason = 0.0, 0
+    if isinstance(error, errors.OverloadedError):
+        retry, reason = error.retry_after, _REASONS.index(error.reason)
     # A waiting call must get an answer, whatever the error is.
     kind = type(error) if type(error) in ERRORS else errors.EngineError
-    return _FAILED.pack(ERRORS.index(kind), retry) + str(error).encode()
+    return _FAILED.pack(ERRORS.index(kind), reason, retry) + str(error).encode()
 
 
 def _unpack_error(body: bytes) -> errors.ServiceError:
-    code, retry = _FAILED.unpack_from(body)
+    code, reason, retry = _FAILED.unpack_from(body)
     kind, text = ERRORS[code], body[_FAILED.size :].decode()
-    error: errors.ServiceError = kind(text, retry) if issubclass(kind, errors.OverloadedError) else kind(text)
+    overloaded = issubclass(kind, errors.OverloadedError)
+    error: errors.ServiceError = kind(text, retry, _REASONS[reason]) if overloaded else kind(text)
     return error
 
 

@@ -15,13 +15,14 @@ from contextlib import suppress
 import uvloop
 
 from birnn_service.access import Access
+from birnn_service.catalog import address_of
 from birnn_service.descriptors import DescriptorWatch
 from birnn_service.errors import StartupError
 from birnn_service.front import Front
 from birnn_service.frontends.arena import Arena
+from birnn_service.frontends.counts import Reporter
 from birnn_service.frontends.following import Following
 from birnn_service.frontends.link import Link
-from birnn_service.frontends.merged_metrics import write_counts
 from birnn_service.frontends.messages import (
     Carried,
     Counts,
@@ -44,7 +45,9 @@ from birnn_service.frontends.remote_compute import RemoteCompute
 from birnn_service.frontends.remote_metrics_text import RemoteMetricsText
 from birnn_service.frontends.remote_orders import RemoteOrders
 from birnn_service.frontends.setup import read_setup
-from birnn_service.metrics import Metrics
+from birnn_service.observe.loop_lag import LoopLag
+from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.process_metrics import read_process
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.tenants import TenantLabels
@@ -87,14 +90,16 @@ class FrontEndProcess:
             format=f"%(asctime)s %(levelname)s front-end {self._number}: %(message)s",
             stream=sys.stderr,
         )
-        metrics = Metrics()
+        metrics = Metrics(f"frontend-{self._number}")
+        read_process(metrics)
         self._compute, self._orders = RemoteCompute(self._arena, link), RemoteOrders(link)
         self._text = RemoteMetricsText(link)
         statistics = Statistics((), 1 + settings.frontends, self._number, self._statistics)
         for encoder in encoders:
             statistics.add(encoder, encoder.row)
+            metrics.begin(address_of(encoder))
         self._state.set_broken(broken)
-        following = self._follow(Following(encoders, statistics, self._state, link.send))
+        following = self._follow(Following(encoders, statistics, self._state, metrics, link.send))
         try:
             access = Access(settings)
             metrics.tenants.labels = TenantLabels(lambda: access.grants.by_name)
@@ -113,7 +118,8 @@ class FrontEndProcess:
         gc.freeze()
         link.send(Listening())
         watch = DescriptorWatch(metrics, self._state)
-        works = (self._report(link, metrics), self._tell(link), watch.run(), access.watch())
+        reporter, lag = Reporter(metrics), LoopLag(metrics.loop_lag_seconds.labels(metrics.process))
+        works = (self._report(link, reporter), self._tell(link), watch.run(), lag.run(), access.watch())
         tasks = [following, *map(asyncio.create_task, works)]
         await self._stop.wait()
         if self._gone.is_set():
@@ -121,7 +127,7 @@ class FrontEndProcess:
         await front.drain()
         for task in tasks:
             task.cancel()
-        link.send(Counts(write_counts(metrics.registry)))
+        link.send(Counts(reporter.report()))
         await self._close(link)
         front.close()
         return 0
@@ -142,9 +148,9 @@ class FrontEndProcess:
             logger.error("this front-end cannot follow what is served, and ends", exc_info=error)
             self._stop.set()
 
-    async def _report(self, link: Link, metrics: Metrics) -> None:
+    async def _report(self, link: Link, reporter: Reporter) -> None:
         while True:
-            link.send(Counts(write_counts(metrics.registry)))
+            link.send(Counts(reporter.report()))
             await asyncio.sleep(REPORT_SECONDS)
 
     async def _tell(self, link: Link) -> None:

@@ -9,7 +9,7 @@ from birnn_service.frontends.messages import Scrape, Scraped
 
 
 class RemoteMetricsText:
-    """Has the engine process collect the metrics; see `birnn_service.metrics_text.MetricsText`."""
+    """Has the engine process collect the metrics; see `birnn_service.observe.metrics_text.MetricsText`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

@@ -6,7 +6,7 @@ from grpc_health.v1 import health_pb2 as pb
 
 from birnn_bundle.quoting import shown
 from birnn_service.call import Feed, Method
-from birnn_service.errors import UnavailableError, UnknownServiceError
+from birnn_service.errors import DrainingError, UnknownServiceError
 from birnn_service.protocols.protobuf import feed, simple
 from birnn_service.state import ServingState
 
@@ -47,7 +47,7 @@ class HealthProtocol:
                 told = status
                 yield pb.HealthCheckResponse(status=status)
             await change.wait()
-        raise UnavailableError("the server is shutting down; watch another one")
+        raise DrainingError("the server is shutting down; watch another one")
 
     def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus.ValueType:
         if service == LIVENESS:

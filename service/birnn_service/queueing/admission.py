@@ -1,6 +1,6 @@
 """Admission: what is refused at once, so that callers hear early and nothing is computed for nobody."""
 
-from birnn_service.errors import DeadlineError, OverloadedError
+from birnn_service.errors import DeadlineError, OverloadedError, Reason
 
 # A request is admitted if it would be done in time even if everything took this many times longer than predicted.
 CAUTION = 1.3
@@ -32,7 +32,8 @@ def check_backlog(total: float, own: float, share: float, limit: float) -> None:
     raise OverloadedError(
         f"about {total:.1f} s of work wait already, the limit is {limit:g} s (max_backlog_seconds){part}; "
         "retry later, or add a replica",
-        retry_after=max(LEAST_RETRY, min(total, own / share) - limit / 2),
+        max(LEAST_RETRY, min(total, own / share) - limit / 2),
+        Reason.QUEUE,
     )
 
 
@@ -60,5 +61,6 @@ def check_deadline(count: int, alone: float, ahead: float, batches: float, left:
         raise OverloadedError(
             f"about {ahead:.3g} s of work are ahead of this request and {left:.3g} s are left until its deadline; "
             "retry later, allow more time, or add a replica",
-            retry_after=max(LEAST_RETRY, needed - left),
+            max(LEAST_RETRY, needed - left),
+            Reason.DEADLINE,
         )

@@ -18,6 +18,9 @@ class BatchStatistics:
     def answered(self, request: Request, queue: float) -> None:
         """Nothing to count: who took the call does."""
 
+    def ended(self, run: Run, seconds: float) -> None:
+        """Nothing to count."""
+
     def ran(self, run: Run, seconds: float, predicted: float) -> None:
         """Count a batch."""
         if not run.is_probe:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Output
-from birnn_service.errors import DeadlineError, EngineError, ServiceError, UnavailableError
+from birnn_service.errors import DrainingError, EngineError, ExpiredError, ServiceError
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.observer import Observer
 from birnn_service.queueing.placement import Placement
@@ -73,6 +73,20 @@ class Dispatcher:
         self._dispatch_is_due = False
         self._closed = False
 
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Where requests wait."""
+        return self._scheduler.lanes
+
+    def backlog_of(self, lane: Lane) -> float:
+        """Predicted seconds until all that waits in a lane has been computed."""
+        return self._scheduler.backlog_of(lane)
+
+    @property
+    def slots(self) -> int:
+        """Batches that run at the same time."""
+        return self._scheduler.slots
+
     def add(self, lanes: Sequence[Lane]) -> None:
         """Serve further lanes."""
         slots = max(self._scheduler.slots, *(lane.engine.info.slots for lane in lanes))
@@ -120,12 +134,12 @@ class Dispatcher:
 
         Raises:
             OverloadedError: More work waits than the bound allows, and the caller's share of it is full.
-            DeadlineError: The deadline cannot be met.
+            DeadlineError: The deadline cannot be met, or has passed.
             EngineError: The engine failed on one of the request's batches.
-            UnavailableError: The dispatcher was closed.
+            DrainingError: The dispatcher was closed.
         """
         if self._closed:
-            raise UnavailableError("the server is shutting down; retry with another one")
+            raise DrainingError("the server is shutting down; retry with another one")
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         request = Request(lane, batch, caller, self._clock(), deadline, future, len(batch), priority)
         self._placement.arrived(bool(self._requests), request.queued)
@@ -146,7 +160,7 @@ class Dispatcher:
         """Fail what waits, let running batches end, and stop the worker threads."""
         self._closed = True
         for request in self._requests:
-            request.fail(UnavailableError("the server is shutting down; retry with another one"))
+            request.fail(DrainingError("the server is shutting down; retry with another one"))
         self._slots.close()
 
     def _join(self, request: Request) -> NDArray[np.int64]:
@@ -209,7 +223,7 @@ class Dispatcher:
         selections, late = self._scheduler.fill(self._placement.idle, self._clock())
         inline = self._placement.runs_inline(selections, len(self._requests))
         for number in late:
-            error = DeadlineError("the deadline passed, or would before the computation ends")
+            error = ExpiredError("the deadline passed, or would before the computation ends")
             self._submissions[number].request.fail(error)
         for selection in selections:
             run = Run(selection.lane, self._parts(selection.rows), selection.slots, self._clock())
@@ -250,6 +264,8 @@ class Dispatcher:
         if not self._running[run.lane] and run.lane in self._quiet:
             self._quiet.pop(run.lane).set()
         seconds = self._clock() - run.started
+        for observer in self._observers:
+            observer.ended(run, seconds)
         try:
             if isinstance(result, Exception):
                 raise result

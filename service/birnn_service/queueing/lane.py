@@ -36,6 +36,7 @@ class Lane:
 
     Attributes:
         encoder: Name of the encoder.
+        version: Version of the encoder.
         engine: What runs it.
         output: One vector for each sequence or for each token.
         width: Floats in a vector.
@@ -61,6 +62,12 @@ class Lane:
     cost: CostModel = field(init=False)
     wide_cost: CostModel | None = field(init=False)
     instance: int = 0
+    version: str = ""
+
+    @property
+    def address(self) -> tuple[str, str]:
+        """Name and version of the encoder."""
+        return self.encoder, self.version
 
     def __post_init__(self) -> None:
         self.cost, self.wide_cost = self.profile, self.wide_profile

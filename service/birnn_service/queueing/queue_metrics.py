@@ -1,60 +1,44 @@
 """Metrics of the queue and of the batches that run."""
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Callable
 
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
+from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.request import Request
 from birnn_service.queueing.run import Run
 
 
 class QueueMetrics:
-    """An `Observer` that counts calls and batches, but no health probes, except one that shares a batch with a call."""
+    """An `Observer` that counts calls and batches, but no health probes, except one that shares a batch with a call.
 
-    def __init__(self, metrics: Metrics, lanes: Iterable[Lane] = ()) -> None:
-        """Count into `metrics`, and let each scrape read how much waits in `lanes`."""
+    Only the time for which slots are occupied includes probes.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Count into `metrics`."""
         self._metrics = metrics
-        # By encoder; replaced as a whole, since scrapes read it on threads of their own.
-        self._lanes: dict[str, tuple[Lane, ...]] = {}
-        self.add(lanes)
-
-    def add(self, lanes: Iterable[Lane]) -> None:
-        """Read these lanes, too."""
-        for lane in lanes:
-            self._read(lane.encoder, (*self._lanes.get(lane.encoder, ()), lane))
-
-    def remove(self, lanes: Iterable[Lane]) -> None:
-        """Read these lanes no more."""
-        for lane in lanes:
-            self._read(lane.encoder, tuple(other for other in self._lanes.get(lane.encoder, ()) if other is not lane))
-
-    def _read(self, encoder: str, lanes: tuple[Lane, ...]) -> None:
-        self._lanes[encoder] = lanes
-        gauges = {self._metrics.queue_sequences: _waiting_sequences, self._metrics.queue_tokens: _waiting_tokens}
-        for gauge, waiting in gauges.items():
-            if lanes:
-                gauge.labels(encoder).set_function(partial(waiting, lanes))
-            else:
-                gauge.remove(encoder)
-        if not lanes:
-            del self._lanes[encoder]
 
     def shared(self, request: Request, sequences: int) -> None:
         """Count sequences that need no computing."""
         if not request.is_probe:
-            self._metrics.of(request.lane.encoder).shared_sequences.inc(sequences)
+            self._metrics.of(*request.lane.address).shared_sequences.inc(sequences)
 
     def answered(self, request: Request, queue: float) -> None:
         """Note how long a request waited."""
         if not request.is_probe:
-            self._metrics.of(request.lane.encoder).queue_seconds.observe(queue)
+            self._metrics.of(*request.lane.address).queue_seconds.observe(queue)
+
+    def ended(self, run: Run, seconds: float) -> None:
+        """Count the time for which slots were occupied."""
+        self._metrics.of(*run.lane.address).engine_busy_seconds.inc(seconds * run.slots)
 
     def ran(self, run: Run, seconds: float, predicted: float) -> None:
         """Note a batch's time, size and padding."""
         if run.is_probe:
             return
-        metrics, batch = self._metrics.of(run.lane.encoder), run.batch
+        metrics, batch = self._metrics.of(*run.lane.address), run.batch
         cells = run.lane.cost.cells(batch.lengths)
         for part in run.parts:
             share = int(part.request.batch.lengths[part.rows].sum()) / batch.tokens
@@ -68,9 +52,20 @@ class QueueMetrics:
         metrics.tokens.inc(batch.tokens)
 
 
-def _waiting_sequences(lanes: Sequence[Lane]) -> float:
-    return float(sum(lane.queue.sequences for lane in lanes))
+def read_queue(metrics: Metrics, dispatcher: Dispatcher, max_backlog_seconds: float) -> None:
+    """Let `metrics` read what waits for a dispatcher, which lets `max_backlog_seconds` wait."""
 
+    def each(value: Callable[[Lane], float]) -> Callable[[], Counter[tuple[str, ...]]]:
+        def read() -> Counter[tuple[str, ...]]:
+            sums: Counter[tuple[str, ...]] = Counter()
+            for lane in list(dispatcher.lanes):
+                sums[lane.address] += value(lane)  # type: ignore[assignment]
+            return sums
 
-def _waiting_tokens(lanes: Sequence[Lane]) -> float:
-    return float(sum(lane.queue.tokens for lane in lanes))
+        return read
+
+    metrics.queue_sequences.read_by(each(lambda lane: lane.queue.sequences))
+    metrics.queue_tokens.read_by(each(lambda lane: lane.queue.tokens))
+    metrics.backlog_seconds.read_by(each(dispatcher.backlog_of))
+    metrics.backlog_limit_seconds.read_one(lambda: max_backlog_seconds)
+    metrics.engine_slots.read_one(lambda: dispatcher.slots)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.record import record
 from birnn_service.errors import ServiceError
 from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.lane import Lane
@@ -16,7 +17,7 @@ from birnn_service.queueing.priority import Priority
 Values = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Computed:
     """The encodings of one request and where their time went, in seconds.
 

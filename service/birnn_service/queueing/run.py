@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.record import record
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.request import Request, Values
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Part:
     """Rows of one request that run together, at `rows` [k] in its batch, ascending."""
 

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from birnn_bundle.record import record
 from birnn_service.queueing.admission import check_backlog, check_deadline
 from birnn_service.queueing.caller_flow import LARGE_WEIGHT, LOW_WEIGHT, OTHERS, SMALL_WEIGHT, CallerFlow
 from birnn_service.queueing.fairness import VirtualTime
@@ -27,7 +27,7 @@ Positions = NDArray[np.intp]
 _FIRST = np.zeros(1, dtype=np.intp)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Selection:
     """The next batch of some idle slots.
 
@@ -82,7 +82,11 @@ class Scheduler:
     @property
     def backlog_seconds(self) -> float:
         """Predicted seconds until everything that waits now has been computed."""
-        return sum(lane.backlog for lane in self.lanes if lane.queue.sequences) / self.slots
+        return sum(self.backlog_of(lane) for lane in self.lanes if lane.queue.sequences)
+
+    def backlog_of(self, lane: Lane) -> float:
+        """The part of it that waits in a lane."""
+        return lane.backlog / self.slots
 
     def add(
         self,

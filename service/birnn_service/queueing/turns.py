@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from birnn_bundle.record import record
 from birnn_service.queueing.caller_flow import CallerFlow
 from birnn_service.queueing.cost import CostModel
 from birnn_service.queueing.waiting import Waiting
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Window:
     """The next rows of several flows, in the order in which they are to be served.
 

@@ -67,7 +67,9 @@ def load_encoder(path: Path, address: Address, settings: Settings, gpu_memory: G
         1000 * cost.seconds(1, 48),
     )
     # The engine has its own copy of the weights.
-    return ServedEncoder(replace(bundle, files={}), engine, lanes, proven.report.limits, next_instance())
+    return ServedEncoder(
+        replace(bundle, files={}), engine, lanes, proven.report.limits, next_instance(), proven.is_fallback
+    )
 
 
 def reason_of(error: BaseException, path: Path | None, label: str) -> tuple[str, bool]:
@@ -96,4 +98,5 @@ def _lane(bundle: Bundle, engine: Engine, output: Output, width: int, profiles: 
         width,
         profiles.profile(bundle, engine, output),
         profiles.profile(bundle, engine, output, slots) if slots > 1 else None,
+        version=str(bundle.manifest.version),
     )

@@ -7,9 +7,8 @@ from typing import Protocol
 
 from birnn_service.catalog import Catalog, Encoder, address_of, label_of
 from birnn_service.memory import give_back_memory
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import OUTCOMES, Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
-from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.repository.background import in_background
 from birnn_service.repository.served_encoder import ServedEncoder
 from birnn_service.response_cache import ResponseCache
@@ -42,7 +41,6 @@ class Publisher:
         self,
         encoders: Catalog[ServedEncoder],
         dispatcher: Dispatcher,
-        queue_metrics: QueueMetrics,
         statistics: Statistics,
         cache: ResponseCache,
         state: ServingState,
@@ -51,7 +49,6 @@ class Publisher:
         """Change what all of these know."""
         self._encoders = encoders
         self._dispatcher = dispatcher
-        self._queue_metrics = queue_metrics
         self._statistics = statistics
         self._cache = cache
         self._state = state
@@ -73,14 +70,21 @@ class Publisher:
         lanes = list(encoder.lanes.values())
         self._statistics.add(encoder)
         self._dispatcher.add(lanes)
-        self._queue_metrics.add(lanes)
         replaced = self._encoders.put(encoder)
         if replaced is not None:
             self._metrics.encoder_info.remove(*_described(replaced))
-        self._metrics.encoder_ready.labels(*address_of(encoder)).set(1)
-        self._metrics.encoder_info.labels(*_described(encoder)).set(1)
-        # What failed its probes was the one before.
         address = address_of(encoder)
+        self._metrics.begin(address)
+        self._metrics.encoder_ready.labels(*address).set(1)
+        self._metrics.encoder_info.labels(*_described(encoder)).set(1)
+        self._metrics.encoder_fallback.labels(*address).set(encoder.is_fallback)
+        self._metrics.encoder_loaded_time_seconds.labels(*address).set_to_current_time()
+        self._metrics.encoder_loads.labels(*address, "loaded").inc()
+        # `rate` cannot see the first failure of a series that begins with it.
+        self._metrics.encoder_loads.labels(*address, "refused")
+        for outcome in OUTCOMES:
+            self._metrics.health_probes.labels(*address, outcome)
+        # What failed its probes was the one before.
         self._state.set_unhealthy({one: reason for one, reason in self._state.unhealthy.items() if one != address})
         return replaced
 
@@ -105,8 +109,12 @@ class Publisher:
             What is set once no new call finds it, in any process.
         """
         if self._encoders.take_out(encoder):
-            self._metrics.encoder_ready.remove(*address_of(encoder))
+            address = address_of(encoder)
+            for state in (self._metrics.encoder_ready, self._metrics.encoder_fallback):
+                state.remove(*address)
+            self._metrics.encoder_loaded_time_seconds.remove(*address)
             self._metrics.encoder_info.remove(*_described(encoder))
+            self._metrics.encoder_loads.labels(*address, "unloaded").inc()
         withdrawn = asyncio.Event()
         task = asyncio.create_task(self._free(encoder, withdrawn))
         self._unloading[encoder] = task
@@ -123,8 +131,8 @@ class Publisher:
         await self._encoders.until_unused(encoder)
         lanes = list(encoder.lanes.values())
         await self._dispatcher.remove(lanes)
-        self._queue_metrics.remove(lanes)
         self._statistics.remove(encoder)
+        self._metrics.end(address_of(encoder))
         await self._cache.forget(encoder.instance)
         self._encoders.forget(encoder)
         await in_background(encoder.engine.close)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from birnn_bundle.quoting import one_line, told
 from birnn_service.catalog import Catalog, State, Status, address_of
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.repository.inventory import Inventory
 from birnn_service.repository.publisher import Publisher
 from birnn_service.repository.served_encoder import ServedEncoder

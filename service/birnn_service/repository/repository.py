@@ -12,12 +12,13 @@ from birnn_service.engine.gpu_memory import GpuMemory
 from birnn_service.errors import (
     BrokenEncoderError,
     OverloadedError,
+    Reason,
     StartupError,
     UnavailableError,
     UnknownEncoderError,
 )
 from birnn_service.memory_budget import RETRY_SECONDS
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.repository.background import NICENESS, in_background
 from birnn_service.repository.inventory import Inventory
 from birnn_service.repository.loading import load_encoder, reason_of, warn_without_kernels
@@ -135,6 +136,7 @@ class Repository:
             raise OverloadedError(
                 f"{MOST_WAITING} orders to load are waiting, as many as this server lets wait; retry later",
                 RETRY_SECONDS,
+                Reason.ORDERS,
             )
         self._waiting += 1
         try:
@@ -247,7 +249,7 @@ class Repository:
         if reason != version.error:
             what = "goes on with its files of before" if version.encoder else "is not served"
             logger.error("encoder %s %s: %s", label, what, one_line(reason), exc_info=None if expected else error)
-            self._metrics.encoder_loads.labels(told(version.address[0]), "refused").inc()
+            self._metrics.encoder_loads.labels(*map(told, version.address), "refused").inc()
         return reason
 
     async def _publish(self, version: Version, encoder: ServedEncoder) -> None:
@@ -268,7 +270,6 @@ class Repository:
         if replaced is not None:
             self._publisher.retire(replaced, self._report.note)
         self._report.note_good(version.address[0])
-        self._metrics.encoder_loads.labels(version.address[0], "loaded").inc()
         if self._niceness:
             logger.info("encoder %s takes calls now%s", label_of(encoder), ", with other files" if replaced else "")
 

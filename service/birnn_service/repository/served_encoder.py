@@ -17,6 +17,7 @@ class ServedEncoder:
 
     Attributes:
         instance: Tells this load from every other, of the same name and version too.
+        is_fallback: Whether `auto` could not have what it tried first.
     """
 
     bundle: Bundle
@@ -24,6 +25,7 @@ class ServedEncoder:
     lanes: dict[Output, Lane]
     limits: Limits
     instance: int = field(default_factory=next_instance)
+    is_fallback: bool = False
 
     def __post_init__(self) -> None:
         for lane in self.lanes.values():

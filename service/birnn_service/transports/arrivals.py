@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from birnn_service.errors import InvalidRequestError, OverloadedError, ServiceError
+from birnn_service.errors import InvalidRequestError, OverloadedError, Reason, ServiceError
 from birnn_service.memory import resident_memory
 from birnn_service.memory_budget import RETRY_SECONDS
 
@@ -159,6 +159,7 @@ class Arrivals:
                     f"this server takes more than {TIGHT:.0%} of the {self._memory >> 20} MiB that it may "
                     "(--memory-mib) and the request is still arriving; retry later, or send less in a call",
                     RETRY_SECONDS,
+                    Reason.MEMORY,
                 )
             read.looks += 1
             if read.refusal is not None:

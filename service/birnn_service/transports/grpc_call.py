@@ -12,12 +12,13 @@ from birnn_service.transports.certificate_name import name_in
 from birnn_service.transports.departures import Departures
 
 REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
 
 
 class GrpcCall:
     """An `Incoming` call or a `Stream` of grpcio's."""
 
-    __slots__ = ("_arrivals", "_context", "_departures", "_peer", "caller", "request_id")
+    __slots__ = ("_arrivals", "_context", "_departures", "_peer", "caller", "request_id", "traceparent")
 
     def __init__(self, context: grpc.aio.ServicerContext, arrivals: Arrivals, departures: Departures) -> None:
         self._context = context
@@ -25,7 +26,12 @@ class GrpcCall:
         self._departures = departures
         self._peer = context.peer()
         self.caller = caller_of(self._peer)
-        self.request_id = _request_id(context)
+        self.request_id = self.traceparent = ""
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID:
+                self.request_id = self.request_id or str(value)
+            elif key == TRACEPARENT:
+                self.traceparent = str(value)
         if self.request_id:
             context.set_trailing_metadata(((REQUEST_ID, self.request_id),))
 
@@ -81,10 +87,3 @@ class GrpcCall:
             self._departures.end(self._context)
 
         self._context.add_done_callback(end)
-
-
-def _request_id(context: grpc.aio.ServicerContext) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID:
-            return str(value)
-    return ""

@@ -38,6 +38,11 @@ class HttpCall:
         self.deadline = None
         self.request_id = request.headers.get(REQUEST_ID, "")
 
+    @property
+    def traceparent(self) -> str:
+        """The header `traceparent`, as it came; empty for none."""
+        return self._request.headers.get("traceparent", "")
+
     def header(self, name: str) -> str:
         """A header by its name."""
         return self._request.headers.get(name, "")

@@ -13,6 +13,7 @@ from birnn_service.transports.http_body import unpack
 from birnn_service.transports.http_message import HttpRequestError
 
 REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
 # Bytes of replies of a stream that may be on their way before the next one waits.
 AHEAD_BYTES = INLINE_BYTES
 
@@ -100,6 +101,11 @@ class NativeCall:
     def certificate_name(self) -> str:
         """Empty: there is no TLS."""
         return ""
+
+    @property
+    def traceparent(self) -> str:
+        """The header `traceparent`, as it came; empty for none."""
+        return next(iter(self._values(TRACEPARENT)), "") if b"traceparent" in self._metadata else ""
 
     def header(self, name: str) -> str:
         """Metadata by its name; joined by commas where it came more than once. Binary values are as they came."""

@@ -39,7 +39,7 @@ class Settings:
     Attributes:
         address: Of gRPC.
         rest: HOST:PORT of HTTP.
-        ca: File of the authority that signed the server's certificate.
+        ca: File of the authority that signed the server's certificate; empty where there is no TLS.
         vectors: File of the recorded vectors.
         token: What they call with.
         seed: Of what they ask for.
@@ -69,7 +69,6 @@ class Callers:
         self._vectors: dict[str, NDArray[np.float32]] = {str(version): recorded[str(version)] for version in VERSIONS}
         self._settings = settings
         self._random = random.Random(settings.seed)
-        self._context = ssl.create_default_context(cafile=settings.ca)
         self._ended = asyncio.Event()
         self.tally = Tally()
 
@@ -78,7 +77,7 @@ class Callers:
         settings = self._settings
         client = birnn.AsyncClient(
             settings.address,
-            tls=birnn.Tls(ca=settings.ca),
+            tls=birnn.Tls(ca=settings.ca) if settings.ca else None,
             token=settings.token,
             batch_size=64,
             retry_for=settings.retry_for,
@@ -152,7 +151,10 @@ class Callers:
     def _embedder(self) -> Callable[[], Awaitable[int]]:
         """Embeds over a connection of its own."""
         host, _, port = self._settings.rest.partition(":")
-        connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE_SECONDS, context=self._context)
+        connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_SECONDS)
+        if self._settings.ca:
+            context = ssl.create_default_context(cafile=self._settings.ca)
+            connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE_SECONDS, context=context)
 
         def post(body: bytes, attempts: int) -> tuple[int, bytes]:
             headers = {"Authorization": f"Bearer {self._settings.token}", "Content-Type": "application/json"}

@@ -154,10 +154,14 @@ def messages_mutated(scene: Scene) -> None:
 @contextmanager
 def _raw_encode(scene: Scene) -> Iterator[Callable[[bytes], grpc.StatusCode]]:
     """Encodes messages as they are, and counts and returns what becomes of them."""
-    credentials = grpc.ssl_channel_credentials(scene.world.authority.cert.read_bytes())
     metadata = (("authorization", f"Bearer {scene.admin}"),)
     options = [("grpc.max_send_message_length", -1)]
-    with grpc.secure_channel(scene.server.address, credentials, options) as channel:
+    if scene.world.tls:
+        credentials = grpc.ssl_channel_credentials(scene.world.authority.cert.read_bytes())
+        opened = grpc.secure_channel(scene.server.address, credentials, options)
+    else:
+        opened = grpc.insecure_channel(scene.server.address, options)
+    with opened as channel:
         method = channel.unary_unary("/birnn.v1.EncoderService/Encode")
 
         def encode(message: bytes) -> grpc.StatusCode:
@@ -170,7 +174,7 @@ def _raw_encode(scene: Scene) -> Iterator[Callable[[bytes], grpc.StatusCode]]:
 
 
 def connections_flooded(scene: Scene) -> None:
-    """Hundreds of connections that send nothing, or junk where TLS begins."""
+    """Hundreds of connections that send nothing, or junk where TLS or HTTP begins."""
     ports = [int(where.rpartition(":")[2]) for where in (scene.server.address, scene.server.rest, scene.server.http)]
     opened = [socket.create_connection(("127.0.0.1", port), timeout=60) for port in ports for _ in range(100)]
     for number, connection in enumerate(opened):
@@ -249,7 +253,6 @@ def token_file_broken(scene: Scene) -> None:
 FAULTS: list[Fault] = [
     version_swapped,
     tenant_storm,
-    certificate_rotated,
     version_swapped,
     messages_mutated,
     bundle_tampered,
@@ -266,4 +269,5 @@ FAULTS: list[Fault] = [
     requests_too_large,
     token_file_broken,
 ]
+WITH_TLS: list[Fault] = [certificate_rotated]
 WITH_FRONT_ENDS: list[Fault] = [front_end_killed]

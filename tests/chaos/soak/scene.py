@@ -117,7 +117,7 @@ def group_settings(
     return Settings(
         address=server.address,
         rest=server.rest.rpartition("/")[2],
-        ca=str(world.authority.cert),
+        ca=world.authority_file,
         vectors=str(world.vectors),
         token=token,
         seed=seed,

@@ -16,11 +16,11 @@ import pytest
 
 from tests.chaos.outcomes import attack
 from tests.chaos.processes import resident
-from tests.chaos.soak.faults import FAULTS, WITH_FRONT_ENDS
+from tests.chaos.soak.faults import FAULTS, WITH_FRONT_ENDS, WITH_TLS
 from tests.chaos.soak.scene import Group, Scene, change_tokens, group_settings
 from tests.chaos.soak.tally import Tally
 from tests.chaos.soak.world import make_world
-from tests.e2e.server_process import ServerProcess, running, until
+from tests.e2e.server_process import ServerProcess, running, transport_asked, until
 
 # `make chaos` has each fault once; `make soak` goes on for longer.
 MINUTES = float(os.environ.get("SOAK_MINUTES", "0"))
@@ -48,13 +48,13 @@ class Sample:
 
 @pytest.mark.parametrize("frontends", [0, 2])
 def test_a_soak_with_faults_loses_no_call_and_gives_no_wrong_vector(tmp_path: Path, frontends: int) -> None:
-    world = make_world(tmp_path)
+    world = make_world(tmp_path, tls=transport_asked() != "native")
     admin = change_tokens(world, "add", "admin", "--right", "encode", "--right", "metrics", "--right", "admin")
     token = change_tokens(world, "add", "main")
-    arguments = ["--tls-cert", str(world.mount.pair.cert), "--tls-key", str(world.mount.pair.key)]
+    arguments = ["--tls-cert", str(world.mount.pair.cert), "--tls-key", str(world.mount.pair.key)] if world.tls else []
     arguments += ["--tokens", str(world.tokens), "--http-port", "0", "--frontends", str(frontends)]
     arguments += ["--models-poll", "0.2", "--cache-mib", "1", "--memory-mib", "4096"]
-    faults = [*FAULTS, *(WITH_FRONT_ENDS if frontends else [])]
+    faults = [*FAULTS, *(WITH_TLS if world.tls else []), *(WITH_FRONT_ENDS if frontends else [])]
     happened: Counter[str] = Counter()
     samples: list[Sample] = []
     with running(world.models, *arguments) as server, attack("") as outcomes:
@@ -72,9 +72,8 @@ def test_a_soak_with_faults_loses_no_call_and_gives_no_wrong_vector(tmp_path: Pa
                 samples.append(Sample.of(server))
         finally:
             tally = main.stop()
-            outcomes.attack = (
-                f"soak of {sum(happened.values())} faults of {len(happened)} kinds, {frontends} front-ends"
-            )
+            kinds = f"soak of {sum(happened.values())} faults of {len(happened)} kinds"
+            outcomes.attack = f"{kinds}, {frontends} front-ends, {transport_asked()}"
             for outcome, count in tally.calls.items():
                 setattr(outcomes, outcome, count)
             outcomes.sent = tally.calls.total()

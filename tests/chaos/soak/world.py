@@ -36,6 +36,7 @@ class World:
         authority: Signs the certificates.
         mount: The server's certificate.
         tokens: The file of tokens.
+        tls: Whether the server's ports have TLS.
     """
 
     folder: Path
@@ -44,6 +45,12 @@ class World:
     authority: Authority
     mount: Mount
     tokens: Path
+    tls: bool
+
+    @property
+    def authority_file(self) -> str:
+        """The authority's certificate, by which clients know the server; empty where there is no TLS."""
+        return str(self.authority.cert) if self.tls else ""
 
     @property
     def vectors(self) -> Path:
@@ -71,7 +78,7 @@ class World:
         shutil.rmtree(gone)
 
 
-def make_world(folder: Path) -> World:
+def make_world(folder: Path, *, tls: bool) -> World:
     """Make all files; version 1 is in the folder that is served."""
     sequences = molecules(SEQUENCES)
     found: dict[str, NDArray[Any]] = {"sequences": np.array(sequences)}
@@ -86,7 +93,7 @@ def make_world(folder: Path) -> World:
         found[str(version)] = np.concatenate([engine.run(batch.take(part), Output.POOLED) for part in rows])
     authority = Authority(folder)
     mount = Mount(folder / "mount", authority.issue("server"))
-    world = World(folder, folder / "stash", folder / "models", authority, mount, folder / "tokens.jsonl")
+    world = World(folder, folder / "stash", folder / "models", authority, mount, folder / "tokens.jsonl", tls)
     np.savez(world.vectors, **found)  # type: ignore[arg-type] # mypy takes the names for options
     (world.models / NAME).mkdir(parents=True)
     world.publish(1)

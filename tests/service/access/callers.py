@@ -31,6 +31,7 @@ class Arrived:
     deadline = None
     request_id = ""
     certificate_name = ""
+    traceparent = ""
 
     def __init__(self, **headers: str) -> None:
         self._headers = headers

@@ -15,7 +15,7 @@ from birnn_service.endpoint import Endpoint
 from birnn_service.engine.engine import EngineInfo
 from birnn_service.errors import ForbiddenError, ServiceError, UnauthenticatedError
 from birnn_service.frontends.setup import RemoteEncoder
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.settings_reader import load_settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
@@ -60,7 +60,7 @@ def test_a_call_that_is_refused_is_not_read_and_is_counted(path: Path, caplog: p
         assert asyncio.run(refused(Arrived())) == [UnauthenticatedError] * 2
         assert asyncio.run(refused(bearer(GATEWAY))) == [ForbiddenError] * 2
     for code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        labels = {"encoder": "", "method": "Unload", "code": code}
+        labels = {"encoder": "", "version": "", "method": "Unload", "code": code}
         assert metrics.registry.get_sample_value("birnn_requests_total", labels) == 1
     assert "Unload of ipv4:192.0.2.1 failed" in caplog.text
     assert GATEWAY not in caplog.text

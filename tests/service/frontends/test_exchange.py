@@ -19,9 +19,12 @@ from birnn_service.compute import Work
 from birnn_service.engine.engine import EngineInfo, Output
 from birnn_service.errors import (
     DeadlineError,
+    DrainingError,
     EngineError,
+    ExpiredError,
     InvalidRequestError,
     OverloadedError,
+    Reason,
     ServiceError,
     UnavailableError,
 )
@@ -175,7 +178,14 @@ async def test_a_result_of_many_pieces_arrives_whole(output: Output) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [OverloadedError("too much", 3.25), DeadlineError("too late"), UnavailableError("not now"), EngineError("broken")],
+    [
+        OverloadedError("too much", 3.25, Reason.MEMORY),
+        DeadlineError("too late"),
+        ExpiredError("too late by now"),
+        UnavailableError("not now"),
+        DrainingError("not any more"),
+        EngineError("broken"),
+    ],
 )
 async def test_errors_arrive_as_they_were_raised(error: ServiceError) -> None:
     async with exchanging() as exchange:
@@ -183,6 +193,8 @@ async def test_errors_arrive_as_they_were_raised(error: ServiceError) -> None:
         with pytest.raises(type(error), match=str(error)) as caught:
             await exchange.encode(random_batch(random.Random(2), 5))
         assert getattr(caught.value, "retry_after", None) == getattr(error, "retry_after", None)
+        assert isinstance(caught.value, ServiceError)
+        assert caught.value.reason is error.reason
         assert exchange.remote.memory_used == 0
 
 

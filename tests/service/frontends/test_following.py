@@ -12,10 +12,9 @@ from birnn_service.catalog import Catalog
 from birnn_service.engine.engine import EngineInfo
 from birnn_service.frontends.following import Following
 from birnn_service.frontends.front_end import FrontEnd
-from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Followed, Health, Message, Released, Retired, Served, Setup
 from birnn_service.frontends.setup import RemoteEncoder, write_encoder
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 
@@ -33,7 +32,7 @@ async def test_an_encoder_that_was_replaced_before_a_front_end_started_is_no_new
     before, served, new = encoder("smiles"), encoder("smiles"), encoder("text")
     encoders = Catalog([served])
     sent: asyncio.Queue[Message] = asyncio.Queue()
-    following = Following(encoders, Statistics(encoders), ServingState(), sent.put_nowait)
+    following = Following(encoders, Statistics(encoders), ServingState(), Metrics(), sent.put_nowait)
     run = asyncio.create_task(following.run())
     following.tell(Retired(before.instance))
     following.tell(Served(new.instance, write_encoder(new, 1)))
@@ -50,8 +49,7 @@ async def test_an_encoder_that_was_replaced_before_a_front_end_started_is_no_new
 async def started(first: Message, ended: asyncio.Event) -> FrontEnd:
     """A front-end that hears this message first."""
     nothing: Any = None
-    metrics = MergedMetrics(Metrics().registry)
-    front_end = FrontEnd(1, 1, nothing, Catalog[RemoteEncoder](), nothing, metrics, nothing, ended.set)
+    front_end = FrontEnd(1, 1, nothing, Catalog[RemoteEncoder](), nothing, Metrics(), nothing, ended.set)
     statistics = Statistics((), 2)
     assert statistics.descriptor is not None
     await front_end.start(1 << 20, statistics.descriptor, lambda: first)  # type: ignore[arg-type,return-value]

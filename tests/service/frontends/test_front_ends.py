@@ -11,10 +11,9 @@ from birnn_service.catalog import Encoders
 from birnn_service.engine.engine import EngineInfo
 from birnn_service.frontends import front_ends
 from birnn_service.frontends.front_ends import FrontEnds
-from birnn_service.frontends.merged_metrics import MergedMetrics
 from birnn_service.frontends.messages import Health, Message
 from birnn_service.frontends.setup import RemoteEncoder
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.settings_reader import load_settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
@@ -69,9 +68,7 @@ async def test_a_front_end_hears_of_health_that_changes_while_it_starts(monkeypa
     settings = load_settings({"frontends": 1, "grpc_port": 0})
     compute: Any = None
     orders: Any = None
-    async with FrontEnds(
-        encoders, compute, orders, state, settings, metrics, MergedMetrics(metrics.registry), Statistics(encoders, 2)
-    ) as front:
+    async with FrontEnds(encoders, compute, orders, state, settings, metrics, Statistics(encoders, 2)) as front:
         await front.listen()
         (found,) = FakeFrontEnd.all
         told = [message for message in found.told if isinstance(message, Health)]

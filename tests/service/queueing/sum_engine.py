@@ -42,7 +42,7 @@ class SumEngine:
 
 
 def lane_of(engine: SumEngine, output: Output = Output.POOLED, cost: CostModel = COST) -> Lane:
-    return Lane("sum", engine, output, 2, cost)
+    return Lane("sum", engine, output, 2, cost, version="7")
 
 
 def batch_of(*rows: list[int]) -> RaggedBatch:

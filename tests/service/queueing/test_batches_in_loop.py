@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Output
 from birnn_service.errors import EngineError
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.cost import CostModel
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.lane import Lane
@@ -52,10 +52,10 @@ async def test_the_event_loop_runs_the_short_batches_of_a_lone_caller_itself() -
     engine = WhereRun()
     lane = lane_of(engine)
     metrics = Metrics()
-    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics, [lane])], clock=ticking)
+    dispatcher = Dispatcher([lane], 2, observers=[QueueMetrics(metrics)], clock=ticking)
     await one_after_another(dispatcher, lane, STREAK + 5)
     assert engine.in_loop() == [False] * STREAK + [True] * 5
-    assert metrics.registry.get_sample_value("birnn_sequences_total", {"encoder": "sum"}) == STREAK + 5
+    assert metrics.registry.get_sample_value("birnn_sequences_total", {"encoder": "sum", "version": "7"}) == STREAK + 5
     dispatcher.close()
 
 

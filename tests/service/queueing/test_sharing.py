@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from birnn_service.errors import EngineError, UnavailableError
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.queue_metrics import QueueMetrics
@@ -17,7 +17,7 @@ async def test_equal_sequences_in_flight_are_computed_once() -> None:
     engine = SumEngine(slots=1)
     lane = lane_of(engine)
     metrics = Metrics()
-    dispatcher = Dispatcher([lane], 1, observers=[QueueMetrics(metrics, [lane])])
+    dispatcher = Dispatcher([lane], 1, observers=[QueueMetrics(metrics)])
     engine.gate.clear()
     running = await begun(dispatcher.encode(lane, batch_of([7]), caller="a"))
     waiting = await begun(dispatcher.encode(lane, batch_of([1, 2], [7], [1, 2]), caller="a"))
@@ -27,7 +27,7 @@ async def test_equal_sequences_in_flight_are_computed_once() -> None:
     assert (await waiting).values.tolist() == [[3, 2], [7, 1], [3, 2]]
     assert (await other).values.tolist() == [[3, 2]]
     assert engine.batches == [[[7]], [[1, 2]]]
-    assert metrics.registry.get_sample_value("birnn_shared_sequences_total", {"encoder": "sum"}) == 3
+    assert metrics.registry.get_sample_value("birnn_shared_sequences_total", {"encoder": "sum", "version": "7"}) == 3
     await dispatcher.encode(lane, batch_of([7]), caller="a")
     assert engine.batches[2:] == [[[7]]], "what has been answered is forgotten"
     dispatcher.close()

@@ -19,7 +19,7 @@ from birnn_service.engine import loading as engine_loading
 from birnn_service.engine.cuda_engine import CudaEngine
 from birnn_service.engine.onnx_session import CPU, CUDA
 from birnn_service.errors import BrokenEncoderError, OverloadedError, UnknownEncoderError
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.queueing.queue_metrics import QueueMetrics
 from birnn_service.repository.loading import load_encoder
@@ -69,11 +69,8 @@ class Serving:
         values = {"models": str(self.models), "engine": "onnxruntime", "cache_dir": str(folder / "cache")} | settings
         self.encoders: Catalog[ServedEncoder] = Catalog()
         metrics, state = Metrics(), ServingState()
-        queue_metrics = QueueMetrics(metrics)
-        self.dispatcher = Dispatcher(observers=[queue_metrics])
-        self.publisher = Publisher(
-            self.encoders, self.dispatcher, queue_metrics, Statistics(), ResponseCache(0), state, metrics
-        )
+        self.dispatcher = Dispatcher(observers=[QueueMetrics(metrics)])
+        self.publisher = Publisher(self.encoders, self.dispatcher, Statistics(), ResponseCache(0), state, metrics)
         self.repository = Repository(
             source or FolderSource(self.models), load_settings(values), self.encoders, self.publisher, state, metrics
         )

@@ -13,7 +13,7 @@ from birnn_native.library import NativeUnavailableError
 from birnn_service.call import Call, Exchange, Feed, Method
 from birnn_service.conversation import parsed
 from birnn_service.endpoint import Endpoint
-from birnn_service.errors import OverloadedError
+from birnn_service.errors import OverloadedError, Reason
 from birnn_service.settings import Settings
 from birnn_service.settings_reader import load_settings
 from birnn_service.transports.native_server import NativeServer
@@ -54,7 +54,7 @@ class Answers:
         if request == b"large":
             return bytes(MIB)
         if request == b"refused":
-            raise OverloadedError("100 % of ü", 1.5)
+            raise OverloadedError("100 % of ü", 1.5, Reason.MEMORY)
         return request[:100]
 
 

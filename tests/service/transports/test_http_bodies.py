@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from birnn_service.errors import OverloadedError
+from birnn_service.errors import OverloadedError, Reason
 from birnn_service.transports import http_body
 from birnn_service.transports.http_message import HttpReply, HttpRequest
 from tests.service.transports.http_exchange import (
@@ -88,7 +88,7 @@ async def test_memory_is_asked_for_while_the_body_arrives() -> None:
         def grow(size: int) -> None:
             asked.append(size)
             if sum(asked) > 300_000:
-                raise OverloadedError("full", 1.0)
+                raise OverloadedError("full", 1.0, Reason.MEMORY)
 
         try:
             await request.read(grow)

@@ -9,7 +9,6 @@ from birnn_service.catalog import Encoder, Encoders, address_of
 from birnn_service.encoded import Encoded
 from birnn_service.errors import InvalidRequestError
 from birnn_service.memory_budget import mib
-from birnn_service.metrics import server_version
 from birnn_service.pipeline import Options, Pipeline
 from birnn_service.protocols.description import description_of
 from birnn_service.protocols.json_text import JSON_COST, SMALL_ARRAY_BYTES, read_json, write_json
@@ -27,6 +26,7 @@ from birnn_service.protocols.openai.messages import (
 )
 from birnn_service.protocols.openai.token_texts import TokenTexts
 from birnn_service.protocols.openapi import document
+from birnn_service.server_version import server_version
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.transports.http_app import HttpMethods, answering

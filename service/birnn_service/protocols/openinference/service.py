@@ -18,8 +18,7 @@ from birnn_bundle.quoting import shown
 from birnn_service.call import Call, Exchange, Method
 from birnn_service.catalog import Encoder, Encoders, State, address_of
 from birnn_service.conversation import parsed
-from birnn_service.errors import ForbiddenError, InvalidRequestError, ServiceError, UnavailableError
-from birnn_service.metrics import server_version
+from birnn_service.errors import DrainingError, ForbiddenError, InvalidRequestError, ServiceError
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols.openinference.description import config_of, metadata_of, statistics_of
 from birnn_service.protocols.openinference.inputs import read_inputs
@@ -28,6 +27,7 @@ from birnn_service.protocols.openinference.outputs import VECTORS, datatype_of, 
 from birnn_service.protocols.openinference.parameters import read_parameters
 from birnn_service.protocols.protobuf import INLINE_BYTES, head_of, method, read_message, simple, with_numbers
 from birnn_service.repository.orders import Orders
+from birnn_service.server_version import server_version
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
@@ -180,7 +180,7 @@ class InferenceProtocol:
                 "the right `admin`, or with --admin true, which takes them from everyone who reaches it"
             )
         if self._state.draining:
-            raise UnavailableError("the server is shutting down")
+            raise DrainingError("the server is shutting down")
         if not model:
             raise InvalidRequestError("name a model")
         if len(model) > LONGEST_MODEL:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from birnn_service.call import Call, Method
-from birnn_service.metrics_text import MetricsText
+from birnn_service.observe.metrics_text import MetricsText
 from birnn_service.protocols.json_text import write_json
 from birnn_service.protocols.openai.messages import write_error
 from birnn_service.protocols.page.files import HEADERS, PageFile, read_files

@@ -15,6 +15,7 @@ from birnn_service.errors import (
     EngineError,
     InvalidRequestError,
     OverloadedError,
+    Reason,
     ServiceError,
     UnavailableError,
     UnknownEncoderError,
@@ -160,7 +161,7 @@ def test_models_are_listed() -> None:
         (FieldError("input", "bad"), 400, "invalid_request_error", "invalid_argument", {}),
         (UnknownEncoderError("no"), 404, "not_found_error", "model_not_found", {}),
         (
-            OverloadedError("full", 0.25),
+            OverloadedError("full", 0.25, Reason.QUEUE),
             429,
             "rate_limit_error",
             "rate_limit_exceeded",

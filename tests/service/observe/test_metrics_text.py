@@ -8,8 +8,8 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from birnn_service import metrics_text
-from birnn_service.metrics_text import CollectedText
+from birnn_service.observe import metrics_text
+from birnn_service.observe.metrics_text import CollectedText
 
 
 class Counted(Collector):
