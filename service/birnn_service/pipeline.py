@@ -208,5 +208,14 @@ def _assemble(
         for item in noted
     ]
     return Encoded(
-        encoder, output, values, lengths, tokenized.errors, notices, seconds, computed.queue, computed.compute
+        encoder,
+        output,
+        values,
+        lengths,
+        tokenized.errors,
+        notices,
+        tokenized.batch,
+        seconds,
+        computed.queue,
+        computed.compute,
     )

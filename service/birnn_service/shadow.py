@@ -116,6 +116,7 @@ class ShadowedPipeline(Pipeline):
             lengths=encoded.lengths[:most].copy(),
             errors=[error for error in encoded.errors if error.index < most],
             notices=[],
+            batch=encoded.batch.between(0, 0),
         )
         task = asyncio.create_task(self._shadow(address, served, part, options))
         self._tasks.add(task)
