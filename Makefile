@@ -48,7 +48,7 @@ soak: $(VENV)/dev.stamp ## Keep a server under load for MINUTES=25 while faults 
 	OMP_NUM_THREADS=1 SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos/soak -m chaos $(ARGS)
 
 clients: $(VENV)/dev.stamp ## Call a running server with other people's clients; prints what became of the calls (minutes).
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients -m clients $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients tests/page/test_samples.py -m clients $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .

@@ -166,7 +166,7 @@ class Endpoint:
         finally:
             if timed:
                 trace = sampled_trace(header) if (header := incoming.traceparent) else ""
-                self._metrics.count_call(*_address(call), method, code.name, call.seconds, trace)
+                (call.metrics or self._metrics.unknown).count_call(method, code.name, call.seconds, trace)
             elif code not in (Code.OK, Code.CANCELLED):
                 self._metrics.requests.labels(*_address(call), method, code.name).inc()
             if timed or code not in (Code.OK, Code.CANCELLED):
@@ -187,7 +187,7 @@ class Endpoint:
         call.encoder = self._encoders.find(*method.encoder(request))
         # Held until the reply is made: sending it needs nothing of the encoder.
         self._encoders.hold(call.encoder)
-        metrics = self._metrics.of(*address_of(call.encoder))
+        metrics = call.metrics = self._metrics.of(address_of(call.encoder))
         metrics.calls += 1
         try:
             return await method.answer(request, call)

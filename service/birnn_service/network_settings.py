@@ -36,6 +36,11 @@ class NetworkSettings(BaseModel):
         description="Origins of the web pages that may call over HTTP, separated by commas; * for all. By default none "
         "may.",
     )
+    page: bool = Field(
+        True,
+        description="Whether the HTTP port has a page at / that shows what is served, live charts and a box to try an "
+        "encoder, and /metrics for its charts.",
+    )
     metrics_port: Port = Field(8002, description="HTTP port of /metrics, /healthz and /readyz; 0 for any free port.")
     tokens: Path | None = Field(
         None,

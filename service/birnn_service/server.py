@@ -20,6 +20,7 @@ from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
 from birnn_service.observe.loop_lag import LoopLag
 from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import CollectedText
 from birnn_service.observe.process_metrics import read_process
 from birnn_service.protocols.rpc_methods import rpc_methods
 from birnn_service.queueing.batch_statistics import BatchStatistics
@@ -215,7 +216,8 @@ class Server:
                 yield front_ends
         else:
             metrics.frontends.read_one(lambda: 0)
-            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access)
+            text = CollectedText(metrics.registry)
+            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access, text)
             try:
                 yield front
             finally:

@@ -14,7 +14,7 @@ EXTRAS = {
     "gpu": "serving with onnxruntime on NVIDIA GPUs, with CUDA and cuDNN; instead of cpu",
     "sources": "encoders from s3://, gs://, az:// and https://",
     "export": "birnn train and birnn export",
-    "loadtest": "birnn loadtest at its full speed",
+    "loadtest": "birnn loadtest",
     "bulk": "Parquet and Arrow files in birnn encode",
     "map": "birnn map",
     "langchain": "encoders as embeddings of LangChain",
