@@ -134,8 +134,8 @@ async def test_what_waits_to_be_admitted_is_bounded() -> None:
                 refused += status == 8 and "--memory-mib" in text
                 assert retry_seconds(client.fields[stream]) == RETRY_SECONDS
             assert refused == 20
-            counted = served.metrics.requests.labels("", "", "RESOURCE_EXHAUSTED")
-            await until(lambda: counted._value.get() >= 20)
+            counted = served.metrics.requests.labels("", "", "", "RESOURCE_EXHAUSTED")
+            await until(lambda: counted.value >= 20)
             served.answers.released.set()
         await until(lambda: served.endpoint.under_way == 0)
         assert await is_answered(served.port)
