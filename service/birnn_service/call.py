@@ -9,6 +9,7 @@ from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
+from birnn_service.observe.notes import Notes
 from birnn_service.token_file import Right, Rights
 
 
@@ -33,6 +34,10 @@ class Arrived(Protocol):
     @property
     def traceparent(self) -> str:
         """The header `traceparent`, as it came; empty for none."""
+
+    @property
+    def path(self) -> str:
+        """The path of its URL over HTTP; empty over gRPC."""
 
     def header(self, name: str) -> str:
         """A header or metadata by its name in lower case; joined by commas where it came more than once."""
@@ -99,6 +104,7 @@ class Call:
         memory: What it holds of the memory budget until its reply has been sent.
         encoder: Which encoder it is for, once that is known.
         spent: Where its time went, once its sequences have been encoded.
+        notes: What is noted of it on its way; None for a call that is neither traced nor logged.
         started: When it arrived, on `time.perf_counter`.
     """
 
@@ -107,6 +113,7 @@ class Call:
     memory: Hold
     encoder: Encoder | None = None
     spent: Spent | None = None
+    notes: Notes | None = None
     started: float = field(default_factory=time.perf_counter)
 
     @property

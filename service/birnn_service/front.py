@@ -9,6 +9,7 @@ from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.endpoint import Endpoint
+from birnn_service.observe.call_observer import CallObserver
 from birnn_service.observe.metrics import Metrics
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols import encoder, health, reflection
@@ -47,6 +48,7 @@ class Front:
         metrics: Metrics,
         statistics: Statistics,
         access: Access,
+        observer: CallObserver | None,
         *,
         share_port: bool = False,
     ) -> None:
@@ -61,6 +63,7 @@ class Front:
             metrics: Where calls are counted.
             statistics: Where they are counted, too, for the whole server.
             access: Who may call.
+            observer: Traces and logs calls, if anything does.
             share_port: Let other processes of this user take calls on the same port.
         """
         self._state = state
@@ -71,7 +74,7 @@ class Front:
             if settings.shadow
             else Pipeline(compute, settings, metrics, joint=joint)
         )
-        self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
+        self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access, observer)
         inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {
             encoder.SERVICE: encoder.EncoderProtocol(encoders, state, self._pipeline, settings).methods(),
