@@ -19,7 +19,14 @@ from birnn_service.call import Arrived, Call, Exchange, Feed, Incoming, Method, 
 from birnn_service.call_limit import WATCHES_SHARE, CallLimit
 from birnn_service.catalog import Encoder, Encoders, address_of
 from birnn_service.conversation import Conversation
-from birnn_service.errors import Code, DrainingError, ForbiddenError, ServiceError, UnexpectedError
+from birnn_service.errors import (
+    Code,
+    DrainingError,
+    ForbiddenError,
+    InvalidRequestError,
+    ServiceError,
+    UnexpectedError,
+)
 from birnn_service.memory_budget import REQUEST_COST, MemoryBudget
 from birnn_service.observe.call_observer import CallObserver
 from birnn_service.observe.logs import FIELDS, ids_of
@@ -157,7 +164,9 @@ class Endpoint:
             if error.reason:
                 self._metrics.refused.labels(*_address(call), error.reason).inc()
                 self._metrics.tenants.count_refusal(call.caller, error)
-            logger.debug("%s of %s failed: %s", method, call.caller, error.message, extra=_extra(incoming, call))
+            # What is said of an invalid request may quote it.
+            reason = error.code.name if isinstance(error, InvalidRequestError) else error.message
+            logger.debug("%s of %s failed: %s", method, call.caller, reason, extra=_extra(incoming, call))
             raise
         except Exception as error:
             code = Code.INTERNAL

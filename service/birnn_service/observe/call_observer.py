@@ -157,8 +157,11 @@ class CallObserver:
             attributes = {"rpc.system.name": "grpc", "rpc.method": name, "rpc.response.status_code": code.name}
         if failed:
             attributes["error.type"] = kind
-        tenant = tenant_of(call.caller)
-        attributes["enduser.id" if tenant else "client.address"] = tenant or call.caller
+        if tenant := tenant_of(call.caller):
+            attributes["enduser.id"] = tenant
+        else:
+            # Without what kind of address it is.
+            attributes["client.address"] = call.caller.partition(":")[2] or call.caller
         if call.encoder is not None:
             attributes["birnn.encoder"], attributes["birnn.version"] = address_of(call.encoder)
         if notes.tokenizing:

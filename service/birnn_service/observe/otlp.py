@@ -62,8 +62,8 @@ def open_collector(url: str, process: str) -> "OtlpCollector":
         ) from error
     try:
         collector: OtlpCollector = module.OtlpCollector(url, process)
-    except (ValueError, OSError) as error:
-        raise StartupError(f"spans cannot be exported by the variables OTEL_EXPORTER_OTLP_*: {error}") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        raise StartupError(f"spans cannot be exported as OpenTelemetry's variables (OTEL_*) say: {error}") from error
     return collector
 
 

@@ -34,14 +34,14 @@ class OtlpCollector:
     """A collector at a URL. Used by one thread, but for `stop`.
 
     How long a request may take, headers, certificates and compression are the exporter's business, by its variables
-    OTEL_EXPORTER_OTLP_*; it also repeats what is worth it.
+    OTEL_EXPORTER_OTLP_*. It warns of values that it does not know, and repeats requests that may succeed later.
     """
 
     def __init__(self, url: str, process: str) -> None:
         """Send the spans of a process to a URL.
 
         Raises:
-            ValueError, OSError: The exporter's variables cannot be used.
+            ValueError, OSError, RuntimeError: The exporter's variables cannot be used.
         """
         self._exporter = OTLPSpanExporter(endpoint=url)
         self._reason = _LastMessage()
