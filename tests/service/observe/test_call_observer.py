@@ -1,5 +1,6 @@
 """Which calls are traced and logged, and what their spans say."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -210,8 +211,9 @@ def test_stages_that_were_reached_and_the_one_that_failed(
 
 
 def test_times_of_stages() -> None:
-    noted = {"received": 1.0, "tokenizing": 2.0, "tokenized": 3.0, "spent": Spent(1, 1.0, 4.0, 5.0, 12.5)}
-    span, *children = spans_of("Encode", Code.OK, None, **noted)
+    span, *children = spans_of(
+        "Encode", Code.OK, None, received=1.0, tokenizing=2.0, tokenized=3.0, spent=Spent(1, 1.0, 4.0, 5.0, 12.5)
+    )
     times = {
         child.name: ((child.started - span.started) / 1e9, (child.ended - span.started) / 1e9) for child in children
     }
@@ -224,6 +226,8 @@ def test_times_of_stages() -> None:
 
 
 def test_refused_callers_are_logged_and_traced_by_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    # The level of the other logs is not about this one.
+    caplog.set_level(logging.ERROR)
     tracing = Kept()
     observer = observer_of(tracing, access_log=1.0)
     observer.end("Encode", Arriving(SAMPLED), call_of(None), Code.UNAUTHENTICATED, None)

@@ -90,6 +90,10 @@ async def test_a_collector_that_hangs_delays_nothing_and_the_queue_stays_bounded
     assert len(collector.spans) == under_way
 
 
+def dropped(metrics: Metrics, spans: int) -> Callable[[], bool]:
+    return lambda: counted(metrics, "birnn_spans_dropped_total", reason="export") == spans
+
+
 @pytest.mark.parametrize("failure", ["it says no", ConnectionError("it says no")])
 async def test_failures_are_counted_and_logged_once_until_it_works_again(
     failure: str | Exception, caplog: pytest.LogCaptureFixture
@@ -103,11 +107,7 @@ async def test_failures_are_counted_and_logged_once_until_it_works_again(
     with caplog.at_level(logging.INFO):
         for count in (1, 2):
             tracing.export(spans(BATCH_SPANS))
-            await until(
-                lambda count=count: (
-                    counted(metrics, "birnn_spans_dropped_total", reason="export") == count * BATCH_SPANS
-                )
-            )
+            await until(dropped(metrics, count * BATCH_SPANS))
         assert caplog.text.count("it says no") == 1
         collector.failure, collector.error = "", None
         tracing.export(spans(BATCH_SPANS))
