@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos soak clients lint types verification-table native-check wheel package-check lock protos bench bench-peers quality \
+.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring native-check wheel package-check lock protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
 
 help: ## Show the targets.
@@ -48,7 +48,7 @@ soak: $(VENV)/dev.stamp ## Keep a server under load for MINUTES=25 while faults 
 	OMP_NUM_THREADS=1 SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos/soak -m chaos $(ARGS)
 
 clients: $(VENV)/dev.stamp ## Call a running server with other people's clients; prints what became of the calls (minutes).
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients -m clients $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients tests/page/test_samples.py -m clients $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .
@@ -60,6 +60,9 @@ types: $(VENV)/dev.stamp ## Check types.
 
 verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTorch float64, into docs/verification.md.
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.verification.combinations
+
+monitoring: $(VENV)/dev.stamp ## Write docs/metrics.md, the dashboard and the rules for Kubernetes anew.
+	$(BIN)/python -m deploy.monitoring
 
 native-check: ## Drive kernels and gRPC front end with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
 	native/check/run.sh $(or $(CASES),20000)

@@ -20,9 +20,9 @@ VARIANTS: dict[str, tuple[tuple[str, ...], tuple[Method, ...]]] = {
     "plain": ((), CALLS),
     "bf16": (("--precision", "bf16"), ()),
     "int8": (("--precision", "int8"), ()),
-    "native": (("--transport", "native"), CALLS),
-    "native bf16": (("--transport", "native", "--precision", "bf16"), ()),
-    "native int8": (("--transport", "native", "--precision", "int8"), ()),
+    "grpcio": (("--transport", "grpcio"), CALLS),
+    "grpcio bf16": (("--transport", "grpcio", "--precision", "bf16"), ()),
+    "grpcio int8": (("--transport", "grpcio", "--precision", "int8"), ()),
 }
 
 

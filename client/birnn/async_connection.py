@@ -48,7 +48,7 @@ class AsyncConnection(Connection):
         return self._stub().ListEncoders(pb.ListEncodersRequest(), timeout=timeout, metadata=self._metadata)
 
     def stream(self) -> RequestStream:
-        return _AsyncStream(self._stub(), self._metadata)
+        return AsyncStream(self._stub(), self._metadata)
 
     def _stub(self) -> EncoderServiceStub:
         loop = asyncio.get_running_loop()
@@ -98,7 +98,7 @@ class _AsyncRequest(StreamedRequest):
         return self._response(outcome)
 
 
-class _AsyncStream(RequestStream):
+class AsyncStream(RequestStream):
     """gRPC sends the requests; a separate task receives the responses, even while the caller does other work."""
 
     _streamed = _AsyncRequest

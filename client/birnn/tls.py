@@ -28,20 +28,36 @@ class Tls:
         Raises:
             ValueError: The files cannot be read, or do not go together.
         """
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("a certificate of the client goes together with its key")
-        files = (self.ca, self.cert, self.key)
+        # Of files that hold no certificates gRPC would only say that it does not get through.
+        context = self.context()
         try:
-            ca, cert, key = (None if path is None else Path(path).read_bytes() for path in files)
-            # Of files that hold no certificates gRPC would only say that it does not get through.
-            context = ssl.create_default_context(cafile=self.ca)
-            if self.cert is not None:
-                context.load_cert_chain(self.cert, self.key, password="")
+            ca, cert, key = (
+                None if path is None else Path(path).read_bytes() for path in (self.ca, self.cert, self.key)
+            )
         except OSError as error:
-            names = ", ".join(str(path) for path in files if path is not None)
-            raise ValueError(f"cannot use {names or 'the authorities of this system'} for TLS: {error}") from error
+            raise self._unusable(error) from error
         if ca is None:
             # Those that come with gRPC do not know the authorities of a company.
             trusted = context.get_ca_certs(binary_form=True)
             ca = "".join(map(ssl.DER_cert_to_PEM_cert, trusted)).encode() or None
         return grpc.ssl_channel_credentials(ca, key, cert)
+
+    def context(self) -> ssl.SSLContext:
+        """The same for Python's own connections.
+
+        Raises:
+            ValueError: The files cannot be read, or do not go together.
+        """
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("a certificate of the client goes together with its key")
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.cert is not None:
+                context.load_cert_chain(self.cert, self.key, password="")
+        except OSError as error:
+            raise self._unusable(error) from error
+        return context
+
+    def _unusable(self, error: OSError) -> ValueError:
+        names = ", ".join(str(path) for path in (self.ca, self.cert, self.key) if path is not None)
+        return ValueError(f"cannot use {names or 'the authorities of this system'} for TLS: {error}")

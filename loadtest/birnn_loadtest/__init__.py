@@ -1,1 +1,1 @@
-"""Open-loop load generation."""
+"""A load test: calls sent at their own times, and what became of them."""

@@ -1,243 +1,150 @@
 """`birnn loadtest`."""
 
-import asyncio
 import json
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import islice
+import sys
 from pathlib import Path
 
 import click
-import grpc
-import grpc.aio
 
-from birnn import AsyncClient, EncodeError
-from birnn.async_connection import open_channel
-from birnn.cli.distinct_files import check_distinct
+from birnn import EncodeError
 from birnn.cli.file_options import Reading, file_options
-from birnn.cli.finite_float_range import FiniteFloatRange
 from birnn.cli.server_options import Server, server_options
-from birnn.errors import call_error
-from birnn.metadata import Metadata
-from birnn.openinference import inference_pb2
-from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn_bundle.atomic_file import replace_text
-from birnn_bundle.numerals import counted
 from birnn_bundle.quoting import printable
-from birnn_bundle.sequences import KINDS, SequenceFileError
-from birnn_loadtest.generator import Generator, Workload
-from birnn_loadtest.recording import Recording
-from birnn_loadtest.result import Result, Settings
-from birnn_loadtest.schedule import poisson_arrivals
+from birnn_loadtest.arrivals import Process, Rate, Trace
+from birnn_loadtest.fleet import EndedError, Fleet
+from birnn_loadtest.histogram_log import write_log
+from birnn_loadtest.load_test import Load, LoadTest, SloSearch
+from birnn_loadtest.machine import Machine
+from birnn_loadtest.mix_options import read_mix
+from birnn_loadtest.objectives import Threshold
+from birnn_loadtest.options import BURSTINESS, MOST_RATE, Options, load_test_options
+from birnn_loadtest.result import EXIT_ERROR, EXIT_INTERRUPTED, Result
+from birnn_loadtest.schedule import Mix
+from birnn_loadtest.server_metrics import MetricsError, MetricsSource
+from birnn_loadtest.settings import Settings
+from birnn_loadtest.table import table
+from birnn_loadtest.targets.target import TensorNames
+from birnn_loadtest.worker import Plan
 
-LARGEST_POPULATION = 1_000_000
-# Arrivals are drawn, and records kept, in memory: some 200 bytes a call.
-MOST_CALLS = 5_000_000
+SECONDS = 10.0
+SLOWEST_START = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is tested."""
+class LoadTestError(click.ClickException):
+    """The test could not be run, or its result not be written."""
 
-    server: Server
-    encoder: str
-    version: str | None
+    exit_code = EXIT_ERROR
 
 
 @click.command()
 @server_options
-@click.option(
-    "--file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help=f"Sequences to draw from: {', '.join(KINDS)}, each also .gz or .xz; blank lines are left out.",
-)
+@load_test_options
 @file_options
-@click.option("--encoder", default="smiles", show_default=True, help="Name of the encoder.")
-@click.option("--version", "encoder_version", help="Version of the encoder; the highest by default.")
-@click.option("--rate", type=FiniteFloatRange(min=0, min_open=True), help="Calls per second, on average, in open loop.")
-@click.option(
-    "--concurrency", type=click.IntRange(1, 100_000), help="Instead of --rate: callers that each wait for their reply."
-)
-@click.option("--batch", type=click.IntRange(1, 16_384), default=1, show_default=True, help="Sequences a call.")
-@click.option(
-    "--duration", type=FiniteFloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds measured."
-)
-@click.option(
-    "--warmup", type=FiniteFloatRange(min=0), default=1.0, show_default=True, help="Seconds of the same load before."
-)
-@click.option(
-    "--timeout",
-    type=FiniteFloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Deadline of a call, in seconds.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same calls.")
-@click.option("--channels", type=click.IntRange(1, 256), default=4, show_default=True, help="Connections to open.")
-@click.option(
-    "--most-in-flight",
-    type=click.IntRange(1, 1_000_000),
-    default=10_000,
-    show_default=True,
-    help="Calls under way at a time; those due beyond it are counted as NOT_SENT.",
-)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to this file as JSON.")
-def loadtest(
-    server: Server,
-    file: Path,
-    reading: Reading,
-    encoder: str,
-    encoder_version: str | None,
-    rate: float | None,
-    concurrency: int | None,
-    batch: int,
-    duration: float,
-    warmup: float,
-    timeout: float,
-    seed: int,
-    channels: int,
-    most_in_flight: int,
-    out: Path | None,
-) -> None:
-    """Measure a server's latency under load.
+def loadtest(server: Server, reading: Reading, options: Options) -> None:
+    """Measure a server's latency under a load, or the highest load that it bears.
 
-    Calls arrive as from independent callers (a Poisson process of --rate calls a second), each with --batch sequences
-    drawn from --file. A call's latency counts from the moment it was due, so that a server that stalls cannot hide the
-    calls it held back. Calls are not repeated: every failure counts. `lag` tells how late the generator itself was.
+    \b
+    birnn loadtest --file molecules.smi --rate 50 --batch 8 --duration 30
+    birnn loadtest --file molecules.smi --slo p99=20ms --slo errors=0.1%
+    birnn loadtest --file molecules.smi --rate 200 --fail-if 'p99>50ms'
+    birnn loadtest --protocol infer --address triton:8001 --encoder mymodel --file molecules.smi --rate 50
 
-    Ends with code 0 where some calls succeeded, 1 where none did, 2 for wrong usage.
+    Calls are due at times of their own, as from independent callers, and a call's latency counts from when it was due:
+    a server that stalls cannot hide the calls that it held back. Calls are not repeated, so every failure counts. The
+    lag tells how late the generator itself was.
+
+    Exit status: 0 all is well; 1 a threshold was crossed, a reply was wrong, or no rate holds the objectives; 2 wrong
+    usage; 3 the server could not be called, or a file not be read or written; 4 the generator was the limit of a
+    search, so the server may bear more; 130 interrupted (Ctrl-C ends a test early; the result is still written).
     """
-    if (rate is None) == (concurrency is None):
-        raise click.UsageError("give either --rate (open loop: latency) or --concurrency (closed loop: throughput)")
-    if rate is not None and rate * (warmup + duration) > MOST_CALLS:
-        raise click.UsageError(
-            f"{rate:g} calls/s for {warmup + duration:g} s are more than the {MOST_CALLS:,} calls of a test at most; "
-            "lower --rate or --duration, or raise --batch"
-        )
-    if out is not None and not out.parent.is_dir():
-        raise click.UsageError(f"the folder of --out does not exist: {out.parent}")
-    check_distinct({"--file": file}, {"--out": out})
-    sequences = _read(file, reading)
-    settings = Settings(
-        address=server.address,
-        file=str(file),
-        population=len(sequences),
-        rate=rate,
-        concurrency=concurrency,
-        batch=batch,
-        duration=duration,
-        warmup=warmup,
-        timeout=timeout,
-        seed=seed,
-        channels=channels,
-        most_in_flight=most_in_flight,
-        tls=server.tls is not None,
-    )
+    options.check_usage()
     try:
-        with asyncio.Runner(loop_factory=_uvloop()) as runner:
-            result = runner.run(_measure(settings, sequences, Target(server, encoder, encoder_version)))
+        trace = None if options.trace is None else Trace.read(options.trace, options.speed or 1.0)
+        mix, files = read_mix(options.encoder, options.file, reading, options.batch, trace)
+    except ValueError as error:
+        raise LoadTestError(str(error)) from error
+    result = _run(server, options, trace, mix, files)
+    click.echo(printable(table(result)))
+    _write(result, options)
+    for failure in result.outcome.failures:
+        click.echo(printable(f"failed: {failure}"), err=True)
+    if result.exit_code:
+        sys.exit(result.exit_code)
+
+
+def _run(server: Server, options: Options, trace: Trace | None, mix: Mix, files: list[str]) -> Result:
+    highest = options.max_rate or MOST_RATE * options.processes
+    slo = SloSearch(options.slo, options.confidence, options.resolution, highest) if options.slo else None
+    seconds = options.duration or (SECONDS if trace is None else max(trace.seconds - options.warmup, 1e-3))
+    arrivals = _arrivals(options, trace, slo, seconds)
+    plan = Plan(
+        server,
+        options.protocol,
+        TensorNames(options.input, options.output),
+        mix,
+        options.connections,
+        options.timeout,
+        options.max_in_flight,
+        options.in_flight,
+        options.check,
+        options.tolerance,
+        options.processes,
+    )
+    load = Load(arrivals, options.warmup, seconds, options.seed, options.check > 0)
+    thresholds = options.fail_if
+    if slo is None and not any(threshold.metric == "errors" for threshold in thresholds):
+        thresholds = (*thresholds, Threshold("errors", ">", 0.0))
+    settings = Settings.of(options, server, files, arrivals, seconds)
+    source = _metrics(server, options, mix)
+    try:
+        with Fleet(plan) as fleet:
+            test = LoadTest(fleet, load, source, lambda line: click.echo(printable(line), err=True))
+            outcome = (
+                test.run(thresholds, options.goodput) if slo is None else test.search(slo, thresholds, options.goodput)
+            )
+            return Result(settings, slo, Machine.this(), fleet.opened, outcome)
     except EncodeError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(printable(result.table()))
-    if out is not None:
-        try:
-            replace_text(out, json.dumps(result.to_json(), indent=2) + "\n")
-        except OSError as error:
-            raise click.ClickException(f"cannot write {out}: {error.strerror}") from error
-    if not result.figures.succeeded:
-        raise click.ClickException("no call succeeded" if result.figures.calls else "no call was due: raise --duration")
+        raise LoadTestError(str(error)) from error
+    except EndedError:
+        click.echo("ended before the first call", err=True)
+        sys.exit(EXIT_INTERRUPTED)
 
 
-async def _measure(settings: Settings, sequences: list[bytes], target: Target) -> Result:
-    async with AsyncClient(settings.address, **target.server.client_options) as client:
-        encoder = await client.encoder(target.encoder, target.version)
-    workload = Workload(
-        sequences=sequences,
-        batch=settings.batch,
-        encoder=encoder.name,
-        version=encoder.version,
-        timeout=settings.timeout,
-        seed=settings.seed,
-        metadata=target.server.metadata,
-    )
-    async with AsyncExitStack() as stack:
-        # Every connection of its own: channels share them otherwise.
-        credentials = target.server.credentials
-        channels = [
-            await stack.enter_async_context(open_channel(settings.address, credentials, shared=False))
-            for _ in range(settings.channels)
-        ]
-        await _connect(channels, settings)
-        server = await _server(channels[0], settings, target.server.metadata)
-        started = datetime.now(UTC)
-        recording = await _run(Generator(channels, workload, settings.most_in_flight), settings)
-    return Result(
-        settings=settings,
-        started=started,
-        event_loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
-        encoder=encoder,
-        server=server,
-        figures=recording.figures(settings.warmup, settings.duration),
-    )
+def _arrivals(options: Options, trace: Trace | None, slo: SloSearch | None, seconds: float) -> Process | Trace | None:
+    if trace is not None or options.in_flight is not None:
+        return trace
+    rate = options.rate
+    if rate is None:
+        assert slo is not None
+        # At this rate a step need not be longer than asked for.
+        first = max(SLOWEST_START, slo.needed / seconds)
+        rate = Rate(first, first)
+    gaps = options.arrivals or "poisson"
+    return Process(rate, gaps, (options.burstiness or BURSTINESS) if gaps == "gamma" else 1.0)
 
 
-async def _run(generator: Generator, settings: Settings) -> Recording:
-    seconds = settings.warmup + settings.duration
-    click.echo(f"running for {seconds:g} s ...", err=True)
-    if settings.rate is None:
-        assert settings.concurrency is not None
-        return await generator.closed_loop(settings.concurrency, seconds)
-    return await generator.open_loop(poisson_arrivals(settings.rate, seconds, settings.seed))
-
-
-async def _connect(channels: list[grpc.aio.Channel], settings: Settings) -> None:
-    try:
-        async with asyncio.timeout(settings.timeout):
-            await asyncio.gather(*(channel.channel_ready() for channel in channels))
-    except TimeoutError as error:
-        raise EncodeError(
-            f"{settings.address} did not accept {settings.channels} connections within {settings.timeout:g} s; "
-            "lower --channels, or raise --timeout"
-        ) from error
-
-
-async def _server(channel: grpc.aio.Channel, settings: Settings, metadata: Metadata) -> str | None:
-    """Name and version of the server, where it speaks the Open Inference Protocol too."""
-    try:
-        reply = await GRPCInferenceServiceStub(channel).ServerMetadata(
-            inference_pb2.ServerMetadataRequest(), timeout=settings.timeout, metadata=metadata
-        )
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return None
-        raise call_error(error, settings.address, settings.timeout) from error
-    return f"{reply.name} {reply.version}"
-
-
-def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop where it is installed: it spends less time on each call."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
+def _metrics(server: Server, options: Options, mix: Mix) -> MetricsSource | None:
+    if options.metrics is None:
         return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-def _read(path: Path, reading: Reading) -> list[bytes]:
+    encoders = [part.encoder for part in mix.parts]
+    source = MetricsSource(options.metrics, encoders, options.metrics_token or server.token, server.tls)
     try:
-        with reading.open(path) as file:
-            lines = list(islice((line for line in file if line.sequence or line.problem), LARGEST_POPULATION))
-    except SequenceFileError as error:
-        raise click.ClickException(str(error)) from error
-    malformed = [line for line in lines if line.problem is not None]
-    if malformed:
-        first = f"line {malformed[0].number}: {malformed[0].problem}"
-        click.echo(printable(f"{path}: left out {counted(len(malformed), 'malformed record')}: {first}"), err=True)
-    sequences = [line.sequence for line in lines if line.problem is None]
-    if not sequences:
-        raise click.ClickException(f"{path}: holds no sequence")
-    return sequences
+        # What is wrong with the URL or the token is better told now than after the test.
+        source.read()
+    except MetricsError as error:
+        raise LoadTestError(str(error)) from error
+    return source
+
+
+def _write(result: Result, options: Options) -> None:
+    written: list[tuple[Path, str]] = []
+    if options.out is not None:
+        written.append((options.out, json.dumps(result.to_json(), indent=2) + "\n"))
+    if options.log is not None:
+        written.append((options.log, write_log(result.outcome.recording, result.outcome.started)))
+    for path, content in written:
+        try:
+            replace_text(path, content)
+        except OSError as error:
+            raise LoadTestError(f"cannot write {path}: {error.strerror}") from error

@@ -1,55 +1,21 @@
-"""The result of a load test: as JSON, with all that is needed to repeat it, and as a table."""
+"""The result of a load test as JSON, with all that is needed to repeat and to judge it."""
 
-import platform
-from collections.abc import Iterator
+import math
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
-import grpc
-import numpy as np
+from birnn_loadtest.histogram import Histogram
+from birnn_loadtest.load_test import Outcome, SloSearch, StepResult
+from birnn_loadtest.machine import Machine
+from birnn_loadtest.recorder import Interval, Recording
+from birnn_loadtest.server_metrics import Buckets, ServerSplit
+from birnn_loadtest.settings import Settings
+from birnn_loadtest.verdict import lateness
+from birnn_loadtest.worker import Opened
 
-from birnn import EncoderInfo
-from birnn_bundle.numerals import counted
-from birnn_loadtest.recording import HISTOGRAM_EDGES, NOT_SENT, OK, Figures, Spread
-
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What was asked for. Times are in seconds.
-
-    Attributes:
-        address: The server.
-        file: Where the sequences came from.
-        population: How many sequences it gave.
-        rate: Calls per second in open loop; None in closed loop.
-        concurrency: Callers in closed loop; None in open loop.
-        batch: Sequences a call.
-        duration: Measured time.
-        warmup: Time before it, under the same load but not measured.
-        timeout: Deadline of a call.
-        seed: Decides arrivals and sequences.
-        channels: Connections to the server.
-        most_in_flight: Bound on the calls under way.
-        tls: Whether connections use TLS.
-    """
-
-    address: str
-    file: str
-    population: int
-    rate: float | None
-    concurrency: int | None
-    batch: int
-    duration: float
-    warmup: float
-    timeout: float
-    seed: int
-    channels: int
-    most_in_flight: int
-    tls: bool = False
+SCHEMA_VERSION = 2
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+EXIT_OK, EXIT_FAILED, EXIT_ERROR, EXIT_GENERATOR, EXIT_INTERRUPTED = 0, 1, 3, 4, 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,117 +24,182 @@ class Result:
 
     Attributes:
         settings: What was asked for.
-        started: When.
-        event_loop: Module of the event loop that sent the calls, such as "uvloop".
-        encoder: The encoder that answered.
-        server: Name and version of the server; None where it does not say.
-        figures: What came out.
+        slo: What was searched for; None for a run.
+        machine: Where the load came from.
+        opened: What the server says of itself.
+        outcome: What came of it.
     """
 
     settings: Settings
-    started: datetime
-    event_loop: str
-    encoder: EncoderInfo
-    server: str | None
-    figures: Figures
+    slo: SloSearch | None
+    machine: Machine
+    opened: Opened
+    outcome: Outcome
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with."""
+        outcome = self.outcome
+        if outcome.recording.interrupted:
+            return EXIT_INTERRUPTED
+        if outcome.failures:
+            return EXIT_FAILED
+        if outcome.capacity is not None and outcome.capacity.limit == "generator":
+            return EXIT_GENERATOR
+        if outcome.capacity is not None and not outcome.capacity.confirmed:
+            return EXIT_FAILED
+        return EXIT_OK
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON data; times in seconds, rates per second."""
-        figures = self.figures
+        """The result as JSON data; times in seconds, rates per second; histograms are HdrHistogram V2, in us."""
+        outcome, opened = self.outcome, self.opened
         return {
             "schema_version": SCHEMA_VERSION,
-            "started": self.started.isoformat(timespec="seconds"),
+            "started": outcome.started.isoformat(timespec="seconds"),
+            "interrupted": outcome.recording.interrupted,
+            "failures": outcome.failures,
             "settings": asdict(self.settings),
             "client": {
-                "birnn_serving": version("birnn-serving"),
-                "grpcio": grpc.__version__,
-                "python": platform.python_version(),
-                "event_loop": self.event_loop,
-                "machine": platform.machine(),
+                **self.machine.to_json(),
+                "event_loop": opened.event_loop,
+                "timer": "timerfd" if opened.precise_timer else "event loop",
             },
-            "server": self.server,
-            "encoder": asdict(self.encoder),
-            "offered": {"calls": figures.offered_calls, "sequences": figures.offered_sequences},
-            "achieved": {"calls": figures.achieved_calls, "sequences": figures.achieved_sequences},
-            "seconds": figures.seconds,
-            "calls": {"due": figures.calls, "codes": figures.codes},
-            "sequences": {"due": figures.sequences, "errors": figures.item_errors},
-            "latency": _json(figures.latency),
-            "latency_all": _json(figures.latency_all),
-            "service_time": _json(figures.service_time),
-            "lag": _json(figures.lag),
-            "generator_was_late": figures.generator_was_late,
-            "histogram": _histogram_json(figures),
+            "server": opened.server,
+            "encoders": [asdict(served) for served in opened.served],
+            "run": _recording(outcome.recording, self.settings.goodput),
+            "check": None if outcome.check is None else asdict(outcome.check),
+            "server_metrics": None if outcome.split is None else _split(outcome.split),
+            "thresholds": [asdict(judgment) for judgment in outcome.judgments],
+            "search": None if self.slo is None else self._search(self.slo),
         }
 
-    def table(self) -> str:
-        """The result for reading."""
-        return "\n".join(f"{name:<13}{text}".rstrip() for name, text in self._lines())
-
-    def _lines(self) -> Iterator[tuple[str, str]]:
-        settings, figures, encoder = self.settings, self.figures, self.encoder
-        yield (
-            "encoder",
-            f"{encoder.name} version {encoder.version}: {encoder.architecture}, {encoder.dimension} floats, "
-            f"{encoder.engine} on {encoder.device} in {encoder.precision}; {self.server or 'server unknown'}",
-        )
-        load = f"{settings.rate:g} calls/s" if settings.rate is not None else f"{settings.concurrency} callers in turn"
-        yield (
-            "load",
-            f"{load} of {counted(settings.batch, 'sequence')} for {settings.duration:g} s after {settings.warmup:g} s "
-            f"of warm-up, seed {settings.seed}, {settings.channels} connections, {self.event_loop}",
-        )
-        yield "offered", _rates(figures.offered_calls, figures.offered_sequences)
-        yield "achieved", _rates(figures.achieved_calls, figures.achieved_sequences)
-        codes = ", ".join(f"{count} {code}" for code, count in figures.codes.items()) or "none"
-        yield "calls", f"{figures.calls} due: {codes}"
-        if figures.item_errors:
-            yield "sequences", f"{figures.item_errors} of {figures.sequences} could not be encoded"
-        yield "", "".join(f"{name:>10}" for name in ("p50", "p90", "p95", "p99", "p99.9", "max", "ms"))
-        yield "latency", _milliseconds(figures.latency)
-        if figures.succeeded < figures.calls - figures.codes.get(NOT_SENT, 0):
-            yield "with errors", _milliseconds(figures.latency_all)
-        if settings.rate is not None:
-            yield "lag", _milliseconds(figures.lag)
-        yield from (("note", note) for note in self._notes())
-
-    def _notes(self) -> Iterator[str]:
-        figures = self.figures
-        if self.settings.concurrency is not None:
-            yield "callers that wait for their replies hide how long others would have waited; use --rate for latency"
-        if figures.generator_was_late:
-            yield (
-                "the generator itself was late (see lag): the latency is partly this machine's; "
-                "lower --rate, or raise --batch"
-            )
-        if figures.latency is not None and figures.succeeded < 0.99 * figures.calls:
-            failed = ", ".join(code for code in figures.codes if code != OK)
-            yield f"the latency is that of the calls that ended OK; {failed} left the others out"
+    def _search(self, slo: SloSearch) -> dict[str, Any]:
+        capacity = self.outcome.capacity
+        return {
+            "objectives": [str(objective) for objective in slo.objectives],
+            "limits": [asdict(objective) for objective in slo.objectives],
+            "confidence": slo.confidence,
+            "resolution": slo.resolution,
+            "max_rate": slo.maximum,
+            "capacity": None if capacity is None else asdict(capacity),
+            "steps": [_step(step) for step in self.outcome.steps],
+        }
 
 
-def _json(spread: Spread | None) -> dict[str, float] | None:
-    if spread is None:
+def spread(histogram: Histogram) -> dict[str, Any] | None:
+    """Figures of a distribution; None for a percentile that too few values support, and for no values at all."""
+    if not histogram.count:
         return None
-    return {"count": spread.count, "mean": spread.mean, **spread.percentiles, "max": spread.maximum}
-
-
-def _histogram_json(figures: Figures) -> dict[str, list[float] | list[int]]:
-    """Counts between consecutive edges, in seconds, without the empty buckets at both ends."""
-    filled = np.flatnonzero(figures.histogram)
-    if not len(filled):
-        return {"edges": [], "counts": []}
-    first, last = int(filled[0]), int(filled[-1]) + 1
     return {
-        "edges": HISTOGRAM_EDGES[first : last + 1].tolist(),
-        "counts": figures.histogram[first:last].tolist(),
+        "count": histogram.count,
+        "mean": histogram.mean,
+        **{f"p{percent:g}": histogram.supported(percent) for percent in PERCENTILES},
+        "max": histogram.maximum,
+        "histogram": histogram.encoded(),
     }
 
 
-def _rates(calls: float, sequences: float) -> str:
-    return f"{calls:,.1f} calls/s, {sequences:,.0f} sequences/s"
+def _recording(recording: Recording, goodput: float | None) -> dict[str, Any]:
+    answered = sum(packed.sequences for packed in recording.intervals.values())
+    within = None if goodput is None else recording.latency.count_within(goodput)
+    return {
+        "seconds": recording.seconds,
+        "took": recording.took,
+        "calls": recording.calls,
+        "failed": recording.failed,
+        "codes": dict(recording.codes.most_common()),
+        "messages": recording.messages,
+        "sequences": recording.sequences_due,
+        "sequence_errors": recording.item_errors,
+        "offered": {
+            "calls": recording.calls / recording.seconds,
+            "sequences": recording.sequences_due / recording.seconds,
+        },
+        "achieved": {"calls": recording.latency.count / recording.took, "sequences": answered / recording.took},
+        "goodput": None
+        if within is None
+        else {"calls": within / recording.seconds, "share": _ratio(within, recording.calls)},
+        "latency": spread(recording.latency),
+        "latency_all": spread(recording.latency_all),
+        "service_time": spread(recording.service_time),
+        "lag": spread(recording.lag),
+        "classes": {name: spread(histogram) for name, histogram in sorted(recording.classes.items())},
+        "generator_cpu": recording.cpu,
+        "generator_late": lateness(recording),
+        "interval": recording.interval,
+        "intervals": [_interval(number, recording, goodput) for number in sorted(recording.intervals)],
+    }
 
 
-def _milliseconds(spread: Spread | None) -> str:
-    if spread is None:
-        return f"{'-':>10}"
-    return "".join(f"{1000 * seconds:>10.2f}" for seconds in (*spread.percentiles.values(), spread.maximum))
+def _interval(number: int, recording: Recording, goodput: float | None) -> dict[str, Any]:
+    packed = recording.intervals[number]
+    interval: Interval = packed.unpacked()
+    latency = interval.latency
+    return {
+        "start": number * recording.interval,
+        "calls": interval.calls,
+        "failed": interval.failed,
+        "sequences": interval.sequences,
+        "good": None if goodput is None else latency.count_within(goodput),
+        # Of one interval: what too few calls support would be noise in a chart as well.
+        **{f"p{percent:g}": latency.supported(percent) for percent in (50.0, 95.0, 99.0)},
+        "max": latency.maximum if latency.count else None,
+        "latency": packed.latency,
+    }
+
+
+def _step(step: StepResult) -> dict[str, Any]:
+    recording = step.recording
+    figures = spread(recording.latency)
+    return {
+        "rate": step.rate,
+        "seconds": recording.seconds,
+        "confirming": step.confirming,
+        "verdict": step.verdict.word,
+        "reason": step.verdict.reason,
+        "bounds": [
+            {
+                "objective": str(bound.objective),
+                "missed": bound.missed,
+                "lower": bound.lower,
+                "upper": bound.upper,
+                "allowed": bound.objective.allowed,
+            }
+            for bound in step.verdict.bounds
+        ],
+        "calls": recording.calls,
+        "failed": recording.failed,
+        "codes": dict(recording.codes.most_common()),
+        "achieved": recording.latency.count / recording.took,
+        "latency": figures,
+        "lag": spread(recording.lag),
+        "generator_cpu": recording.cpu,
+    }
+
+
+def _split(split: ServerSplit) -> dict[str, Any]:
+    return {
+        "stages": {stage: _buckets(buckets) for stage, buckets in split.stages.items()},
+        "rest": split.rest,
+        "batches": None if split.batches is None else _buckets(split.batches),
+        "counters": split.counters,
+        "waiting": split.waiting,
+        "missing": split.missing,
+        "problems": split.problems,
+    }
+
+
+def _buckets(buckets: Buckets) -> dict[str, Any]:
+    bounds = sorted(buckets.counts)
+    return {
+        "count": buckets.count,
+        "mean": buckets.mean,
+        "p50": buckets.percentile(50),
+        "p99": buckets.percentile(99),
+        # JSON has no infinity: the last bucket, without an upper bound, is null.
+        "buckets": [[None if math.isinf(bound) else bound, buckets.counts[bound]] for bound in bounds],
+    }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -20,7 +20,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "birnn_front_descriptor": (_INT32, [_POINTER]),
     "birnn_front_take": (_INT64, [_POINTER, _POINTER, _INT64]),
     "birnn_front_bytes": (_POINTER, [_POINTER, _POINTER]),
-    "birnn_front_send": (None, [_POINTER, ctypes.c_char_p, _INT64]),
+    "birnn_front_send": (_INT32, [_POINTER, ctypes.c_char_p, _INT64]),
     "birnn_front_close": (None, [_POINTER]),
 }
 """Result and arguments of each function of `include/birnn_front.h`."""
@@ -42,6 +42,8 @@ class News:
     DISCONNECTED: Final = 128
     LATE: Final = 256
     PACKED: Final = 512
+    REFUSED: Final = 1024
+    FAILED: Final = 2048
 
 
 class Order:
@@ -79,7 +81,21 @@ class _Settings(ctypes.Structure):
         ("streams", ctypes.c_char_p),
         *((name, _INT64) for name in ("message", "unread", "connections", "calls")),
         *((name, ctypes.c_double) for name in ("head_seconds", "reply_seconds", "age_seconds")),
+        *((name, ctypes.c_char_p) for name in ("no_call", "no_memory")),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Trailers of calls that are refused with RESOURCE_EXHAUSTED before they are told: name NUL value NUL ...
+
+    Attributes:
+        no_call: Of those beyond the limit on calls.
+        no_memory: Of those beyond the limit on unread bytes.
+    """
+
+    no_call: bytes = b""
+    no_memory: bytes = b""
 
 
 @cache
@@ -100,13 +116,16 @@ def load_front() -> ctypes.CDLL:
 class NativeFront:
     """A front end that takes calls. One thread uses it."""
 
-    def __init__(self, listener: int, methods: Mapping[str, bool], limits: FrontLimits) -> None:
+    def __init__(
+        self, listener: int, methods: Mapping[str, bool], limits: FrontLimits, refusals: Refusals = Refusals()
+    ) -> None:
         """Begin to take calls.
 
         Args:
             listener: Descriptor of a socket that listens; owned from now on.
             methods: Paths, and whether calls of each hold many messages. Events number them in this order.
             limits: What bounds calls and connections.
+            refusals: What calls beyond the limits are told.
 
         Raises:
             NativeUnavailableError: The library is not there.
@@ -116,7 +135,11 @@ class NativeFront:
         paths = (ctypes.c_char_p * (len(methods) + 1))(*(path.encode("ascii") for path in methods), None)
         streams = bytes(methods.values())
         settings = _Settings(
-            ctypes.cast(paths, _POINTER), streams, *(getattr(limits, name) for name in limits.__slots__)
+            ctypes.cast(paths, _POINTER),
+            streams,
+            *(getattr(limits, name) for name in limits.__slots__),
+            refusals.no_call,
+            refusals.no_memory,
         )
         error = ctypes.create_string_buffer(256)
         self._front = self._library.birnn_front_open(listener, ctypes.byref(settings), error, len(error))
@@ -129,8 +152,14 @@ class NativeFront:
         self.descriptor: int = self._library.birnn_front_descriptor(self._front)
 
     def take(self) -> list[Event]:
-        """The events that there are, or as many as may be taken at once."""
+        """The events that there are, or as many as may be taken at once.
+
+        Raises:
+            MemoryError: There is no memory for them; they stay.
+        """
         count = self._library.birnn_front_take(self._front, self._events, MOST)
+        if count < 0:
+            raise MemoryError
         found = self._library.birnn_front_bytes(self._front, self._size_at)
         held = ctypes.string_at(found, self._size.value)
         return [
@@ -149,8 +178,13 @@ class NativeFront:
         ]
 
     def send(self, commands: bytes) -> None:
-        """Carry out commands; see `command_of`."""
-        self._library.birnn_front_send(self._front, commands, len(commands))
+        """Carry out commands; see `command_of`.
+
+        Raises:
+            MemoryError: There is no memory for them, and none is carried out.
+        """
+        if self._library.birnn_front_send(self._front, commands, len(commands)):
+            raise MemoryError
 
     def close(self) -> None:
         """End all connections; nothing may be used afterwards."""

@@ -60,6 +60,7 @@ class Service {
         for (size_t at = 0; at < event.metadata_size; at++) sum += static_cast<uint8_t>(bytes[event.metadata + at]);
         seen_ = sum;
         if (event.news & BIRNN_CONNECTED) return check(peers_.insert(peer).second, "a connection is told twice");
+        if (event.news & BIRNN_REFUSED) return check(event.length > 0, "no call was refused");
         check(peers_.count(peer), "a connection is not told");
         if (event.news & BIRNN_LATE) return;
         if (event.news & BIRNN_DISCONNECTED) {

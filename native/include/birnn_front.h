@@ -1,7 +1,8 @@
 /* The gRPC front end of birnn-serving: HTTP/2 by nghttp2 in a thread of its own, calls and replies handed over many at once.
  *
  * One thread of the caller's takes events and sends commands; all else happens in the front end's thread. Each call is told
- * once as OPENED and once as CLOSED, and nothing of it comes after CLOSED. */
+ * once as OPENED and once as CLOSED, and nothing of it comes after CLOSED. Calls, connections and bytes count for the limits
+ * until the events that tell of their end, or bring them, were taken. */
 #ifndef BIRNN_FRONT_H
 #define BIRNN_FRONT_H
 
@@ -31,7 +32,9 @@ enum birnn_front_news {
     BIRNN_CONNECTED = 64,     /* `metadata` is the peer of the connection id >> 32 */
     BIRNN_DISCONNECTED = 128, /* that connection is over */
     BIRNN_LATE = 256,         /* it was ended, because its peer took too long to take a reply */
-    BIRNN_PACKED = 512        /* `message` is gzip */
+    BIRNN_PACKED = 512,       /* `message` is gzip */
+    BIRNN_REFUSED = 1024,     /* id 0: `length` calls were refused for want of room, and not told as OPENED */
+    BIRNN_FAILED = 2048       /* id 0, told once: `metadata` is why calls may not be taken any more */
 };
 
 /* Messages above this size are where `message` points; others at that offset in the bytes of birnn_front_bytes. */
@@ -78,6 +81,8 @@ typedef struct birnn_front_settings {
     double head_seconds;      /* how long a head, and the first frame of a connection, may take */
     double reply_seconds;     /* how long a peer may take to take a reply */
     double age_seconds;       /* when a connection is asked to end, and as long again until it is ended */
+    const char* no_call;      /* trailers of calls beyond `calls`, besides RESOURCE_EXHAUSTED: name NUL value NUL ... NUL */
+    const char* no_memory;    /* of those beyond `unread` */
 } birnn_front_settings;
 
 /* Begins to take calls from the descriptor of a socket that listens, and owns it from then on; NULL where that fails. */
@@ -87,14 +92,15 @@ BIRNN_FRONT_PUBLIC birnn_front* birnn_front_open(int32_t listener, const birnn_f
 /* An eventfd that can be read while there are events. */
 BIRNN_FRONT_PUBLIC int32_t birnn_front_descriptor(const birnn_front* front);
 
-/* Writes at most `most` events and returns how many; what they point to is valid until the next call. */
+/* Writes at most `most` events and returns how many; what they point to is valid until the next call. -1 for want of memory. */
 BIRNN_FRONT_PUBLIC int64_t birnn_front_take(birnn_front* front, birnn_front_event* events, int64_t most);
 
 /* The bytes that the offsets of the last birnn_front_take are in; `size` is how many. */
 BIRNN_FRONT_PUBLIC const char* birnn_front_bytes(const birnn_front* front, int64_t* size);
 
-/* Carries out commands: each a birnn_front_command and its bytes. Those for calls that have ended are left out. */
-BIRNN_FRONT_PUBLIC void birnn_front_send(birnn_front* front, const char* commands, int64_t size);
+/* Carries out commands: each a birnn_front_command and its bytes. Those for calls that have ended are left out. Returns 0, or
+ * -1 for want of memory. */
+BIRNN_FRONT_PUBLIC int32_t birnn_front_send(birnn_front* front, const char* commands, int64_t size);
 
 /* Ends all connections and the thread. */
 BIRNN_FRONT_PUBLIC void birnn_front_close(birnn_front* front);

@@ -9,6 +9,7 @@ from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
+from birnn_service.observe.metrics import EncoderMetrics
 from birnn_service.observe.notes import Notes
 from birnn_service.token_file import Right, Rights
 
@@ -103,6 +104,7 @@ class Call:
         deadline: When the caller gives up, on `time.monotonic`; None where it never does.
         memory: What it holds of the memory budget until its reply has been sent.
         encoder: Which encoder it is for, once that is known.
+        metrics: Where that encoder's calls are counted.
         spent: Where its time went, once its sequences have been encoded.
         notes: What is noted of it on its way; None for a call that is neither traced nor logged.
         started: When it arrived, on `time.perf_counter`.
@@ -112,6 +114,7 @@ class Call:
     deadline: float | None
     memory: Hold
     encoder: Encoder | None = None
+    metrics: EncoderMetrics | None = None
     spent: Spent | None = None
     notes: Notes | None = None
     started: float = field(default_factory=time.perf_counter)

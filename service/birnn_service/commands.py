@@ -52,10 +52,11 @@ PRECISION = click.option(
 
 def _flag(name: str, field: FieldInfo) -> Callable[[Any], Any]:
     """A flag for one field of the settings; its value is checked by the settings themselves."""
-    if field.annotation is bool:
+    if field.annotation is bool and not field.default:
         help_text = f"{field.description} [{ENV_PREFIX}{name.upper()}]"
         return click.option("--" + name.replace("_", "-"), name, is_flag=True, default=None, help=help_text)
-    shown = "" if field.default is None else f"; default {field.default}"
+    default = str(field.default).lower() if field.annotation is bool else field.default
+    shown = "" if field.default is None else f"; default {default}"
     choices = [get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
     return click.option(
         "--" + name.replace("_", "-"),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
+from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
@@ -35,6 +36,7 @@ class Encoded:
         lengths: Tokens of each sequence, 0 for failed items, int64 [sequences].
         errors: Items without an encoding, by ascending index.
         notices: Items with unknown or cut tokens, by ascending index.
+        batch: What was encoded, in order, without the items that could not be tokenized.
         tokenize, queue, compute: Where the time went, in seconds.
     """
 
@@ -44,6 +46,7 @@ class Encoded:
     lengths: NDArray[np.int64]
     errors: list[ItemError]
     notices: list[Notice]
+    batch: RaggedBatch
     tokenize: float
     queue: float
     compute: float

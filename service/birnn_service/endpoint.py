@@ -90,6 +90,14 @@ class Endpoint:
             conversation.stop()
         await self._idle.wait()
 
+    def count_refused(self, calls: int) -> None:
+        """Count calls that a transport has refused for want of room, before it was known whose and of which method."""
+        self._metrics.requests.labels(*UNKNOWN, "", Code.RESOURCE_EXHAUSTED.name).inc(calls)
+
+    def fail(self, reason: str) -> None:
+        """A transport cannot take calls any more."""
+        self._state.set_obstacle("transport", reason)
+
     async def answer(self, method: Method, incoming: Incoming) -> Any:
         """Answer a call, in what its transport sends.
 
@@ -164,9 +172,10 @@ class Endpoint:
             if error.reason:
                 self._metrics.refused.labels(*_address(call), error.reason).inc()
                 self._metrics.tenants.count_refusal(call.caller, error)
-            # What is said of an invalid request may quote it.
-            reason = error.code.name if isinstance(error, InvalidRequestError) else error.message
-            logger.debug("%s of %s failed: %s", method, call.caller, reason, extra=_extra(incoming, call))
+            if logger.isEnabledFor(logging.DEBUG):
+                # What is said of an invalid request may quote it.
+                reason = error.code.name if isinstance(error, InvalidRequestError) else error.message
+                logger.debug("%s of %s failed: %s", method, call.caller, reason, extra=_extra(incoming, call))
             raise
         except Exception as error:
             code = Code.INTERNAL
@@ -184,7 +193,7 @@ class Endpoint:
                 trace = sampled_trace(header) if (header := incoming.traceparent) else ""
                 if call.notes is not None and call.notes.ids is not None:
                     trace = call.notes.ids.trace_text
-                self._metrics.count_call(*_address(call), method, code.name, call.seconds, trace)
+                (call.metrics or self._metrics.unknown).count_call(method, code.name, call.seconds, trace)
             elif code not in (Code.OK, Code.CANCELLED):
                 self._metrics.requests.labels(*_address(call), method, code.name).inc()
             if timed or code not in (Code.OK, Code.CANCELLED):
@@ -207,7 +216,7 @@ class Endpoint:
         call.encoder = self._encoders.find(*method.encoder(request))
         # Held until the reply is made: sending it needs nothing of the encoder.
         self._encoders.hold(call.encoder)
-        metrics = self._metrics.of(*address_of(call.encoder))
+        metrics = call.metrics = self._metrics.of(address_of(call.encoder))
         metrics.calls += 1
         try:
             return await method.answer(request, call)

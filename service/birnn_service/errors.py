@@ -37,39 +37,35 @@ ANSWERS = (
 
 
 class Reason(enum.StrEnum):
-    """Why a call was refused, as metrics count it."""
+    """Why a call was refused, as metrics count it.
 
-    QUEUE = "queue"
-    """As much work waits as may wait."""
-    DEADLINE = "deadline"
-    """Its deadline cannot be met."""
-    EXPIRED = "expired"
-    """Its deadline passed while it waited."""
-    MEMORY = "memory"
-    """Other calls hold the memory."""
-    CALLS = "calls"
-    """There are too many calls."""
-    RATE = "rate"
-    """Its caller has sent more than it may."""
-    ORDERS = "orders"
-    """Too many orders wait."""
-    SIZE = "size"
-    """It is larger than this server reads."""
-    LOADING = "loading"
-    """Its encoder is being loaded."""
-    BROKEN = "broken"
-    """Its encoder could not be loaded."""
-    DRAINING = "draining"
-    """The server is shutting down."""
-    CREDENTIALS = "credentials"
-    """Its caller has not proven who it is."""
-    RIGHT = "right"
-    """Its caller may not do this."""
+    Attributes:
+        text: What it means.
+        of_encoder: Whether calls are refused for it after their encoder was found.
+    """
 
-    @property
-    def of_encoder(self) -> bool:
-        """Whether calls are refused for it after their encoder was found."""
-        return self in (self.QUEUE, self.DEADLINE, self.EXPIRED, self.MEMORY, self.RATE, self.DRAINING)
+    text: str
+    of_encoder: bool
+
+    def __new__(cls, value: str, text: str, of_encoder: bool = False) -> "Reason":
+        """A reason, by its name in labels."""
+        self = str.__new__(cls, value)
+        self._value_, self.text, self.of_encoder = value, text, of_encoder
+        return self
+
+    QUEUE = "queue", "as much work waits as may wait (--max-backlog-seconds)", True
+    DEADLINE = "deadline", "its deadline cannot be met", True
+    EXPIRED = "expired", "its deadline passed while it waited", True
+    MEMORY = "memory", "other calls hold the memory (--memory-mib, --frontend-memory-mib)", True
+    RATE = "rate", "its caller has sent more than it may", True
+    DRAINING = "draining", "the server is shutting down", True
+    CALLS = "calls", "too many calls are under way (--max-calls)"
+    SIZE = "size", "it is larger than this server reads (--max-message-mib)"
+    LOADING = "loading", "its encoder is being loaded"
+    BROKEN = "broken", "its encoder could not be loaded"
+    CREDENTIALS = "credentials", "its caller has not proven who it is"
+    RIGHT = "right", "its caller may not do this"
+    ORDERS = "orders", "too many orders to load are waiting"
 
 
 class StartupError(Exception):

@@ -11,12 +11,14 @@ from birnn_service.compute import Compute
 from birnn_service.endpoint import Endpoint
 from birnn_service.observe.call_observer import CallObserver
 from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import MetricsText
 from birnn_service.pipeline import Pipeline
 from birnn_service.protocols import encoder, health, reflection
 from birnn_service.protocols.openai.service import OpenAIProtocol
 from birnn_service.protocols.openinference import service as openinference
 from birnn_service.protocols.openinference.http_service import InferenceOverHttp
 from birnn_service.protocols.openinference.service import InferenceProtocol
+from birnn_service.protocols.page.service import PageProtocol
 from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
 from birnn_service.shadow import ShadowedPipeline
@@ -48,6 +50,7 @@ class Front:
         metrics: Metrics,
         statistics: Statistics,
         access: Access,
+        text: MetricsText,
         observer: CallObserver | None,
         *,
         share_port: bool = False,
@@ -63,6 +66,7 @@ class Front:
             metrics: Where calls are counted.
             statistics: Where they are counted, too, for the whole server.
             access: Who may call.
+            text: What callers get of all counts of the server.
             observer: Traces and logs calls, if anything does.
             share_port: Let other processes of this user take calls on the same port.
         """
@@ -84,10 +88,12 @@ class Front:
         if settings.describes:
             services[reflection.SERVICE] = reflection.ReflectionProtocol(services).methods()
         self._grpc = GrpcTransport(self._endpoint, services, settings, share_port=share_port)
-        over_http = (
+        over_http = [
             InferenceOverHttp(inference, state, settings).methods(),
-            OpenAIProtocol(encoders, self._pipeline, settings).methods(),
-        )
+            OpenAIProtocol(encoders, state, self._pipeline, settings).methods(),
+        ]
+        if settings.page:
+            over_http.insert(0, PageProtocol(text, settings, lambda: self._grpc_port).methods())
         app = HttpApp(self._endpoint, *over_http)
         taken = [method for methods in services.values() for method in methods]
         if settings.http_address is not None:
@@ -95,6 +101,7 @@ class Front:
         metrics.take_calls(list(dict.fromkeys(method.name for method in taken if _encodes(method))))
         self._http = HttpServer(app.answer, http_limits(settings), cors_origins=settings.cors)
         self._share_port = share_port
+        self._grpc_port = settings.grpc_port
 
     async def listen(self) -> Ports:
         """Begin to take calls.
@@ -112,7 +119,8 @@ class Front:
             listener = address.listen(share=self._share_port)
             http = listener.getsockname()[1]
             await self._http.listen(listener, None if certificate is None else certificate.for_http())
-        return Ports(await self._grpc.listen(certificate), http)
+        self._grpc_port = await self._grpc.listen(certificate)
+        return Ports(self._grpc_port, http)
 
     async def drain(self) -> None:
         """Refuse new calls, let those under way finish, and close."""

@@ -63,7 +63,7 @@ class LocalCompute:
         """Take from the cache what is there, and have the rest computed."""
         encoder, batch, partition = work.encoder, work.batch, partition_of(work.caller)
         instance, width = encoder.instance, width_of(encoder, work.output)
-        metrics = self._metrics.of(*address_of(encoder))
+        metrics = self._metrics.of(address_of(encoder))
         start = time.perf_counter()
         keys = batch.keys()
         kept = [self._cache.get(instance, key, partition) for key in keys]

@@ -19,9 +19,10 @@ class NetworkSettings(BaseModel):
     """Where the server listens, and who may call it."""
 
     transport: Literal["grpcio", "native", "auto"] = Field(
-        "grpcio",
+        "auto",
         description="What takes gRPC calls. grpcio: the server of that library. native: our own front end, which costs "
-        "less for each call and has no TLS. auto: native where it was built and can do what the settings ask for.",
+        "a fifth of that for each call and has no TLS. auto: native where it was built and no TLS is asked for, else "
+        "grpcio.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all addresses.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 for any free port.")
@@ -34,6 +35,11 @@ class NetworkSettings(BaseModel):
         "",
         description="Origins of the web pages that may call over HTTP, separated by commas; * for all. By default none "
         "may.",
+    )
+    page: bool = Field(
+        True,
+        description="Whether the HTTP port has a page at / that shows what is served, live charts and a box to try an "
+        "encoder, and /metrics for its charts.",
     )
     metrics_port: Port = Field(8002, description="HTTP port of /metrics, /healthz and /readyz; 0 for any free port.")
     tokens: Path | None = Field(

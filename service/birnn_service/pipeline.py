@@ -131,7 +131,7 @@ class Pipeline:
         if notes is not None:
             notes.tokenized, notes.tokens = start + seconds, tokenized.batch.tokens
         noted: list[int] = (tokenized.unknown + tokenized.truncated).nonzero()[0].tolist()
-        self._count(encoder, tokenized, noted, seconds)
+        self._count(call, tokenized, noted, seconds)
         self._reserve(encoder, tokenized, options, len(sequences), call.memory)
         span = None if notes is None else notes.ids
         work = Work(encoder, output, tokenized.batch, call.caller, deadline, options.priority, span)
@@ -183,13 +183,13 @@ class Pipeline:
             return Computed.nothing(width_of(work.encoder, work.output))
         return await self._compute.encode(work)
 
-    def _count(self, encoder: Encoder, tokenized: Tokenized, noted: list[int], seconds: float) -> None:
-        address = address_of(encoder)
-        metrics = self._metrics.of(*address)
+    def _count(self, call: Call, tokenized: Tokenized, noted: list[int], seconds: float) -> None:
+        metrics = call.metrics
+        assert metrics is not None
         metrics.tokenize_seconds.observe(seconds)
         metrics.sequence_length.observe_all(tokenized.batch.lengths)
         for error in tokenized.errors:
-            self._metrics.sequence_errors.labels(*address, error.code.name).inc()
+            self._metrics.sequence_errors.labels(*metrics.address, error.code.name).inc()
         if noted:
             metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
             metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))
@@ -216,5 +216,14 @@ def _assemble(
         for item in noted
     ]
     return Encoded(
-        encoder, output, values, lengths, tokenized.errors, notices, seconds, computed.queue, computed.compute
+        encoder,
+        output,
+        values,
+        lengths,
+        tokenized.errors,
+        notices,
+        tokenized.batch,
+        seconds,
+        computed.queue,
+        computed.compute,
     )

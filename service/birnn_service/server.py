@@ -22,6 +22,7 @@ from birnn_service.observe.batch_spans import BatchSpans
 from birnn_service.observe.call_observer import CallObserver
 from birnn_service.observe.loop_lag import LoopLag
 from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import CollectedText
 from birnn_service.observe.process_metrics import read_process
 from birnn_service.observe.tracing import Tracing
 from birnn_service.protocols.rpc_methods import rpc_methods
@@ -235,8 +236,8 @@ class Server:
                 yield front_ends
         else:
             metrics.frontends.read_one(lambda: 0)
-            observer = CallObserver.of(settings, self._tracing)
-            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access, observer)
+            text, observer = CollectedText(metrics.registry), CallObserver.of(settings, self._tracing)
+            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access, text, observer)
             try:
                 yield front
             finally:

@@ -116,6 +116,7 @@ class ShadowedPipeline(Pipeline):
             lengths=encoded.lengths[:most].copy(),
             errors=[error for error in encoded.errors if error.index < most],
             notices=[],
+            batch=encoded.batch.between(0, 0),
         )
         task = asyncio.create_task(self._shadow(address, served, part, options))
         self._tasks.add(task)
@@ -144,7 +145,8 @@ class ShadowedPipeline(Pipeline):
         memory = self._memory.open(SHADOW)
         try:
             memory.take(REQUEST_COST * _bytes_of(sequences))
-            call = Call(SHADOW, time.monotonic() + PATIENCE_SECONDS, memory, candidate)
+            metrics = self._metrics.of(address_of(candidate))
+            call = Call(SHADOW, time.monotonic() + PATIENCE_SECONDS, memory, candidate, metrics)
             wanted = Options(truncate=options.truncate, normalize=options.normalize, priority=Priority.LOW)
             return await super().encode(call, sequences, wanted)
         finally:

@@ -25,18 +25,30 @@ def read_dashboard() -> dict[str, Any]:
 
 
 def dashboard_queries(window: str = "5m") -> dict[str, str]:
-    """Query by panel and letter, with Grafana's variables filled in: all encoders, rates over `window`."""
-    return {
+    """Query by panel and letter, or by annotation; all that Grafana can choose is chosen, with rates over `window`."""
+    dashboard = read_dashboard()
+    panels = {
         f"{panel['title']} {target['refId']}": _fill_in(target["expr"], window)
-        for panel in read_dashboard()["panels"]
+        for panel in dashboard["panels"]
         for target in panel.get("targets", [])
     }
+    return panels | {one["name"]: _fill_in(one["expr"], window) for one in dashboard["annotations"]["list"]}
+
+
+def read_groups() -> list[dict[str, Any]]:
+    """The groups of rules, as Prometheus reads them."""
+    groups: list[dict[str, Any]] = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    return groups
 
 
 def alert_expressions() -> dict[str, str]:
     """Expression by alert."""
-    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
-    return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+    return {rule["alert"]: rule["expr"] for group in read_groups() for rule in group["rules"] if "alert" in rule}
+
+
+def recording_expressions() -> dict[str, str]:
+    """Expression by recorded series."""
+    return {rule["record"]: rule["expr"] for group in read_groups() for rule in group["rules"] if "record" in rule}
 
 
 def selectors(expression: str) -> list[promql_parser.VectorSelector]:
@@ -55,6 +67,11 @@ def selectors(expression: str) -> list[promql_parser.VectorSelector]:
 
     promql_parser.walk(promql_parser.parse(expression), pre_visit=collect)
     return found
+
+
+def recorded_series() -> set[str]:
+    """Names of the series that the shipped rules record."""
+    return {rule["record"] for group in read_groups() for rule in group["rules"] if "record" in rule}
 
 
 def served_series() -> set[str]:

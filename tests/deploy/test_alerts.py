@@ -1,12 +1,25 @@
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.deploy.queries import ALERTS, FROM_PROMETHEUS, alert_expressions, selectors, served_series
+from tests.deploy.queries import (
+    ALERTS,
+    FROM_PROMETHEUS,
+    alert_expressions,
+    read_groups,
+    recorded_series,
+    recording_expressions,
+    selectors,
+    served_series,
+)
 
 EXPRESSIONS = alert_expressions()
+RULES = EXPRESSIONS | recording_expressions()
+ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).with_name("alerts_test.yml")
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: `prometheus`)")
@@ -18,11 +31,11 @@ def promtool(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS.keys())
-def test_every_alert_is_promql_over_series_that_the_server_has(expression: str) -> None:
+@pytest.mark.parametrize("expression", RULES.values(), ids=RULES.keys())
+def test_every_rule_is_promql_over_series_that_the_server_has(expression: str) -> None:
     names = {selector.name for selector in selectors(expression)}
     assert names
-    assert names <= served_series() | FROM_PROMETHEUS
+    assert names <= served_series() | recorded_series() | FROM_PROMETHEUS
 
 
 @needs_promtool
@@ -37,4 +50,25 @@ def test_alerts_fire_on_what_they_are_for_and_keep_quiet_next_to_it() -> None:
 
 def test_every_alert_has_a_case() -> None:
     cases = CASES.read_text(encoding="utf-8")
-    assert [alert for alert in EXPRESSIONS if alert not in cases] == []
+    assert [alert for alert in EXPRESSIONS if f"alertname: {alert}\n" not in cases] == []
+
+
+def test_every_alert_has_a_runbook() -> None:
+    headings = re.findall("^## (.*)$", (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(EXPRESSIONS) == {heading for heading in headings if heading.startswith("Birnn")}
+    rules = [rule for group in read_groups() for rule in group["rules"] if "alert" in rule]
+    assert all(rule["annotations"]["runbook_url"].endswith(f"runbooks.md#{rule['alert'].lower()}") for rule in rules)
+
+
+def test_the_operator_gets_the_same_rules() -> None:
+    path = ROOT / "deploy" / "kubernetes" / "components" / "service-monitor" / "prometheus-rule.yaml"
+    rule = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"]["groups"] == read_groups()
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS.keys())
+def test_no_alert_waits_for_a_job_of_ours(expression: str) -> None:
+    """Whoever finds pods by their annotations calls the job something else."""
+    absent = [call for call in re.findall(r"absent\(([^)]*)\)", expression) if "job" in call]
+    assert not absent

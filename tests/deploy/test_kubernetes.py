@@ -12,6 +12,7 @@ from birnn_service.protocols.health import LIVENESS
 from birnn_service.setting_types import ENV_PREFIX
 from birnn_service.settings import Settings
 from tests.chaos.test_memory import SHIPPED
+from tests.deploy.queries import read_groups
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 # The oldest release with `preStop: sleep`, and the newest with known schemas.
@@ -232,3 +233,4 @@ def test_the_service_monitor_finds_the_metrics_service(tmp_path: Path) -> None:
         port["name"] for port in metrics["spec"]["ports"]
     ]
     assert metrics["metadata"]["labels"][monitor["jobLabel"]] == "birnn"
+    assert manifests["PrometheusRule/birnn"]["spec"]["groups"] == read_groups()

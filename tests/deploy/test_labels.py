@@ -1,27 +1,23 @@
 import promql_parser
 import pytest
-from prometheus_client.metrics import MetricWrapperBase
 
-from birnn_service.observe.histogram import ArrayHistogram
+from birnn_service.observe import rpc_durations
+from birnn_service.observe.definitions import definitions
 from birnn_service.observe.metrics import Metrics
-from tests.deploy.queries import alert_expressions, dashboard_queries, selectors
+from birnn_service.observe.tenant_metrics import TenantMetrics
+from tests.deploy.queries import alert_expressions, dashboard_queries, recorded_series, recording_expressions, selectors
 
-EXPRESSIONS = {**dashboard_queries(), **alert_expressions()}
+EXPRESSIONS = {**dashboard_queries(), **alert_expressions(), **recording_expressions()}
 # What Prometheus adds to every series.
-FROM_SCRAPING = {"job", "instance"}
+FROM_SCRAPING = {"job", "instance", "namespace"}
 SUFFIXES = ("_bucket", "_sum", "_count", "_total")
 
 
 def labels_by_metric() -> dict[str, set[str]]:
     """Labels of each of the server's own metrics, by name without suffix."""
-    found = {}
-    for metric in vars(Metrics()).values():
-        # The library tells the labels of a metric only once it has samples.
-        if isinstance(metric, MetricWrapperBase):
-            found[next(iter(metric.describe())).name] = set(metric._labelnames)
-        elif isinstance(metric, ArrayHistogram):
-            found[next(iter(metric.describe())).name] = set(metric.label_names)
-    return found
+    found = [*definitions(Metrics).values(), *definitions(TenantMetrics).values()]
+    labels = {one.name: set(one.labels) for one in found} | {rpc_durations.NAME: set(rpc_durations.LABELS)}
+    return labels | {name: set() for name in recorded_series()}
 
 
 LABELS = labels_by_metric()
@@ -48,9 +44,9 @@ def groupings(expression: str) -> list[tuple[set[str], set[str]]]:
 
 
 def test_the_servers_metrics_and_their_labels_are_found() -> None:
-    assert LABELS["birnn_requests"] == {"encoder", "method", "code"}
+    assert LABELS["birnn_requests"] == {"encoder", "version", "method", "code"}
     assert groupings("sum by (le) (rate(birnn_compute_seconds_bucket[5m]))") == [
-        ({"le"}, {"encoder", "le", *FROM_SCRAPING})
+        ({"le"}, {"encoder", "version", "le", *FROM_SCRAPING})
     ]
 
 

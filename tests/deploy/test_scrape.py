@@ -21,7 +21,9 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from tests.deploy.queries import ALERTS, dashboard_queries
 from tests.e2e.molecules import molecules
-from tests.e2e.server_process import MODELS, ServerProcess, running
+from tests.e2e.server_process import SMILES, SMILES_ALONE, ServerProcess, running
+from tests.e2e.swapping import SEQUENCES
+from tests.service.engine.bundles import version_of
 
 PROMETHEUS = shutil.which("prometheus")
 LISTENING = re.compile(r"address=127\.0\.0\.1:([1-9]\d*)")
@@ -80,8 +82,17 @@ def ask(url: str, query: str) -> list[dict[str, Any]]:
     return samples
 
 
+def models_of(folder: Path) -> Path:
+    """An encoder, and another with two versions, of which one can be the other's candidate."""
+    (folder / "smiles").mkdir(parents=True)
+    (folder / "smiles" / str(SMILES.version)).symlink_to(SMILES_ALONE)
+    for version, largest in ((1, 0.3), (2, 0.4)):
+        version_of(folder, "small", version, largest)
+    return folder
+
+
 def send_calls(server: ServerProcess) -> None:
-    """Calls of every outcome that the dashboard tells apart: good ones, bad items, cut items, a stranger."""
+    """Calls of every outcome that the dashboard tells apart: good ones, bad items, cut items, an unknown encoder."""
     good = [molecule.encode() for molecule in molecules(64)]
     odd = [b"", b"[Uuo]", b"C" * 5000]
     with grpc.insecure_channel(server.address) as channel:
@@ -89,13 +100,19 @@ def send_calls(server: ServerProcess) -> None:
         stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=good), timeout=30)
         stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=odd), timeout=30)
         stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=odd, truncate=True), timeout=30)
+        stub.Encode(pb.EncodeRequest(encoder="small", sequences=SEQUENCES), timeout=30)
         with pytest.raises(grpc.RpcError):
-            stub.Encode(pb.EncodeRequest(encoder="stranger", sequences=good), timeout=30)
+            stub.Encode(pb.EncodeRequest(encoder="unknown", sequences=good), timeout=30)
 
 
 def test_every_query_of_the_dashboard_has_an_answer_from_a_scraped_server(tmp_path: Path) -> None:
     unanswered = dashboard_queries(window="10s")
-    with running(MODELS) as server, scraping(server.http.removeprefix("http://"), tmp_path) as url:
+    # Everything that has a panel: front-ends, a cache, a candidate.
+    arguments = ["--frontends", "2", "--cache-mib", "1", "--shadow", "small/2=1"]
+    with (
+        running(models_of(tmp_path / "models"), *arguments) as server,
+        scraping(server.http.removeprefix("http://"), tmp_path) as url,
+    ):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while unanswered and time.monotonic() < deadline:
             send_calls(server)
@@ -104,6 +121,8 @@ def test_every_query_of_the_dashboard_has_an_answer_from_a_scraped_server(tmp_pa
         assert not unanswered
         (target,) = ask(url, 'up{job="birnn"}')
         assert target["value"][1] == "1"
-        encoded = ask(url, 'birnn_sequences_total{encoder="smiles"}')
+        encoded = ask(url, 'sum(birnn_sequences_total{encoder="smiles"})')
         assert float(encoded[0]["value"][1]) >= 64
-        assert ask(url, 'ALERTS{alertstate="firing"}') == []
+        # Unknown tokens were sent, and nothing else is wrong.
+        firing = {alert["metric"]["alertname"] for alert in ask(url, 'ALERTS{alertstate="firing"}')}
+        assert firing <= {"BirnnUnknownTokens"}

@@ -109,7 +109,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def transport_asked() -> str:
     """The gRPC transport of servers whose arguments choose none."""
-    return os.environ.get("BIRNN_TRANSPORT", "grpcio")
+    return os.environ.get("BIRNN_TRANSPORT", "auto")
 
 
 def start(

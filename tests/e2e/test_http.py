@@ -106,6 +106,28 @@ def test_models_are_listed_by_name_and_version(server: ServerProcess) -> None:
     assert send(server, "/v1/models/smiles@7")[0] == 404
 
 
+def test_versions_say_what_they_are(server: ServerProcess) -> None:
+    by_id = {model["id"]: model for model in ask(server, "/v1/models")["data"]}
+    told = by_id["smiles@2"]["encoder"]
+    assert (told["name"], told["version"], told["dimension"], told["tokenizer"]) == ("smiles", "2", 1024, "smiles")
+    assert (told["precision"], told["device"], told["ready"]) == ("float32", "cpu", True)
+    assert "encoder" not in by_id["smiles"]
+    assert ask(server, "/v1/models/smiles")["encoder"] == told
+
+
+def test_a_call_may_ask_for_tokens(server: ServerProcess) -> None:
+    reply = ask(server, "/v1/embeddings", {"model": "smiles", "input": ["CCO", "[Xx]C"], "tokens": True})
+    tokens = [item["tokens"] for item in reply["data"]]
+    assert [token["text"] for token in tokens[0]] == ["C", "C", "O"]
+    assert [item.get("unknown_tokens") for item in reply["data"]] == [None, 1]
+    assert [len(item) for item in tokens] == [3, 2]
+    # The ids are those that Open Inference takes.
+    ids = {"name": "input_ids", "datatype": "INT32", "shape": [3], "data": [token["id"] for token in tokens[0]]}
+    lengths = {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [3]}
+    (output,) = ask(server, "/v2/models/smiles/infer", infer([ids, lengths]))["outputs"]
+    assert np.abs(np.array(output["data"]) - np.array(reply["data"][0]["embedding"])).max() < 1e-5
+
+
 def infer(inputs: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     return {"inputs": inputs, **fields}
 
@@ -179,6 +201,14 @@ def test_pages_may_call_only_where_they_are_listed() -> None:
         assert headers["access-control-allow-origin"] == "https://app.example"
         _, headers, _ = send(server, "/v1/models", Origin="https://other.example")
         assert "access-control-allow-origin" not in headers
+
+
+def test_tokens_that_no_reply_may_hold_are_refused() -> None:
+    with running(SMILES_ALONE, "--http-port", "0", "--max-reply-mib", "1") as server:
+        body = {"model": "smiles", "input": ["C" * 1000] * 100, "tokens": True, "encoding_format": "base64"}
+        status, _, content = send(server, "/v1/embeddings", body)
+        assert status == 400
+        assert "--max-reply-mib" in json.loads(content)["error"]["message"]
 
 
 def test_a_shutdown_finishes_calls_and_closes_the_port() -> None:

@@ -131,7 +131,7 @@ def test_refused_callers_have_a_line_too(tmp_path: Path) -> None:
         refused, taken = [line for line in server.log if "INFO call " in line]
     assert "code=UNAUTHENTICATED" in refused
     assert "caller=ipv4:127.0.0.1" in refused
-    assert "caller=lab " in taken
+    assert "caller=lab" in taken
     assert LAB not in "".join(server.log)
 
 

@@ -137,7 +137,7 @@ def test_a_storm_is_refused_itself_and_costs_another_no_call_and_nothing_of_its_
     stub, mine = shared.stub(), chains(16, 40)
     assert shared.encode(stub, "small", mine) is grpc.StatusCode.OK
     with Storm(shared):
-        until(lambda: shared.counted("refused", tenant="greedy", reason="overload") > 0)
+        until(lambda: shared.counted("refused", tenant="greedy", reason="queue") > 0)
         before = shared.counted("requests", tenant="greedy")
         for number in range(100):
             assert shared.encode(stub, "small", [b"C" * (number % 40) + b"Br"]) is grpc.StatusCode.OK

@@ -171,7 +171,7 @@ def test_the_command_says_who_it_is(mutual: ServerProcess, authority: Authority)
     assert done.returncode == 0, done.stderr
     molecules = MODELS.parent / "examples" / "molecules.smi"
     command = [sys.executable, "-m", "birnn", "loadtest", "--address", f"127.0.0.1:{port}", "--encoder", SMALL]
-    command += ["--file", str(molecules), "--concurrency", "2", "--duration", "0.5", "--warmup", "0", *map(str, files)]
+    command += ["--file", str(molecules), "--in-flight", "2", "--duration", "0.5", "--warmup", "0", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
 

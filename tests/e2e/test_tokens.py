@@ -241,7 +241,7 @@ def test_refusals_are_counted_and_no_token_is_logged(guarded: Guarded, channel: 
         return any(line.startswith(f"birnn_{series} ") for line in page.splitlines())
 
     for method in ("Encode", "GET /v1/models"):
-        until(partial(counted, f'requests_total{{code="UNAUTHENTICATED",encoder="",method="{method}"}}'))
+        until(partial(counted, f'requests_total{{code="UNAUTHENTICATED",encoder="",method="{method}",version=""}}'))
     # A caller that lacks a right is known all the same.
     until(partial(counted, 'tenant_refused_total{reason="right",tenant="prometheus"}'))
     until(partial(counted, 'tenant_requests_total{code="PERMISSION_DENIED",tenant="prometheus"}'))

@@ -1,4 +1,4 @@
-"""What every caller relies on, over each gRPC transport; BIRNN_TRANSPORT=native runs all others over the native one."""
+"""What every caller relies on, over each gRPC transport; BIRNN_TRANSPORT=grpcio runs all others over grpcio."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,4 +113,7 @@ def test_the_native_transport_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 def test_auto_takes_grpcio_where_tls_is_asked_for(tmp_path: Path) -> None:
     loaded = load_settings({"transport": "auto", "tls_cert": tmp_path / "a", "tls_key": tmp_path / "b"})
     assert takes_native(loaded)[0] is False
-    assert takes_native(load_settings({"transport": "auto"}))[0] is not bool(MISSING)
+
+
+def test_servers_take_the_native_transport_by_default_where_it_was_built() -> None:
+    assert takes_native(load_settings({}))[0] is not bool(MISSING)

@@ -1,3 +1,4 @@
+from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -5,43 +6,63 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birnn_loadtest.schedule import choices, poisson_arrivals
+from birnn_loadtest.arrivals import Process, Rate, Trace
+from birnn_loadtest.schedule import Call, Mix, Part, Schedule
+
+SMILES = [f"C{number}".encode() for number in range(50)]
+TEXT = [f"word {number}".encode() for number in range(20)]
+MIX = Mix([Part("smiles", None, 3.0, SMILES), Part("text", "1", 1.0, TEXT)], [(1, 9.0), (8, 1.0)])
 
 
-@given(rate=st.floats(0.1, 2000), seconds=st.floats(0.01, 5), seed=st.integers(0, 1000))
-def test_arrivals_ascend_within_the_test_and_repeat_with_the_seed(rate: float, seconds: float, seed: int) -> None:
-    arrivals = poisson_arrivals(rate, seconds, seed)
-    assert np.all(np.diff(arrivals) >= 0)
-    assert np.all((arrivals >= 0) & (arrivals < seconds))
-    np.testing.assert_array_equal(arrivals, poisson_arrivals(rate, seconds, seed))
+def schedule(rate: float = 500, seconds: float = 2, seed: int = 0, mix: Mix = MIX) -> Schedule:
+    return Schedule(Process(Rate(rate, rate)), mix, 0.5, seconds, seed)
 
 
-def test_another_seed_gives_other_arrivals() -> None:
-    assert not np.array_equal(poisson_arrivals(100, 1, 0)[:10], poisson_arrivals(100, 1, 1)[:10])
+@given(shares=st.integers(1, 7), rate=st.floats(1, 5000), seed=st.integers(0, 100))
+def test_processes_share_the_same_calls_whatever_their_number(shares: int, rate: float, seed: int) -> None:
+    whole = list(schedule(rate, 1, seed).calls())
+    parts = [list(schedule(rate, 1, seed).calls(share, shares)) for share in range(shares)]
+    assert sorted((call for part in parts for call in part), key=lambda call: call.number) == whole
+    assert [call.number for call in whole] == list(range(len(whole)))
+    assert all(call.number % shares == share for share, part in enumerate(parts) for call in part)
 
 
-def test_a_longer_test_begins_with_the_same_arrivals() -> None:
-    short, long = poisson_arrivals(700, 3, 5), poisson_arrivals(700, 30, 5)
-    np.testing.assert_array_equal(long[: len(short)], short)
+def test_calls_carry_encoders_and_sizes_by_weight() -> None:
+    calls = list(schedule(seconds=40).calls())
+    kinds = Counter((call.part, len(call.sequences)) for call in calls)
+    for (part, size), share in {(0, 1): 0.675, (0, 8): 0.075, (1, 1): 0.225, (1, 8): 0.025}.items():
+        assert kinds[part, size] / len(calls) == pytest.approx(share, abs=0.02)
+    assert all(set(call.sequences) <= set((SMILES, TEXT)[call.part]) for call in calls)
+    drawn = Counter(sequence for call in calls if call.part == 0 for sequence in call.sequences)
+    assert set(drawn) == set(SMILES)
+    assert max(drawn.values()) < 1.5 * min(drawn.values())
 
 
-def test_arrivals_come_at_the_rate_with_exponential_gaps() -> None:
-    arrivals = poisson_arrivals(1000, 100, 3)
-    gaps = np.diff(arrivals)
-    assert len(arrivals) == pytest.approx(100_000, rel=0.02)
-    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.02)
-    assert np.mean(gaps > 0.001) == pytest.approx(np.exp(-1), rel=0.02)
+def test_what_calls_carry_changes_no_arrivals() -> None:
+    other = Mix([Part("text", None, 1.0, TEXT)], [(100, 1.0)])
+    assert [call.due for call in schedule().calls()] == [call.due for call in schedule(mix=other).calls()]
 
 
-@given(population=st.integers(1, 50), batch=st.integers(1, 9000), seed=st.integers(0, 100))
-def test_choices_are_of_the_population_and_repeat_with_the_seed(population: int, batch: int, seed: int) -> None:
-    first = list(islice(choices(population, batch, seed), 3))
-    again = list(islice(choices(population, batch, seed), 3))
-    np.testing.assert_array_equal(first, again)
-    assert all(rows.shape == (batch,) and rows.min() >= 0 and rows.max() < population for rows in first)
+def test_large_calls_are_drawn_in_bounded_pieces() -> None:
+    mix = Mix([Part("smiles", None, 1.0, SMILES)], [(16_384, 1.0)])
+    sizes = [len(call.sequences) for call in islice(schedule(mix=mix).calls(), 20)]
+    assert sizes == [16_384] * 20
 
 
-def test_choices_go_on_beyond_a_block_and_reach_every_sequence() -> None:
-    rows = np.array(list(islice(choices(10, 3, 0), 10_000)))
-    assert len(np.unique(rows[:5000], axis=0)) > 900
-    np.testing.assert_allclose(np.bincount(rows.ravel()) / rows.size, 0.1, atol=0.01)
+def test_a_closed_loop_has_calls_without_end() -> None:
+    calls = list(islice(Schedule(None, MIX, 0, 1, 0).calls(1, 2), 5000))
+    assert [call.number for call in calls] == list(range(1, 10_000, 2))
+
+
+def test_a_trace_decides_what_it_says_and_the_seed_the_rest() -> None:
+    times = np.arange(10_000) / 100
+    names = ["text" if number % 3 else "smiles" for number in range(10_000)]
+    batches = np.arange(10_000) % 5 + 1
+    full = Trace("trace.csv", times, names, batches)
+    calls = list(Schedule(full, MIX, 0, 90, 0).calls())
+    assert [call.due for call in calls] == times[:9000].tolist()
+    assert [MIX.parts[call.part].encoder for call in calls] == names[:9000]
+    assert [len(call.sequences) for call in calls] == batches[:9000].tolist()
+    bare = list(Schedule(Trace("trace.csv", times, None, None), MIX, 0, 90, 0).calls())
+    assert {len(call.sequences) for call in bare} == {1, 8}
+    assert isinstance(bare[0], Call)

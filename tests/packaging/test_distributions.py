@@ -53,6 +53,12 @@ def test_the_encoders_are_those_of_the_models_folder(distributions: Distribution
     assert packed == kept != set()
 
 
+def test_the_wheel_holds_the_page(distributions: Distributions) -> None:
+    folder = PurePosixPath("birnn_service/protocols/page/site")
+    packed = {path.name for path in names(distributions.wheel) if path.parent == folder}
+    assert packed == {path.name for path in (ROOT / "service" / folder).iterdir()} != set()
+
+
 def test_the_readme_has_no_relative_link_and_each_link_to_the_repository_leads_to_a_file(
     distributions: Distributions,
 ) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
+from birnn_bundle.ragged import RaggedBatch
 from birnn_service.encoded import Encoded, Notice, in_form
 from birnn_service.engine.engine import Output
 from birnn_service.repository.served_encoder import ServedEncoder
@@ -18,7 +19,18 @@ def encoded(
     values: Any, lengths: list[int], errors: list[ItemError], notices: list[Notice], output: Output = Output.POOLED
 ) -> Encoded:
     array = np.asarray(values, dtype=np.float32).reshape(-1, WIDTH)
-    return Encoded(cast(ServedEncoder, None), output, array, np.array(lengths), errors, notices, 0.1, 0.2, 0.3)
+    return Encoded(
+        cast(ServedEncoder, None),
+        output,
+        array,
+        np.array(lengths),
+        errors,
+        notices,
+        RaggedBatch.from_lists([]),
+        0.1,
+        0.2,
+        0.3,
+    )
 
 
 def halved(before: Encoded) -> Encoded:

@@ -84,7 +84,9 @@ class Running:
         self.pipeline = ShadowedPipeline(self.compute, settings, self.metrics, Encoders(self.versions))
 
     async def encode(self, sequences: list[bytes], **options: Any) -> Any:
-        call = Call("somebody", None, MemoryBudget(1 << 30).open("somebody"), self.versions[0])
+        call = Call(
+            "somebody", None, MemoryBudget(1 << 30).open("somebody"), self.versions[0], self.metrics.of(("small", "1"))
+        )
         return await self.pipeline.encode(call, sequences, Options(**options))
 
     async def settle(self) -> None:

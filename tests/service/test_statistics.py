@@ -24,7 +24,7 @@ def encoders() -> Encoders[RemoteEncoder]:
 
 
 def call(encoder: RemoteEncoder | None, spent: Spent | None = None) -> Call:
-    return Call("someone", None, MemoryBudget(1).open("someone"), encoder, spent)
+    return Call("someone", None, MemoryBudget(1).open("someone"), encoder, spent=spent)
 
 
 def test_calls_are_counted_by_version_and_outcome(encoders: Encoders[RemoteEncoder]) -> None:

@@ -35,7 +35,7 @@ TARGETS = {
     "export": Target(
         "birnn_export.export_command", "export", "export,cpu", "Export a checkpoint as a verified bundle."
     ),
-    "loadtest": Target("birnn_loadtest.command", "loadtest", "loadtest", "Measure a server under an open-loop load."),
+    "loadtest": Target("birnn_loadtest.command", "loadtest", "loadtest", "Measure a server under load."),
 }
 
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <new>
 
 #include "connection.hpp"
 
@@ -66,15 +67,16 @@ void Connection::begin_frame(const nghttp2_frame_hd& head) {
 }
 
 void Connection::begin_head(int32_t id) {
-    auto call = std::make_unique<Call>(id);
+    auto& call = calls_[id] = std::make_unique<Call>(id);
     nghttp2_session_set_stream_user_data(session_, id, call.get());
-    calls_[id] = std::move(call);
+    call->paid = hub_.ledger.take(owner_, &Held::bytes, CALL);
+    if (!call->paid && ++hub_.unpaid > UNPAID) fail();
 }
 
 void Connection::field(Call& call, const char* name, size_t name_size, const char* value, size_t value_size) {
     call.head += name_size + value_size + 32;
     if (call.head > ENDLESS_HEAD) fail();
-    if (call.head > HEAD || call.over || call.admitted) return;  // refused when it is complete, or has come already
+    if (call.head > HEAD || call.over || call.method >= 0) return;  // refused when it is complete, or has come already
     const std::string key(name, name_size);
     if (key == ":path") {
         call.path.assign(value, value_size);
@@ -101,18 +103,13 @@ void Connection::end_head(Call& call) {
     if (!call.is_post) return refuse_http(call, "405");
     if (!call.is_grpc) return refuse_http(call, "415");
     const auto method = hub_.methods.find(call.path);
-    call.path = std::string();
+    clear(call.path);
     if (method == hub_.methods.end()) return refuse(call, UNIMPLEMENTED, "Method not found!");
     if (call.has_bad_timeout) return refuse(call, INVALID_ARGUMENT, "grpc-timeout must be at most 8 digits and one of HMSmun");
-    if (!hub_.ledger.take(*held_, &Held::calls, 1)) {
-        return refuse(call, RESOURCE_EXHAUSTED, "too many calls wait to be admitted (--max-calls); retry later", true);
-    }
-    call.admitted = true;
-    if (hub_.ledger.take(*held_, &Held::bytes, call.head)) {
-        call.head_counted = call.head;
-    } else {
-        return refuse(call, RESOURCE_EXHAUSTED, "too much waits to be admitted (--memory-mib); retry later", true);
-    }
+    if (!hub_.ledger.take(owner_, &Held::calls, 1)) return refuse_for_now(call, hub_.no_call);
+    call.held.calls = 1;
+    if (!call.paid || !hub_.ledger.take(owner_, &Held::bytes, call.head)) return refuse_for_now(call, hub_.no_memory);
+    call.held.bytes = call.head;
     call.method = method->second.number;
     call.is_stream = method->second.is_stream;
     if (call.timeout >= 0) call.deadline = now() + call.timeout;
@@ -122,24 +119,26 @@ void Connection::end_head(Call& call) {
 void Connection::tell_opened() {
     for (const int32_t id : opened_) {
         Call* call = find(id);
-        if (!call || call->told || call->over || call->has_message) continue;
-        call->told = true;
-        Event event{id_of(*call), BIRNN_OPENED, call->method, call->timeout};
-        event.metadata.swap(call->metadata);
-        tell(std::move(event));
-        if (call->is_awaited) {  // its length came before it was told
-            Event announced{id_of(*call), BIRNN_ANNOUNCED};
-            announced.length = call->length;
-            tell(std::move(announced));
-        }
+        if (!call || !call->closing.empty() || call->over || call->has_message) continue;
+        open(*call, {id_of(*call), BIRNN_OPENED, call->method, call->timeout});
+        if (call->is_awaited) tell(*call, BIRNN_ANNOUNCED, call->length);  // its length came before it was told
         half_close(*call);
     }
     opened_.clear();
 }
 
+// Tells OPENED, with whatever else, and makes sure that CLOSED can be told.
+void Connection::open(Call& call, Event&& event) {
+    Events closing;
+    closing.emplace_back(id_of(call), BIRNN_CLOSED);
+    event.metadata.swap(call.metadata);
+    tell(std::move(event));
+    call.closing.swap(closing);
+}
+
 bool Connection::count(Call& call, size_t size) {
-    if (!hub_.ledger.take(*held_, &Held::bytes, size)) {
-        refuse(call, RESOURCE_EXHAUSTED, "too much waits to be admitted (--memory-mib); retry later", true);
+    if (!hub_.ledger.take(owner_, &Held::bytes, size)) {
+        refuse_for_now(call, hub_.no_memory);
         return false;
     }
     call.counted += size;
@@ -149,7 +148,7 @@ bool Connection::count(Call& call, size_t size) {
 void Connection::uncount(Call& call, size_t size) {
     size = std::min(size, call.counted);
     call.counted -= size;
-    hub_.ledger.give(*held_, &Held::bytes, size);
+    hub_.ledger.give(owner_, {0, 0, size});
 }
 
 void Connection::data(Call& call, const char* bytes, size_t size) {
@@ -208,40 +207,37 @@ bool Connection::begin_message(Call& call) {
     }
     if (call.length + sizeof call.prefix > WINDOW) {
         call.is_announced = call.is_awaited = true;
-        if (call.told) {
-            Event event{id_of(call), BIRNN_ANNOUNCED};
-            event.length = call.length;
-            tell(std::move(event));
-        }
+        tell(call, BIRNN_ANNOUNCED, call.length);
     }
     return true;
 }
 
 void Connection::deliver(Call& call) {
+    if (!count(call, sizeof(Event))) return;
     Event event{id_of(call), BIRNN_MESSAGE, call.method, call.timeout};
-    if (!call.told) {
-        event.news |= BIRNN_OPENED;
-        event.metadata.swap(call.metadata);
-        call.told = true;
-    }
     if (call.is_packed) event.news |= BIRNN_PACKED;
-    const size_t counted = call.is_announced ? 0 : call.length + sizeof call.prefix;
-    event.counted = !call.is_stream;
-    event.message = std::move(call.message);
-    call.message = std::string();
+    const size_t counted = sizeof(Event) + (call.is_announced ? 0 : call.length + sizeof call.prefix);
+    if (call.is_stream) {
+        call.ahead.push_back(counted);
+    } else {  // from now on it counts with the event
+        event.owner = &owner_;
+        event.held.bytes = std::exchange(call.counted, 0);
+    }
+    event.message.swap(call.message);
     call.prefix_size = 0;
     call.is_announced = false;
     call.has_message = true;
-    if (call.is_stream) call.ahead.push_back(counted);
-    tell(std::move(event));
+    if (!call.closing.empty()) return tell(std::move(event));
+    event.news |= BIRNN_OPENED;
+    open(call, std::move(event));
 }
 
 void Connection::half_close(Call& call) {
-    if (!call.half_closed || call.told_half_closed || call.over || !call.backlog.empty()) return;
+    if (!call.half_closed || call.told_half_closed || call.over || call.ended || !call.backlog.empty()) return;
     if (call.prefix_size) return refuse(call, INVALID_ARGUMENT, "the request ends within a message");
-    if (!call.told || (call.has_message && !call.is_stream)) return;  // told later, or told enough
+    if (call.closing.empty() || (call.has_message && !call.is_stream)) return;  // told later, or told enough
     call.told_half_closed = true;
-    tell({id_of(call), BIRNN_HALF_CLOSED});
+    tell(call, BIRNN_HALF_CLOSED);
 }
 
 // Lets the peer send as much again as it could at the beginning, but for what was not taken.
@@ -257,7 +253,11 @@ void Connection::top_up(Call& call) {
 void Connection::admit(Call& call) {
     if (!call.is_awaited) return;
     call.is_awaited = false;
-    call.message.reserve(call.length);
+    try {
+        call.message.reserve(call.length);
+    } catch (const std::bad_alloc&) {
+        return refuse_for_now(call, hub_.no_memory);
+    }
     uncount(call, call.message.size() + sizeof call.prefix);
     const auto rest = static_cast<int64_t>(call.length - call.message.size());
     if (call.window < rest) {
@@ -267,17 +267,12 @@ void Connection::admit(Call& call) {
     }
 }
 
-// The message of a call of one was handed over.
-void Connection::handed(Call& call) {
-    if (!call.is_stream) uncount(call, call.counted);
-}
-
 void Connection::took(Call& call) {
     if (call.ahead.empty()) return;
     uncount(call, call.ahead.front());
     call.ahead.erase(call.ahead.begin());
-    const std::string backlog = std::move(call.backlog);
-    call.backlog = std::string();
+    std::string backlog;
+    backlog.swap(call.backlog);
     const size_t parsed = parse(call, backlog.data(), backlog.size());
     if (call.over) return;
     call.backlog = backlog.substr(parsed);

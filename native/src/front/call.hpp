@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "ledger.hpp"
 #include "limits.hpp"
+#include "mailbox.hpp"
 
 namespace birnn::front {
 
@@ -52,18 +54,21 @@ class Piece {
     size_t sent_ = 0;
 };
 
+// Gives back the memory of a text, which an assignment would keep.
+inline void clear(std::string& text) { std::string().swap(text); }
+
 struct Call {
     explicit Call(int32_t id) : id(id), head_since(now()) {}
 
     const int32_t id;
-    bool told = false;      // of the two, OPENED and CLOSED, only the first was told
-    bool admitted = false;  // counts as one of its peer's calls
-    bool over = false;      // refused here: whatever comes for it is dropped
+    Events closing;     // CLOSED, between OPENED and then, so that there is memory to tell it
+    bool paid = false;  // counts the bytes of CALL
+    Held held;          // besides, of its peer's
+    bool over = false;  // refused here: whatever comes for it is dropped
 
     // Its head, and since when that has been coming. One that HTTP/2 refuses ends with its stream.
     Time head_since;
     size_t head = 0;
-    size_t head_counted = 0;
     bool is_post = false, is_grpc = false, has_bad_timeout = false;
     int32_t method = -1;
     bool is_stream = false;

@@ -6,13 +6,14 @@
 
 namespace birnn::front {
 
-// What nghttp2 calls. Exceptions must not pass through it; the only one there can be is that memory is short.
+// What nghttp2 calls. Exceptions must not pass through it; the only one there can be is that memory is short. What else
+// comes for a connection that must end is not looked at.
 struct Callbacks {
     template <class Body>
     static int guarded(void* user, Body body) {
         try {
             body(*static_cast<Connection*>(user));
-            return 0;
+            return static_cast<Connection*>(user)->dead_ ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
         } catch (const std::bad_alloc&) {
             return NGHTTP2_ERR_CALLBACK_FAILURE;
         }

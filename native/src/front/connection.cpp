@@ -10,9 +10,9 @@
 
 namespace birnn::front {
 
-Connection::Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, std::shared_ptr<Held> held)
-    : hub_(hub), number_(number), descriptor_(descriptor), peer_(std::move(peer)), held_(std::move(held)),
-      session_(session_of(*this)), born_(now()),
+Connection::Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, Owner& owner)
+    : hub_(hub), number_(number), descriptor_(descriptor), peer_(std::move(peer)), owner_(owner), session_(session_of(*this)),
+      born_(now()),
       // A tenth more or less, so that those who came together do not all leave together.
       age_(hub.limits.age_seconds * (0.9 + 0.2 * static_cast<double>(number * 2654435761u % 1024) / 1024)), looked_(born_) {
     const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, STREAMS},
@@ -23,15 +23,15 @@ Connection::Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, s
 }
 
 Connection::~Connection() {
-    for (auto& [end, event] : sent_) hub_.events.push_back(std::move(event));
+    for (auto& [end, event] : sent_) hub_.events.splice(hub_.events.end(), event);
     for (auto& [id, call] : calls_) {
         tell_closed(*call, NGHTTP2_CANCEL);
-        release(*call);
+        drop(*call);
     }
-    if (told_) hub_.events.push_back({number_ << 32, BIRNN_DISCONNECTED});
-    hub_.ledger.give(*held_, &Held::connections, 1);
+    if (parting_.empty()) hub_.ledger.give(owner_, {1, 0, 0});
+    hub_.events.splice(hub_.events.end(), parting_);
     nghttp2_session_del(session_);
-    close(descriptor_);
+    ::close(descriptor_);
 }
 
 Call* Connection::find(int32_t id) {
@@ -45,21 +45,44 @@ void Connection::mark() {
 }
 
 void Connection::tell(Event&& event) {
-    if (!told_) {
-        told_ = true;
+    if (parting_.empty()) {
         Event connected{number_ << 32, BIRNN_CONNECTED};
         connected.metadata = peer_.name;
+        Events parting;
+        parting.emplace_back(number_ << 32, BIRNN_DISCONNECTED);
+        parting.back().owner = &owner_;
+        parting.back().held.connections = 1;
         hub_.events.push_back(std::move(connected));
+        parting_.swap(parting);
     }
     hub_.events.push_back(std::move(event));
 }
 
-void Connection::tell_closed(Call& call, uint64_t code) {
-    if (!call.told) return;
-    call.told = false;
-    Event event{id_of(call), BIRNN_CLOSED};
-    event.length = code;
+// Tells news of a call, unless its end was told or ordered.
+void Connection::tell(Call& call, uint32_t news, uint64_t length) {
+    if (call.closing.empty() || call.ended) return;
+    Event event{id_of(call), news};
+    event.length = length;
     tell(std::move(event));
+}
+
+// The event of a call's end, if its beginning was told; it takes along what the call holds.
+Events Connection::close(Call& call, uint64_t code) {
+    Events closing;
+    closing.swap(call.closing);
+    for (Event& event : closing) {
+        event.length = code;
+        event.owner = &owner_;
+        event.held = {0, call.held.calls, call.held.bytes + call.counted};
+        call.held = {};
+        call.counted = 0;
+    }
+    return closing;
+}
+
+void Connection::tell_closed(Call& call, uint64_t code) {
+    Events closing = close(call, code);
+    hub_.events.splice(hub_.events.end(), closing);
 }
 
 void Connection::flush() {
@@ -89,11 +112,12 @@ void Connection::flush() {
         }
     }
     while (!sent_.empty() && sent_.front().first <= flushed_) {
-        tell(std::move(sent_.front().second));
+        hub_.events.splice(hub_.events.end(), sent_.front().second);
         sent_.pop_front();
     }
     if (output_.empty()) {
         stalled_since_ = 0;
+        if (output_.capacity() > KEPT) clear(output_);
     } else if (!stalled_since_) {
         stalled_since_ = now();
     }
@@ -103,6 +127,7 @@ void Connection::flush() {
 }
 
 void Connection::look(Time time) {
+    if (dead_) return mark();
     const double since = time - looked_;
     looked_ = time;
     pings_ = std::max(0.0, pings_ - since * PINGS_A_SECOND);
@@ -119,7 +144,7 @@ void Connection::look(Time time) {
         if (call->deadline && time > call->deadline && !call->over && !call->ended) expired.push_back(call.get());
     }
     if (is_late) {
-        if (told_) tell({number_ << 32, BIRNN_LATE});
+        if (!parting_.empty()) tell({number_ << 32, BIRNN_LATE});
         return fail();
     }
     for (Call* call : expired) refuse(*call, DEADLINE_EXCEEDED, "Deadline Exceeded");

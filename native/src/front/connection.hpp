@@ -31,8 +31,12 @@ struct Hub {
     Limits limits;
     Ledger ledger;
     std::unordered_map<std::string, Method> methods;
-    std::vector<Event> events;        // for the other thread
+    Events events;                    // for the other thread
     std::vector<uint64_t> unflushed;  // connections with something to write, or to end
+    // Trailers of calls that are refused because there are too many, or too many bytes, and how many calls that were.
+    std::string no_call, no_memory;
+    uint64_t refused = 0;
+    size_t unpaid = 0;  // calls that count no bytes of CALL, as there was no room
 };
 
 // Of google.rpc, those with which a call is refused here.
@@ -40,7 +44,7 @@ enum Status { INVALID_ARGUMENT = 3, DEADLINE_EXCEEDED = 4, RESOURCE_EXHAUSTED = 
 
 class Connection {
    public:
-    Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, std::shared_ptr<Held> held);
+    Connection(Hub& hub, uint64_t number, int descriptor, Peer&& peer, Owner& owner);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -50,8 +54,8 @@ class Connection {
     bool is_dead() const { return dead_; }
     bool reads() const;                               // whether its peer is to be read from
     bool writes() const { return !output_.empty(); }  // whether it waits for its peer to read
-    const Peer& peer() const { return peer_; }
-    uint32_t interest = 0;  // what epoll was told
+    void abort() { dead_ = true; }                    // for want of memory: it is dropped when it is flushed, or looked at, next
+    uint32_t interest = 0;                            // what epoll was told
 
     // Each leaves a connection that must end as dead, and none of them deletes it.
     void receive(std::vector<char>& buffer);
@@ -61,7 +65,6 @@ class Connection {
     void command(Call& call, const birnn_front_command& command, const char* bytes);
     void go_away();
     void finish();
-    void handed(Call& call);
     Call* find(int32_t id);
 
    private:
@@ -79,6 +82,7 @@ class Connection {
     size_t parse(Call& call, const char* bytes, size_t size);
     bool begin_message(Call& call);
     void deliver(Call& call);
+    void open(Call& call, Event&& event);
     void half_close(Call& call);
     void top_up(Call& call);
     void admit(Call& call);
@@ -86,13 +90,18 @@ class Connection {
     void send(Call& call, std::string&& own, const char* elsewhere, size_t size);
     void end(Call& call, int32_t status, std::string&& trailers);
     void respond(Call& call, const char* http_status, nghttp2_data_provider* provider);
-    void refuse(Call& call, int32_t status, const std::string& message, bool retry = false);
+    void refuse(Call& call, int32_t status, const std::string& message);
+    void refuse_for_now(Call& call, const std::string& trailers);
+    void refuse_with(Call& call, int32_t status, std::string&& trailers);
     void refuse_http(Call& call, const char* http_status);
     ssize_t read_reply(Call& call, uint8_t* to, size_t room, uint32_t* flags);
     void closed(int32_t id, uint32_t code);
     void release(Call& call);
+    void drop(Call& call);
     void begin_frame(const nghttp2_frame_hd& head);
     void tell(Event&& event);
+    void tell(Call& call, uint32_t news, uint64_t length = 0);
+    Events close(Call& call, uint64_t code);
     void tell_closed(Call& call, uint64_t code);
     void mark();
     void fail() { dead_ = true, mark(); }
@@ -102,14 +111,15 @@ class Connection {
     const uint64_t number_;
     const int descriptor_;
     const Peer peer_;
-    const std::shared_ptr<Held> held_;
+    Owner& owner_;
     nghttp2_session* session_ = nullptr;
     std::unordered_map<int32_t, std::unique_ptr<Call>> calls_;
     std::vector<int32_t> opened_;
-    std::deque<std::pair<uint64_t, Event>> sent_;  // calls that are over as soon as so much has been flushed
-    uint64_t written_ = 0, flushed_ = 0;           // bytes that went into `output_`, and out of it
+    std::deque<std::pair<uint64_t, Events>> sent_;  // calls that are over as soon as so much has been flushed
+    Events parting_;                                // DISCONNECTED, once CONNECTED was told
+    uint64_t written_ = 0, flushed_ = 0;  // bytes that went into `output_`, and out of it
     std::string output_;
-    bool dead_ = false, marked_ = false, told_ = false, greeted_ = false, finished_ = false;
+    bool dead_ = false, marked_ = false, greeted_ = false, finished_ = false;
     const Time born_;
     const Time age_;
     Time stalled_since_ = 0, noticed_ = 0, looked_;

@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
+#include <new>
 #include <system_error>
 
 namespace birnn::front {
@@ -32,6 +34,25 @@ Held most_of(const birnn_front_settings& settings) {
     return {static_cast<size_t>(settings.connections), static_cast<size_t>(settings.calls), static_cast<size_t>(settings.unread)};
 }
 
+// What stands before an empty name.
+std::string fields_of(const char* text) {
+    const char* end = text;
+    while (*end) {
+        for (int part = 0; part < 2; part++) end += std::strlen(end) + 1;
+    }
+    return {text, end};
+}
+
+// Does what belongs to one connection, and ends that where memory is short.
+template <class Body>
+void attempt(Connection& connection, Body body) {
+    try {
+        body(connection);
+    } catch (const std::bad_alloc&) {
+        connection.abort();
+    }
+}
+
 void set(int descriptor, int level, int option, int value) { setsockopt(descriptor, level, option, &value, sizeof value); }
 
 }  // namespace
@@ -47,18 +68,27 @@ Front::Front(int listener, const birnn_front_settings& settings)
            Ledger(most_of(settings)),
            {},
            {},
-           {}} {
-    if (poll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll");
+           {},
+           fields_of(settings.no_call),
+           fields_of(settings.no_memory)} {
+    if (poll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
     for (int32_t number = 0; settings.paths[number]; number++) {
         hub_.methods[settings.paths[number]] = {number, settings.streams[number] != 0};
     }
-    watch(mailbox_.wake.descriptor, WAKE, EPOLLIN, false);
     listen(true);
+    if (!watch(mailbox_.wake.descriptor, WAKE, EPOLLIN, false) || !listens_) {
+        throw std::system_error(errno, std::generic_category(), "epoll_ctl");
+    }
     // Signals are for the thread of Python.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
+    try {
+        thread_ = std::thread([this] { run(); });
+    } catch (...) {
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        throw;
+    }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
@@ -88,7 +118,17 @@ size_t Front::take(birnn_front_event* events, size_t most) {
 
 void Front::run() {
     std::vector<char> buffer(256 << 10);
-    while (!stops_) turn(buffer);
+    while (!stops_) {
+        try {
+            turn(buffer);
+            continue;
+        } catch (const std::bad_alloc&) {  // it goes on where there is memory
+        } catch (const std::system_error& error) {
+            tell_failed(error.what());
+        }
+        // What fails again and again must not take all of a core.
+        std::this_thread::sleep_for(std::chrono::duration<double>(LOOK_SECONDS));
+    }
     listener_.close();
     connections_.clear();
     hub_.events.clear();
@@ -97,13 +137,11 @@ void Front::run() {
 void Front::turn(std::vector<char>& buffer) {
     epoll_event woken[128];
     const int count = epoll_wait(poll_, woken, 128, mailbox_.sleep() ? wait_milliseconds() : 0);
+    const int error = count < 0 && errno != EINTR ? errno : 0;
     std::vector<std::string> commands;
-    std::vector<uint64_t> handed;
-    mailbox_.collect(commands, handed);
-    for (const uint64_t id : handed) {
-        Connection* connection = find(id >> 32);
-        if (Call* call = connection ? connection->find(static_cast<int32_t>(id)) : nullptr) connection->handed(*call);
-    }
+    Mailbox::Given given;
+    mailbox_.collect(commands, given);
+    for (const auto& [owner, held] : given) hub_.ledger.give(*owner, held);
     for (const std::string& some : commands) carry_out(some);
     for (int at = 0; at < count; at++) {
         const uint64_t key = woken[at].data.u64;
@@ -112,14 +150,30 @@ void Front::turn(std::vector<char>& buffer) {
         } else if (key == WAKE) {
             mailbox_.wake.lower();
         } else if (Connection* connection = find(key)) {
-            if (woken[at].events & ~static_cast<uint32_t>(EPOLLOUT)) connection->receive(buffer);
-            connection->tell_opened();
             hub_.unflushed.push_back(key);
+            attempt(*connection, [&](Connection& one) {
+                if (woken[at].events & ~static_cast<uint32_t>(EPOLLOUT)) one.receive(buffer);
+                one.tell_opened();
+            });
         }
     }
     look();
     flush();
-    mailbox_.publish(hub_.events);
+    mailbox_.publish(hub_.events, hub_.refused);
+    if (error) throw std::system_error(error, std::generic_category(), "epoll_wait");
+}
+
+// Tells once that the front end may not do what it should.
+void Front::tell_failed(const std::string& reason) {
+    if (failed_) return;
+    failed_ = true;
+    try {
+        hub_.events.emplace_back(0, BIRNN_FAILED);
+        hub_.events.back().metadata = reason;
+    } catch (const std::bad_alloc&) {
+        failed_ = false;  // said when there is memory
+    }
+    mailbox_.publish(hub_.events, hub_.refused);
 }
 
 int Front::wait_milliseconds() {
@@ -127,17 +181,17 @@ int Front::wait_milliseconds() {
     return connections_.empty() && listens_ ? -1 : static_cast<int>(LOOK_SECONDS * 1000);
 }
 
-void Front::watch(int descriptor, uint64_t key, uint32_t events, bool is_known) {
+bool Front::watch(int descriptor, uint64_t key, uint32_t events, bool is_known) {
     epoll_event event{events, {}};
     event.data.u64 = key;
-    epoll_ctl(poll_, is_known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, descriptor, &event);
+    return epoll_ctl(poll_, is_known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, descriptor, &event) == 0;
 }
 
 void Front::listen(bool wanted) {
     if (listener_ < 0 || listens_ == wanted) return;
     listens_ = wanted;
     if (wanted) {
-        watch(listener_, LISTENER, EPOLLIN, false);
+        listens_ = watch(listener_, LISTENER, EPOLLIN, false);
     } else {
         epoll_ctl(poll_, EPOLL_CTL_DEL, listener_, nullptr);
     }
@@ -148,30 +202,41 @@ void Front::accept_all() {
     for (int count = 0; count < 64 && listener_ >= 0; count++) {
         const int descriptor = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor < 0) {
-            // No descriptors or memory: it would be tried over and over. The next look tries again.
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) listen(false);
+            if (errno == EINTR || errno == ECONNABORTED) continue;
+            // No descriptors or memory, most likely: it would be tried over and over. The next look tries again.
+            if (errno != EAGAIN) listen(false);
             return;
         }
-        Peer peer = Peer::of(descriptor);
-        std::shared_ptr<Held> held = hub_.ledger.of(peer.owner);
-        if (!hub_.ledger.take(*held, &Held::connections, 1)) {
-            held.reset();
-            hub_.ledger.forget(peer.owner);
-            close(descriptor);
-            continue;
+        try {
+            take_in(descriptor);
+        } catch (const std::bad_alloc&) {  // it is closed
         }
-        set(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
-        // Finds out within two minutes that a silent peer is gone.
-        set(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
-        set(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, 60);
-        set(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, 20);
-        set(descriptor, IPPROTO_TCP, TCP_KEEPCNT, 3);
-        const uint64_t number = next_number();
-        auto& connection = connections_[number];
-        connection = std::make_unique<Connection>(hub_, number, descriptor, std::move(peer), std::move(held));
-        connection->interest = EPOLLIN;
-        watch(descriptor, number, EPOLLIN, false);
     }
+}
+
+void Front::take_in(int descriptor) {
+    Descriptor owned(descriptor);
+    Peer peer = Peer::of(descriptor);
+    set(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
+    // Finds out within two minutes that a silent peer is gone.
+    set(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+    set(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, 20);
+    set(descriptor, IPPROTO_TCP, TCP_KEEPCNT, 3);
+    const uint64_t number = next_number();
+    if (!watch(descriptor, number, EPOLLIN, false)) return;
+    Owner* owner = hub_.ledger.enter(peer.owner);
+    if (!owner) return;
+    std::unique_ptr<Connection> connection;
+    try {
+        connection = std::make_unique<Connection>(hub_, number, descriptor, std::move(peer), *owner);
+    } catch (...) {
+        hub_.ledger.give(*owner, {1, 0, 0});
+        throw;
+    }
+    owned.release();
+    connection->interest = EPOLLIN;
+    connections_[number] = std::move(connection);
 }
 
 void Front::carry_out(const std::string& commands) {
@@ -185,7 +250,7 @@ void Front::carry_out(const std::string& commands) {
             order_all(command.order);
         } else if (Connection* connection = find(command.id >> 32)) {
             if (Call* call = connection->find(static_cast<int32_t>(command.id))) {
-                connection->command(*call, command, commands.data() + at);
+                attempt(*connection, [&](Connection& one) { one.command(*call, command, commands.data() + at); });
             }
         }
         at += size;
@@ -201,11 +266,13 @@ void Front::order_all(int32_t order) {
         listener_.close();
     }
     for (auto& [number, connection] : connections_) {
-        if (finishes_) {
-            connection->finish();
-        } else if (leaves_) {
-            connection->go_away();
-        }
+        attempt(*connection, [this](Connection& one) {
+            if (finishes_) {
+                one.finish();
+            } else if (leaves_) {
+                one.go_away();
+            }
+        });
     }
 }
 
@@ -217,21 +284,18 @@ void Front::flush() {
     for (const uint64_t number : unflushed) {
         Connection* connection = find(number);
         if (!connection) continue;
-        connection->flush();
-        if (connection->is_dead()) {
-            drop(number);
-        } else {
-            settle(*connection);
-        }
+        attempt(*connection, [](Connection& one) { one.flush(); });
+        settle(*connection);
+        if (connection->is_dead()) connections_.erase(number);
     }
 }
 
 // Has epoll look for what the connection waits for.
 void Front::settle(Connection& connection) {
     const uint32_t interest = (connection.reads() ? EPOLLIN : 0u) | (connection.writes() ? EPOLLOUT : 0u);
-    if (interest == connection.interest) return;
+    if (interest == connection.interest || connection.is_dead()) return;
     connection.interest = interest;
-    watch(connection.descriptor(), connection.number(), interest, true);
+    if (!watch(connection.descriptor(), connection.number(), interest, true)) connection.abort();
 }
 
 void Front::look() {
@@ -239,14 +303,9 @@ void Front::look() {
     if (time - looked_ < LOOK_SECONDS) return;
     looked_ = time;
     listen(true);
-    for (auto& [number, connection] : connections_) connection->look(time);
-}
-
-void Front::drop(uint64_t number) {
-    const auto found = connections_.find(number);
-    const std::string owner = found->second->peer().owner;
-    connections_.erase(found);
-    hub_.ledger.forget(owner);
+    for (auto& [number, connection] : connections_) {
+        attempt(*connection, [time](Connection& one) { one.look(time); });
+    }
 }
 
 // Numbers have 32 bits: those that are in use are left out when they begin anew.

@@ -23,6 +23,7 @@ class Descriptor {
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
     void close();
+    void release() { number_ = -1; }  // somebody else owns it
     operator int() const { return number_; }
 
    private:
@@ -46,15 +47,16 @@ class Front {
     void run();
     void turn(std::vector<char>& buffer);
     int wait_milliseconds();
-    void watch(int descriptor, uint64_t key, uint32_t events, bool is_known);
+    bool watch(int descriptor, uint64_t key, uint32_t events, bool is_known);
+    void tell_failed(const std::string& reason);
     void listen(bool wanted);
     void accept_all();
+    void take_in(int descriptor);
     void carry_out(const std::string& commands);
     void order_all(int32_t order);
     void flush();
     void settle(Connection& connection);
     void look();
-    void drop(uint64_t number);
     uint64_t next_number();
     Connection* find(uint64_t number);
 
@@ -64,10 +66,10 @@ class Front {
     Hub hub_;
     std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
     uint64_t last_number_ = 0;
-    bool listens_ = false, leaves_ = false, finishes_ = false, stops_ = false;
+    bool listens_ = false, leaves_ = false, finishes_ = false, stops_ = false, failed_ = false;
     Time looked_ = 0;
     // Of the thread behind it.
-    std::vector<Event> taken_;
+    Events taken_;
     std::string bytes_;
     std::thread thread_;
 };

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 namespace birnn::front {
 
@@ -17,42 +17,44 @@ struct Held {
 
 using Kind = size_t Held::*;
 
+// A peer by its name, and what it holds. All ports of one address, or all addresses of a network of IPv6, are one.
+using Owner = std::pair<const std::string, Held>;
+
 // Bounds what is held. One peer has three quarters of it at most, but whoever holds nothing may take what there is.
 class Ledger {
    public:
     explicit Ledger(const Held& most) : most_(most) {}
 
-    // What the peer of a name holds: all ports of one address, or all addresses of a network of IPv6, are one.
-    std::shared_ptr<Held> of(const std::string& name) {
-        std::weak_ptr<Held>& known = peers_[name];
-        std::shared_ptr<Held> held = known.lock();
-        if (!held) known = held = std::make_shared<Held>();
-        return held;
+    // Takes a connection for the peer of a name, who is known until it holds nothing; null where there is no room.
+    Owner* enter(const std::string& name) {
+        Owner& owner = *peers_.try_emplace(name).first;
+        if (take(owner, &Held::connections, 1)) return &owner;
+        give(owner, {});
+        return nullptr;
     }
 
     // Whether there is room for so much more; if so, it is taken.
-    bool take(Held& own, Kind kind, size_t count) {
+    bool take(Owner& owner, Kind kind, size_t count) {
         const size_t most = most_.*kind;
-        if (all_.*kind + count > most || (own.*kind && own.*kind + count > most / 4 * 3)) return false;
+        size_t& own = owner.second.*kind;
+        if (all_.*kind + count > most || (own && own + count > most / 4 * 3)) return false;
         all_.*kind += count;
-        own.*kind += count;
+        own += count;
         return true;
     }
 
-    void give(Held& own, Kind kind, size_t count) {
-        all_.*kind -= count;
-        own.*kind -= count;
-    }
-
-    // Forgets a name once its last connection is gone.
-    void forget(const std::string& name) {
-        auto found = peers_.find(name);
-        if (found != peers_.end() && found->second.expired()) peers_.erase(found);
+    void give(Owner& owner, const Held& held) {
+        size_t left = 0;
+        for (const Kind kind : {&Held::connections, &Held::calls, &Held::bytes}) {
+            all_.*kind -= held.*kind;
+            left += owner.second.*kind -= held.*kind;
+        }
+        if (!left) peers_.erase(peers_.find(owner.first));
     }
 
    private:
     Held all_, most_;
-    std::unordered_map<std::string, std::weak_ptr<Held>> peers_;
+    std::unordered_map<std::string, Held> peers_;
 };
 
 }  // namespace birnn::front

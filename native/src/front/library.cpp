@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <new>
 
 #include "front.hpp"
 
@@ -22,7 +23,11 @@ birnn_front* birnn_front_open(int32_t listener, const birnn_front_settings* sett
 int32_t birnn_front_descriptor(const birnn_front* front) { return front->front.descriptor(); }
 
 int64_t birnn_front_take(birnn_front* front, birnn_front_event* events, int64_t most) {
-    return static_cast<int64_t>(front->front.take(events, static_cast<size_t>(most)));
+    try {
+        return static_cast<int64_t>(front->front.take(events, static_cast<size_t>(most)));
+    } catch (const std::bad_alloc&) {
+        return -1;
+    }
 }
 
 const char* birnn_front_bytes(const birnn_front* front, int64_t* size) {
@@ -30,8 +35,13 @@ const char* birnn_front_bytes(const birnn_front* front, int64_t* size) {
     return front->front.bytes().data();
 }
 
-void birnn_front_send(birnn_front* front, const char* commands, int64_t size) {
-    front->front.send(std::string(commands, static_cast<size_t>(size)));
+int32_t birnn_front_send(birnn_front* front, const char* commands, int64_t size) {
+    try {
+        front->front.send(std::string(commands, static_cast<size_t>(size)));
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return -1;
+    }
 }
 
 void birnn_front_close(birnn_front* front) { delete front; }

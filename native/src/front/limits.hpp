@@ -14,6 +14,10 @@ constexpr int32_t WINDOW = 65535;
 // What is under way on a connection at most; what was admitted is bounded by the memory budget behind the front end.
 constexpr int32_t CONNECTION_WINDOW = 4 << 20;
 constexpr uint32_t STREAMS = 1024;
+// What a call takes beside its head and messages, until nothing is left of it: its own state and nghttp2's, a refusal, and
+// events. Where there is no room for that, a call is refused; if it could not be sent so many refusals yet, its connection ends.
+constexpr size_t CALL = 2 << 10;
+constexpr size_t UNPAID = 4096;
 // Most bytes of a head, as HPACK counts them, like grpcio's. A connection that sends `ENDLESS_HEAD` is ended.
 constexpr size_t HEAD = 16 << 10;
 constexpr size_t ENDLESS_HEAD = 128 << 10;
@@ -23,6 +27,8 @@ constexpr size_t AHEAD = 32;
 // Bytes and frames for a peer that does not read; then it is not read from either.
 constexpr size_t OUTPUT = 64 << 10;
 constexpr size_t FRAMES = 1000;
+// What a buffer keeps once it is empty.
+constexpr size_t KEPT = 4 << 10;
 // What a connection may take of the thread's time before others have their turn, in bytes.
 constexpr size_t TURN = 1 << 20;
 // Frames that ask for an answer (PING, SETTINGS) without a call that goes on, and those that only take time: so many at once,

@@ -7,13 +7,15 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <mutex>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "birnn_front.h"
+#include "ledger.hpp"
 
 namespace birnn::front {
 
@@ -27,8 +29,13 @@ struct Event {
     double timeout;
     uint64_t length = 0;
     std::string message, metadata;
-    bool counted = false;  // whether the message counts as unread until it was handed over
+    // What counts for a peer until the event was taken. So what waits to be taken is bounded as all else is.
+    Owner* owner = nullptr;
+    Held held;
 };
+
+// A list, because no memory is needed to pass its parts on.
+using Events = std::list<Event>;
 
 // An eventfd.
 class Signal {
@@ -57,16 +64,19 @@ class Signal {
 
 class Mailbox {
    public:
-    // Of the front end's thread: events that have gathered, to the other one.
-    void publish(std::vector<Event>& gathered) {
-        if (gathered.empty()) return;
+    using Given = std::vector<std::pair<Owner*, Held>>;
+
+    // Of the front end's thread: events that have gathered, and how many calls were refused, to the other one.
+    void publish(Events& gathered, uint64_t& refused) {
+        if (gathered.empty() && !refused) return;
         bool raise;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            raise = events_.empty();
-            for (Event& event : gathered) events_.push_back(std::move(event));
+            raise = events_.empty() && !refused_;
+            events_.splice(events_.end(), gathered);
+            refused_ += refused;
         }
-        gathered.clear();
+        refused = 0;
         if (raise) ready.raise();
     }
 
@@ -77,23 +87,28 @@ class Mailbox {
         return commands_.empty();
     }
 
-    // Of the front end's thread: commands, and the calls whose messages were handed over.
-    void collect(std::vector<std::string>& commands, std::vector<uint64_t>& handed) {
+    // Of the front end's thread: commands, and what no longer counts, as its events were taken.
+    void collect(std::vector<std::string>& commands, Given& given) {
         asleep_ = false;
         std::lock_guard<std::mutex> lock(mutex_);
         commands.swap(commands_);
-        handed.swap(handed_);
+        given.swap(given_);
     }
 
     // Of the other thread: the next events, at most so many of so many bytes.
-    void take(std::vector<Event>& events, size_t most, size_t bytes) {
+    void take(Events& events, size_t most, size_t bytes) {
         events.clear();
         std::lock_guard<std::mutex> lock(mutex_);
-        for (size_t size = 0; events.size() < most && size < bytes && !events_.empty(); events_.pop_front()) {
+        given_.reserve(given_.size() + most);  // or an event could be taken, and count for ever
+        if (refused_) {
+            events.emplace_back(0, BIRNN_REFUSED);
+            events.back().length = std::exchange(refused_, 0);
+        }
+        for (size_t size = 0; events.size() < most && size < bytes && !events_.empty();) {
             Event& event = events_.front();
             size += event.message.size();
-            if (event.counted) handed_.push_back(event.id);
-            events.push_back(std::move(event));
+            if (event.owner) given_.emplace_back(event.owner, event.held);
+            events.splice(events.end(), events_, events_.begin());
         }
         if (events_.empty()) ready.lower();
     }
@@ -110,9 +125,10 @@ class Mailbox {
 
    private:
     std::mutex mutex_;
-    std::deque<Event> events_;
+    Events events_;
+    uint64_t refused_ = 0;
     std::vector<std::string> commands_;
-    std::vector<uint64_t> handed_;
+    Given given_;
     std::atomic<bool> asleep_{false};
 };
 

@@ -6,9 +6,6 @@ namespace birnn::front {
 
 namespace {
 
-// When a call that found no room may come again.
-const char* const RETRY_MILLISECONDS = "1000";
-
 nghttp2_nv field_of(const std::string& name, const std::string& value) {
     const auto bytes = [](const std::string& text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); };
     return {bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE};
@@ -98,11 +95,7 @@ ssize_t Connection::read_reply(Call& call, uint8_t* to, size_t room, uint32_t* f
         call.pieces.erase(call.pieces.begin());
     }
     if (taken) call.reply_since = call.pieces.empty() && !call.ended ? 0 : now();
-    if (taken && call.told && !call.ended) {  // once the last one is on its way, nobody waits for that
-        Event event{id_of(call), BIRNN_TAKEN};
-        event.length = taken;
-        tell(std::move(event));
-    }
+    if (taken) tell(call, BIRNN_TAKEN, taken);
     if (call.pieces.empty() && call.ended) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         const Fields fields = trailers_of(call);
@@ -114,22 +107,27 @@ ssize_t Connection::read_reply(Call& call, uint8_t* to, size_t room, uint32_t* f
     return static_cast<ssize_t>(size);
 }
 
-void Connection::refuse(Call& call, int32_t status, const std::string& message, bool retry) {
+void Connection::refuse(Call& call, int32_t status, const std::string& message) {
+    refuse_with(call, status, "grpc-message" + std::string(1, '\0') + message + '\0');
+}
+
+void Connection::refuse_for_now(Call& call, const std::string& trailers) {
+    hub_.refused++;
+    refuse_with(call, RESOURCE_EXHAUSTED, std::string(trailers));
+}
+
+void Connection::refuse_with(Call& call, int32_t status, std::string&& trailers) {
     tell_closed(call, NGHTTP2_CANCEL);
     call.over = true;
     call.pieces.clear();
-    call.message = call.backlog = call.path = call.encoding = call.metadata = std::string();
-    uncount(call, call.counted);
-    const auto add = [&call](const std::string& text) { call.trailers.append(text).push_back('\0'); };
-    call.trailers.clear();
-    add("grpc-message"), add(message);
-    if (retry) add("grpc-retry-pushback-ms"), add(RETRY_MILLISECONDS);
-    end(call, status, std::string(call.trailers));
+    for (std::string* text : {&call.message, &call.backlog, &call.path, &call.encoding, &call.metadata}) clear(*text);
+    release(call);
+    end(call, status, std::move(trailers));
 }
 
 void Connection::refuse_http(Call& call, const char* http_status) {
     call.over = call.ended = call.begun = true;
-    call.path = call.encoding = call.metadata = std::string();
+    for (std::string* text : {&call.path, &call.encoding, &call.metadata}) clear(*text);
     const Fields fields{{":status", http_status}};
     const auto all = views(fields);
     nghttp2_submit_response(session_, call.id, all.data(), all.size(), nullptr);
@@ -140,21 +138,27 @@ void Connection::closed(int32_t id, uint32_t code) {
     Call* call = find(id);
     if (!call) return;
     const bool is_sent = call->complete && code == NGHTTP2_NO_ERROR;
-    if (is_sent && call->told) {
-        call->told = false;
-        sent_.emplace_back(written_, Event{id_of(*call), BIRNN_CLOSED});
+    if (is_sent && !call->closing.empty()) {
+        sent_.emplace_back(written_, Events());
+        sent_.back().second = close(*call, NGHTTP2_NO_ERROR);
     }
     tell_closed(*call, code ? code : uint32_t{NGHTTP2_CANCEL});
-    release(*call);
+    drop(*call);
     calls_.erase(id);
     mark();
 }
 
-// Gives back what a call that is over held.
+// Gives back what a call holds whose end nobody need be told.
 void Connection::release(Call& call) {
-    uncount(call, call.counted);
-    hub_.ledger.give(*held_, &Held::bytes, call.head_counted);
-    if (call.admitted) hub_.ledger.give(*held_, &Held::calls, 1);
+    hub_.ledger.give(owner_, {0, call.held.calls, call.held.bytes + call.counted});
+    call.held = {};
+    call.counted = 0;
+}
+
+// Gives back the rest, once nothing is left of it.
+void Connection::drop(Call& call) {
+    release(call);
+    call.paid ? hub_.ledger.give(owner_, {0, 0, CALL}) : void(hub_.unpaid--);
 }
 
 }  // namespace birnn::front

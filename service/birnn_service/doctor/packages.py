@@ -15,7 +15,7 @@ EXTRAS = {
     "sources": "encoders from s3://, gs://, az:// and https://",
     "otel": "traces to an OpenTelemetry collector (--otlp-endpoint)",
     "export": "birnn train and birnn export",
-    "loadtest": "birnn loadtest at its full speed",
+    "loadtest": "birnn loadtest",
     "bulk": "Parquet and Arrow files in birnn encode",
     "map": "birnn map",
     "langchain": "encoders as embeddings of LangChain",

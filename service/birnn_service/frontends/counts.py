@@ -5,11 +5,9 @@ falls when a front-end ends. What is not counted but read is told as it is, and 
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import Counter
-
+from birnn_service.observe.counter import Counter
 from birnn_service.observe.histogram import ArrayHistogram, Counts
 from birnn_service.observe.metrics import Metrics
 from birnn_service.observe.read_metric import ReadMetric
@@ -28,33 +26,23 @@ class Reporter:
 
     def report(self) -> bytes:
         """What was counted since the last report, and what is read now, as JSON. Series that are new come even at 0."""
-        counted, read = [], []
+        counted: list[list[Any]] = []
+        read = []
         for name, metric in self._metrics.by_name.items():
             match metric:
                 case ReadMetric():
                     read.append([name, [[*entry] for entry in metric.read().items()]])
                 case Counter():
-                    counted += [[name, labels, value] for labels, value in self._counts(name, metric)]
+                    for labels, count in metric.items():
+                        if (value := count.take()) or self._is_new(name, labels):
+                            counted.append([name, labels, value])
                 case ArrayHistogram():
-                    counted += [
-                        [name, labels, counts.buckets, counts.total, [[*entry] for entry in counts.exemplars.items()]]
-                        for labels, counts in self._distributed(name, metric)
-                    ]
+                    for labels, series in metric.items():
+                        counts = series.take()
+                        if any(counts.buckets) or self._is_new(name, labels):
+                            exemplars = [[*entry] for entry in counts.exemplars.items()]
+                            counted.append([name, labels, counts.buckets, counts.total, exemplars])
         return json.dumps([counted, read]).encode()
-
-    def _counts(self, name: str, counter: Counter) -> Iterator[tuple[tuple[str, ...], float]]:
-        for family in counter.collect():
-            for sample in family.samples:
-                labels = tuple(sample.labels.values())
-                if sample.value or self._is_new(name, labels):
-                    (counter.labels(*labels) if labels else counter).reset()
-                    yield labels, sample.value
-
-    def _distributed(self, name: str, histogram: ArrayHistogram) -> Iterator[tuple[tuple[str, ...], Counts]]:
-        for labels, series in histogram.items():
-            counts = series.take()
-            if any(counts.buckets) or self._is_new(name, labels):
-                yield labels, counts
 
     def _is_new(self, name: str, labels: tuple[str, ...]) -> bool:
         if (name, labels) in self._reported:
@@ -78,7 +66,7 @@ def add_report(metrics: Metrics, life: int, report: bytes) -> None:
             found = {bucket: (value, trace, when) for bucket, (value, trace, when) in exemplars}
             metric.labels(*labels).add(Counts(buckets, total, found))
         else:
-            (metric.labels(*labels) if labels else metric).inc(counts[0])
+            metric.labels(*labels).inc(counts[0])
     for name, entries in read:
         metrics.by_name[name].tell(life, {tuple(labels): value for labels, value in entries})
 

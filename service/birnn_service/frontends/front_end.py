@@ -8,7 +8,8 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
@@ -29,9 +30,12 @@ from birnn_service.frontends.messages import (
     Order,
     Refused,
     Released,
+    Scrape,
+    Scraped,
     Setup,
 )
 from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import MetricsText
 from birnn_service.repository.orders import Orders
 
 logger = logging.getLogger(__name__)
@@ -56,6 +60,7 @@ class FrontEnd:
         encoders: Encoders[Encoder],
         orders: Orders,
         metrics: Metrics,
+        text: MetricsText,
         changed: Callable[[], None],
     ) -> None:
         """Prepare a front-end.
@@ -67,6 +72,7 @@ class FrontEnd:
             encoders: What they can be for.
             orders: Carries out the orders of its callers.
             metrics: Where its counts go.
+            text: What its callers get of all counts.
             changed: Called when it begins or ceases to take calls.
         """
         self.number = number
@@ -74,7 +80,9 @@ class FrontEnd:
         self._compute = compute
         self._encoders = encoders
         self._orders = orders
-        self._ordered: set[asyncio.Task[None]] = set()
+        self._text = text
+        # Its orders and scrapes under way.
+        self._tasks: set[asyncio.Task[None]] = set()
         # Answers that it owes to changes, by their kind and instance, in the order in which it was told.
         self._owed: dict[tuple[type, int], deque[asyncio.Future[None]]] = {}
         self._changed = changed
@@ -188,9 +196,9 @@ class FrontEnd:
             case Followed() | Released():
                 self._settle(type(message), message.number)
             case Order():
-                task = asyncio.create_task(self._carry_out(message))
-                self._ordered.add(task)
-                task.add_done_callback(self._ordered.discard)
+                self._begin(self._carry_out(message))
+            case Scrape():
+                self._begin(self._scrape(message))
             case Counts():
                 add_report(self._metrics, self._life, message.json)
             case Listening():
@@ -212,6 +220,19 @@ class FrontEnd:
         owed.popleft().set_result(None)
         if not owed:
             del self._owed[kind, instance]
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _scrape(self, asked: Scrape) -> None:
+        packed = b""
+        try:
+            packed = await self._text.packed()
+        except Exception as found:
+            logger.error("the metrics could not be collected", exc_info=found)
+        self.send(Scraped(asked.number, packed))
 
     async def _carry_out(self, order: Order) -> None:
         """Carry out an order, and say what came of it; one of a front-end that has ended is carried out, too."""

@@ -14,6 +14,7 @@ from birnn_service.frontends.front_end import END_SECONDS, FrontEnd
 from birnn_service.frontends.messages import Drain, Followed, Health, Listed, Released, Retired, Served, Setup
 from birnn_service.frontends.setup import write_encoder, write_listing, write_setup
 from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics_text import CollectedText
 from birnn_service.repository.orders import Orders
 from birnn_service.settings import Settings
 from birnn_service.state import ServingState
@@ -59,6 +60,7 @@ class FrontEnds:
         self._orders = orders
         self._settings = settings
         self._metrics = metrics
+        self._text = CollectedText(metrics.registry)
         self._statistics = statistics
         self._lives = itertools.count(1)
         self._running: set[FrontEnd] = set()
@@ -209,7 +211,14 @@ class FrontEnds:
     async def _live(self, number: int, started: "asyncio.Future[None]") -> str:
         """One life of a front-end; returns how it ended."""
         front_end = FrontEnd(
-            number, next(self._lives), self._compute, self._encoders, self._orders, self._metrics, self._look
+            number,
+            next(self._lives),
+            self._compute,
+            self._encoders,
+            self._orders,
+            self._metrics,
+            self._text,
+            self._look,
         )
         assert self._statistics.descriptor is not None
         await front_end.start(self._settings.frontend_memory_mib << 20, self._statistics.descriptor, self._setup)

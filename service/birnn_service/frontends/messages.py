@@ -147,6 +147,19 @@ class Carried(NamedTuple):
     error: errors.ServiceError | None
 
 
+class Scrape(NamedTuple):
+    """Front-end: a caller wants the metrics of all processes; answered by `Scraped`."""
+
+    number: int
+
+
+class Scraped(NamedTuple):
+    """Engine: the text of /metrics, packed by gzip; empty where it could not be collected."""
+
+    number: int
+    packed: bytes
+
+
 class Listening(NamedTuple):
     """Front-end: it takes calls."""
 
@@ -181,9 +194,12 @@ class Drain(NamedTuple):
 
 Message = (
     Encode | Cancel | Done | Failed | Withdrawn | Setup | Listening | Refused | Health | Counts | Drain | Obstacle
-    | Served | Followed | Retired | Released | Listed | Order | Carried
+    | Served | Followed | Retired | Released | Listed | Order | Carried | Scrape | Scraped
 )  # fmt: skip
-_NUMBERED = Encode | Cancel | Done | Failed | Withdrawn | Served | Followed | Retired | Released | Order | Carried
+_NUMBERED = (
+    Encode | Cancel | Done | Failed | Withdrawn | Served | Followed | Retired | Released | Order | Carried
+    | Scrape | Scraped
+)  # fmt: skip
 
 
 def pack(message: Message) -> bytes:
@@ -315,6 +331,8 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Listed: (17, lambda message: message.json),
     Order: (18, lambda message: f"{message.action}\0{message.model}".encode()),
     Carried: (19, lambda message: b"" if message.error is None else _pack_error(message.error)),
+    Scrape: (20, _nothing),
+    Scraped: (21, lambda message: message.packed),
 }
 _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     1: _unpack_encode,
@@ -336,6 +354,8 @@ _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     17: lambda number, body: Listed(body),
     18: _unpack_order,
     19: lambda number, body: Carried(number, _unpack_error(body) if body else None),
+    20: lambda number, body: Scrape(number),
+    21: Scraped,
 }
 
 

@@ -36,11 +36,13 @@ from birnn_service.frontends.messages import (
     Obstacle,
     Refused,
     Retired,
+    Scraped,
     Served,
     Setup,
     Withdrawn,
 )
 from birnn_service.frontends.remote_compute import RemoteCompute
+from birnn_service.frontends.remote_metrics_text import RemoteMetricsText
 from birnn_service.frontends.remote_orders import RemoteOrders
 from birnn_service.frontends.setup import read_setup
 from birnn_service.observe.call_observer import CallObserver
@@ -71,6 +73,7 @@ class FrontEndProcess:
         self._setup: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._compute: RemoteCompute | None = None
         self._orders: RemoteOrders | None = None
+        self._text: RemoteMetricsText | None = None
         # Changes of what is served that come before all else is ready to follow them.
         self._early: list[Served | Retired | Listed] = []
         self._following: Following | None = None
@@ -90,6 +93,7 @@ class FrontEndProcess:
         log_uncaught()
         read_process(metrics)
         self._compute, self._orders = RemoteCompute(self._arena, link), RemoteOrders(link)
+        self._text = RemoteMetricsText(link)
         statistics = Statistics((), 1 + settings.frontends, self._number, self._statistics)
         for encoder in encoders:
             statistics.add(encoder, encoder.row)
@@ -101,7 +105,7 @@ class FrontEndProcess:
             metrics.tenants.labels = TenantLabels(lambda: access.grants.by_name)
             tracing = Tracing.of(settings, metrics)
             front = Front(
-                encoders, self._compute, self._orders, self._state, settings, metrics, statistics, access,
+                encoders, self._compute, self._orders, self._state, settings, metrics, statistics, access, self._text,
                 CallObserver.of(settings, tracing), share_port=True,
             )  # fmt: skip
             await front.listen()
@@ -184,6 +188,9 @@ class FrontEndProcess:
             case Carried():
                 assert self._orders is not None
                 self._orders.carried(message)
+            case Scraped():
+                assert self._text is not None
+                self._text.scraped(message)
             case Health():
                 self._state.set_unhealthy(message.unhealthy)
             case Drain():
@@ -198,6 +205,8 @@ class FrontEndProcess:
             self._compute.lose()
         if self._orders is not None:
             self._orders.lose()
+        if self._text is not None:
+            self._text.lose()
         self._gone.set()
         self._stop.set()
 

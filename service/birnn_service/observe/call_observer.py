@@ -1,5 +1,6 @@
 """What operators see of a single call: its spans, and its line in the access log. Both are made once it has ended."""
 
+import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from birnn_service.protocols.http_errors import status_of
 from birnn_service.protocols.rpc_methods import rpc_methods
 from birnn_service.settings import Settings
 from birnn_service.tenants import tenant_of
+
+logger = logging.getLogger(__name__)
 
 TRACESTATE = "tracestate"
 # A longer `tracestate` is left out, as the standard allows.
@@ -56,6 +59,12 @@ class CallObserver:
 
     def end(self, method: str, incoming: Arrived, call: Call, code: Code, error: ServiceError | None) -> None:
         """A call has ended with a code, and with an error if it failed by one."""
+        try:
+            self._end(method, incoming, call, code, error)
+        except Exception as fault:  # must not become the caller's
+            logger.error("%s could not be traced or logged", method, exc_info=fault)
+
+    def _end(self, method: str, incoming: Arrived, call: Call, code: Code, error: ServiceError | None) -> None:
         notes = call.notes
         if notes is None:
             if code not in REFUSALS or not self._is_logged():

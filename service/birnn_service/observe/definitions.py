@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
+from birnn_service.observe.counter import Counter
 from birnn_service.observe.histogram import ArrayHistogram
 from birnn_service.observe.read_metric import ReadMetric
 
@@ -62,7 +63,7 @@ class Section:
         """What only grows."""
 
         def make(one: Definition[Counter], registry: CollectorRegistry) -> Counter:
-            return Counter(one.name, one.text, one.labels, registry=registry)
+            return Counter(one.name, one.text, one.labels, registry)
 
         return Definition(self.title, "counter", PREFIX + name, text, labels, make)
 

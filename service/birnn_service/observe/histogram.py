@@ -2,15 +2,16 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
+
+from birnn_service.observe.family import Family
 
 TRACE_ID = "trace_id"
 """The label of an exemplar by which Grafana finds the trace."""
@@ -101,8 +102,8 @@ class Series:
         return buckets, total
 
 
-class ArrayHistogram(Collector):
-    """A histogram of prometheus-client's shape; its own takes one value at a time, under a lock, and slowly."""
+class ArrayHistogram(Family[Series]):
+    """A histogram that takes arrays; prometheus-client's own takes one value at a time."""
 
     def __init__(
         self,
@@ -112,50 +113,12 @@ class ArrayHistogram(Collector):
         bounds: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        """Register a histogram.
-
-        Args:
-            name: Of the metric.
-            documentation: What it counts.
-            labels: Names of its labels.
-            bounds: Upper bounds of its buckets, ascending, without infinity.
-            registry: Where it is scraped.
-        """
-        self._name = name
-        self._documentation = documentation
-        self.label_names = tuple(labels)
+        """Register a histogram with buckets up to `bounds`, ascending, without infinity; see `Family`."""
         self._bounds = tuple(bounds)
-        self._series: dict[tuple[str, ...], Series] = {}
-        registry.register(self)
+        super().__init__(name, documentation, labels, registry)
 
-    def labels(self, *values: str) -> Series:
-        """The series of these label values, made when it is first asked for.
-
-        Raises:
-            ValueError: There are not as many values as labels.
-        """
-        series = self._series.get(values)
-        if series is None:
-            if len(values) != len(self.label_names):
-                raise ValueError(f"{self._name} has the labels {self.label_names}, got {values}")
-            series = self._series[values] = Series(self._bounds)
-        return series
-
-    def items(self) -> Iterator[tuple[tuple[str, ...], Series]]:
-        """All series by the values of their labels."""
-        # A copy, because a scrape runs on a thread of its own and new series may come meanwhile.
-        return iter(list(self._series.items()))
-
-    def remove_by_labels(self, labels: dict[str, str]) -> None:
-        """Forget all series that have these labels."""
-        wanted = {self.label_names.index(name): value for name, value in labels.items()}
-        for values in list(self._series):
-            if all(values[place] == value for place, value in wanted.items()):
-                self._series.pop(values, None)
-
-    def describe(self) -> Iterable[HistogramMetricFamily]:
-        """The metric without samples; lets the registry refuse a second of its name."""
-        return [self._family()]
+    def _make(self) -> Series:
+        return Series(self._bounds)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """All series, for a scrape."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
@@ -15,6 +14,7 @@ from prometheus_client import (
 
 from birnn_bundle.errors import ItemErrorCode
 from birnn_service.errors import ANSWERS, LOOKUPS, Reason
+from birnn_service.observe.counter import Count
 from birnn_service.observe.definitions import Defined, Section
 from birnn_service.observe.histogram import Series
 from birnn_service.observe.rpc_durations import RpcDurations
@@ -41,6 +41,8 @@ RATIOS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 # Seconds for which the series of a version stay after it was unloaded: scrapes are to see the last of its counts.
 FORGET_SECONDS = 600.0
+OUTCOMES = ("passed", "refused", "failed")
+"""What becomes of a health probe."""
 UNKNOWN: Address = ("", "")
 """The labels of calls that did not get as far as to an encoder. Names that callers made up are not labels."""
 
@@ -234,31 +236,22 @@ class Metrics(Defined):
         # Methods that encode, of the protocols of this process.
         self._methods: Sequence[str] = ()
         self._encoders: dict[Address, EncoderMetrics] = {}
-        self._calls: dict[tuple[str, str, str, str], tuple[Counter, Series]] = {}
+        self.unknown = CallMetrics(self, UNKNOWN)
+        """Of calls without an encoder."""
         # How many loads of a version are served or not freed yet; and when series of others are forgotten.
         self._loads: Tally[Address] = Tally()
         self._forgetting: dict[Address, asyncio.TimerHandle] = {}
 
-    def of(self, encoder: str, version: str) -> "EncoderMetrics":
+    def of(self, address: Address) -> "EncoderMetrics":
         """The metrics of one version of an encoder."""
-        found = self._encoders.get((encoder, version))
+        found = self._encoders.get(address)
         if found is None:
-            found = self._encoders[encoder, version] = EncoderMetrics(self, encoder, version)
+            found = self._encoders[address] = EncoderMetrics(self, address)
         return found
 
     def calls_by_encoder(self) -> dict[Address, int]:
         """Calls under way, by the version that answers them."""
         return {address: found.calls for address, found in list(self._encoders.items())}
-
-    def count_call(self, encoder: str, version: str, method: str, code: str, seconds: float, trace: str = "") -> None:
-        """Count a call that ended with a gRPC status code after `seconds`, and is part of a `trace` if one is named."""
-        labels = (encoder, version, method, code)
-        found = self._calls.get(labels)
-        if found is None:
-            found = self._calls[labels] = (self.requests.labels(*labels), self.request_seconds.labels(*labels))
-        requests, request_seconds = found
-        requests.inc()
-        request_seconds.observe(seconds, trace)
 
     def take_calls(self, methods: Sequence[str]) -> None:
         """This process takes calls of `methods`, which encode.
@@ -296,7 +289,7 @@ class Metrics(Defined):
 
     def _prepare(self, address: Address) -> None:
         """Have the series of a version that tell of failures, before there is one."""
-        self.of(*address)
+        self.of(address)
         for method in self._methods:
             for code in ANSWERS:
                 self.requests.labels(*address, method, code.name)
@@ -310,19 +303,36 @@ class Metrics(Defined):
     def _forget(self, address: Address) -> None:
         del self._forgetting[address]
         self._encoders.pop(address, None)
-        self._calls = {labels: found for labels, found in self._calls.items() if labels[:2] != address}
         labels = dict(zip(ADDRESS, address, strict=True))
         for metric in self.by_address:
             metric.remove_by_labels(labels)
 
 
-class EncoderMetrics:
-    """What every call and batch of one version of an encoder updates.
+class CallMetrics:
+    """How calls to one version of an encoder, or to none, have ended."""
 
-    Its series are looked up once: prometheus-client takes longer to find one than to add to it.
-    """
+    def __init__(self, metrics: Metrics, address: Address) -> None:
+        self.address = address
+        self._metrics = metrics
+        self._ended: dict[tuple[str, str], tuple[Count, Series]] = {}
 
-    def __init__(self, metrics: Metrics, *address: str) -> None:
+    def count_call(self, method: str, code: str, seconds: float, trace: str = "") -> None:
+        """Count a call that ended with a gRPC status code after `seconds`, and is part of a `trace` if one is named."""
+        found = self._ended.get((method, code))
+        if found is None:
+            labels = (*self.address, method, code)
+            series = self._metrics.requests.labels(*labels), self._metrics.request_seconds.labels(*labels)
+            found = self._ended[method, code] = series
+        requests, request_seconds = found
+        requests.inc()
+        request_seconds.observe(seconds, trace)
+
+
+class EncoderMetrics(CallMetrics):
+    """What every call and batch of one version of an encoder updates; its series are looked up once."""
+
+    def __init__(self, metrics: Metrics, address: Address) -> None:
+        super().__init__(metrics, address)
         self.calls = 0
         """Its calls under way."""
         self.sequences = metrics.sequences.labels(*address)

@@ -9,12 +9,13 @@ from typing import TypeVar
 from birnn.v1 import encoder_pb2 as pb
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.call import Call, Exchange, Method
-from birnn_service.catalog import Encoder, Encoders, address_of
+from birnn_service.catalog import Encoder, Encoders
 from birnn_service.conversation import parsed
 from birnn_service.encoded import Encoded
 from birnn_service.engine.engine import Output
 from birnn_service.errors import InvalidRequestError, ServiceError
 from birnn_service.pipeline import Options, Pipeline
+from birnn_service.protocols.description import description_of
 from birnn_service.protocols.protobuf import Before, head_of, method, read_message, simple, with_numbers
 from birnn_service.protocols.wire import Limit
 from birnn_service.queueing.priority import Priority
@@ -101,35 +102,12 @@ class EncoderProtocol:
 
     def _list_encoders(self, request: pb.ListEncodersRequest) -> pb.ListEncodersResponse:
         """List what is served, and what is there but broken."""
-        response = pb.ListEncodersResponse(encoders=[self._describe(encoder) for encoder in self._encoders])
+        response = pb.ListEncodersResponse(
+            encoders=[description_of(encoder, self._encoders, self._state) for encoder in self._encoders]
+        )
         for (name, version), reason in self._encoders.broken.items():
             response.encoders.add(name=name, version=version, description=f"not served: {reason}")
         return response
-
-    def _describe(self, encoder: Encoder) -> pb.Encoder:
-        manifest, info = encoder.manifest, encoder.info
-        return pb.Encoder(
-            name=manifest.name,
-            version=str(manifest.version),
-            architecture=manifest.architecture,
-            dimension=manifest.dimension,
-            token_dimension=manifest.token_dimension,
-            pooling=manifest.pooling,
-            tokenizer=encoder.tokenizer.kind,
-            max_length=manifest.max_length,
-            description=manifest.description,
-            engine=info.engine,
-            device=info.device,
-            precision=info.precision,
-            ready=self._state.serves(*address_of(encoder)),
-            features=manifest.features,
-            aliases=sorted(
-                alias
-                for alias, version in self._encoders.aliases.get(manifest.name, {}).items()
-                if version == manifest.version
-            ),
-            candidate=self._encoders.is_candidate(encoder),
-        )
 
 
 def _known(prefix: str, known: Mapping[int, K], number: int) -> K:

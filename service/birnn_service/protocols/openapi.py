@@ -208,6 +208,11 @@ def _openai_schemas(models: Sequence[str], most: int) -> dict[str, Any]:
                     "description": "Whether strings that cannot be encoded fail the request, or have no embedding.",
                 },
                 "truncate": {"type": "boolean", "default": False, "description": "Cut strings that are too long."},
+                "tokens": {
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Add to each item the tokens that were encoded.",
+                },
             },
         },
         "EmbeddingsReply": _object(
@@ -230,9 +235,35 @@ def _openai_schemas(models: Sequence[str], most: int) -> dict[str, Any]:
                     ]
                 },
                 "error": _object(code=text, message=text),
+                "tokens": {
+                    "type": "array",
+                    "items": _object(id={"type": "integer"}, text=text),
+                    "description": "Where the request asks for them.",
+                },
+                "unknown_tokens": {
+                    "type": "integer",
+                    "description": "Beside `tokens`: how many of them the encoder does not know, if any.",
+                },
+                "truncated_tokens": {
+                    "type": "integer",
+                    "description": "Beside `tokens`: how many were cut off, if any.",
+                },
             },
         },
-        "Model": _object(id=text, object={"const": "model"}, created={"type": "integer"}, owned_by=text),
+        "Model": {
+            "type": "object",
+            "required": ["id", "object", "created", "owned_by"],
+            "properties": {
+                "id": text,
+                "object": {"const": "model"},
+                "created": {"type": "integer"},
+                "owned_by": text,
+                "encoder": {
+                    "type": "object",
+                    "description": "Of a version, what gRPC's ListEncoders says of it.",
+                },
+            },
+        },
         "Models": _object(object={"const": "list"}, data={"type": "array", "items": _reference("Model")}),
         "OpenAIError": _object(error=_object(message=text, type=text, param=perhaps, code=perhaps)),
     }

@@ -37,6 +37,7 @@ class Lane:
     Attributes:
         encoder: Name of the encoder.
         version: Version of the encoder.
+        address: Both.
         engine: What runs it.
         output: One vector for each sequence or for each token.
         width: Floats in a vector.
@@ -63,14 +64,11 @@ class Lane:
     wide_cost: CostModel | None = field(init=False)
     instance: int = 0
     version: str = ""
-
-    @property
-    def address(self) -> tuple[str, str]:
-        """Name and version of the encoder."""
-        return self.encoder, self.version
+    address: tuple[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.cost, self.wide_cost = self.profile, self.wide_profile
+        self.address = self.encoder, self.version
 
     def cost_on(self, slots: int) -> CostModel:
         """The cost model of a batch that runs on `slots` slots."""

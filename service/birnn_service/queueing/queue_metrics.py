@@ -23,22 +23,22 @@ class QueueMetrics:
     def shared(self, request: Request, sequences: int) -> None:
         """Count sequences that need no computing."""
         if not request.is_probe:
-            self._metrics.of(*request.lane.address).shared_sequences.inc(sequences)
+            self._metrics.of(request.lane.address).shared_sequences.inc(sequences)
 
     def answered(self, request: Request, queue: float) -> None:
         """Note how long a request waited."""
         if not request.is_probe:
-            self._metrics.of(*request.lane.address).queue_seconds.observe(queue)
+            self._metrics.of(request.lane.address).queue_seconds.observe(queue)
 
     def ended(self, run: Run, seconds: float, error: Exception | None) -> None:
         """Count the time for which slots were occupied."""
-        self._metrics.of(*run.lane.address).engine_busy_seconds.inc(seconds * run.slots)
+        self._metrics.of(run.lane.address).engine_busy_seconds.inc(seconds * run.slots)
 
     def ran(self, run: Run, seconds: float, predicted: float) -> None:
         """Note a batch's time, size and padding."""
         if run.is_probe:
             return
-        metrics, batch = self._metrics.of(*run.lane.address), run.batch
+        metrics, batch = self._metrics.of(run.lane.address), run.batch
         cells = run.lane.cost.cells(batch.lengths)
         for part in run.parts:
             share = int(part.request.batch.lengths[part.rows].sum()) / batch.tokens

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from birnn_service.catalog import Catalog, Encoder, address_of, label_of
 from birnn_service.memory import give_back_memory
-from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.metrics import OUTCOMES, Metrics
 from birnn_service.queueing.dispatcher import Dispatcher
 from birnn_service.repository.background import in_background
 from birnn_service.repository.served_encoder import ServedEncoder
@@ -80,6 +80,10 @@ class Publisher:
         self._metrics.encoder_fallback.labels(*address).set(encoder.is_fallback)
         self._metrics.encoder_loaded_time_seconds.labels(*address).set_to_current_time()
         self._metrics.encoder_loads.labels(*address, "loaded").inc()
+        # `rate` cannot see the first failure of a series that begins with it.
+        self._metrics.encoder_loads.labels(*address, "refused")
+        for outcome in OUTCOMES:
+            self._metrics.health_probes.labels(*address, outcome)
         # What failed its probes was the one before.
         self._state.set_unhealthy({one: reason for one, reason in self._state.unhealthy.items() if one != address})
         return replaced

@@ -30,7 +30,7 @@ class HttpMethods:
     write_error: WriteError
 
 
-def answering(name: str, answer: Callable[[HttpMessage], bytes], right: Rights = Right.ENCODE) -> Method:
+def answering(name: str, answer: Callable[[HttpMessage], bytes], right: Rights | None = Right.ENCODE) -> Method:
     """A method that answers at once with JSON."""
 
     async def reply(asked: HttpMessage, call: Call) -> HttpReply:

@@ -8,10 +8,11 @@ from contextlib import suppress
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from birnn_native.front import FrontLimits, NativeFront, News, Order, command_of
+from birnn_native.front import FrontLimits, NativeFront, News, Order, Refusals, command_of
 from birnn_service.call import Exchange, Feed, Method
 from birnn_service.endpoint import Endpoint
-from birnn_service.errors import ServiceError, UnexpectedError
+from birnn_service.errors import OverloadedError, Reason, ServiceError, StartupError, UnexpectedError
+from birnn_service.memory_budget import RETRY_SECONDS, mib
 from birnn_service.settings import Settings
 from birnn_service.transports.caller import caller_of
 from birnn_service.transports.grpc_server import GRACE_SECONDS, HOLD_SECONDS, PENDING, Services, by_path
@@ -66,6 +67,17 @@ class NativeServer:
             reply_seconds=settings.max_reply_seconds,
             age_seconds=settings.max_connection_seconds,
         )
+        limits = self._limits
+        self._refusals = Refusals(
+            no_call=_refusal(
+                f"this server has {limits.calls} calls waiting, its limit (by --max-calls); retry later", Reason.CALLS
+            ),
+            no_memory=_refusal(
+                f"calls that wait to be admitted hold what they may of {mib(limits.unread)} MiB (by --memory-mib), "
+                "three quarters of it for one caller; retry later, or send less at a time",
+                Reason.MEMORY,
+            ),
+        )
         self._front: NativeFront | None = None
         self._calls: dict[int, NativeCall] = {}
         # Connections by number, and who is at the other end.
@@ -81,12 +93,15 @@ class NativeServer:
             The port.
 
         Raises:
-            StartupError: It is taken, or the address is not this machine's.
+            StartupError: It is taken, the address is not this machine's, or the system refuses what is needed.
         """
         listener = self._address.listen(share=self._share_port)
         listener.setblocking(False)
         port: int = listener.getsockname()[1]
-        self._front = NativeFront(listener.detach(), self._streams, self._limits)
+        try:
+            self._front = NativeFront(listener.detach(), self._streams, self._limits, self._refusals)
+        except OSError as error:
+            raise StartupError(str(error)) from error
         asyncio.get_running_loop().add_reader(self._front.descriptor, self._take)
         return port
 
@@ -165,6 +180,12 @@ class NativeServer:
         elif news == News.DISCONNECTED:
             del self._peers[id_ >> 32]
             self._quiet.set()
+        elif news == News.REFUSED:
+            self._endpoint.count_refused(length)
+        elif news == News.FAILED:
+            reason = f"the gRPC front end has failed: {metadata.decode(errors='replace')}"
+            logger.error("%s; not ready until this process is started again", reason)
+            self._endpoint.fail(reason)
         elif news == News.LATE:
             logger.warning(
                 "%s has not taken a reply within %g s (--max-reply-seconds): its connection was ended",
@@ -191,7 +212,15 @@ class NativeServer:
 
     @staticmethod
     def _fail(call: NativeCall, error: ServiceError) -> None:
-        call.end(error.code, _written([("grpc-message", _escaped(error.message)), *metadata_of(error)]))
+        call.end(error.code, _trailers_of(error))
+
+
+def _refusal(message: str, reason: Reason) -> bytes:
+    return _trailers_of(OverloadedError(message, RETRY_SECONDS, reason))
+
+
+def _trailers_of(error: ServiceError) -> bytes:
+    return _written([("grpc-message", _escaped(error.message)), *metadata_of(error)])
 
 
 def _escaped(message: str) -> str:

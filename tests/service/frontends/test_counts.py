@@ -11,14 +11,14 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 def front_end(*seconds: float, code: str = "OK", number: int = 1) -> Metrics:
     metrics = Metrics(f"frontend-{number}")
     for each in seconds:
-        metrics.count_call("smiles", "1", "Encode", code, each)
-        metrics.of("smiles", "1").tokenize_seconds.observe(each)
+        metrics.of(("smiles", "1")).count_call("Encode", code, each)
+        metrics.of(("smiles", "1")).tokenize_seconds.observe(each)
     return metrics
 
 
 def test_counts_of_all_processes_are_added_series_by_series() -> None:
     engine = Metrics()
-    engine.count_call("smiles", "1", "Encode", "OK", 0.02)
+    engine.of(("smiles", "1")).count_call("Encode", "OK", 0.02)
     add_report(engine, 1, Reporter(front_end(0.02, 3.0)).report())
     add_report(engine, 2, Reporter(front_end(0.02, code="NOT_FOUND")).report())
     assert counted(engine, "birnn_requests_total", code="OK") == 3
@@ -40,7 +40,7 @@ def test_a_report_holds_what_came_since_the_one_before() -> None:
     engine, metrics = Metrics(), front_end(0.1)
     reporter = Reporter(metrics)
     add_report(engine, 1, reporter.report())
-    metrics.count_call("smiles", "1", "Encode", "OK", 0.1)
+    metrics.of(("smiles", "1")).count_call("Encode", "OK", 0.1)
     add_report(engine, 1, reporter.report())
     add_report(engine, 1, reporter.report())
     assert counted(engine, "birnn_requests_total") == 2
@@ -71,7 +71,7 @@ def test_series_that_begin_at_0_are_reported_too() -> None:
 
 def test_traces_come_along() -> None:
     engine, metrics = Metrics(), Metrics("frontend-1")
-    metrics.count_call("smiles", "1", "Encode", "OK", 0.3, TRACE)
+    metrics.of(("smiles", "1")).count_call("Encode", "OK", 0.3, TRACE)
     add_report(engine, 1, Reporter(metrics).report())
     (family,) = engine.request_seconds.collect()
     (exemplar,) = [sample.exemplar for sample in family.samples if sample.exemplar]

@@ -49,7 +49,7 @@ async def test_an_encoder_that_was_replaced_before_a_front_end_started_is_no_new
 async def started(first: Message, ended: asyncio.Event) -> FrontEnd:
     """A front-end that hears this message first."""
     nothing: Any = None
-    front_end = FrontEnd(1, 1, nothing, Catalog[RemoteEncoder](), nothing, Metrics(), ended.set)
+    front_end = FrontEnd(1, 1, nothing, Catalog[RemoteEncoder](), nothing, Metrics(), nothing, ended.set)
     statistics = Statistics((), 2)
     assert statistics.descriptor is not None
     await front_end.start(1 << 20, statistics.descriptor, lambda: first)  # type: ignore[arg-type,return-value]

@@ -32,6 +32,8 @@ from birnn_service.frontends.messages import (
     Refused,
     Released,
     Retired,
+    Scrape,
+    Scraped,
     Served,
     Setup,
     Withdrawn,
@@ -87,6 +89,8 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
     # Of a model that a caller has made up, and which may hold any character.
     st.builds(Order, NUMBER, st.sampled_from(["load", "unload"]), st.text()),
     st.builds(Carried, NUMBER, st.one_of(st.none(), ERROR)),
+    st.builds(Scrape, NUMBER),
+    st.builds(Scraped, NUMBER, st.binary(max_size=300)),
 )
 
 

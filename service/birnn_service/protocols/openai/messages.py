@@ -1,7 +1,8 @@
 """OpenAI's embeddings over HTTP: what its requests mean and how its replies are written.
 
-https://platform.openai.com/docs/api-reference/embeddings. Extensions: `truncate`, and `on_error`, which is `fail` (the
-request fails and names the items) or `null` (they have no embedding, and say why).
+https://platform.openai.com/docs/api-reference/embeddings. Extensions: `truncate`; `on_error`, which is `fail` (the
+request fails and names the items) or `null` (they have no embedding, and say why); and `tokens`, which adds to each
+item the tokens that were encoded.
 """
 
 import binascii
@@ -15,15 +16,17 @@ from numpy.typing import NDArray
 
 from birnn_bundle.errors import ItemError
 from birnn_bundle.quoting import shown
+from birnn_service.encoded import Notice
 from birnn_service.errors import Code, InvalidRequestError, ServiceError
 from birnn_service.protocols.http_errors import status_of
 from birnn_service.protocols.item_errors import listed
 from birnn_service.protocols.json_text import write_json, write_vector
+from birnn_service.protocols.openai.token_texts import TokenTexts
 
 # Beside the strings, what a request holds at most: its fields, and some that other servers know.
 OTHER_VALUES = 1000
 OWNER = "birnn-serving"
-FIELDS = ("model", "input", "encoding_format", "dimensions", "on_error", "truncate")
+FIELDS = ("model", "input", "encoding_format", "dimensions", "on_error", "truncate", "tokens")
 # Changes nothing here: names the end user, for abuse reports.
 IGNORED = ("user",)
 KINDS = {
@@ -58,6 +61,7 @@ class EmbeddingsRequest:
         dimensions: How many numbers of a vector are wanted; None for all.
         nulls: Whether items that fail are null in the reply and do not fail the request.
         truncate: Cut long strings instead of failing them.
+        tokens: Whether the reply says what each string was cut into.
     """
 
     name: str
@@ -67,6 +71,7 @@ class EmbeddingsRequest:
     dimensions: int | None = None
     nulls: bool = False
     truncate: bool = False
+    tokens: bool = False
 
 
 def read_embeddings(value: Any, most: int) -> EmbeddingsRequest:
@@ -101,6 +106,7 @@ def read_embeddings(value: Any, most: int) -> EmbeddingsRequest:
         dimensions=dimensions,
         nulls=_choice(value, "on_error", ("fail", "null")) == "null",
         truncate=_choice(value, "truncate", (False, True)),
+        tokens=_choice(value, "tokens", (False, True)),
     )
 
 
@@ -159,6 +165,8 @@ def write_embeddings(
     errors: Sequence[ItemError] = (),
     *,
     base64: bool = False,
+    tokens: TokenTexts | None = None,
+    notices: Sequence[Notice] = (),
 ) -> Iterator[bytes]:
     """A reply, in pieces.
 
@@ -168,20 +176,33 @@ def write_embeddings(
         lengths: Tokens of each.
         errors: Items without a vector.
         base64: Write vectors as base64 of little-endian float32 instead of numbers.
+        tokens: Those of the items that did not fail, where they are wanted.
+        notices: Items with unknown or cut tokens; told where tokens are.
     """
     failed = {error.index: error for error in errors}
     vectors = np.ascontiguousarray(vectors, dtype="<f4")
+    noted = {notice.index: notice for notice in notices}
+    row = 0
     yield b'{"object":"list","data":['
     for index, vector in enumerate(vectors):
         yield b'%b{"object":"embedding","index":%d,"embedding":' % (b"," if index else b"", index)
         if error := failed.get(index):
             yield b'null,"error":%b}' % write_json({"code": error.code.name.lower(), "message": error.reason})
         elif base64:
-            yield b'"%b"}' % binascii.b2a_base64(vector, newline=False)
+            yield b'"%b"' % binascii.b2a_base64(vector, newline=False)
         else:
-            yield write_vector(vector) + b"}"
-    tokens = int(lengths.sum())
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+            yield write_vector(vector)
+        if index in failed:
+            continue
+        if tokens is not None:
+            yield b',"tokens":' + tokens.of(row)
+            if notice := noted.get(index):
+                told = (notice.unknown_tokens, notice.truncated_tokens)
+                yield b',"unknown_tokens":%d,"truncated_tokens":%d' % told
+        yield b"}"
+        row += 1
+    count = int(lengths.sum())
+    usage = {"prompt_tokens": count, "total_tokens": count}
     yield b'],"model":%b,"usage":%b}' % (write_json(model), write_json(usage))
 
 

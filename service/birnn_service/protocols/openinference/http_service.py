@@ -11,7 +11,8 @@ from birnn_service.call import Call, Method
 from birnn_service.catalog import address_of
 from birnn_service.errors import InvalidRequestError, ServiceError, UnknownEncoderError
 from birnn_service.protocols.json_text import JSON_COST, SMALL_ARRAY_BYTES, SMALL_BYTES, parse_json, write_json
-from birnn_service.protocols.openinference.http_reply import plain, write_infer
+from birnn_service.protocols.message_json import plain
+from birnn_service.protocols.openinference.http_reply import write_infer
 from birnn_service.protocols.openinference.http_request import HEADER_LENGTH, InferRequest, read_infer
 from birnn_service.protocols.openinference.service import ENGINE, EXTENSIONS, INDEX, InferenceProtocol
 from birnn_service.settings import Settings

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from birnn_bundle.errors import ItemError, ItemErrorCode
+from birnn_bundle.ragged import RaggedBatch
+from birnn_bundle.smiles import SmilesTokenizer
+from birnn_service.encoded import Notice
 from birnn_service.errors import (
     BrokenEncoderError,
     DeadlineError,
@@ -29,6 +32,7 @@ from birnn_service.protocols.openai.messages import (
     write_model,
     write_models,
 )
+from birnn_service.protocols.openai.token_texts import TokenTexts
 
 FAILED = [ItemError(index, ItemErrorCode.EMPTY, "the sequence is empty") for index in range(1, 6)]
 
@@ -45,8 +49,8 @@ def test_a_string_and_a_list_are_read() -> None:
 
 
 def test_options_are_read() -> None:
-    request = read(encoding_format="base64", dimensions=256, user="me", on_error="null", truncate=True)
-    assert request == EmbeddingsRequest("smiles", "", [b"CCO"], True, 256, True, True)
+    request = read(encoding_format="base64", dimensions=256, user="me", on_error="null", truncate=True, tokens=True)
+    assert request == EmbeddingsRequest("smiles", "", [b"CCO"], True, 256, True, True, True)
     assert read(encoding_format=None, dimensions=None) == read()
 
 
@@ -70,6 +74,7 @@ def test_options_are_read() -> None:
         ({"dimensions": 1.0}, "dimensions", "positive"),
         ({"truncate": 1}, "truncate", "false or true"),
         ({"truncate": "yes"}, "truncate", "false or true"),
+        ({"tokens": "ids"}, "tokens", "false or true"),
         ({"on_error": "skip"}, "on_error", '"fail" or "null"'),
         ({"encoding_fromat": "float"}, "'encoding_fromat'", "did you mean 'encoding_format'"),
         ({"x" * 1000: 1}, None, "unknown field"),
@@ -113,6 +118,28 @@ def test_items_that_failed_are_null_and_say_why() -> None:
     reply = json.loads(b"".join(write_embeddings("a@1", vectors, np.array([1, 0]), FAILED[:1])))
     assert [item["embedding"] for item in reply["data"]] == [[1.0], None]
     assert reply["data"][1]["error"] == {"code": "empty", "message": "the sequence is empty"}
+
+
+def test_a_reply_says_what_each_string_was_cut_into() -> None:
+    tokenizer = SmilesTokenizer(["C", "O"])
+    tokenized = tokenizer.tokenize(["CCO", "", "CN"], 10)
+    tokens = TokenTexts(tokenized.batch, tokenizer.decode)
+    vectors, notices = np.ones((3, 1), np.float32), [Notice(2, 1, 0)]
+    reply = b"".join(write_embeddings("a@1", vectors, np.array([3, 0, 2]), FAILED[:1], tokens=tokens, notices=notices))
+    first, failed, last = json.loads(reply)["data"]
+    assert first["tokens"] == [{"id": 3, "text": "C"}, {"id": 3, "text": "C"}, {"id": 4, "text": "O"}]
+    assert "tokens" not in failed
+    assert "unknown_tokens" not in first
+    assert (last["tokens"][1]["id"], last["unknown_tokens"], last["truncated_tokens"]) == (1, 1, 0)
+
+
+def test_the_size_of_texts_is_known_before_they_are_written() -> None:
+    batch = RaggedBatch.from_lists([[0, 1, 1], [2]])
+    texts = TokenTexts(batch, lambda ids: ["a", '"\ud800', "é" * 100][ids[0]])
+    written = [texts.of(row) for row in range(2)]
+    assert json.loads(written[0])[1] == {"id": 1, "text": '"?'}
+    # Each array has a bracket more than it has commas.
+    assert texts.size == sum(map(len, written)) - len(written)
 
 
 def test_items_that_failed_are_named() -> None:

@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from birnn.openinference import inference_pb2 as pb
-from birnn_service.protocols.openinference.http_reply import plain, write_infer
+from birnn_service.protocols.openinference.http_reply import write_infer
 
 OUTPUTS = {"embedding": np.array([[1, 2.5]], "<f4"), "lengths": np.array([3], "<i4")}
 
@@ -35,11 +34,3 @@ def test_tensors_come_as_bytes(dtype: str) -> None:
     assert head["outputs"][0]["parameters"] == {"binary_data_size": len(raw)}
     assert head["outputs"][1]["data"] == [3]
     assert np.frombuffer(raw, little).tolist() == [1, 2.5]
-
-
-def test_shapes_are_numbers() -> None:
-    tensor = pb.ModelMetadataResponse.TensorMetadata(name="text", datatype="BYTES", shape=[-1, 1])
-    told = plain(pb.ModelMetadataResponse(name="a", versions=["1"], platform="birnn", inputs=[tensor]))
-    assert told["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
-    model = pb.ModelConfig(name="a", output=[pb.ModelOutput(name="embedding", data_type=pb.TYPE_FP32, dims=[4])])
-    assert plain(model)["output"] == [{"name": "embedding", "data_type": "TYPE_FP32", "dims": [4]}]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from birnn.openinference import inference_pb2 as pb
 from birnn_bundle.errors import ItemError, ItemErrorCode
+from birnn_bundle.ragged import RaggedBatch
 from birnn_service.catalog import Encoder
 from birnn_service.encoded import Encoded
 from birnn_service.engine.engine import Output
@@ -19,7 +20,9 @@ Wanted = pb.ModelInferRequest.InferRequestedOutputTensor
 
 
 def encoded(output: Output, values: NDArray[Any], lengths: NDArray[np.int64], *errors: ItemError) -> Encoded:
-    return Encoded(create_autospec(Encoder), output, values, lengths, list(errors), [], 0.0, 0.0, 0.0)
+    return Encoded(
+        create_autospec(Encoder), output, values, lengths, list(errors), [], RaggedBatch.from_lists([]), 0.0, 0.0, 0.0
+    )
 
 
 @pytest.mark.parametrize(
