@@ -64,7 +64,7 @@ class Piecewise:
     deadline = None
     request_id = ""
     certificate_name = ""
-    traceparent = ""
+    traceparent = path = ""
 
     def __init__(self, pieces: int) -> None:
         self.pieces = pieces

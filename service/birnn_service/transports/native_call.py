@@ -75,6 +75,8 @@ class NativeCall:
         "task",
     )
 
+    path = ""
+
     def __init__(self, carrier: Carrier, id_: int, caller: str, timeout: float, metadata: bytes) -> None:
         self._carrier = carrier
         self._id = id_
