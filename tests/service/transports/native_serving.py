@@ -14,7 +14,7 @@ from birnn_service.call import Call, Exchange, Feed, Method
 from birnn_service.conversation import parsed
 from birnn_service.endpoint import Endpoint
 from birnn_service.errors import OverloadedError, Reason
-from birnn_service.metrics import Metrics
+from birnn_service.observe.metrics import Metrics
 from birnn_service.settings import Settings
 from birnn_service.settings_reader import load_settings
 from birnn_service.state import ServingState
