@@ -14,7 +14,6 @@ from google.rpc import error_details_pb2, status_pb2
 
 from birnn_native.front import Order
 from birnn_service.memory_budget import RETRY_SECONDS
-from birnn_service.observe.metrics import UNKNOWN
 from birnn_service.settings import Settings
 from birnn_service.transports import native_server
 from tests.service.transports.clock import PATIENCE_SECONDS
@@ -135,7 +134,7 @@ async def test_what_waits_to_be_admitted_is_bounded() -> None:
                 refused += status == 8 and "--memory-mib" in text
                 assert retry_seconds(client.fields[stream]) == RETRY_SECONDS
             assert refused == 20
-            counted = served.metrics.requests.labels(*UNKNOWN, "", "RESOURCE_EXHAUSTED")
+            counted = served.metrics.requests.labels("", "", "", "RESOURCE_EXHAUSTED")
             await until(lambda: counted.value >= 20)
             served.answers.released.set()
         await until(lambda: served.endpoint.under_way == 0)
