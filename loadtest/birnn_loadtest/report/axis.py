@@ -76,14 +76,16 @@ def percentiles(count: int, start: float, end: float) -> Axis:
     """Of shares from 0 towards 1, so that each nine more takes as much room: HdrHistogram's 1 / (1 - share).
 
     Args:
-        count: Number of values: the last tick is the largest share that one value is above.
+        count: Number of values: the axis ends at the largest share that one value is above.
         start: Where it starts.
         end: Where it ends.
     """
-    nines = max(1, math.ceil(math.log10(max(count, 2))))
-    shares = [0.0, 0.5, *(1 - 10.0**-power for power in range(1, nines + 1))]
-    ticks = tuple((share, f"{100 * share:.{max(0, place - 3)}f}%") for place, share in enumerate(shares))
-    return Axis(ticks, 0.0, shares[-1], start, end, lambda share: -math.log10(1 - share))
+    high = 1 - 1 / max(count, 3)
+    shares = [0.0, 0.5, *(1 - 10.0**-power for power in range(1, 10))]
+    ticks = tuple(
+        (share, f"{100 * share:.{max(0, place - 3)}f} %") for place, share in enumerate(shares) if share <= high
+    )
+    return Axis(ticks, 0.0, high, start, end, lambda share: -math.log10(1 - share))
 
 
 def number_text(value: float) -> str:

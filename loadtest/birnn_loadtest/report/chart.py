@@ -85,7 +85,11 @@ class Chart:
         place = f"translate({x:.1f} {y:.1f})"
         self.add(
             element(
-                "path", tip and element("title", tip) or None, class_=f"{shape} {kind}", d=paths[shape], transform=place
+                "path",
+                element("title", tip) if tip else None,
+                class_=f"{shape} {kind}",
+                d=paths[shape],
+                transform=place,
             )
         )
 

@@ -6,6 +6,8 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from birnn_bundle.quoting import printable
 
 Child = Element | str | None
+# Columns of words.
+WORDS = ("what it is", "verdict", "value")
 
 
 def element(tag: str, *children: Child, **attributes: str | float | None) -> Element:
@@ -34,14 +36,17 @@ def element(tag: str, *children: Child, **attributes: str | float | None) -> Ele
     return made
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Child]], caption: str | None = None) -> Element:
+def table(header: Sequence[str], rows: Iterable[Sequence[Child]]) -> Element:
     """A table whose first column names the rows."""
-    made = element("table", caption and element("caption", caption))
+    made = element("table")
     head = SubElement(SubElement(made, "thead"), "tr")
-    head.extend(element("th", name, scope="col") for name in header)
+    # Numbers stand on the right, words on the left.
+    kinds = ["words" if name in WORDS else None for name in header]
+    head.extend(element("th", name, scope="col", class_=kind) for name, kind in zip(header, kinds, strict=True))
     body = SubElement(made, "tbody")
     for first, *others in rows:
-        body.append(element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in others)))
+        cells = [element("td", cell, class_=kind) for cell, kind in zip(others, kinds[1:], strict=True)]
+        body.append(element("tr", element("th", first, scope="row"), *cells))
     return element("div", made, class_="table")
 
 

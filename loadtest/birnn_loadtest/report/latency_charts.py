@@ -59,7 +59,8 @@ def against_throughput(runs: Sequence[SavedRun]) -> Figure:
         for step, value in mine:
             shape, meaning = VERDICTS[step["verdict"]]
             used[step["verdict"]] = None
-            tip = f"{step['rate']:,.4g} calls/s offered, {step['achieved']:,.4g} answered: {metric} {value:.3g} ms; {meaning}"
+            rates = f"{number_text(step['rate'])} calls/s offered, {number_text(step['achieved'])} answered"
+            tip = f"{rates}: {metric} {value:.3g} ms; {meaning}"
             kind = "excluded" if step["verdict"] == "generator" else f"series-{place}"
             chart.mark(x.place(step["achieved"]), y.place(value), shape, kind, tip)
         if line and len(runs) > 1:
@@ -88,8 +89,9 @@ def spectrum(series: Sequence[tuple[str, Histogram]]) -> Figure:
         return Figure(heading, "Left out: no call was answered.")
     name, most = series[0]
     words = (
-        f"Half of all calls ({name}) took at most {time_text(most.percentile(50))}, the slowest {time_text(most.maximum)}. "
-        "Each further nine takes as much room as the one before. Dashed: too few calls to be sure."
+        f"Half of all calls ({name}) took at most {time_text(most.percentile(50))}, the slowest "
+        f"{time_text(most.maximum)}. Each further nine takes as much room as the one before. Dotted: too few calls to be "
+        "sure."
     )
     chart = Chart("Latency by percentile", words, 330)
     x = percentiles(max(values.count for _, values in series), *chart.across)

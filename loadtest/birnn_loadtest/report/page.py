@@ -14,6 +14,9 @@ from birnn_loadtest.report.latency_charts import against_throughput, over_time, 
 from birnn_loadtest.report.saved_run import SavedRun, histogram
 from birnn_loadtest.report.server_charts import batches, stages
 
+# Settings that are times.
+SECONDS = ("duration", "warmup", "timeout", "goodput")
+
 
 def report(run: SavedRun) -> str:
     """The page of one result."""
@@ -48,9 +51,10 @@ def page(title: str, subtitle: str, first: Sequence[Element], last: Sequence[Ele
     )
     header = element("header", element("h1", title), element("p", subtitle, class_="muted"))
     footer = element(
-        "footer", "Written by birnn loadtest. Latency counts from the moment a call was due, so it includes how late the "
-        "generator was (its lag). A dash stands where there are too few calls to tell."
-    )  # fmt: skip
+        "footer",
+        "Written by birnn loadtest. Latency counts from the moment a call was due, so it includes how late the generator "
+        "was (its lag). A dash stands where there are too few calls to tell.",
+    )
     body = element("body", _hatch(), header, element("main", *first, *last), footer)
     return f"<!doctype html>\n{markup(element('html', head, body, lang='en'))}\n"
 
@@ -67,8 +71,8 @@ def settings_tables(runs: Sequence[SavedRun]) -> Iterator[Element]:
             "generator's machine": f"{client['processor']}, {client['cores']} cores, {client['system']}",
             "generator's software": ", ".join(f"{name} {version}" for name, version in client["versions"].items())
             + f", Python {client['python']}, {client['event_loop']}",
-            "generator's CPU": ", ".join(share_text(busy) for busy in run.run["generator_cpu"]) + " of a core, by process",
-            **{name.replace("_", " "): _value(value) for name, value in settings.items()},
+            "generator's CPU": ", ".join(map(share_text, run.run["generator_cpu"])) + " of a core, by process",
+            **{name.replace("_", " "): _value(value, name in SECONDS) for name, value in settings.items()},
         }  # fmt: skip
         for name, value in facts.items():
             rows.setdefault(name, ["–"] * len(runs))[place] = value
@@ -78,8 +82,10 @@ def settings_tables(runs: Sequence[SavedRun]) -> Iterator[Element]:
     yield element("section", element("h2", "Machine and settings"), made)
 
 
-def _value(value: object) -> str:
+def _value(value: object, seconds: bool) -> str:
     match value:
+        case float() | int() if seconds:
+            return time_text(value)
         case None:
             return "–"
         case bool():
@@ -132,7 +138,9 @@ def _notices(run: SavedRun) -> Iterator[Element]:
     if run.data["interrupted"]:
         yield _notice("Ended early: what follows is of the calls until then.")
     if search is not None and search["capacity"] is not None:
-        yield _notice(f"Capacity: {search['capacity']['words']}. Figures below are of the last step, unless they say otherwise.")
+        yield _notice(
+            f"Capacity: {search['capacity']['words']}. Figures below are of the last step, unless they say otherwise."
+        )
     if run.data["settings"]["in_flight"] is not None:
         yield _notice("A closed loop: callers that wait for their replies hide how long others would have waited.")
     elif measured["generator_late"]:
@@ -151,5 +159,7 @@ def _notice(text: Child, kind: str = "") -> Element:
 
 def _hatch() -> Element:
     """The pattern of what is not known; charts refer to it."""
-    pattern = element("pattern", element("path", d="M0 6L6 0"), id="hatch", width=6, height=6, patternUnits="userSpaceOnUse")
+    pattern = element(
+        "pattern", element("path", d="M0 6L6 0"), id="hatch", width=6, height=6, patternUnits="userSpaceOnUse"
+    )
     return element("svg", element("defs", pattern), class_="defs", width=0, height=0, aria_hidden="true")

@@ -41,7 +41,9 @@ def stages(run: SavedRun) -> Figure:
     if outside >= 0:
         parts = {"lag": lag, "outside": outside, **parts}
     else:
-        words += " The server's mean is above that of the calls sent, so it also had other calls; only its own part is drawn."
+        words += (
+            " The server's mean is above that of the calls sent, so it also had other calls; only its part is drawn."
+        )
     if (over := sum(means[stage] for stage in ("tokenize", "queue", "compute")) - means["request"]) > 0:
         words += f" The stages add up to {time_text(over)} more than the server's mean, since calls share batches."
     total = sum(parts.values())
@@ -68,7 +70,9 @@ def stages(run: SavedRun) -> Figure:
          *(milliseconds(split["stages"].get(stage, {}).get(name)) for name in ("p50", "p99")))
         for stage, seconds in parts.items()
     ]  # fmt: skip
-    return Figure(heading, words, [chart.svg()], ("part", "mean, ms", "share", "what it is", "p50, ms", "p99, ms"), rows)
+    return Figure(
+        heading, words, [chart.svg()], ("part", "mean, ms", "share", "what it is", "p50, ms", "p99, ms"), rows
+    )
 
 
 def batches(run: SavedRun) -> Figure:
@@ -79,7 +83,9 @@ def batches(run: SavedRun) -> Figure:
         return Figure(heading, NO_METRICS)
     found = split["batches"]
     if found is None or not found["count"]:
-        return Figure(heading, f"Left out: the server has no {BATCHES}." if found is None else "Left out: no batch ran.")
+        return Figure(
+            heading, f"Left out: the server has no {BATCHES}." if found is None else "Left out: no batch ran."
+        )
     sizes = _sizes(found["buckets"])
     words = f"{found['count']:,.0f} batches of {found['mean']:.1f} sequences on average."
     chart = Chart("Share of batches by their number of sequences", words, 260)
