@@ -1,6 +1,6 @@
 """A chart as inline SVG: colors are classes of the page's style sheet, tooltips are `title` elements, no script."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from xml.etree.ElementTree import Element
 
@@ -10,6 +10,8 @@ from birnn_loadtest.report.elements import element
 WIDTH = 760.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 128.0, 22.0, 46.0
 LINE_HEIGHT = 15.0
+# Mean width of a letter, for what stands beside other text.
+LETTER = 6.4
 _numbers = count(1)
 
 
@@ -92,6 +94,15 @@ class Chart:
                 transform=place,
             )
         )
+
+    def key(self, entries: Iterable[tuple[str, str, str]]) -> None:
+        """Say above the chart, from its right end, what marks mean: their shape, meaning and kind."""
+        place = WIDTH - 6
+        for shape, meaning, kind in reversed(list(entries)):
+            self.text(place, TOP - 9, meaning, "tick", "end")
+            place -= LETTER * len(meaning) + 12
+            self.mark(place, TOP - 13, shape, kind, "")
+            place -= 20
 
     def bar(self, x: float, y: float, width: float, height: float, kind: str, tip: str) -> None:
         """Draw a bar; `x` and `y` are its upper left corner."""

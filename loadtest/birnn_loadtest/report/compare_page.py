@@ -21,10 +21,10 @@ from birnn_loadtest.report.page import page, settings_tables
 from birnn_loadtest.report.saved_run import SavedRun, explained
 
 METHOD = (
-    f"Noise: each run is cut into at most {MOST_WINDOWS} windows of whole seconds, which are drawn with replacement "
-    f"{DRAWS:,} times (bootstrap). A difference is beyond noise if the interval that holds {CONFIDENCE:.0%} of the "
-    "differences drawn leaves out 0. This is the noise within the runs. What changes from run to run is not in it: only "
-    "repeated runs show that."
+    f"Noise: each run is cut into at most {MOST_WINDOWS} windows of the same length, and windows are drawn with "
+    f"replacement {DRAWS:,} times (bootstrap). A difference is beyond noise if the interval that holds "
+    f"{CONFIDENCE:.0%} of the differences drawn leaves out 0. This is the noise within the runs. What changes from run "
+    "to run is not in it: only repeated runs show that."
 )
 NAMES = {"calls": "answered calls/s", "failed": "failed calls"}
 # What else may differ without making runs incomparable.

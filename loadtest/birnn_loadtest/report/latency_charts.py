@@ -14,10 +14,10 @@ SHOWN = (50.0, 90.0, 99.0, 99.9, 99.99)
 MOST_POINTS = 240
 # How a step is marked, and what that means.
 VERDICTS = {
-    "holds": ("disc", "keeps the objectives"),
-    "fails": ("cross", "misses them"),
-    "unclear": ("ring", "unclear: not shown to keep them"),
-    "generator": ("triangle", "does not count: the generator was late"),
+    "holds": ("disc", "keeps the SLO"),
+    "fails": ("cross", "misses the SLO"),
+    "unclear": ("ring", "unclear"),
+    "generator": ("triangle", "does not count: late generator"),
 }
 
 
@@ -65,9 +65,8 @@ def against_throughput(runs: Sequence[SavedRun]) -> Figure:
             chart.mark(x.place(step["achieved"]), y.place(value), shape, kind, tip)
         if line and len(runs) > 1:
             chart.label(line[-1][1], run.name[:18], f"label-{place}")
-    for number, word in enumerate(word for word in VERDICTS if word in used):
-        chart.mark(82, 34 + 17 * number, VERDICTS[word][0], "excluded" if word == "generator" else "key", "")
-        chart.text(94, 38 + 17 * number, VERDICTS[word][1], "tick halo")
+    chart.key((VERDICTS[word][0], VERDICTS[word][1], "excluded" if word == "generator" else "key")
+              for word in VERDICTS if word in used)  # fmt: skip
     rows = [
         (
             *([runs[place].name] if len(runs) > 1 else []),
@@ -90,13 +89,15 @@ def spectrum(series: Sequence[tuple[str, Histogram]]) -> Figure:
     name, most = series[0]
     words = (
         f"Half of all calls ({name}) took at most {time_text(most.percentile(50))}, the slowest "
-        f"{time_text(most.maximum)}. Each further nine takes as much room as the one before. Dotted: too few calls to be "
-        "sure."
+        f"{time_text(most.maximum)}. Each further nine takes as much room as the one before. "
+        "Dotted: too few calls to be sure."
     )
     chart = Chart("Latency by percentile", words, 330)
     x = percentiles(max(values.count for _, values in series), *chart.across)
     curves = [(*_curve(values), values.count) for _, values in series]
-    y = fitting([1000 * time for times, _, _ in curves for time in times], *chart.upward)
+    milli = [1000 * time for times, _, _ in curves for time in times]
+    # What is a ten-thousandth of the slowest may lie at the bottom.
+    y = fitting((max(value, max(milli) / 1e4) for value in milli), *chart.upward)
     chart.axes(x, y, "share of calls that took at most so long", "latency, ms")
     for place, ((name, _), (times, shares, count)) in enumerate(zip(series, curves, strict=True)):
         points = [(x.place(share), y.place(1000 * time)) for time, share in zip(times, shares, strict=True)]

@@ -14,6 +14,10 @@ from birnn_loadtest.report.latency_charts import against_throughput, over_time, 
 from birnn_loadtest.report.saved_run import SavedRun, histogram
 from birnn_loadtest.report.server_charts import batches, stages
 
+FOOTER = (
+    "Written by birnn loadtest. Latency counts from the moment a call was due, so it includes how late the generator "
+    "was (its lag). A dash stands where there are too few calls to tell."
+)
 # Settings that are times.
 SECONDS = ("duration", "warmup", "timeout", "goodput")
 
@@ -50,11 +54,7 @@ def page(title: str, subtitle: str, first: Sequence[Element], last: Sequence[Ele
         sheet,
     )
     header = element("header", element("h1", title), element("p", subtitle, class_="muted"))
-    footer = element(
-        "footer",
-        "Written by birnn loadtest. Latency counts from the moment a call was due, so it includes how late the generator "
-        "was (its lag). A dash stands where there are too few calls to tell.",
-    )
+    footer = element("footer", FOOTER)
     body = element("body", _hatch(), header, element("main", *first, *last), footer)
     return f"<!doctype html>\n{markup(element('html', head, body, lang='en'))}\n"
 
@@ -99,7 +99,8 @@ def _value(value: object, seconds: bool) -> str:
 
 def _spectra(run: SavedRun) -> list[tuple[str, Histogram]]:
     found = [("latency", run.latency)]
-    if run.run["failed"]:
+    # Calls that failed without being sent took no time.
+    if histogram(run.run["latency_all"]).count > run.latency.count:
         found.append(("with failed", histogram(run.run["latency_all"])))
     if run.data["settings"]["in_flight"] is None:
         found.append(("lag", histogram(run.run["lag"])))
@@ -111,18 +112,20 @@ def _tiles(run: SavedRun) -> Element:
     search = run.data["search"]
     tiles: list[tuple[str, str]] = []
     if search is not None:
+        objectives = ", ".join(search["objectives"])
         rate = (search["capacity"] or {}).get("rate")
-        tiles.append((f"{number_text(rate)} calls/s" if rate else "none found",
-                      f"capacity for {', '.join(search['objectives'])}"))  # fmt: skip
+        tiles.append((number_text(rate) if rate else "none", f"calls/s of capacity for {objectives}"))
     for percent in (50.0, 99.0):
         value = latency.supported(percent)
         what = f"p{percent:g} latency" if value else f"p{percent:g} needs {needed(percent):,} calls"
         tiles.append((time_text(value), what))
-    tiles.append((f"{number_text(measured['achieved']['calls'])} calls/s",
-                  f"answered, of {number_text(measured['offered']['calls'])} offered"))  # fmt: skip
-    tiles.append((f"{number_text(measured['achieved']['sequences'])}", "sequences/s answered"))
-    tiles.append((share_text(measured["failed"] / measured["calls"] if measured["calls"] else None),
-                  f"of {measured['calls']:,} calls failed"))  # fmt: skip
+    answered, offered = measured["achieved"], measured["offered"]
+    told = f"calls/s answered of {number_text(offered['calls'])}"
+    if answered["sequences"] != answered["calls"]:
+        told += f": {number_text(answered['sequences'])} sequences/s"
+    tiles.append((number_text(answered["calls"]), told))
+    failed = measured["failed"] / measured["calls"] if measured["calls"] else None
+    tiles.append((share_text(failed), f"of {measured['calls']:,} calls failed"))
     if (good := measured["goodput"]) is not None:
         tiles.append((share_text(good["share"]), f"within {time_text(run.data['settings']['goodput'])} (goodput)"))
     if (check := run.data["check"]) is not None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from birnn_loadtest.report.axis import linear
-from birnn_loadtest.report.chart import LEFT, RIGHT, WIDTH, Chart
+from birnn_loadtest.report.chart import LEFT, LETTER, RIGHT, WIDTH, Chart
 from birnn_loadtest.report.figure import Figure, milliseconds, share_text, time_text
 from birnn_loadtest.report.saved_run import SavedRun
 from birnn_loadtest.server_metrics import BATCHES, STAGES
@@ -61,7 +61,7 @@ def stages(run: SavedRun) -> Figure:
     room = {False: LEFT, True: LEFT}
     for number, (stage, seconds, left, right) in enumerate(ends):
         text, below = f"{stage} {1000 * seconds:.2f}", number % 2 == 1
-        width = 6.6 * len(text)
+        width = LETTER * len(text)
         at = min(max((left + right - width) / 2, room[below]), WIDTH - RIGHT + 100 - width)
         room[below] = at + width + 10
         chart.text(at, 130 if below else 53, text, "tick halo")
