@@ -45,10 +45,12 @@ def test_colors_follow_the_scheme_and_paper_is_white(pages: dict[str, str], visi
     colors = {}
     for scheme in ("light", "dark"):
         tab = visit(pages[name], color_scheme=scheme)
-        color = "() => [document.documentElement, document.querySelector('svg[role] text')].map(one => [getComputedStyle(one).backgroundColor, getComputedStyle(one).fill])"
-        colors[scheme] = tab.page.evaluate(color)
+        back = "() => getComputedStyle(document.documentElement).backgroundColor"
+        text = "() => getComputedStyle(document.querySelector('svg[role] .tick')).fill"
+        colors[scheme] = [tab.page.evaluate(back), tab.page.evaluate(text)]
         tab.page.emulate_media(media="print", color_scheme=scheme)
-        assert tab.page.evaluate(color)[0][0] == "rgb(255, 255, 255)"
+        assert tab.page.evaluate(back) == "rgb(255, 255, 255)"
+        assert tab.page.evaluate(text) == "rgb(51, 51, 51)"
     assert colors["light"] != colors["dark"]
 
 
@@ -77,7 +79,8 @@ def test_labels_of_a_chart_do_not_overlap(pages: dict[str, str], visit: Open, na
     tab = visit(pages[name])
     overlapping = tab.page.evaluate(
         """() => [...document.querySelectorAll('svg[role]')].flatMap((chart) => {
-            const boxes = [...chart.querySelectorAll('text')].map((one) => [one.textContent, one.getBoundingClientRect()])
+            const all = [...chart.querySelectorAll('text')]
+            const boxes = all.map((one) => [one.textContent, one.getBoundingClientRect()])
             return boxes.flatMap(([text, box], place) => boxes.slice(place + 1).filter(([, other]) =>
                 Math.min(box.right, other.right) - Math.max(box.left, other.left) > 1
                 && Math.min(box.bottom, other.bottom) - Math.max(box.top, other.top) > 4
