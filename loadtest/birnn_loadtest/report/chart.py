@@ -8,10 +8,10 @@ from birnn_loadtest.report.axis import Axis
 from birnn_loadtest.report.elements import element
 
 WIDTH = 760.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 128.0, 22.0, 46.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 128.0, 26.0, 46.0
 LINE_HEIGHT = 15.0
 # Mean width of a letter, for what stands beside other text.
-LETTER = 6.4
+LETTER = 6.2
 _numbers = count(1)
 
 
@@ -60,7 +60,7 @@ class Chart:
             self.text(place, low + 17, text, "tick", "middle")
         self.add(element("line", class_="base", x1=LEFT, x2=WIDTH - RIGHT, y1=low, y2=low))
         self.text((LEFT + WIDTH - RIGHT) / 2, low + 37, x_name, "name", "middle")
-        self.text(LEFT - 8 if y else LEFT, TOP - 9, y_name, "name", "end" if len(y_name) < 9 else "start")
+        self.text(LEFT - 8 if y else LEFT, TOP - 11, y_name, "name", "end" if len(y_name) < 9 else "start")
 
     def add(self, *parts: Element) -> None:
         """Put elements on top."""
@@ -97,12 +97,11 @@ class Chart:
 
     def key(self, entries: Iterable[tuple[str, str, str]]) -> None:
         """Say above the chart, from its right end, what marks mean: their shape, meaning and kind."""
-        place = WIDTH - 6
+        place = WIDTH
         for shape, meaning, kind in reversed(list(entries)):
-            self.text(place, TOP - 9, meaning, "tick", "end")
-            place -= LETTER * len(meaning) + 12
-            self.mark(place, TOP - 13, shape, kind, "")
-            place -= 20
+            place -= LETTER * len(meaning) + 24
+            self.mark(place, TOP - 15, shape, kind, "")
+            self.text(place + 11, TOP - 11, meaning, "tick")
 
     def bar(self, x: float, y: float, width: float, height: float, kind: str, tip: str) -> None:
         """Draw a bar; `x` and `y` are its upper left corner."""

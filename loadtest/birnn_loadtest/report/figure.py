@@ -29,14 +29,16 @@ class Figure:
     def section(self) -> Element:
         """As an element of the page."""
         charts = [element("div", chart, class_="chart") for chart in self.charts]
+        # On paper a heading stays with its chart.
+        head = element("div", element("h2", self.heading), element("p", self.words), *charts[:1], class_="head")
         numbers = None
         if self.rows:
-            # A short table is read at once, a long one is opened; on paper both are whole.
+            # A short table is read at once, a long one is opened; on paper one that is closed is left out.
             inside = table(self.header, self.rows)
             summary = element("summary", f"Numbers ({len(self.rows)} rows)")
             numbers = inside if len(self.rows) <= 12 else element("details", summary, inside)
         return element(
-            "section", element("h2", self.heading), element("p", self.words), *charts, numbers,
+            "section", head, *charts[1:], numbers,
             class_="figure" if self.charts else "absent",
         )  # fmt: skip
 

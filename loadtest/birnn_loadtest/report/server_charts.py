@@ -89,7 +89,8 @@ def batches(run: SavedRun) -> Figure:
     sizes = _sizes(found["buckets"])
     words = f"{found['count']:,.0f} batches of {found['mean']:.1f} sequences on average."
     chart = Chart("Share of batches by their number of sequences", words, 260)
-    y = linear(max(count for _, count in sizes) / found["count"] * 100, *chart.upward)
+    # With room above the highest bar for its label.
+    y = linear(max(count for _, count in sizes) / found["count"] * 110, *chart.upward)
     chart.axes(None, y, "sequences in a batch", "share of batches, %")
     start, end = chart.across
     step = (end - start) / len(sizes)
