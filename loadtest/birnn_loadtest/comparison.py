@@ -75,7 +75,7 @@ class Windows:
     def __init__(self, windows: Sequence[Interval], seconds: float) -> None:
         self.count = len(windows)
         self._seconds = seconds / max(len(windows), 1)
-        counts = np.array([window.latency.counts for window in windows]).reshape(len(windows), -1)
+        counts = np.array([window.latency.counts for window in windows]).reshape(len(windows), len(bucket_tops()))
         filled = np.flatnonzero(counts.sum(0))
         # [windows, times], of the times that occur.
         self._counts = counts[:, filled].astype(np.float64)

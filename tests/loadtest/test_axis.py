@@ -43,8 +43,8 @@ def test_logarithmic_axes_end_at_round_numbers(least: float, ratio: float) -> No
 def test_differences_have_an_axis_with_zero(least: float, most: float) -> None:
     axis = linear(most, 0, 100, least)
     assert 0 in [value for value, _ in axis.ticks]
-    assert axis.low <= least * (1 - 1e-6)
-    assert axis.high >= most * (1 - 1e-6)
+    assert axis.low <= least + 1e-6 * (most - least)
+    assert axis.high >= most - 1e-6 * (most - least)
 
 
 @given(st.integers(1, 10**8))

@@ -60,12 +60,9 @@ def logarithmic(least: float, most: float, start: float, end: float) -> Axis:
     low, high = math.floor(math.log10(least) + 1e-9), math.ceil(math.log10(most) - 1e-9)
     # Two and five as well where there is room for them.
     factors = (1.0, 2.0, 5.0) if math.log10(most / least) <= 3 else (1.0,)
-    rounds = [factor * 10.0**power for power in range(low, high + 1) for factor in factors]
+    rounds = [factor * 10.0**power for power in range(low, high + 2) for factor in factors]
     first = max((value for value in rounds if value <= least * (1 + 1e-9)), default=rounds[0])
-    last = min((value for value in rounds if value >= most * (1 - 1e-9)), default=rounds[-1])
-    if last <= first:
-        last = first * 10
-        rounds.append(last)
+    last = next(value for value in rounds if value >= most * (1 - 1e-9) and value > first)
     inside = [value for value in rounds if first <= value <= last]
     every = math.ceil(len(inside) / 10)
     ticks = tuple((value, number_text(value)) for value in inside[::every])

@@ -132,7 +132,7 @@ class Comparison:
         words = f"Beyond noise: {', '.join(beyond) or 'nothing'}. Within noise: {', '.join(within) or 'nothing'}."
         drawn = [(one, one.ratio) for one in differences if one.ratio is not None]
         rows = [(NAMES.get(one.name, one.name), *_cells(one), one.verdict) for one in differences]
-        header = ("", first, run.name, "difference", f"{CONFIDENCE:.0%} interval", "verdict")
+        header = ("figure", first, run.name, "difference", f"{CONFIDENCE:.0%} interval", "verdict")
         charts = [_intervals(heading, words, drawn)] if drawn else []
         return Figure(heading, words, charts, header, rows)
 

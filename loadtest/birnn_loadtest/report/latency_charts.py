@@ -111,7 +111,7 @@ def spectrum(series: Sequence[tuple[str, Histogram]]) -> Figure:
          milliseconds(values.maximum))
         for name, values in series
     ]  # fmt: skip
-    header = ("", "calls", *(f"p{percent:g}, ms" for percent in SHOWN), "slowest, ms")
+    header = ("distribution", "calls", *(f"p{percent:g}, ms" for percent in SHOWN), "slowest, ms")
     return Figure(heading, words, [chart.svg()], header, rows)
 
 
