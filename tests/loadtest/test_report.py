@@ -77,7 +77,16 @@ def test_a_whole_result_has_all_charts_each_with_words_and_a_table() -> None:
         if "class" in attributes
     }
     assert shapes >= {"disc", "cross", "triangle"}
-    assert any("the generator was late" not in text and "does not count" in text for text in read.text["td"])
+    assert read.text["td"].count("does not count: late generator") == 1
+
+
+def test_each_objective_of_latency_has_a_chart_with_its_line() -> None:
+    data = full()
+    data["search"]["limits"].insert(0, {"metric": "p50", "limit": 0.007})
+    read = Reader(report(SavedRun("run", data)))
+    titles = [title for title in read.text["title"] if "against answered calls" in title]
+    assert titles == [f"{metric} latency against answered calls per second" for metric in ("p50", "p99")]
+    assert {"SLO 7 ms", "SLO 50 ms"} <= set(read.text["text"])
 
 
 def test_what_is_missing_is_left_out_with_a_reason() -> None:

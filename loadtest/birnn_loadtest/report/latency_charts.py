@@ -1,6 +1,8 @@
 """Charts of how long calls took: against throughput, by percentile, and over time."""
 
 from collections.abc import Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -22,62 +24,73 @@ VERDICTS = {
 
 
 def against_throughput(runs: Sequence[SavedRun]) -> Figure:
-    """Steps of one search, or of several."""
+    """Steps of one search, or of several: a chart for each percentile that has an objective, else for p99."""
     heading = "Latency against throughput"
     searches = [(place, run) for place, run in enumerate(runs) if run.data["search"] is not None]
     if not searches:
         return Figure(heading, "Left out: it needs runs at several rates, which a search makes (--slo).")
-    first = searches[0][1].data["search"]
-    limits = [limit for limit in first["limits"] if limit["metric"] != "errors"]
-    metric = limits[0]["metric"] if limits else "p99"
-    percent = float(metric[1:])
-    points = [
-        (place, step, histogram(step["latency"]).supported(percent))
-        for place, run in searches
-        for step in sorted(run.data["search"]["steps"], key=lambda step: step["rate"])
-    ]
-    drawn = [(place, step, value) for place, step, value in points if value is not None]
-    if not drawn:
-        return Figure(heading, f"Left out: no step has the calls that {metric} needs ({needed(percent):,}).")
-    counted = sum(step["verdict"] != "generator" for _, step, _ in points)
-    words = f"{metric} of each of the {len(points)} steps, {counted} of which say something about the server."
+    limits = [limit for _, run in searches for limit in run.data["search"]["limits"] if limit["metric"] != "errors"]
+    metrics = list(dict.fromkeys(limit["metric"] for limit in limits)) or ["p99"]
+    steps = [(place, step, histogram(step["latency"])) for place, run in searches
+             for step in sorted(run.data["search"]["steps"], key=lambda step: step["rate"])]  # fmt: skip
+    counted = sum(step["verdict"] != "generator" for _, step, _ in steps)
+    words = (
+        f"{' and '.join(metrics)} of each of the {len(steps)} steps, {counted} of which say something about the server."
+    )
     for _, run in searches:
         if (capacity := run.data["search"]["capacity"]) is not None:
             name = f"{run.name}: " if len(runs) > 1 else ""
             words += f" {name}Capacity: {capacity['words']}."
-    chart = Chart(f"{metric} latency against answered calls per second", words, 350)
-    x = fitting((step["achieved"] for _, step, _ in drawn), *chart.across)
-    y = fitting([1000 * value for _, _, value in drawn] + [1000 * limits[0]["limit"] if limits else 1.0], *chart.upward)
-    chart.axes(x, y, "answered calls/s", f"{metric} latency, ms")
-    if limits:
-        chart.limit(y.place(1000 * limits[0]["limit"]), f"SLO {time_text(limits[0]['limit'])}")
-    used: dict[str, None] = {}
-    for place, run in searches:
-        mine = [(step, 1000 * value) for index, step, value in drawn if index == place]
-        line = [(x.place(step["achieved"]), y.place(value)) for step, value in mine if step["verdict"] != "generator"]
-        chart.line(line, f"series-{place}")
-        for step, value in mine:
-            shape, meaning = VERDICTS[step["verdict"]]
-            used[step["verdict"]] = None
-            rates = f"{number_text(step['rate'])} calls/s offered, {number_text(step['achieved'])} answered"
-            tip = f"{rates}: {metric} {value:.3g} ms; {meaning}"
-            kind = "excluded" if step["verdict"] == "generator" else f"series-{place}"
-            chart.mark(x.place(step["achieved"]), y.place(value), shape, kind, tip)
-        if line and len(runs) > 1:
-            chart.label(line[-1][1], run.name[:18], f"label-{place}")
-    chart.key((VERDICTS[word][0], VERDICTS[word][1], "excluded" if word == "generator" else "key")
-              for word in VERDICTS if word in used)  # fmt: skip
+    charts = []
+    for metric in metrics:
+        drawn = [(place, step, latency.percentile(float(metric[1:]))) for place, step, latency in steps
+                 if latency.supported(float(metric[1:])) is not None]  # fmt: skip
+        if drawn:
+            allowed = sorted({float(limit["limit"]) for limit in limits if limit["metric"] == metric})
+            charts.append(_steps(runs, metric, words, drawn, allowed))
+        else:
+            words += f" No step has the calls that {metric} needs ({needed(float(metric[1:])):,})."
+    percents = list(dict.fromkeys([50.0, *(float(metric[1:]) for metric in metrics)]))
     rows = [
         (
             *([runs[place].name] if len(runs) > 1 else []),
             f"{step['rate']:,.1f}{' (confirming)' if step['confirming'] else ''}", f"{step['achieved']:,.1f}",
-            milliseconds(histogram(step["latency"]).supported(50)), milliseconds(value),
+            *(milliseconds(latency.supported(percent)) for percent in percents),
             share_text(step["failed"] / step["calls"] if step["calls"] else None), VERDICTS[step["verdict"]][1],
         )
-        for place, step, value in points
+        for place, step, latency in steps
     ]  # fmt: skip
-    header = ("offered, calls/s", "answered, calls/s", "p50, ms", f"{metric}, ms", "failed", "verdict")
-    return Figure(heading, words, [chart.svg()], (*(["run"] if len(runs) > 1 else []), *header), rows)
+    header = [*(["run"] if len(runs) > 1 else []), "offered, calls/s", "answered, calls/s",
+              *(f"p{percent:g}, ms" for percent in percents), "failed", "verdict"]  # fmt: skip
+    return Figure(heading, words, charts, header, rows)
+
+
+def _steps(
+    runs: Sequence[SavedRun], metric: str, words: str, drawn: Sequence[tuple[int, dict[str, Any], float]],
+    limits: Sequence[float],
+) -> Element:  # fmt: skip
+    """A percentile of steps, each with the number of its run, against what was answered; `limits` are in seconds."""
+    chart = Chart(f"{metric} latency against answered calls per second", words, 350)
+    x = fitting((step["achieved"] for _, step, _ in drawn), *chart.across)
+    y = fitting([1000 * value for value in (*(value for _, _, value in drawn), *limits)], *chart.upward)
+    chart.axes(x, y, "answered calls/s", f"{metric} latency, ms")
+    for limit in limits:
+        chart.limit(y.place(1000 * limit), f"SLO {time_text(limit)}")
+    for number, run in enumerate(runs):
+        mine = [(step, x.place(step["achieved"]), y.place(1000 * value), value)
+                for place, step, value in drawn if place == number]  # fmt: skip
+        line = [(across, up) for step, across, up, _ in mine if step["verdict"] != "generator"]
+        chart.line(line, f"series-{number}")
+        for step, across, up, value in mine:
+            shape, meaning = VERDICTS[step["verdict"]]
+            rates = f"{number_text(step['rate'])} calls/s offered, {number_text(step['achieved'])} answered"
+            kind = "excluded" if step["verdict"] == "generator" else f"series-{number}"
+            chart.mark(across, up, shape, kind, f"{rates}: {metric} {time_text(value)}; {meaning}")
+        if line and len(runs) > 1:
+            chart.label(line[-1][1], run.name[:18], f"label-{number}")
+    used = {step["verdict"] for _, step, _ in drawn}
+    chart.key((*VERDICTS[word], "excluded" if word == "generator" else "key") for word in VERDICTS if word in used)
+    return chart.svg()
 
 
 def spectrum(series: Sequence[tuple[str, Histogram]]) -> Figure:
