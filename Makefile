@@ -26,7 +26,7 @@ $(VENV)/serve.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml models/pyproject.toml constraints.txt setup.py $(KERNELS) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu,sources,export,loadtest,bulk,map,bench,dev]'
+	$(PIP) install --quiet -c constraints.txt -e models -e '.[service,cpu,sources,otel,export,loadtest,bulk,map,bench,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## Serve the bundled encoders (ARGS="--grpc-port 9001" passes options on).

@@ -47,9 +47,9 @@ def test_onnxruntime_comes_through_the_door_that_switches_its_telemetry_off() ->
 def test_a_server_imports_nothing_that_can_ask_the_web() -> None:
     """tokenizers brings huggingface_hub along, and that an HTTP client; neither is ever imported.
 
-    obstore is, but only where `--models` is a URL.
+    obstore is, but only where `--models` is a URL, and OpenTelemetry, but only where spans are to be exported.
     """
-    clients = ("aiohttp", "httpx", "httpx2", "huggingface_hub", "obstore", "requests", "urllib3")
+    clients = ("aiohttp", "httpx", "httpx2", "huggingface_hub", "obstore", "opentelemetry", "requests", "urllib3")
     code = f"import sys, birnn_service.commands; print(*sorted(set(sys.modules) & {set(clients)!r}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 

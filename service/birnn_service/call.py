@@ -10,6 +10,7 @@ from birnn_service.catalog import Encoder
 from birnn_service.errors import ServiceError
 from birnn_service.memory_budget import Hold
 from birnn_service.observe.metrics import EncoderMetrics
+from birnn_service.observe.notes import Notes
 from birnn_service.token_file import Right, Rights
 
 
@@ -34,6 +35,10 @@ class Arrived(Protocol):
     @property
     def traceparent(self) -> str:
         """The header `traceparent`, as it came; empty for none."""
+
+    @property
+    def path(self) -> str:
+        """The path of its URL over HTTP; empty over gRPC."""
 
     def header(self, name: str) -> str:
         """A header or metadata by its name in lower case; joined by commas where it came more than once."""
@@ -101,6 +106,7 @@ class Call:
         encoder: Which encoder it is for, once that is known.
         metrics: Where that encoder's calls are counted.
         spent: Where its time went, once its sequences have been encoded.
+        notes: What is noted of it on its way; None for a call that is neither traced nor logged.
         started: When it arrived, on `time.perf_counter`.
     """
 
@@ -110,6 +116,7 @@ class Call:
     encoder: Encoder | None = None
     metrics: EncoderMetrics | None = None
     spent: Spent | None = None
+    notes: Notes | None = None
     started: float = field(default_factory=time.perf_counter)
 
     @property

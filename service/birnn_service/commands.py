@@ -24,6 +24,8 @@ from birnn_service.engine.loading import load_engine
 from birnn_service.engine.recorded import check_recorded, runnable
 from birnn_service.errors import StartupError
 from birnn_service.measure_command import measure
+from birnn_service.observe.logs import log_uncaught, start_logging
+from birnn_service.observe.metrics import ENGINE_PROCESS
 from birnn_service.server import Server
 from birnn_service.setting_types import ENV_PREFIX
 from birnn_service.settings import Settings
@@ -34,6 +36,8 @@ from birnn_service.sources.options import StoreOptions
 from birnn_service.sources.source import Source, SourceError
 from birnn_service.state import Address
 from birnn_service.trust import read_trust
+
+logger = logging.getLogger(__name__)
 
 DEVICE = click.option(
     "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True, help="Where to run it."
@@ -58,7 +62,7 @@ def _flag(name: str, field: FieldInfo) -> Callable[[Any], Any]:
         "--" + name.replace("_", "-"),
         name,
         type=click.Choice(choices[0]) if choices else str,
-        metavar=None if choices else name.rpartition("_")[2].upper(),
+        metavar=None if choices else field.title or name.rpartition("_")[2].upper(),
         help=f"{field.description} [{ENV_PREFIX}{name.upper()}{shown}]",
     )
 
@@ -88,11 +92,15 @@ def serve(config: Path | None, check: bool, **flags: Any) -> None:
     """
     try:
         settings = load_settings({name: value for name, value in flags.items() if value is not None}, config)
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-        )
+    except StartupError as error:
+        raise click.ClickException(str(error)) from error
+    start_logging(settings, ENGINE_PROCESS)
+    try:
         _check(settings) if check else _run(settings)
     except StartupError as error:
+        if settings.log_format == "json":
+            logger.critical("%s", error)
+            sys.exit(1)
         raise click.ClickException(str(error)) from error
 
 
@@ -113,6 +121,8 @@ def _check(settings: Settings) -> None:
 
 
 def _run(settings: Settings) -> None:
+    log_uncaught()
+
     async def main() -> None:
         await Server(settings).run()
 

@@ -6,6 +6,7 @@ from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.record import record
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
+from birnn_service.observe.spans import SpanIds
 from birnn_service.queueing.priority import Priority
 from birnn_service.queueing.request import Computed
 
@@ -21,6 +22,7 @@ class Work:
         caller: Who asks; callers share the device fairly.
         deadline: When the caller gives up, on `time.monotonic`; None for never.
         priority: How urgent it is.
+        span: The span of the call, if it is traced.
     """
 
     encoder: Encoder
@@ -29,6 +31,7 @@ class Work:
     caller: str
     deadline: float | None = None
     priority: Priority = Priority.NORMAL
+    span: SpanIds | None = None
 
 
 class Compute(Protocol):

@@ -39,6 +39,8 @@ class _Turn:
         "traceparent",
     )
 
+    path = ""
+
     def __init__(self, stream: Stream, deadline: float | None, size: int) -> None:
         self._stream = stream
         self.caller = stream.caller

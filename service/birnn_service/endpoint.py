@@ -7,20 +7,29 @@ counted. What goes wrong on the way comes out as a ServiceError.
 import asyncio
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import CoroutineType
 from typing import Any
 
-from birnn_bundle.quoting import shown
 from birnn_service.access import Access
 from birnn_service.call import Arrived, Call, Exchange, Feed, Incoming, Method, Stream
 from birnn_service.call_limit import WATCHES_SHARE, CallLimit
 from birnn_service.catalog import Encoder, Encoders, address_of
 from birnn_service.conversation import Conversation
-from birnn_service.errors import Code, DrainingError, ForbiddenError, ServiceError, UnexpectedError
+from birnn_service.errors import (
+    Code,
+    DrainingError,
+    ForbiddenError,
+    InvalidRequestError,
+    ServiceError,
+    UnexpectedError,
+)
 from birnn_service.memory_budget import REQUEST_COST, MemoryBudget
+from birnn_service.observe.call_observer import CallObserver
+from birnn_service.observe.logs import FIELDS, ids_of
 from birnn_service.observe.metrics import UNKNOWN, Metrics
 from birnn_service.observe.traceparent import sampled_trace
 from birnn_service.settings import Settings
@@ -45,9 +54,14 @@ class Endpoint:
         metrics: Metrics,
         statistics: Statistics,
         access: Access,
+        observer: CallObserver | None = None,
     ) -> None:
-        """Answer calls to `encoders` within the limits of the settings, as long as state and access allow it."""
+        """Answer calls to `encoders` within the limits of the settings, as long as state and access allow it.
+
+        An `observer` traces and logs a share of them.
+        """
         self._access = access
+        self._observer = observer
         self._encoders = encoders
         self._state = state
         self._metrics = metrics
@@ -94,7 +108,10 @@ class Endpoint:
             if method.encoder is not None:
                 return await self._encode(method, incoming, call)
             try:
-                return await method.answer(await _parsed(method, await incoming.read(call.memory.take)), call)
+                message = await incoming.read(call.memory.take)
+                if call.notes is not None:
+                    call.notes.received = time.perf_counter()
+                return await method.answer(await _parsed(method, message), call)
             finally:
                 call.memory.close()
 
@@ -138,34 +155,44 @@ class Endpoint:
         stream is its requests.
         """
         call = Call(incoming.caller, incoming.deadline, self._budget.open(incoming.caller))
-        code = Code.OK
+        code, failure = Code.OK, None
+        # Calls that need no right are those of probes.
+        observer = self._observer if timed and right is not None else None
         try:
             if (name := self._access.caller(incoming, right)) != call.caller:
                 incoming.caller = call.caller = name
                 call.memory = self._budget.open(name)
+            if observer is not None:
+                call.notes = observer.begin(incoming)
             yield call
         except ServiceError as error:
-            code = error.code
+            code, failure = error.code, error
             if isinstance(error, ForbiddenError):
                 call.caller = error.caller or call.caller
             if error.reason:
                 self._metrics.refused.labels(*_address(call), error.reason).inc()
                 self._metrics.tenants.count_refusal(call.caller, error)
-            logger.debug("%s%s of %s failed: %s", method, _id(incoming), call.caller, error.message)
+            if logger.isEnabledFor(logging.DEBUG):
+                # What is said of an invalid request may quote it.
+                reason = error.code.name if isinstance(error, InvalidRequestError) else error.message
+                logger.debug("%s of %s failed: %s", method, call.caller, reason, extra=_extra(incoming, call))
             raise
         except Exception as error:
             code = Code.INTERNAL
-            logger.error("%s%s failed unexpectedly", method, _id(incoming), exc_info=error)
+            logger.error("%s failed unexpectedly", method, exc_info=error, extra=_extra(incoming, call))
             self._metrics.unexpected_errors.labels(*_address(call), method).inc()
-            raise UnexpectedError(
-                f"the server failed unexpectedly ({type(error).__name__}); its log says more"
-            ) from error
+            failure = UnexpectedError(f"the server failed unexpectedly ({type(error).__name__}); its log says more")
+            raise failure from error
         except BaseException:
             code = Code.CANCELLED
             raise
         finally:
+            if observer is not None:
+                observer.end(method, incoming, call, code, failure)
             if timed:
                 trace = sampled_trace(header) if (header := incoming.traceparent) else ""
+                if call.notes is not None and call.notes.ids is not None:
+                    trace = call.notes.ids.trace_text
                 (call.metrics or self._metrics.unknown).count_call(method, code.name, call.seconds, trace)
             elif code not in (Code.OK, Code.CANCELLED):
                 self._metrics.requests.labels(*_address(call), method, code.name).inc()
@@ -179,6 +206,8 @@ class Endpoint:
         self._check_open()
         self._hold(incoming, call, self._calls, awaited=True)
         message = await incoming.read(call.memory.take)
+        if call.notes is not None:
+            call.notes.received = time.perf_counter()
         call.memory.take(CALL_BYTES + REQUEST_COST * len(message))
         request = await _parsed(method, message)
         # Nothing needs the bytes any more.
@@ -232,5 +261,6 @@ def _address(call: Call) -> Address:
     return address_of(call.encoder) if call.encoder else UNKNOWN
 
 
-def _id(incoming: Arrived) -> str:
-    return f" {shown(incoming.request_id)}" if incoming.request_id else ""
+def _extra(incoming: Arrived, call: Call) -> dict[str, object]:
+    """What a line of the log says of a call beside its message."""
+    return {FIELDS: ids_of(incoming, call.notes)}

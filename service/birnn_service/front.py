@@ -9,6 +9,7 @@ from birnn_service.call import Exchange, Feed, Method
 from birnn_service.catalog import Encoder, Encoders
 from birnn_service.compute import Compute
 from birnn_service.endpoint import Endpoint
+from birnn_service.observe.call_observer import CallObserver
 from birnn_service.observe.metrics import Metrics
 from birnn_service.observe.metrics_text import MetricsText
 from birnn_service.pipeline import Pipeline
@@ -50,6 +51,7 @@ class Front:
         statistics: Statistics,
         access: Access,
         text: MetricsText,
+        observer: CallObserver | None,
         *,
         share_port: bool = False,
     ) -> None:
@@ -65,6 +67,7 @@ class Front:
             statistics: Where they are counted, too, for the whole server.
             access: Who may call.
             text: What callers get of all counts of the server.
+            observer: Traces and logs calls, if anything does.
             share_port: Let other processes of this user take calls on the same port.
         """
         self._state = state
@@ -75,7 +78,7 @@ class Front:
             if settings.shadow
             else Pipeline(compute, settings, metrics, joint=joint)
         )
-        self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access)
+        self._endpoint = Endpoint(encoders, state, settings, metrics, statistics, access, observer)
         inference = InferenceProtocol(encoders, orders, state, self._pipeline, settings, statistics)
         services: dict[str, Sequence[Method | Feed | Exchange]] = {
             encoder.SERVICE: encoder.EncoderProtocol(encoders, state, self._pipeline, settings).methods(),
@@ -91,7 +94,7 @@ class Front:
         ]
         if settings.page:
             over_http.insert(0, PageProtocol(text, settings, lambda: self._grpc_port).methods())
-        app = HttpApp(self._endpoint, *over_http)
+        app = HttpApp(self._endpoint, *over_http, cors_origins=settings.cors)
         taken = [method for methods in services.values() for method in methods]
         if settings.http_address is not None:
             taken += [method for protocol in over_http for method in protocol.methods.values()]

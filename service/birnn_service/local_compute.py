@@ -55,7 +55,9 @@ class LocalCompute:
         encoder = work.encoder
         assert isinstance(encoder, ServedEncoder)
         lane = encoder.lanes[work.output]
-        return self._dispatcher.encode(lane, work.batch, work.deadline, caller=work.caller, priority=work.priority)
+        return self._dispatcher.encode(
+            lane, work.batch, work.deadline, caller=work.caller, priority=work.priority, span=work.span
+        )
 
     async def _look_up(self, work: Work) -> Computed:
         """Take from the cache what is there, and have the rest computed."""
@@ -85,4 +87,4 @@ class LocalCompute:
         for row, found in enumerate(kept):
             if found is not None:
                 values[row] = found
-        return Computed(values, computed.queue, computed.compute)
+        return Computed(values, computed.queue, computed.compute, computed.batches)

@@ -115,7 +115,9 @@ class Pipeline:
         encoder, output = call.encoder, options.output
         assert encoder is not None
         self._check_count(len(sequences))
-        start = time.perf_counter()
+        notes, start = call.notes, time.perf_counter()
+        if notes is not None:
+            notes.begin_tokenizing(sequences, start)
         reading = reading_of(encoder, sequences, truncate=options.truncate, max_bytes=self._settings.max_sequence_bytes)
         tokenized = await self._tokenizing.run(
             reading.label,
@@ -126,10 +128,16 @@ class Pipeline:
             joint=reading.strings if self._under_way >= self._joint_calls else None,
         )
         seconds = time.perf_counter() - start
+        if notes is not None:
+            notes.tokenized, notes.tokens = start + seconds, tokenized.batch.tokens
         noted: list[int] = (tokenized.unknown + tokenized.truncated).nonzero()[0].tolist()
         self._count(call, tokenized, noted, seconds)
         self._reserve(encoder, tokenized, options, len(sequences), call.memory)
-        computed = await self._run(Work(encoder, output, tokenized.batch, call.caller, deadline, options.priority))
+        span = None if notes is None else notes.ids
+        work = Work(encoder, output, tokenized.batch, call.caller, deadline, options.priority, span)
+        computed = await self._run(work)
+        if notes is not None:
+            notes.batches = computed.batches
         call.spent = Spent(len(tokenized.rows), seconds, computed.queue, computed.compute, call.seconds)
         encoded = _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
         return await self._in_form(encoded, options)

@@ -18,13 +18,17 @@ from birnn_service.frontends.front_ends import FrontEnds
 from birnn_service.health import HealthMonitor
 from birnn_service.http import HttpServer
 from birnn_service.local_compute import LocalCompute
+from birnn_service.observe.batch_spans import BatchSpans
+from birnn_service.observe.call_observer import CallObserver
 from birnn_service.observe.loop_lag import LoopLag
 from birnn_service.observe.metrics import Metrics
 from birnn_service.observe.metrics_text import CollectedText
 from birnn_service.observe.process_metrics import read_process
+from birnn_service.observe.tracing import Tracing
 from birnn_service.protocols.rpc_methods import rpc_methods
 from birnn_service.queueing.batch_statistics import BatchStatistics
 from birnn_service.queueing.dispatcher import Dispatcher
+from birnn_service.queueing.observer import Observer
 from birnn_service.queueing.queue_metrics import QueueMetrics, read_queue
 from birnn_service.rate_limits import RateLimits
 from birnn_service.repository.publisher import Publisher
@@ -62,7 +66,7 @@ class Server:
         """Prepare a server.
 
         Raises:
-            StartupError: The file of tokens or the source of encoders cannot be used.
+            StartupError: The file of tokens or the source of encoders cannot be used, or spans cannot be exported.
         """
         self._settings = settings
         self._access = Access(settings)
@@ -75,8 +79,12 @@ class Server:
         self._state = ServingState()
         self._encoders: Catalog[ServedEncoder] = Catalog(candidates=settings.candidates)
         self._statistics = Statistics((), 1 + settings.frontends)
+        self._tracing = Tracing.of(settings, self._metrics)
+        observers: list[Observer] = [QueueMetrics(self._metrics), BatchStatistics(self._statistics)]
+        if self._tracing is not None:
+            observers.append(BatchSpans(self._tracing))
         self._dispatcher = Dispatcher(
-            observers=[QueueMetrics(self._metrics), BatchStatistics(self._statistics)],
+            observers=observers,
             max_backlog_seconds=settings.max_backlog_seconds,
             weight_of=self._access.weight_of,
         )
@@ -137,7 +145,7 @@ class Server:
             if settings.http_address is not None:
                 settings.http_address.check()
             await self._load()
-            async with self._computing(), self._taking_calls() as front:
+            async with self._exporting(), self._computing(), self._taking_calls() as front:
                 ports = await front.listen()
                 self._state.start()
                 # What is loaded stays: collections that walk all of it keep calls waiting for nothing.
@@ -183,6 +191,18 @@ class Server:
         return self._state.live and (self._monitor is None or self._monitor.awake)
 
     @asynccontextmanager
+    async def _exporting(self) -> AsyncIterator[None]:
+        """Export spans, if any, and at the end those that are left."""
+        if self._tracing is None:
+            yield
+            return
+        self._tracing.start()
+        try:
+            yield
+        finally:
+            await self._tracing.close()
+
+    @asynccontextmanager
     async def _computing(self) -> AsyncIterator[None]:
         """Watch over the health of the engines, and stop them at the end."""
         settings = self._settings
@@ -216,8 +236,8 @@ class Server:
                 yield front_ends
         else:
             metrics.frontends.read_one(lambda: 0)
-            text = CollectedText(metrics.registry)
-            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access, text)
+            text, observer = CollectedText(metrics.registry), CallObserver.of(settings, self._tracing)
+            front = Front(encoders, compute, orders, state, settings, metrics, statistics, self._access, text, observer)
             try:
                 yield front
             finally:

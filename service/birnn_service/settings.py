@@ -1,9 +1,7 @@
 """The server's settings: one typed model, each field a flag, a BIRNN_* variable or a TOML key."""
 
 from functools import cached_property
-from typing import Literal
 
-from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from birnn_service.engine_settings import EngineSettings
@@ -11,17 +9,16 @@ from birnn_service.limit_settings import LimitSettings
 from birnn_service.memory import available_memory
 from birnn_service.model_settings import ModelSettings
 from birnn_service.network_settings import NetworkSettings
+from birnn_service.observe_settings import ObserveSettings
 from birnn_service.setting_types import ENV_PREFIX
 from birnn_service.sources.options import StoreOptions
 
 
 # Fields come in the order of the help text, which is that of the bases from the last to the first.
-class Settings(LimitSettings, EngineSettings, NetworkSettings, ModelSettings, BaseSettings):
+class Settings(ObserveSettings, LimitSettings, EngineSettings, NetworkSettings, ModelSettings, BaseSettings):
     """The settings of `birnn serve`. A flag wins over a BIRNN_* variable, which wins over the TOML file."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
-
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @classmethod
     def settings_customise_sources(

@@ -22,7 +22,7 @@ class FakeStream:
     deadline = None
     request_id = ""
     certificate_name = ""
-    traceparent = ""
+    traceparent = path = ""
 
     def __init__(self, *messages: bytes | None) -> None:
         self.messages: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -13,6 +13,7 @@ EXTRAS = {
     "cpu": "serving and exporting with onnxruntime on CPUs",
     "gpu": "serving with onnxruntime on NVIDIA GPUs, with CUDA and cuDNN; instead of cpu",
     "sources": "encoders from s3://, gs://, az:// and https://",
+    "otel": "traces to an OpenTelemetry collector (--otlp-endpoint)",
     "export": "birnn train and birnn export",
     "loadtest": "birnn loadtest",
     "bulk": "Parquet and Arrow files in birnn encode",

@@ -71,11 +71,12 @@ class EngineSide:
 
     async def _compute_for(self, encoder: Encoder, output: Output, request: Encode) -> Done:
         batch = self._arena.read_batch(request.start, request.sequences, request.tokens, encoder.manifest.features)
-        work = Work(encoder, output, batch, request.caller, from_wire(request.deadline), request.priority)
+        deadline = from_wire(request.deadline)
+        work = Work(encoder, output, batch, request.caller, deadline, request.priority, request.span)
         computed = await self._compute.encode(work)
         rows = request.sequences if output is Output.POOLED else request.tokens
         await self._write(request.start, computed.values, (rows, width_of(encoder, output)))
-        return Done(request.number, computed.queue, computed.compute)
+        return Done(request.number, computed.queue, computed.compute, computed.batches)
 
     async def _write(self, start: int, values: NDArray[np.float32], shape: tuple[int, int]) -> None:
         """Put a result into its block; never after the request has been cancelled, as the block is another's then."""

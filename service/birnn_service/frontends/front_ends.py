@@ -133,7 +133,8 @@ class FrontEnds:
             front_end.send(Drain())
         with suppress(TimeoutError):
             settings = self._settings
-            async with asyncio.timeout(max(settings.drain_seconds, settings.linger_seconds) + END_SECONDS):
+            most = max(settings.drain_seconds, settings.linger_seconds) + settings.trace_flush_seconds + END_SECONDS
+            async with asyncio.timeout(most):
                 await asyncio.gather(*self._keepers)
 
     async def serve(self, encoder: Encoder) -> None:

@@ -12,16 +12,17 @@ arena.
 import json
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from birnn_service import errors
 from birnn_service.engine.engine import Output
+from birnn_service.observe.spans import SPAN_BYTES, SpanIds
 from birnn_service.queueing.priority import Priority
 from birnn_service.state import Address
 
 HEADER = struct.Struct("=BxxxIQ")
-_ENCODE = struct.Struct("=IQQdBQ")
+_ENCODE = struct.Struct("=IQQdBQ24s")
 _DONE = struct.Struct("=dd")
 _FAILED = struct.Struct("=BBxxxxxxd")
 # Size of a body. The largest one describes what is served, including the tokenizers' vocabularies.
@@ -48,7 +49,7 @@ class Encode(NamedTuple):
     """Front-end: encode the request in a block of the arena.
 
     `start` is where the block begins. `deadline` is a time of CLOCK_MONOTONIC, or infinite if there is none.
-    `instance` is the number of the encoder's load.
+    `instance` is the number of the encoder's load. `span` is that of the call, if it is traced.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Encode(NamedTuple):
     priority: Priority
     instance: int
     output: Output
+    span: SpanIds | None
     caller: str
 
 
@@ -69,11 +71,12 @@ class Cancel(NamedTuple):
 
 
 class Done(NamedTuple):
-    """Engine: the result is in the block. Also the seconds in the queue and of computing."""
+    """Engine: the result is in the block. Also the seconds in the queue and of computing, and spans of its batches."""
 
     number: int
     queue: float
     compute: float
+    batches: Sequence[SpanIds] = ()
 
 
 class Failed(NamedTuple):
@@ -250,13 +253,27 @@ class Decoder:
 
 
 def _pack_encode(message: Encode) -> bytes:
-    return _ENCODE.pack(*message[1:7]) + f"{message.output.value}\0{message.caller}".encode()
+    span = b"" if message.span is None else message.span.pack()
+    return _ENCODE.pack(*message[1:7], span) + f"{message.output.value}\0{message.caller}".encode()
 
 
 def _unpack_encode(number: int, body: bytes) -> Encode:
-    sequences, tokens, start, deadline, priority, instance = _ENCODE.unpack_from(body)
+    sequences, tokens, start, deadline, priority, instance, packed = _ENCODE.unpack_from(body)
     output, caller = body[_ENCODE.size :].decode().split("\0")
-    return Encode(number, sequences, tokens, start, deadline, Priority(priority), instance, Output(output), caller)
+    span = SpanIds.unpack(packed) if any(packed) else None
+    return Encode(
+        number, sequences, tokens, start, deadline, Priority(priority), instance, Output(output), span, caller
+    )
+
+
+def _pack_done(message: Done) -> bytes:
+    return _DONE.pack(message.queue, message.compute) + b"".join(span.pack() for span in message.batches)
+
+
+def _unpack_done(number: int, body: bytes) -> Done:
+    batches = [SpanIds.unpack(body[start : start + SPAN_BYTES]) for start in range(_DONE.size, len(body), SPAN_BYTES)]
+    queue, compute = _DONE.unpack_from(body)
+    return Done(number, queue, compute, batches)
 
 
 def _pack_health(message: Health) -> bytes:
@@ -297,7 +314,7 @@ def _nothing(message: Message) -> bytes:
 _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
     Encode: (1, _pack_encode),
     Cancel: (2, _nothing),
-    Done: (3, lambda message: _DONE.pack(*message[1:])),
+    Done: (3, _pack_done),
     Failed: (4, lambda message: _pack_error(message.error)),
     Withdrawn: (5, _nothing),
     Setup: (6, lambda message: message.json),
@@ -320,7 +337,7 @@ _KINDS: dict[type, tuple[int, Callable[..., bytes]]] = {
 _UNPACK: dict[int, Callable[[int, bytes], Message]] = {
     1: _unpack_encode,
     2: lambda number, body: Cancel(number),
-    3: lambda number, body: Done(number, *_DONE.unpack(body)),
+    3: _unpack_done,
     4: lambda number, body: Failed(number, _unpack_error(body)),
     5: lambda number, body: Withdrawn(number),
     6: lambda number, body: Setup(body),

@@ -45,9 +45,12 @@ from birnn_service.frontends.remote_compute import RemoteCompute
 from birnn_service.frontends.remote_metrics_text import RemoteMetricsText
 from birnn_service.frontends.remote_orders import RemoteOrders
 from birnn_service.frontends.setup import read_setup
+from birnn_service.observe.call_observer import CallObserver
+from birnn_service.observe.logs import log_uncaught, start_logging
 from birnn_service.observe.loop_lag import LoopLag
 from birnn_service.observe.metrics import Metrics
 from birnn_service.observe.process_metrics import read_process
+from birnn_service.observe.tracing import Tracing
 from birnn_service.state import ServingState
 from birnn_service.statistics import Statistics
 from birnn_service.tenants import TenantLabels
@@ -85,12 +88,9 @@ class FrontEndProcess:
         if not raw:
             return 1
         encoders, settings, broken = read_setup(raw)
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format=f"%(asctime)s %(levelname)s front-end {self._number}: %(message)s",
-            stream=sys.stderr,
-        )
         metrics = Metrics(f"frontend-{self._number}")
+        start_logging(settings, metrics.process)
+        log_uncaught()
         read_process(metrics)
         self._compute, self._orders = RemoteCompute(self._arena, link), RemoteOrders(link)
         self._text = RemoteMetricsText(link)
@@ -103,15 +103,18 @@ class FrontEndProcess:
         try:
             access = Access(settings)
             metrics.tenants.labels = TenantLabels(lambda: access.grants.by_name)
+            tracing = Tracing.of(settings, metrics)
             front = Front(
                 encoders, self._compute, self._orders, self._state, settings, metrics, statistics, access, self._text,
-                share_port=True,
+                CallObserver.of(settings, tracing), share_port=True,
             )  # fmt: skip
             await front.listen()
         except StartupError as error:
             link.send(Refused(str(error)))
             await self._close(link)
             return 1
+        if tracing is not None:
+            tracing.start()
         self._state.start()
         # As in the engine process: what is loaded stays.
         gc.collect()
@@ -127,6 +130,8 @@ class FrontEndProcess:
         await front.drain()
         for task in tasks:
             task.cancel()
+        if tracing is not None:
+            await tracing.close()
         link.send(Counts(reporter.report()))
         await self._close(link)
         front.close()

@@ -52,9 +52,10 @@ class RemoteCompute:
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
         self._pending[number] = _Pending(future, start, rows, width)
         deadline, instance = to_wire(work.deadline), work.encoder.instance
-        self._link.send(
-            Encode(number, len(batch), batch.tokens, start, deadline, work.priority, instance, output, work.caller)
+        request = Encode(
+            number, len(batch), batch.tokens, start, deadline, work.priority, instance, output, work.span, work.caller
         )
+        self._link.send(request)
         try:
             return await future
         except asyncio.CancelledError:
@@ -70,7 +71,7 @@ class RemoteCompute:
             if isinstance(answer, Done):
                 # A copy, so that the block is free at once, whatever becomes of the values.
                 values = self._arena.values(pending.start, pending.rows, pending.width).copy()
-                pending.future.set_result(Computed(values, answer.queue, answer.compute))
+                pending.future.set_result(Computed(values, answer.queue, answer.compute, answer.batches))
             elif isinstance(answer, Failed):
                 pending.future.set_exception(answer.error)
             else:

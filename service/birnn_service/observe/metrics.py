@@ -46,6 +46,8 @@ OUTCOMES = ("passed", "refused", "failed")
 UNKNOWN: Address = ("", "")
 """The labels of calls that did not get as far as to an encoder. Names that callers made up are not labels."""
 
+ENGINE_PROCESS = "engine"
+"""The name of the process with the engines, as a label; others are `frontend-1` and so on."""
 ADDRESS = ("encoder", "version")
 CALLS = Section("Calls")
 SEQUENCES = Section("Sequences and tokens")
@@ -55,6 +57,7 @@ SATURATION = Section("Saturation")
 CACHE = Section("Response cache and sharing")
 ENCODERS = Section("What is served")
 CANDIDATES = Section("Candidates (`--shadow`)")
+TRACES = Section("Traces")
 PROCESSES = Section("Processes and the server")
 
 
@@ -187,6 +190,14 @@ class Metrics(Defined):
         *ADDRESS, "candidate", "role",
     )  # fmt: skip
 
+    spans_exported = TRACES.counter("spans_exported", "Spans that the collector has taken.")
+    spans_dropped = TRACES.counter(
+        "spans_dropped",
+        "Spans of sampled calls that were not exported, by reason: rate (--trace-spans-per-second), queue "
+        "(--trace-queue-spans), export (the collector did not take them), shutdown (--trace-flush-seconds).",
+        "reason",
+    )
+
     frontends = PROCESSES.read("frontends", "Front-end processes that take calls.")
     frontends_wanted = PROCESSES.read("frontends_wanted", "Front-end processes that there are to be (--frontends).")
     frontend_restarts = PROCESSES.counter("frontend_restarts", "Front-end processes that ended and were started again.")
@@ -205,11 +216,11 @@ class Metrics(Defined):
     )
     server_info = PROCESSES.gauge("server_info", "Versions of the server and of onnxruntime.", "version", "onnxruntime")
 
-    def __init__(self, process: str = "engine") -> None:
+    def __init__(self, process: str = ENGINE_PROCESS) -> None:
         """Make the metrics of a process.
 
         Args:
-            process: Its name, as a label: `engine`, or `frontend-1` and so on.
+            process: Its name, as a label; see `ENGINE_PROCESS`.
         """
         # A `_created` series beside every counter doubles the scrape and tells nobody anything.
         disable_created_metrics()  # type: ignore[no-untyped-call]

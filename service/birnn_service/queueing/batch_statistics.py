@@ -18,7 +18,7 @@ class BatchStatistics:
     def answered(self, request: Request, queue: float) -> None:
         """Nothing to count: who took the call does."""
 
-    def ended(self, run: Run, seconds: float) -> None:
+    def ended(self, run: Run, seconds: float, error: Exception | None) -> None:
         """Nothing to count."""
 
     def ran(self, run: Run, seconds: float, predicted: float) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from birnn_bundle.ragged import RaggedBatch
 from birnn_service.engine.engine import Output
 from birnn_service.errors import DrainingError, EngineError, ExpiredError, ServiceError
+from birnn_service.observe.spans import SpanIds
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.observer import Observer
 from birnn_service.queueing.placement import Placement
@@ -119,6 +120,7 @@ class Dispatcher:
         *,
         caller: str,
         priority: Priority = Priority.NORMAL,
+        span: SpanIds | None = None,
     ) -> Computed:
         """Encode a batch of at least one sequence, none of them empty; cancelling takes it out of the queue.
 
@@ -131,6 +133,7 @@ class Dispatcher:
             deadline: When the caller gives up, on the dispatcher's clock.
             caller: Who asks. Callers share the device fairly, whatever else they send.
             priority: How urgent it is among the caller's requests; LOW also yields to other callers.
+            span: The span of the call, if it is traced.
 
         Raises:
             OverloadedError: More work waits than the bound allows, and the caller's share of it is full.
@@ -141,7 +144,7 @@ class Dispatcher:
         if self._closed:
             raise DrainingError("the server is shutting down; retry with another one")
         future: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
-        request = Request(lane, batch, caller, self._clock(), deadline, future, len(batch), priority)
+        request = Request(lane, batch, caller, self._clock(), deadline, future, len(batch), priority, span=span)
         self._placement.arrived(bool(self._requests), request.queued)
         self._requests.add(request)
         try:
@@ -265,7 +268,7 @@ class Dispatcher:
             self._quiet.pop(run.lane).set()
         seconds = self._clock() - run.started
         for observer in self._observers:
-            observer.ended(run, seconds)
+            observer.ended(run, seconds, result if isinstance(result, Exception) else None)
         try:
             if isinstance(result, Exception):
                 raise result
@@ -310,7 +313,7 @@ class Dispatcher:
             return
         assert request.values is not None
         queue = request.started - request.queued
-        request.future.set_result(Computed(request.values, queue, request.compute))
+        request.future.set_result(Computed(request.values, queue, request.compute, request.batches))
         for observer in self._observers:
             observer.answered(request, queue)
 

@@ -15,8 +15,8 @@ class Observer(Protocol):
     def answered(self, request: Request, queue: float) -> None:
         """A request got its encodings; `queue` is the time in seconds from its arrival to the start of its last run."""
 
-    def ended(self, run: Run, seconds: float) -> None:
-        """A run has freed its slots after `seconds`, whatever came of it."""
+    def ended(self, run: Run, seconds: float, error: Exception | None) -> None:
+        """A run has freed its slots after `seconds`, with an `error` if it failed. Its requests have no answer yet."""
 
     def ran(self, run: Run, seconds: float, predicted: float) -> None:
         """A run succeeded after `seconds`, where `predicted` were expected."""

@@ -30,7 +30,7 @@ class QueueMetrics:
         if not request.is_probe:
             self._metrics.of(request.lane.address).queue_seconds.observe(queue)
 
-    def ended(self, run: Run, seconds: float) -> None:
+    def ended(self, run: Run, seconds: float, error: Exception | None) -> None:
         """Count the time for which slots were occupied."""
         self._metrics.of(run.lane.address).engine_busy_seconds.inc(seconds * run.slots)
 

@@ -1,6 +1,7 @@
 """A request under way: what a caller wants, and what of it is there."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.record import record
 from birnn_service.errors import ServiceError
+from birnn_service.observe.spans import SpanIds
 from birnn_service.queueing.caller_flow import HEALTH
 from birnn_service.queueing.lane import Lane
 from birnn_service.queueing.priority import Priority
@@ -25,11 +27,13 @@ class Computed:
         values: Pooled: float32 [n, D]. Tokens: float32 [tokens, 2H], sequences back to back.
         queue: From arrival to the start of the last of its runs.
         compute: The longest of its runs.
+        batches: Spans of its runs, if it is traced.
     """
 
     values: Values
     queue: float
     compute: float
+    batches: Sequence[SpanIds] = ()
 
     @classmethod
     def nothing(cls, width: int) -> Self:
@@ -57,6 +61,8 @@ class Request:
         launched: Which rows have left the queue, bool [n].
         followers: By row, the rows of other requests (or of this one) that wait for it instead of being computed.
         submissions: Numbers under which its rows wait in the queue.
+        span: The span of its call, if that is traced.
+        batches: Spans of its runs so far, if it is.
     """
 
     lane: Lane
@@ -74,6 +80,8 @@ class Request:
     launched: NDArray[np.bool_] = field(init=False)
     followers: dict[int, "list[tuple[Request, int]]"] = field(default_factory=dict)
     submissions: list[int] = field(default_factory=list)
+    span: SpanIds | None = None
+    batches: Sequence[SpanIds] = ()
 
     def __post_init__(self) -> None:
         self.launched = np.zeros(len(self.batch), dtype=bool)

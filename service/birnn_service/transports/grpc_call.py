@@ -20,6 +20,8 @@ class GrpcCall:
 
     __slots__ = ("_arrivals", "_context", "_departures", "_peer", "caller", "request_id", "traceparent")
 
+    path = ""
+
     def __init__(self, context: grpc.aio.ServicerContext, arrivals: Arrivals, departures: Departures) -> None:
         self._context = context
         self._arrivals = arrivals

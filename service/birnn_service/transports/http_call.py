@@ -39,6 +39,11 @@ class HttpCall:
         self.request_id = request.headers.get(REQUEST_ID, "")
 
     @property
+    def path(self) -> str:
+        """The path of its URL."""
+        return self._request.path
+
+    @property
     def traceparent(self) -> str:
         """The header `traceparent`, as it came; empty for none."""
         return self._request.headers.get("traceparent", "")

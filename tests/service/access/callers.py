@@ -31,7 +31,7 @@ class Arrived:
     deadline = None
     request_id = ""
     certificate_name = ""
-    traceparent = ""
+    traceparent = path = ""
 
     def __init__(self, **headers: str) -> None:
         self._headers = headers

@@ -41,6 +41,7 @@ from birnn_service.frontends.messages import (
     pack,
     to_wire,
 )
+from birnn_service.observe.spans import SpanIds
 from birnn_service.queueing.priority import Priority
 
 NUMBER = st.integers(0, 2**64 - 1)
@@ -52,6 +53,7 @@ ERROR: st.SearchStrategy[ServiceError] = st.one_of(
     st.builds(EngineError, st.text()),
 )
 UINT32, UINT64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+SPAN = st.builds(SpanIds, st.integers(1, 2**128 - 1), UINT64)
 # Names of encoders are those of folders, and hold no NUL.
 NAME = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 MESSAGE: st.SearchStrategy[Message] = st.one_of(
@@ -65,10 +67,11 @@ MESSAGE: st.SearchStrategy[Message] = st.one_of(
         st.sampled_from(Priority),
         UINT64,
         st.sampled_from(Output),
+        st.none() | SPAN,
         NAME,
     ),
     st.builds(Cancel, NUMBER),
-    st.builds(Done, NUMBER, SECONDS, SECONDS),
+    st.builds(Done, NUMBER, SECONDS, SECONDS, st.lists(SPAN, max_size=3)),
     st.builds(Failed, NUMBER, ERROR),
     st.builds(Withdrawn, NUMBER),
     st.builds(Setup, st.binary(max_size=300)),

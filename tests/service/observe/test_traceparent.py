@@ -1,6 +1,6 @@
 import pytest
 
-from birnn_service.observe.traceparent import sampled_trace
+from birnn_service.observe.traceparent import Parent, read_traceparent, sampled_trace
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -12,6 +12,11 @@ SPAN = "00f067aa0ba902b7"
 )
 def test_the_trace_of_a_call_that_is_recorded(header: str) -> None:
     assert sampled_trace(header) == TRACE
+    assert read_traceparent(header) == Parent(TRACE, SPAN, sampled=True)
+
+
+def test_a_trace_that_is_not_recorded_has_its_ids() -> None:
+    assert read_traceparent(f"00-{TRACE}-{SPAN}-00") == Parent(TRACE, SPAN, sampled=False)
 
 
 @pytest.mark.parametrize(
