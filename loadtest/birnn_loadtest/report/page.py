@@ -120,9 +120,9 @@ def _tiles(run: SavedRun) -> Element:
         what = f"p{percent:g} latency" if value else f"p{percent:g} needs {needed(percent):,} calls"
         tiles.append((time_text(value), what))
     answered, offered = measured["achieved"], measured["offered"]
-    told = f"calls/s answered of {number_text(offered['calls'])}"
+    told = f"calls/s answered of {number_text(offered['calls'])} due"
     if answered["sequences"] != answered["calls"]:
-        told += f": {number_text(answered['sequences'])} sequences/s"
+        told += f"; {number_text(answered['sequences'])} sequences/s"
     tiles.append((number_text(answered["calls"]), told))
     failed = measured["failed"] / measured["calls"] if measured["calls"] else None
     tiles.append((share_text(failed), f"of {measured['calls']:,} calls failed"))
