@@ -178,11 +178,12 @@ def over_time(run: SavedRun) -> Figure:
     if failed:
         bars = Chart("Failed calls over time", f"{failed:,} calls failed.", 170)
         rates = [one.failed / seconds for one in windows]
-        up = linear(max(rates), *bars.upward)
-        bars.axes(x, up, "seconds since the warm-up ended", "failed calls/s")
+        rate_axis = linear(max(rates), *bars.upward)
+        bars.axes(x, rate_axis, "seconds since the warm-up ended", "failed calls/s")
         for number, rate in enumerate(rates):
             left, right = x.place(number * seconds), x.place((number + 1) * seconds)
-            bars.bar(left, up.place(rate), max(1.0, right - left - 1), bars.upward[0] - up.place(rate), "bad",
+            top = rate_axis.place(rate)
+            bars.bar(left, top, max(1.0, right - left - 1), bars.upward[0] - top, "bad",
                      f"{number_text(rate)} failed calls/s at {number * seconds:g} s")  # fmt: skip
         charts.append(bars.svg())
     header = ("from, s", "calls due", "failed", *(f"p{name:g}, ms" for name in names), "slowest, ms")
