@@ -42,7 +42,7 @@ def test_a_list_of_an_image_pins_all_that_the_project_asks_for(kind: str) -> Non
     unmet = [
         str(requirement)
         for requirement in map(
-            Requirement, [*PROJECT["project"]["dependencies"], *extras["service"], *extras["sources"], *extras[kind]]
+            Requirement, [*PROJECT["project"]["dependencies"], *extras["service"], *extras["sources"], *extras["otel"], *extras[kind]]
         )
         # The image gets the encoders as a folder.
         if requirement.name != "birnn-encoders"
