@@ -163,7 +163,7 @@ void check_creation(Random& random, const std::vector<std::string>& sets) {
     const size_t layer = static_cast<size_t>(between(random, 0, model.layers - 1));
     std::vector<int64_t> hidden = model.hidden;
     std::vector<const float*> W = model.W, R = model.R;
-    std::vector<float> wrong;
+    std::vector<std::vector<float>> wrong;  // several may be pointed to
     const float something = 0;
     for (int64_t damages = between(random, 1, 3); damages; damages--) {
         switch (between(random, 0, 16)) {
@@ -191,9 +191,9 @@ void check_creation(Random& random, const std::vector<std::string>& sets) {
             case 15: {
                 creation.precision = BIRNN_INT8;
                 const bool recurrent = between(random, 0, 1);
-                wrong = model.arrays[3 * layer + recurrent];
-                wrong[static_cast<size_t>(between(random, 0, static_cast<int64_t>(wrong.size()) - 1))] = no_weight(random);
-                (recurrent ? R : W)[layer] = wrong.data();
+                std::vector<float>& weights = wrong.emplace_back(model.arrays[3 * layer + recurrent]);
+                weights[static_cast<size_t>(between(random, 0, static_cast<int64_t>(weights.size()) - 1))] = no_weight(random);
+                (recurrent ? R : W)[layer] = weights.data();
                 creation.W = W.data();
                 creation.R = R.data();
                 break;

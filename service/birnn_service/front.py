@@ -94,7 +94,7 @@ class Front:
         ]
         if settings.page:
             over_http.insert(0, PageProtocol(text, settings, lambda: self._grpc_port).methods())
-        app = HttpApp(self._endpoint, *over_http)
+        app = HttpApp(self._endpoint, *over_http, cors_origins=settings.cors)
         taken = [method for methods in services.values() for method in methods]
         if settings.http_address is not None:
             taken += [method for protocol in over_http for method in protocol.methods.values()]

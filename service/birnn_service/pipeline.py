@@ -3,12 +3,12 @@
 import asyncio
 import math
 import time
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from birnn_bundle.errors import ItemErrorCode
-from birnn_bundle.record import record
 from birnn_bundle.tokenizer import Tokenized
 from birnn_service.call import Call, Spent
 from birnn_service.catalog import Encoder, address_of, width_of
@@ -35,7 +35,7 @@ JOINT_CALLS = 8
 INLINE_BYTES = 1 << 20
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Options:
     """What a request asks for.
 

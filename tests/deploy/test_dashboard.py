@@ -57,7 +57,7 @@ def dashboard_texts() -> list[str]:
 
 
 # What is told elsewhere: alerts ask for it, or it is about callers, whom not everyone who looks may know.
-NOT_SHOWN = ("birnn_tenant_", "birnn_certificate_", "birnn_call_memory_limit", "birnn_shadow_")
+NOT_SHOWN = ("birnn_tenant_", "birnn_certificate_", "birnn_call_memory_limit", "birnn_shadow_", "birnn_spans_")
 
 
 @pytest.mark.parametrize("series", sorted({one.name for one in definitions(Metrics).values()}))

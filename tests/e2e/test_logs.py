@@ -83,8 +83,8 @@ def test_a_line_for_each_call_over_grpc_and_http(server: ServerProcess, front_en
         assert line["process"].startswith("frontend-") if front_ends else line["process"] == "engine"
         parts = [line[f"{stage}_seconds"] for stage in ("receive", "tokenize", "queue", "compute", "reply")]
         assert all(part >= 0 for part in parts)
-        # Each of them is rounded to a microsecond.
-        assert sum(parts) <= line["seconds"] + 5e-6
+        # One sequence may wait while another is computed, so the parts may overlap. They are rounded to a microsecond.
+        assert max(parts) <= line["seconds"] + 1e-6
 
 
 def test_a_call_that_fails_and_every_line_is_json_and_holds_no_sequence(server: ServerProcess) -> None:

@@ -22,9 +22,10 @@ from tests.e2e.swapping import CONTENTS, NAME, install, states
 FOREIGN = Path(__file__).with_name("foreign_orders.py")
 
 
-def post(server: ServerProcess, path: str, body: str = "", token: str = "") -> tuple[int, Any]:
+def post(server: ServerProcess, path: str, body: str = "", token: str = "", origin: str = "") -> tuple[int, Any]:
     """Status and JSON of a reply."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Origin": origin} if origin else {}
     request = urllib.request.Request(server.rest + path, body.encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as reply:
@@ -83,6 +84,21 @@ def test_orders_over_http(server: ServerProcess) -> None:
     assert post(server, f"{path}/load", '{"parameters": {"file:1/weights.bin": "AA=="}}')[0] == 400
     assert post(server, f"{path}/load", "[]")[0] == post(server, f"{path}/load", '{"other": 1}')[0] == 400
     assert post(server, "/v2/repository/models/unknown/load")[0] == 404
+
+
+def test_web_pages_give_orders_only_where_they_are_listed(tmp_path: Path, server: ServerProcess) -> None:
+    path = f"/v2/repository/models/{NAME}/load"
+    # A page can have its visitors' browsers send this to a server on their own machines, without asking first.
+    status, reply = post(server, path, origin="https://elsewhere.example")
+    assert (status, "--cors-origins" in reply["error"]) == (403, True)
+    assert post(server, path, origin=server.rest)[0] == 403
+    assert post(server, path)[0] == 200
+    assert post(server, "/v2/repository/index", origin="https://elsewhere.example")[0] == 200
+    install(tmp_path / "models", CONTENTS[0], 1)
+    listed = ("--http-port", "0", "--cors-origins", "https://ops.example")
+    with running(tmp_path / "models", *listed) as allowing:
+        assert post(allowing, path, origin="https://ops.example")[0] == 200
+        assert post(allowing, path, origin="https://elsewhere.example")[0] == 403
 
 
 def test_an_order_for_any_text_gets_an_answer_and_ends_no_front_end(server: ServerProcess) -> None:

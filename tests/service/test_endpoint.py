@@ -46,13 +46,14 @@ async def serving(
         await server.close()
 
 
-def endpoint_of(settings: Settings, metrics: Metrics | None = None) -> Endpoint:
+def endpoint_of(settings: Settings, metrics: Metrics | None = None, state: ServingState | None = None) -> Endpoint:
     """An endpoint that serves one encoder."""
     bundle = Bundle.load(MODELS / "smiles" / "1")
     info = EngineInfo("fake", "cpu", "float32", 1, 1, True)
     encoders = Encoders([RemoteEncoder(bundle.manifest, bundle.tokenizer, info)], {})
-    state = ServingState()
-    state.start()
+    if state is None:
+        state = ServingState()
+        state.start()
     return Endpoint(encoders, state, settings, metrics or Metrics(), Statistics(encoders), Access(settings))
 
 

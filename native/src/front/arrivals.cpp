@@ -106,6 +106,7 @@ void Connection::end_head(Call& call) {
     clear(call.path);
     if (method == hub_.methods.end()) return refuse(call, UNIMPLEMENTED, "Method not found!");
     if (call.has_bad_timeout) return refuse(call, INVALID_ARGUMENT, "grpc-timeout must be at most 8 digits and one of HMSmun");
+    if (call.timeout == 0) return refuse(call, DEADLINE_EXCEEDED, "Deadline Exceeded");
     if (!hub_.ledger.take(owner_, &Held::calls, 1)) return refuse_for_now(call, hub_.no_call);
     call.held.calls = 1;
     if (!call.paid || !hub_.ledger.take(owner_, &Held::bytes, call.head)) return refuse_for_now(call, hub_.no_memory);

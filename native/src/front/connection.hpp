@@ -117,7 +117,7 @@ class Connection {
     std::vector<int32_t> opened_;
     std::deque<std::pair<uint64_t, Events>> sent_;  // calls that are over as soon as so much has been flushed
     Events parting_;                                // DISCONNECTED, once CONNECTED was told
-    uint64_t written_ = 0, flushed_ = 0;  // bytes that went into `output_`, and out of it
+    uint64_t written_ = 0, flushed_ = 0;            // bytes that went into `output_`, and out of it
     std::string output_;
     bool dead_ = false, marked_ = false, greeted_ = false, finished_ = false;
     const Time born_;

@@ -226,6 +226,8 @@ void Front::take_in(int descriptor) {
     const uint64_t number = next_number();
     if (!watch(descriptor, number, EPOLLIN, false)) return;
     Owner* owner = hub_.ledger.enter(peer.owner);
+    // It is closed without a word: clients take that for a server that cannot be reached, and wait before they try again. After
+    // SETTINGS and GOAWAY they would try again at once.
     if (!owner) return;
     std::unique_ptr<Connection> connection;
     try {

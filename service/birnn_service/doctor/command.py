@@ -75,6 +75,7 @@ def _checks(device: Device) -> dict[str, Check]:
         "packages": partial(packages.runtimes, device),
         "server": partial(software.server, device),
         "kernels": partial(software.kernels, device),
+        "gRPC front end": software.transport,
         "onnxruntime": partial(software.onnxruntime, device),
         "extras": packages.extras,
     }

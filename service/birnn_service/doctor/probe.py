@@ -57,6 +57,14 @@ def kernels() -> Iterator[Answer]:
     yield {"sets": instruction_sets()}
 
 
+def front() -> Iterator[Answer]:
+    """Nothing, if the native gRPC front end can be loaded."""
+    from birnn_native.front import load_front
+
+    load_front()
+    yield {}
+
+
 def runtime() -> Iterator[Answer]:
     """Version and execution providers of onnxruntime, and the CUDA that it was built for."""
     from birnn_bundle.onnxruntime import ort
@@ -208,7 +216,7 @@ def _release() -> str:
 
 
 TASKS: dict[str, Callable[..., Iterator[Answer]]] = {
-    task.__name__: task for task in (server, kernels, runtime, driver, libraries, bundles, trials)
+    task.__name__: task for task in (server, kernels, front, runtime, driver, libraries, bundles, trials)
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is installed and works: the server itself, kernels, onnxruntime, and CUDA."""
+"""What is installed and works: the server itself, kernels, the gRPC front end, onnxruntime, and CUDA."""
 
 from collections.abc import Iterator
 
@@ -31,6 +31,18 @@ def kernels(device: Device) -> Iterator[Finding]:
         return
     sets = [f"{name} ({', '.join(precisions)})" for name, precisions in answer["sets"].items()]
     yield Finding("kernels", "ok", ", ".join(sets))
+
+
+def transport() -> Iterator[Finding]:
+    """The native gRPC front end; without it grpcio's server takes the calls, which costs more for each of them."""
+    try:
+        ask("front")
+    except ProbeError as error:
+        cure = f"pip install --force-reinstall --no-deps --no-cache-dir {DISTRIBUTION}"
+        yield Finding("gRPC front end", "note", f"{error}; --transport auto takes grpcio instead, native fails", cure)
+        return
+    text = "can be loaded; --transport auto takes it, and grpcio with --tls-cert"
+    yield Finding("gRPC front end", "ok", text)
 
 
 def onnxruntime(device: Device) -> Iterator[Finding]:

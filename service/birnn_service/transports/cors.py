@@ -16,12 +16,16 @@ class Cors:
         """Let pages of `origins` call, such as `https://app.example`; `*` for all."""
         self._origins = frozenset(origins)
 
+    def allows(self, origin: str) -> bool:
+        """Whether pages of an origin may call."""
+        return "*" in self._origins or origin in self._origins
+
     def headers(self, request: Mapping[str, str]) -> list[tuple[str, str]]:
         """What a reply says to the page that asked."""
         if not self._origins:
             return []
         origin = request.get("origin", "")
-        if "*" not in self._origins and origin not in self._origins:
+        if not self.allows(origin):
             return [("vary", "origin")]
         allowed = "*" if "*" in self._origins else origin
         return [

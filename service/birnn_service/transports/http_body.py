@@ -67,6 +67,8 @@ async def read_body(
 async def unpack(packed: bytes, most: int, turn: asyncio.Lock) -> bytes:
     """What a gzip file holds, at most `most` bytes; large ones are unpacked on a thread, when it is their `turn`.
 
+    Messages of errors name no header: gRPC and HTTP have different ones.
+
     Raises:
         HttpRequestError: It holds more, or is no such file.
     """
@@ -97,9 +99,9 @@ def _unpack(packed: bytes, most: int) -> bytes:
                 if reader.unused_data:
                     break
     except zlib.error as error:
-        raise HttpRequestError(400, "the body is not what its Content-Encoding says, gzip") from error
+        raise HttpRequestError(400, "the request is said to be gzip and is not") from error
     if not reader.eof or reader.unused_data:
-        raise HttpRequestError(400, "the body is not one whole gzip file")
+        raise HttpRequestError(400, "the request is not one whole gzip file")
     return b"".join(pieces)
 
 

@@ -222,7 +222,7 @@ class NativeCall:
             raise InvalidRequestError(f"the request did not arrive within {seconds:g} s") from None
 
     async def _unpacked(self, message: bytes, packed: bool, grow: Callable[[int], None]) -> bytes:
-        if not packed:
+        if not packed or not message:  # some clients say of a message without content that it is compressed
             return message
         try:
             unpacked = await unpack(message, self._carrier.most_bytes, self._carrier.unpacking(self.caller))

@@ -45,8 +45,9 @@ class Settings:
         seed: Of what they ask for.
         callers: How many there are of each kind.
         retry_for: Seconds for which gRPC calls are repeated.
-        resend: Whether a REST call is sent again, once, when its connection ends without a reply, as HTTP clients do.
-            A process that is killed takes its connections along.
+        resend: Whether a REST call is sent again, twice at most, when its connection ends without a reply, as HTTP
+            clients do. A process that is killed takes its connections along, and may still take one more before it
+            stops to listen.
     """
 
     address: str
@@ -174,7 +175,7 @@ class Callers:
         async def embed() -> int:
             rows = self._random.sample(range(SEQUENCES), self._random.randrange(1, 9))
             asked = {"model": NAME, "input": [self._sequences[row] for row in rows], "encoding_format": "base64"}
-            status, content = await asyncio.to_thread(post, json.dumps(asked).encode(), 1 + self._settings.resend)
+            status, content = await asyncio.to_thread(post, json.dumps(asked).encode(), 1 + 2 * self._settings.resend)
             if status != 200:
                 self.tally.count("refused" if status in (401, 429) else "lost", f"rest: {status} {content[:200]!r}")
                 await asyncio.sleep(PAUSE_SECONDS)

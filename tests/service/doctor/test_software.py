@@ -9,6 +9,8 @@ from birnn_service.doctor.asking import ProbeError, ask
 from birnn_service.doctor.finding import Device, Finding, found_by
 from birnn_service.doctor.report import Report
 from birnn_service.doctor.trials import Trial
+from birnn_service.settings_reader import load_settings
+from birnn_service.transports.grpc_transport import takes_native
 
 GPU = {"name": "Test GPU", "memory": 16 << 30, "capability": "9.0"}
 GOOD: dict[str, list[dict[str, Any]]] = {
@@ -54,6 +56,30 @@ def test_a_driver_older_than_the_cuda_of_onnxruntime(monkeypatch: pytest.MonkeyP
     found = findings(monkeypatch, "cuda", driver=[{"cuda": "12.8", "release": "570.1", "gpus": []}])
     assert found["NVIDIA driver"].text == "570.1, for CUDA up to 12.8; onnxruntime was built for CUDA 13"
     assert "driver 580 or newer" in found["NVIDIA driver"].cure
+
+
+def test_the_grpc_front_end_and_what_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "ask", lambda task: [{}])
+    (there,) = software.transport()
+    assert (there.status, there.text) == (
+        "ok",
+        "can be loaded; --transport auto takes it, and grpcio with --tls-cert",
+    )
+
+    def absent(task: str) -> list[dict[str, Any]]:
+        raise ProbeError("the native gRPC front end was not built: install it", [])
+
+    monkeypatch.setattr(software, "ask", absent)
+    (missing,) = software.transport()
+    assert missing.status == "note"
+    assert "was not built: install it; --transport auto takes grpcio instead" in missing.text
+
+
+def test_the_front_end_is_said_to_be_there_exactly_where_the_server_can_use_it() -> None:
+    (found,) = software.transport()
+    taken, reason = takes_native(load_settings({"transport": "auto"}))
+    assert (found.status == "ok") == taken
+    assert taken or reason in found.text
 
 
 def test_libraries_that_crash_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,7 @@ def test_times_of_stages() -> None:
 def test_refused_callers_are_logged_and_traced_by_nothing(caplog: pytest.LogCaptureFixture) -> None:
     # The level of the other logs is not about this one.
     caplog.set_level(logging.ERROR)
+    caplog.handler.setLevel(logging.NOTSET)
     tracing = Kept()
     observer = observer_of(tracing, access_log=1.0)
     observer.end("Encode", Arriving(SAMPLED), call_of(None), Code.UNAUTHENTICATED, None)

@@ -14,8 +14,10 @@ from birnn_service.call import Call, Exchange, Feed, Method
 from birnn_service.conversation import parsed
 from birnn_service.endpoint import Endpoint
 from birnn_service.errors import OverloadedError, Reason
+from birnn_service.observe.metrics import Metrics
 from birnn_service.settings import Settings
 from birnn_service.settings_reader import load_settings
+from birnn_service.state import ServingState
 from birnn_service.transports.native_server import NativeServer
 from tests.service.test_endpoint import endpoint_of
 from tests.service.transports.raw_http2 import RawClient, connected, message
@@ -66,6 +68,8 @@ class Served:
     endpoint: Endpoint
     answers: Answers
     server: NativeServer
+    metrics: Metrics
+    state: ServingState
 
 
 @asynccontextmanager
@@ -73,7 +77,9 @@ async def serving(**settings: object) -> AsyncIterator[Served]:
     """A server of one method and one stream."""
     answers = Answers()
     loaded: Settings = load_settings({"grpc_port": 0, **settings})
-    endpoint = endpoint_of(loaded)
+    metrics, state = Metrics(), ServingState()
+    state.start()
+    endpoint = endpoint_of(loaded, metrics, state)
     methods: list[Method | Feed | Exchange] = [
         Method("ModelInfer", bytes, answers, lambda request: ("", "")),
         Exchange(
@@ -87,7 +93,7 @@ async def serving(**settings: object) -> AsyncIterator[Served]:
     server = NativeServer(endpoint, {"test": methods}, loaded.grpc_address, loaded)
     port = await server.listen()
     try:
-        yield Served(port, endpoint, answers, server)
+        yield Served(port, endpoint, answers, server, metrics, state)
     finally:
         await server.close()
 

@@ -138,10 +138,11 @@ async def test_packed_requests_are_bounded_by_what_they_unpack_to() -> None:
         code, text = await status("gzip", gzip.compress(bytes(MIB + 1)))
         assert code == 8
         assert "1 MiB (--max-message-mib)" in text
-        assert (await status("gzip", b"no gzip"))[0] == 3
+        assert await status("gzip", b"no gzip") == (3, "the request is said to be gzip and is not")
+        assert await status("gzip", b"") == (0, "")
         assert (await status("snappy", b""))[0] == 12
         assert (await status("identity", b""))[0] == 13
-        assert served.answers.seen == [MIB]
+        assert served.answers.seen == [MIB, 0]
 
 
 async def test_deadlines_and_cancellations_end_what_is_under_way() -> None:

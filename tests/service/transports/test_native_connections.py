@@ -1,14 +1,21 @@
 """Connections to the native front end, made by a client that sends what no library would."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import base64
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from urllib.parse import unquote
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
+from birnn_native.front import Order
+from birnn_service.memory_budget import RETRY_SECONDS
 from birnn_service.settings import Settings
+from birnn_service.transports import native_server
 from tests.service.transports.clock import PATIENCE_SECONDS
 from tests.service.transports.http_exchange import until
 from tests.service.transports.native_serving import (
@@ -80,6 +87,8 @@ async def test_what_is_no_call_is_refused() -> None:
             code, text = await client.status(client.call(UNARY, ("grpc-timeout", timeout)))
             assert code == 3
             assert "grpc-timeout" in text
+        for timeout in ("0S", "00n"):
+            assert await client.status(client.call(UNARY, ("grpc-timeout", timeout))) == (4, "Deadline Exceeded")
         large = client.call(UNARY, *((f"name-{number}", "x" * 1000) for number in range(17)))
         code, text = await client.status(large)
         assert code == 8
@@ -90,9 +99,14 @@ async def test_what_is_no_call_is_refused() -> None:
 async def test_connections_are_bounded_and_make_room_when_they_end() -> None:
     # Three quarters of four are for one caller.
     async with serving(max_connections=4) as served, greeted(served.port), greeted(served.port):
-        async with greeted(served.port), connected(served.port) as refused:
-            refused.greet()
-            await refused.ended()
+        async with greeted(served.port):
+            async with connected(served.port) as refused:
+                refused.greet()
+                await refused.ended()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await channel.unary_unary(UNARY)(b"hello", timeout=PATIENCE_SECONDS)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await can_call(served.port):
                 pass
@@ -118,10 +132,59 @@ async def test_what_waits_to_be_admitted_is_bounded() -> None:
             for client, stream in streams[-20:]:
                 status, text = await client.status(stream)
                 refused += status == 8 and "--memory-mib" in text
+                assert retry_seconds(client.fields[stream]) == RETRY_SECONDS
             assert refused == 20
+            counted = served.metrics.requests.labels("", "", "", "RESOURCE_EXHAUSTED")
+            await until(lambda: counted.value >= 20)
             served.answers.released.set()
         await until(lambda: served.endpoint.under_way == 0)
         assert await is_answered(served.port)
+
+
+async def test_calls_that_wait_for_python_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_server, "PENDING", 0)
+    async with serving(max_calls=1) as served, greeted(served.port) as client:
+        held, refused = client.call(UNARY), client.call(UNARY)
+        status, text = await client.status(refused)
+        assert (status, text) == (8, "this server has 1 calls waiting, its limit (by --max-calls); retry later")
+        assert retry_seconds(client.fields[refused]) == RETRY_SECONDS
+        client.send(held, message(b"hello"), end=True)
+        assert await client.status(held) == (0, "")
+        assert await is_answered(served.port)
+
+
+def retry_seconds(fields: Mapping[str, str]) -> float:
+    """When to retry, by the status in the trailers of a call; what else they say agrees with it."""
+    details = fields["grpc-status-details-bin"]
+    status = status_pb2.Status.FromString(base64.b64decode(details + "=" * (-len(details) % 4)))
+    assert (str(status.code), status.message) == (fields["grpc-status"], unquote(fields["grpc-message"]))
+    retry = error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(retry)
+    seconds = float(retry.retry_delay.ToTimedelta().total_seconds())
+    assert fields["grpc-retry-pushback-ms"] == f"{seconds * 1000:.0f}"
+    return seconds
+
+
+async def test_a_front_end_that_fails_is_not_ready(caplog: pytest.LogCaptureFixture) -> None:
+    polls = {number for number, kind in descriptors() if kind == "anon_inode:[eventpoll]"}
+    async with serving() as served:
+        (poll,) = {number for number, kind in descriptors() if kind == "anon_inode:[eventpoll]"} - polls
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, poll)
+        os.close(nothing)
+        served.server.order(1 << 32 | 1, Order.TOOK)  # wakes it
+        await until(lambda: not served.state.ready)
+        assert "epoll_wait" in served.state.reason
+    assert "not ready until this process is started again" in caplog.text
+
+
+def descriptors() -> list[tuple[int, str]]:
+    """The files that this process has open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
+    return found
 
 
 @asynccontextmanager
