@@ -190,9 +190,10 @@ class Endpoint:
             if observer is not None:
                 observer.end(method, incoming, call, code, failure)
             if timed:
-                trace = sampled_trace(header) if (header := incoming.traceparent) else ""
                 if call.notes is not None and call.notes.ids is not None:
                     trace = call.notes.ids.trace_text
+                else:
+                    trace = sampled_trace(header) if (header := incoming.traceparent) else ""
                 (call.metrics or self._metrics.unknown).count_call(method, code.name, call.seconds, trace)
             elif code not in (Code.OK, Code.CANCELLED):
                 self._metrics.requests.labels(*_address(call), method, code.name).inc()

@@ -39,11 +39,12 @@ def pins(file: Path) -> dict[str, str]:
 def test_a_list_of_an_image_pins_all_that_the_project_asks_for(kind: str) -> None:
     locked = pins(LOCKS / f"{kind}.txt")
     extras = PROJECT["project"]["optional-dependencies"]
+    asked = [*PROJECT["project"]["dependencies"]]
+    for extra in ("service", "sources", "otel", kind):
+        asked += extras[extra]
     unmet = [
         str(requirement)
-        for requirement in map(
-            Requirement, [*PROJECT["project"]["dependencies"], *extras["service"], *extras["sources"], *extras[kind]]
-        )
+        for requirement in map(Requirement, asked)
         # The image gets the encoders as a folder.
         if requirement.name != "birnn-encoders"
         and not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), "0"))

@@ -121,12 +121,13 @@ class CallObserver:
         if notes.tokenizing:
             stages.append(stage("tokenize", notes.tokenizing, notes.tokenized))
         if (spent := call.spent) is not None:
-            dequeued = notes.tokenized + spent.queue
+            dequeued, encoded = notes.tokenized + spent.queue, call.started + spent.until
             # Encodings that were all in the cache waited for nothing.
             if spent.compute:
                 stages.append(stage("queue", notes.tokenized, dequeued))
-                stages.append(stage("compute", dequeued, dequeued + spent.compute, notes.batches))
-            stages.append(stage("reply", call.started + spent.until, 0.0))
+                # Of several batches the longest may have begun before the last one did.
+                stages.append(stage("compute", dequeued, min(dequeued + spent.compute, encoded), notes.batches))
+            stages.append(stage("reply", encoded, 0.0))
         elif notes.tokenized:
             # Where it got to, between the queue and the engine, is not known.
             stages.append(stage("encode", notes.tokenized, 0.0))

@@ -22,6 +22,8 @@ from birnn_service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+# Why spans are dropped.
+REASONS = ("rate", "queue", "export", "shutdown")
 # Most spans of a call: itself, receive, tokenize, queue, compute, reply.
 CALL_SPANS = 6
 # Spans that are sent together. Making and encoding one takes some 30 us, in which the event loop may have to wait.
@@ -50,6 +52,9 @@ class Tracing:
         # Each process has an equal share.
         processes = 1 + settings.frontends
         self._budget = SpanBudget(settings.trace_spans_per_second / processes, CALL_SPANS)
+        # From 0 on, or `rate` would not see the first.
+        for reason in REASONS:
+            metrics.spans_dropped.labels(reason)
         self._most = settings.trace_queue_spans
         self._flush_seconds = settings.trace_flush_seconds
         # Used by the event loop, which adds to one end, and by the thread, which takes from the other.

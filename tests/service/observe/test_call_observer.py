@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -208,6 +209,12 @@ def test_stages_that_were_reached_and_the_one_that_failed(
     assert len({span.ids, *(child.ids for child in children)}) == 1 + len(children)
     starts = [child.started for child in children]
     assert starts == sorted(starts)
+
+
+def test_stages_do_not_overlap_where_the_longest_of_several_batches_began_before_the_last() -> None:
+    spent = Spent(2, 1.0, 4.0, 6.0, 9.0)
+    _, *children = spans_of("Encode", Code.OK, None, received=1.0, tokenizing=2.0, tokenized=3.0, spent=spent)
+    assert all(one.ended <= other.started for one, other in pairwise(children))
 
 
 def test_times_of_stages() -> None:
