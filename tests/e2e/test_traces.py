@@ -268,14 +268,15 @@ def dropped(server: ServerProcess, spans: int) -> Callable[[], bool]:
 def test_a_collector_that_refuses_is_told_of_once_until_it_takes_spans(collector: OtlpServer) -> None:
     collector.status = 400
     try:
+        # One sequence, so that there is one batch.
         with running(SMILES_ALONE, "--otlp-endpoint", collector.url) as server:
             for count in (1, 2):
-                encode(server, *SAMPLED)
+                encode(server, *SAMPLED, count=1)
                 until(dropped(server, 7 * count))
             assert server.logged("spans cannot be exported") == 1
             assert server.logged("400") == 1
             collector.status = 200
-            encode(server, *SAMPLED)
+            encode(server, *SAMPLED, count=1)
             until(lambda: server.metric("birnn_spans_exported_total") == 7)
             until(lambda: server.logged("spans are exported again"))
     finally:
@@ -287,7 +288,7 @@ def test_a_collector_that_is_away() -> None:
         port = listener.getsockname()[1]
     env = {"OTEL_EXPORTER_OTLP_TIMEOUT": "0.2"}
     with running(SMILES_ALONE, "--otlp-endpoint", f"http://127.0.0.1:{port}", env=env) as server:
-        encode(server, *SAMPLED)
+        encode(server, *SAMPLED, count=1)
         until(dropped(server, 7))
         assert server.logged("spans cannot be exported") == 1
         server.terminate()
