@@ -19,6 +19,8 @@ from birnn_loadtest.machine import Machine
 from birnn_loadtest.mix_options import read_mix
 from birnn_loadtest.objectives import Threshold
 from birnn_loadtest.options import BURSTINESS, MOST_RATE, Options, load_test_options
+from birnn_loadtest.report.saved_run import SavedRun
+from birnn_loadtest.report_commands import LoadTestGroup, compare_command, page_of, report_command
 from birnn_loadtest.result import EXIT_ERROR, EXIT_INTERRUPTED, Result
 from birnn_loadtest.schedule import Mix
 from birnn_loadtest.server_metrics import MetricsError, MetricsSource
@@ -37,7 +39,13 @@ class LoadTestError(click.ClickException):
     exit_code = EXIT_ERROR
 
 
-@click.command()
+@click.group(
+    cls=LoadTestGroup,
+    commands=[report_command, compare_command],
+    invoke_without_command=True,
+    no_args_is_help=False,
+    subcommand_metavar="[COMMAND [ARGS]...]",
+)
 @server_options
 @load_test_options
 @file_options
@@ -47,7 +55,7 @@ def loadtest(server: Server, reading: Reading, options: Options) -> None:
     \b
     birnn loadtest --file molecules.smi --rate 50 --batch 8 --duration 30
     birnn loadtest --file molecules.smi --slo p99=20ms --slo errors=0.1%
-    birnn loadtest --file molecules.smi --rate 200 --fail-if 'p99>50ms'
+    birnn loadtest --file molecules.smi --rate 200 --fail-if 'p99>50ms' --html run.html
     birnn loadtest --protocol infer --address triton:8001 --encoder mymodel --file molecules.smi --rate 50
 
     Calls are due at times of their own, as from independent callers, and a call's latency counts from when it was due:
@@ -139,8 +147,12 @@ def _metrics(server: Server, options: Options, mix: Mix) -> MetricsSource | None
 
 def _write(result: Result, options: Options) -> None:
     written: list[tuple[Path, str]] = []
+    data = json.dumps(result.to_json(), indent=2)
     if options.out is not None:
-        written.append((options.out, json.dumps(result.to_json(), indent=2) + "\n"))
+        written.append((options.out, data + "\n"))
+    if options.html is not None:
+        # From the same data as a saved run, so that both have the same page.
+        written.append((options.html, page_of(SavedRun("this run", json.loads(data)))))
     if options.log is not None:
         written.append((options.log, write_log(result.outcome.recording, result.outcome.started)))
     for path, content in written:

@@ -1,9 +1,11 @@
 """A distribution of times in bounded memory, exact to three digits, which others' tools can read: an HdrHistogram."""
 
 import math
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
+from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
@@ -20,10 +22,17 @@ class Histogram:
     """How often which time occurred. Times are in seconds."""
 
     def __init__(self, text: str | None = None) -> None:
-        """An empty one, or what `encoded` gave."""
+        """An empty one, or what `encoded` gave.
+
+        Raises:
+            ValueError: The text is something else.
+        """
         self._hdr = HdrHistogram(1, _MOST, _DIGITS)
         if text is not None:
-            self._hdr.decode_and_add(text.encode())
+            try:
+                self._hdr.decode_and_add(text.encode())
+            except (HdrCookieException, HdrLengthException, zlib.error) as error:
+                raise ValueError(f"not a histogram: {error}") from error
 
     def __reduce__(self) -> tuple[type["Histogram"], tuple[str]]:
         # What it is made of cannot be pickled, and travels between processes as text.

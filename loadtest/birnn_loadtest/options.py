@@ -61,6 +61,7 @@ class Options:
     seed: int
     out: Path | None
     log: Path | None
+    html: Path | None
 
     def check_usage(self) -> None:
         """Raises click.UsageError where options do not go together: none is ignored."""
@@ -96,8 +97,8 @@ class Options:
             if so:
                 raise click.UsageError(message)
         inputs = {f"--file {text}": path for text, path in zip(self.file, file_paths(self), strict=True)}
-        check_distinct({**inputs, "--trace": self.trace}, {"--out": self.out, "--log": self.log})
-        for path in (self.out, self.log):
+        check_distinct({**inputs, "--trace": self.trace}, {"--out": self.out, "--log": self.log, "--html": self.html})
+        for path in (self.out, self.log, self.html):
             if path is not None and not path.parent.is_dir():
                 raise click.UsageError(f"the folder {path.parent} does not exist")
 
@@ -290,6 +291,7 @@ _SENT = (
     ),
     click.option("--out", type=FILE, help="Write the result to this file as JSON."),
     click.option("--log", type=FILE, help="Write the latency of each second to this file, as a log of HdrHistogram."),
+    click.option("--html", type=FILE, help="Write the result to this file as an HTML page that needs nothing else."),
 )
 
 

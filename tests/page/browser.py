@@ -39,6 +39,7 @@ class Visit:
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.context.set_default_timeout(1000 * PATIENCE_SECONDS)
         self.page: Page = self.context.new_page()
+        self.closed = False
         self.said: list[str] = []
         self.asked: list[Request] = []
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
@@ -60,7 +61,9 @@ class Visit:
         expect(self.page.locator("#told")).to_have_text(re.compile("^(Encoded by|It cannot)"))
 
     def close(self, *expected: str) -> None:
-        """End it. Its console may have said what begins with the `expected` words, and nothing else."""
-        self.context.close()
+        """End it, before its server ends. Its console may have said what begins with the `expected` words only."""
+        if not self.closed:
+            self.closed = True
+            self.context.close()
         unexpected = [line for line in self.said if not line.startswith(expected)]
         assert not unexpected, unexpected

@@ -339,6 +339,7 @@ def test_it_works_with_tls(tmp_path: Path, visit: Open) -> None:
         assert "tls=birnn.Tls()" in tab.text("#sample")
         tab.page.click("#tab-grpcurl")
         assert "-plaintext" not in tab.text("#sample")
+        tab.close()
 
 
 def test_what_a_bundle_says_of_itself_stays_text(tmp_path: Path, visit: Open) -> None:
@@ -357,6 +358,7 @@ def test_what_a_bundle_says_of_itself_stays_text(tmp_path: Path, visit: Open) ->
         row = tab.page.locator("#served tbody tr").filter(has_text="smiles-small@2")
         expect(row).to_contain_text("unavailable")
         expect(row).to_contain_text("manifest")
+        tab.close()
 
 
 def test_an_encoder_of_features_says_that_it_takes_no_strings(tmp_path: Path, visit: Open) -> None:
@@ -365,3 +367,4 @@ def test_an_encoder_of_features_says_that_it_takes_no_strings(tmp_path: Path, vi
         tab = visit(server.rest)
         expect(tab.page.locator("#encoder-about")).to_contain_text("reads sequences of numbers, not strings")
         expect(tab.page.locator("#encode")).to_be_disabled()
+        tab.close()

@@ -1,0 +1,1 @@
+"""The page of a load test, and the comparison of several."""
