@@ -28,7 +28,7 @@ MOST_STATE = 512
 MOST_CHARACTERS = 200
 # Codes of gRPC by which the server has failed, and not its caller, as OpenTelemetry has it.
 FAILURES = frozenset((Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE))
-# Refused before anything is noted, so that callers without credentials use up nobody's share of the traces.
+# Refused before anything is noted, so that callers without credentials cannot use up the rate of spans.
 REFUSALS = frozenset((Code.UNAUTHENTICATED, Code.PERMISSION_DENIED))
 
 
