@@ -18,7 +18,7 @@ _POINTER, _SIZE, _INT32, _INT64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "birnn_front_open": (_POINTER, [_INT32, _POINTER, ctypes.c_char_p, _SIZE]),
     "birnn_front_descriptor": (_INT32, [_POINTER]),
-    "birnn_front_take": (_INT64, [_POINTER, _POINTER, _INT64]),
+    "birnn_front_take": (_INT64, [_POINTER, _POINTER, _INT64, _INT32]),
     "birnn_front_bytes": (_POINTER, [_POINTER, _POINTER]),
     "birnn_front_send": (_INT32, [_POINTER, ctypes.c_char_p, _INT64]),
     "birnn_front_close": (None, [_POINTER]),
@@ -44,6 +44,14 @@ class News:
     PACKED: Final = 512
     REFUSED: Final = 1024
     FAILED: Final = 2048
+
+
+class Room:
+    """For want of what something is refused: `birnn_front_room`."""
+
+    CONNECTIONS: Final = 0
+    CALLS: Final = 1
+    UNREAD: Final = 2
 
 
 class Order:
@@ -147,6 +155,8 @@ class NativeFront:
             raise OSError(f"the gRPC front end does not start: {error.value.decode(errors='replace')}")
         self._events = ctypes.create_string_buffer(EVENT.size * MOST)
         self._view = memoryview(self._events)
+        # Whether the events that were taken last could not be returned.
+        self._again = False
         self._size = _INT64()
         self._size_at = ctypes.byref(self._size)
         self.descriptor: int = self._library.birnn_front_descriptor(self._front)
@@ -155,14 +165,15 @@ class NativeFront:
         """The events that there are, or as many as may be taken at once.
 
         Raises:
-            MemoryError: There is no memory for them; they stay.
+            MemoryError: There is no memory for them; the next call returns them.
         """
-        count = self._library.birnn_front_take(self._front, self._events, MOST)
+        again, self._again = self._again, True
+        count = self._library.birnn_front_take(self._front, self._events, MOST, again)
         if count < 0:
             raise MemoryError
         found = self._library.birnn_front_bytes(self._front, self._size_at)
         held = ctypes.string_at(found, self._size.value)
-        return [
+        events = [
             (
                 id_,
                 news,
@@ -176,6 +187,8 @@ class NativeFront:
                 self._view[: count * EVENT.size]
             )
         ]
+        self._again = False
+        return events
 
     def send(self, commands: bytes) -> None:
         """Carry out commands; see `command_of`.

@@ -39,7 +39,9 @@ class Service {
             pollfd wait{front_.descriptor(), POLLIN, 0};
             poll(&wait, 1, 2);
             if (!hurries_ && one_in(random_, 4)) continue;
-            const size_t count = front_.take(events, static_cast<size_t>(between(random_, 1, 64)));
+            const auto most = static_cast<size_t>(between(random_, 1, 64));
+            const size_t count = front_.take(events, most, false);
+            if (one_in(random_, 10)) check(front_.take(events, most, true) == count, "events did not stay");
             for (size_t at = 0; at < count; at++) hear(events[at]);
             for (auto& [id, call] : calls_) {
                 if (hurries_ || one_in(random_, 3)) act(id, call);
@@ -60,7 +62,7 @@ class Service {
         for (size_t at = 0; at < event.metadata_size; at++) sum += static_cast<uint8_t>(bytes[event.metadata + at]);
         seen_ = sum;
         if (event.news & BIRNN_CONNECTED) return check(peers_.insert(peer).second, "a connection is told twice");
-        if (event.news & BIRNN_REFUSED) return check(event.length > 0, "no call was refused");
+        if (event.news & BIRNN_REFUSED) return check(event.length > 0 && event.method <= BIRNN_UNREAD, "nothing was refused");
         check(peers_.count(peer), "a connection is not told");
         if (event.news & BIRNN_LATE) return;
         if (event.news & BIRNN_DISCONNECTED) {

@@ -33,8 +33,15 @@ enum birnn_front_news {
     BIRNN_DISCONNECTED = 128, /* that connection is over */
     BIRNN_LATE = 256,         /* it was ended, because its peer took too long to take a reply */
     BIRNN_PACKED = 512,       /* `message` is gzip */
-    BIRNN_REFUSED = 1024,     /* id 0: `length` calls were refused for want of room, and not told as OPENED */
+    BIRNN_REFUSED = 1024,     /* id 0: `length` connections or calls were refused, and not told, for want of room `method` */
     BIRNN_FAILED = 2048       /* id 0, told once: `metadata` is why calls may not be taken any more */
+};
+
+/* For want of what something is refused. */
+enum birnn_front_room {
+    BIRNN_CONNECTIONS = 0, /* a connection: there may be no more */
+    BIRNN_CALLS = 1,       /* a call: there may be no more */
+    BIRNN_UNREAD = 2       /* a call: no more bytes may wait to be admitted */
 };
 
 /* Messages above this size are where `message` points; others at that offset in the bytes of birnn_front_bytes. */
@@ -92,8 +99,9 @@ BIRNN_FRONT_PUBLIC birnn_front* birnn_front_open(int32_t listener, const birnn_f
 /* An eventfd that can be read while there are events. */
 BIRNN_FRONT_PUBLIC int32_t birnn_front_descriptor(const birnn_front* front);
 
-/* Writes at most `most` events and returns how many; what they point to is valid until the next call. -1 for want of memory. */
-BIRNN_FRONT_PUBLIC int64_t birnn_front_take(birnn_front* front, birnn_front_event* events, int64_t most);
+/* Writes at most `most` events and returns how many; what they point to is valid until the next call. -1 for want of memory.
+ * With `again` they are those of the call before, if that had any: for want of memory, here or in the caller, nothing is lost. */
+BIRNN_FRONT_PUBLIC int64_t birnn_front_take(birnn_front* front, birnn_front_event* events, int64_t most, int32_t again);
 
 /* The bytes that the offsets of the last birnn_front_take are in; `size` is how many. */
 BIRNN_FRONT_PUBLIC const char* birnn_front_bytes(const birnn_front* front, int64_t* size);

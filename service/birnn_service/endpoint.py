@@ -24,6 +24,7 @@ from birnn_service.errors import (
     DrainingError,
     ForbiddenError,
     InvalidRequestError,
+    Reason,
     ServiceError,
     UnexpectedError,
 )
@@ -90,9 +91,10 @@ class Endpoint:
             conversation.stop()
         await self._idle.wait()
 
-    def count_refused(self, calls: int) -> None:
+    def count_refused(self, calls: int, reason: Reason) -> None:
         """Count calls that a transport has refused for want of room, before it was known whose and of which method."""
         self._metrics.requests.labels(*UNKNOWN, "", Code.RESOURCE_EXHAUSTED.name).inc(calls)
+        self._metrics.refused.labels(*UNKNOWN, reason).inc(calls)
 
     def fail(self, reason: str) -> None:
         """A transport cannot take calls any more."""

@@ -100,6 +100,9 @@ class Front:
             taken += [method for protocol in over_http for method in protocol.methods.values()]
         metrics.take_calls(list(dict.fromkeys(method.name for method in taken if _encodes(method))))
         self._http = HttpServer(app.answer, http_limits(settings), cors_origins=settings.cors)
+        refused = metrics.connections_refused
+        refused.read_one(self._grpc.refused_connections, metrics.process, "grpc")
+        refused.read_one(self._http.refused_connections, metrics.process, "http")
         self._share_port = share_port
         self._grpc_port = settings.grpc_port
 

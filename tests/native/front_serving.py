@@ -63,10 +63,9 @@ class Front:
         """How many events say something."""
         return sum(bool(event[1] & news) for event in self.events)
 
-    @property
-    def refused(self) -> int:
-        """How many calls were refused for want of room."""
-        return sum(event[4] for event in self.events if event[1] == News.REFUSED)
+    def refused(self, room: int) -> int:
+        """How many calls or connections were refused for want of a kind of room."""
+        return sum(event[4] for event in self.events if (event[1], event[2]) == (News.REFUSED, room))
 
 
 @contextmanager

@@ -107,9 +107,9 @@ void Connection::end_head(Call& call) {
     if (method == hub_.methods.end()) return refuse(call, UNIMPLEMENTED, "Method not found!");
     if (call.has_bad_timeout) return refuse(call, INVALID_ARGUMENT, "grpc-timeout must be at most 8 digits and one of HMSmun");
     if (call.timeout == 0) return refuse(call, DEADLINE_EXCEEDED, "Deadline Exceeded");
-    if (!hub_.ledger.take(owner_, &Held::calls, 1)) return refuse_for_now(call, hub_.no_call);
+    if (!hub_.ledger.take(owner_, &Held::calls, 1)) return refuse_for_now(call, &Held::calls);
     call.held.calls = 1;
-    if (!call.paid || !hub_.ledger.take(owner_, &Held::bytes, call.head)) return refuse_for_now(call, hub_.no_memory);
+    if (!call.paid || !hub_.ledger.take(owner_, &Held::bytes, call.head)) return refuse_for_now(call, &Held::bytes);
     call.held.bytes = call.head;
     call.method = method->second.number;
     call.is_stream = method->second.is_stream;
@@ -139,7 +139,7 @@ void Connection::open(Call& call, Event&& event) {
 
 bool Connection::count(Call& call, size_t size) {
     if (!hub_.ledger.take(owner_, &Held::bytes, size)) {
-        refuse_for_now(call, hub_.no_memory);
+        refuse_for_now(call, &Held::bytes);
         return false;
     }
     call.counted += size;
@@ -257,7 +257,7 @@ void Connection::admit(Call& call) {
     try {
         call.message.reserve(call.length);
     } catch (const std::bad_alloc&) {
-        return refuse_for_now(call, hub_.no_memory);
+        return refuse_for_now(call, &Held::bytes);
     }
     uncount(call, call.message.size() + sizeof call.prefix);
     const auto rest = static_cast<int64_t>(call.length - call.message.size());

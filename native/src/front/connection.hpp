@@ -33,9 +33,9 @@ struct Hub {
     std::unordered_map<std::string, Method> methods;
     Events events;                    // for the other thread
     std::vector<uint64_t> unflushed;  // connections with something to write, or to end
-    // Trailers of calls that are refused because there are too many, or too many bytes, and how many calls that were.
+    // Trailers of calls that are refused because there are too many, or too many bytes.
     std::string no_call, no_memory;
-    uint64_t refused = 0;
+    Held refused;       // connections, calls for their number, and calls for bytes
     size_t unpaid = 0;  // calls that count no bytes of CALL, as there was no room
 };
 
@@ -91,7 +91,7 @@ class Connection {
     void end(Call& call, int32_t status, std::string&& trailers);
     void respond(Call& call, const char* http_status, nghttp2_data_provider* provider);
     void refuse(Call& call, int32_t status, const std::string& message);
-    void refuse_for_now(Call& call, const std::string& trailers);
+    void refuse_for_now(Call& call, Kind kind);
     void refuse_with(Call& call, int32_t status, std::string&& trailers);
     void refuse_http(Call& call, const char* http_status);
     ssize_t read_reply(Call& call, uint8_t* to, size_t room, uint32_t* flags);

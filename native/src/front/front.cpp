@@ -63,7 +63,7 @@ void Descriptor::close() {
 }
 
 Front::Front(int listener, const birnn_front_settings& settings)
-    : listener_(listener), poll_(epoll_create1(EPOLL_CLOEXEC)),
+    : listener_(listener), poll_(epoll_create1(EPOLL_CLOEXEC)), buffer_(256 << 10),
       hub_{{static_cast<size_t>(settings.message), settings.head_seconds, settings.reply_seconds, settings.age_seconds},
            Ledger(most_of(settings)),
            {},
@@ -97,8 +97,9 @@ Front::~Front() {
     thread_.join();
 }
 
-size_t Front::take(birnn_front_event* events, size_t most) {
-    mailbox_.take(taken_, most, TAKE_BYTES);
+size_t Front::take(birnn_front_event* events, size_t most, bool again) {
+    if (!again) taken_.clear();
+    if (taken_.empty()) mailbox_.take(taken_, most, TAKE_BYTES);
     bytes_.clear();
     birnn_front_event* to = events;
     const auto pack = [this](const std::string& bytes) {
@@ -117,10 +118,9 @@ size_t Front::take(birnn_front_event* events, size_t most) {
 // ---- What follows is the front end's thread.
 
 void Front::run() {
-    std::vector<char> buffer(256 << 10);
     while (!stops_) {
         try {
-            turn(buffer);
+            turn();
             continue;
         } catch (const std::bad_alloc&) {  // it goes on where there is memory
         } catch (const std::system_error& error) {
@@ -134,7 +134,7 @@ void Front::run() {
     hub_.events.clear();
 }
 
-void Front::turn(std::vector<char>& buffer) {
+void Front::turn() {
     epoll_event woken[128];
     const int count = epoll_wait(poll_, woken, 128, mailbox_.sleep() ? wait_milliseconds() : 0);
     const int error = count < 0 && errno != EINTR ? errno : 0;
@@ -152,7 +152,7 @@ void Front::turn(std::vector<char>& buffer) {
         } else if (Connection* connection = find(key)) {
             hub_.unflushed.push_back(key);
             attempt(*connection, [&](Connection& one) {
-                if (woken[at].events & ~static_cast<uint32_t>(EPOLLOUT)) one.receive(buffer);
+                if (woken[at].events & ~static_cast<uint32_t>(EPOLLOUT)) one.receive(buffer_);
                 one.tell_opened();
             });
         }
@@ -228,7 +228,7 @@ void Front::take_in(int descriptor) {
     Owner* owner = hub_.ledger.enter(peer.owner);
     // It is closed without a word: clients take that for a server that cannot be reached, and wait before they try again. After
     // SETTINGS and GOAWAY they would try again at once.
-    if (!owner) return;
+    if (!owner) return void(hub_.refused.connections++);
     std::unique_ptr<Connection> connection;
     try {
         connection = std::make_unique<Connection>(hub_, number, descriptor, std::move(peer), *owner);

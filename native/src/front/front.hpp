@@ -39,13 +39,13 @@ class Front {
 
     // Of the thread behind it; see birnn_front.h.
     int descriptor() const { return mailbox_.ready.descriptor; }
-    size_t take(birnn_front_event* events, size_t most);
+    size_t take(birnn_front_event* events, size_t most, bool again);
     const std::string& bytes() const { return bytes_; }
     void send(std::string&& commands) { mailbox_.send(std::move(commands)); }
 
    private:
     void run();
-    void turn(std::vector<char>& buffer);
+    void turn();
     int wait_milliseconds();
     bool watch(int descriptor, uint64_t key, uint32_t events, bool is_known);
     void tell_failed(const std::string& reason);
@@ -62,6 +62,7 @@ class Front {
 
     Descriptor listener_;
     Descriptor poll_;
+    std::vector<char> buffer_;  // what is received next
     Mailbox mailbox_;
     Hub hub_;
     std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <unordered_map>
@@ -16,6 +17,11 @@ struct Held {
 };
 
 using Kind = size_t Held::*;
+
+// In the order of birnn_front_room.
+constexpr std::array<Kind, 3> KINDS{&Held::connections, &Held::calls, &Held::bytes};
+
+inline bool any(const Held& held) { return held.connections || held.calls || held.bytes; }
 
 // A peer by its name, and what it holds. All ports of one address, or all addresses of a network of IPv6, are one.
 using Owner = std::pair<const std::string, Held>;

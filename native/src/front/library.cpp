@@ -22,9 +22,9 @@ birnn_front* birnn_front_open(int32_t listener, const birnn_front_settings* sett
 
 int32_t birnn_front_descriptor(const birnn_front* front) { return front->front.descriptor(); }
 
-int64_t birnn_front_take(birnn_front* front, birnn_front_event* events, int64_t most) {
+int64_t birnn_front_take(birnn_front* front, birnn_front_event* events, int64_t most, int32_t again) {
     try {
-        return static_cast<int64_t>(front->front.take(events, static_cast<size_t>(most)));
+        return static_cast<int64_t>(front->front.take(events, static_cast<size_t>(most), again != 0));
     } catch (const std::bad_alloc&) {
         return -1;
     }

@@ -66,17 +66,17 @@ class Mailbox {
    public:
     using Given = std::vector<std::pair<Owner*, Held>>;
 
-    // Of the front end's thread: events that have gathered, and how many calls were refused, to the other one.
-    void publish(Events& gathered, uint64_t& refused) {
-        if (gathered.empty() && !refused) return;
+    // Of the front end's thread: events that have gathered, and how much was refused, to the other one.
+    void publish(Events& gathered, Held& refused) {
+        if (gathered.empty() && !any(refused)) return;
         bool raise;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            raise = events_.empty() && !refused_;
+            raise = events_.empty() && !any(refused_);
             events_.splice(events_.end(), gathered);
-            refused_ += refused;
+            for (const Kind kind : KINDS) refused_.*kind += refused.*kind;
         }
-        refused = 0;
+        refused = {};
         if (raise) ready.raise();
     }
 
@@ -97,12 +97,12 @@ class Mailbox {
 
     // Of the other thread: the next events, at most so many of so many bytes.
     void take(Events& events, size_t most, size_t bytes) {
-        events.clear();
         std::lock_guard<std::mutex> lock(mutex_);
         given_.reserve(given_.size() + most);  // or an event could be taken, and count for ever
-        if (refused_) {
-            events.emplace_back(0, BIRNN_REFUSED);
-            events.back().length = std::exchange(refused_, 0);
+        for (size_t number = 0; number < KINDS.size() && events.size() < most; number++) {
+            if (!(refused_.*KINDS[number])) continue;
+            events.emplace_back(0, BIRNN_REFUSED, static_cast<int32_t>(number));
+            events.back().length = std::exchange(refused_.*KINDS[number], 0);
         }
         for (size_t size = 0; events.size() < most && size < bytes && !events_.empty();) {
             Event& event = events_.front();
@@ -110,7 +110,7 @@ class Mailbox {
             if (event.owner) given_.emplace_back(event.owner, event.held);
             events.splice(events.end(), events_, events_.begin());
         }
-        if (events_.empty()) ready.lower();
+        if (events_.empty() && !any(refused_)) ready.lower();
     }
 
     void send(std::string&& commands) {
@@ -126,7 +126,7 @@ class Mailbox {
    private:
     std::mutex mutex_;
     Events events_;
-    uint64_t refused_ = 0;
+    Held refused_;
     std::vector<std::string> commands_;
     Given given_;
     std::atomic<bool> asleep_{false};

@@ -111,9 +111,10 @@ void Connection::refuse(Call& call, int32_t status, const std::string& message) 
     refuse_with(call, status, "grpc-message" + std::string(1, '\0') + message + '\0');
 }
 
-void Connection::refuse_for_now(Call& call, const std::string& trailers) {
-    hub_.refused++;
-    refuse_with(call, RESOURCE_EXHAUSTED, std::string(trailers));
+// Refuses a call for want of room: of calls, or of bytes.
+void Connection::refuse_for_now(Call& call, Kind kind) {
+    hub_.refused.*kind += 1;
+    refuse_with(call, RESOURCE_EXHAUSTED, std::string(kind == &Held::calls ? hub_.no_call : hub_.no_memory));
 }
 
 void Connection::refuse_with(Call& call, int32_t status, std::string&& trailers) {

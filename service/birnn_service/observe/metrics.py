@@ -211,6 +211,14 @@ class Metrics(Defined):
     process_descriptors_limit = PROCESSES.read(
         "process_descriptors_limit", "Files that a process may open (ulimit -n).", "process"
     )
+    connections_refused = PROCESSES.read(
+        "connections_refused",
+        "Connections closed at once, or while they waited, because there are as many as there may be "
+        "(--max-connections); grpcio has no such limit.",
+        "process",
+        "transport",
+        kind="counter",
+    )
     certificate_not_after_seconds = PROCESSES.read(
         "certificate_not_after_seconds", "When the certificate ends, in seconds since the epoch; 0 without TLS."
     )

@@ -43,6 +43,10 @@ class GrpcTransport:
             return await self._server.listen()
         return await self._server.listen(None if certificate is None else certificate.for_grpc())
 
+    def refused_connections(self) -> int:
+        """How many connections were closed at once, because there were too many; grpcio has no such limit."""
+        return self._server.refused_connections if isinstance(self._server, NativeServer) else 0
+
     async def close(self) -> None:
         """Close the port and all connections; see the servers."""
         await self._server.close()

@@ -30,6 +30,7 @@ class Connections:
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
         self.draining = False
+        self.refused = 0
         self._all: set[Bounded] = set()
         # Those without a request under way, the one that waits longest first.
         self._waiting: dict[Bounded, None] = {}
@@ -45,9 +46,11 @@ class Connections:
         self._waiting[connection] = None
         self._callers[connection.caller] += 1
         if self._callers[connection.caller] > CALLER_SHARE * self.limits.connections:
+            self.refused += 1
             return False
         if len(self._all) <= self.limits.connections:
             return True
+        self.refused += 1
         oldest = next(iter(self._waiting))
         oldest.abort()
         return oldest is not connection

@@ -46,6 +46,10 @@ class HttpServer:
         """Number of open connections."""
         return len(self._connections)
 
+    def refused_connections(self) -> int:
+        """How many connections were closed because there were too many."""
+        return self._connections.refused
+
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Begin to take requests, without `tls` in the clear, on a bound socket, which then belongs to the server."""
         config = uvicorn.Config(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from birnn_native.front import FrontLimits, NativeFront, News, Order, Refusals, command_of
+from birnn_native.front import FrontLimits, NativeFront, News, Order, Refusals, Room, command_of
 from birnn_service.call import Exchange, Feed, Method
 from birnn_service.endpoint import Endpoint
 from birnn_service.errors import OverloadedError, Reason, ServiceError, StartupError, UnexpectedError
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Of the memory of this process, what may have come without being admitted.
 UNREAD_SHARE = 1 / 16
+# How long to wait where memory was short.
+SHORT_SECONDS = 0.1
 # What gRPC does not escape in a status message: printable ASCII but for the percent sign.
 PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
@@ -49,6 +51,7 @@ class NativeServer:
             settings: Limits.
             share_port: Let other processes of this user take calls on the same port.
         """
+        self.refused_connections = 0
         self.request_seconds = settings.max_request_seconds
         self.most_bytes = settings.max_message_mib << 20
         self._endpoint = endpoint
@@ -150,7 +153,13 @@ class NativeServer:
         """Take in what has happened."""
         if self._front is None:
             return
-        for event in self._front.take():
+        try:
+            events = self._front.take()
+        except MemoryError:
+            logger.error("there is no memory for the calls that have come; trying again in %g s", SHORT_SECONDS)
+            asyncio.get_running_loop().call_later(SHORT_SECONDS, self._take)
+            return
+        for event in events:
             try:
                 self._hear(*event)
             except Exception as error:  # what came with it is of other callers
@@ -181,7 +190,7 @@ class NativeServer:
             del self._peers[id_ >> 32]
             self._quiet.set()
         elif news == News.REFUSED:
-            self._endpoint.count_refused(length)
+            self._count_refused(method, length)
         elif news == News.FAILED:
             reason = f"the gRPC front end has failed: {metadata.decode(errors='replace')}"
             logger.error("%s; not ready until this process is started again", reason)
@@ -192,6 +201,12 @@ class NativeServer:
                 self._peers[id_ >> 32],
                 self._reply_seconds,
             )
+
+    def _count_refused(self, room: int, count: int) -> None:
+        if room == Room.CONNECTIONS:
+            self.refused_connections += count
+        else:
+            self._endpoint.count_refused(count, Reason.CALLS if room == Room.CALLS else Reason.MEMORY)
 
     async def _answer(self, method: Method | Feed | Exchange, call: NativeCall) -> None:
         try:

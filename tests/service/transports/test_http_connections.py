@@ -58,6 +58,7 @@ async def test_connections_are_bounded_and_those_that_wait_go_first() -> None:
         await until(lambda: server.connections == 6)
         # One caller has three quarters of eight connections.
         assert status(await exchange(port, post(b""))) == 503
+        assert server.refused_connections() == 1
         await until(lambda: server.connections == 6)
         idle[0][1].close()
         await until(lambda: server.connections == 5)

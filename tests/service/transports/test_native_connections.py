@@ -13,6 +13,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from birnn_native.front import Order
+from birnn_service.errors import Reason
 from birnn_service.memory_budget import RETRY_SECONDS
 from birnn_service.settings import Settings
 from birnn_service.transports import native_server
@@ -107,6 +108,7 @@ async def test_connections_are_bounded_and_make_room_when_they_end() -> None:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await channel.unary_unary(UNARY)(b"hello", timeout=PATIENCE_SECONDS)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert served.server.refused_connections >= 2
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await can_call(served.port):
                 pass
@@ -135,7 +137,8 @@ async def test_what_waits_to_be_admitted_is_bounded() -> None:
                 assert retry_seconds(client.fields[stream]) == RETRY_SECONDS
             assert refused == 20
             counted = served.metrics.requests.labels("", "", "", "RESOURCE_EXHAUSTED")
-            await until(lambda: counted.value >= 20)
+            by_reason = served.metrics.refused.labels("", "", Reason.MEMORY)
+            await until(lambda: counted.value >= 20 and by_reason.value >= 20)
             served.answers.released.set()
         await until(lambda: served.endpoint.under_way == 0)
         assert await is_answered(served.port)
