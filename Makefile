@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring native-check wheel wheel-aarch64 release package-check lock protos bench bench-peers quality \
+.PHONY: help serve test slow chaos soak clients examples lint types verification-table monitoring native-check wheel wheel-aarch64 release package-check lock protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
 
 help: ## Show the targets.
@@ -49,6 +49,10 @@ soak: $(VENV)/dev.stamp ## Keep a server under load for MINUTES=25 while faults 
 
 clients: $(VENV)/dev.stamp ## Call a running server with other people's clients; prints what became of the calls (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients tests/page/test_samples.py -m clients $(ARGS)
+
+examples: $(VENV)/dev.stamp ## Run the examples against a server.
+	$(PIP) install --quiet -c constraints.txt -e '.[examples]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/examples -m examples $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .
