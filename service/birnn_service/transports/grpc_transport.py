@@ -43,6 +43,11 @@ class GrpcTransport:
             return await self._server.listen()
         return await self._server.listen(None if certificate is None else certificate.for_grpc())
 
+    async def leave(self) -> None:
+        """Tell clients to turn elsewhere. Only the native front end can: grpcio's server has no way to but `close`."""
+        if isinstance(self._server, NativeServer):
+            await self._server.leave()
+
     async def close(self) -> None:
         """Close the port and all connections; see the servers."""
         await self._server.close()
