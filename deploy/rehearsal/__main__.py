@@ -105,7 +105,7 @@ class Rehearsal:
         await self._even(2)
 
     async def _even(self, servers: int) -> None:
-        """Wait until load is even over so many servers; say how long after the last change in DNS, and how even it is."""
+        """Wait until load is even over so many servers; say how long after DNS changed, and how even it is."""
         began = self._pods.changed
         while True:
             shares = await self._shares()

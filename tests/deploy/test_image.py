@@ -5,10 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 
-import onnxruntime
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -18,7 +17,7 @@ from tests.e2e.server_process import MODELS, PATIENCE_SECONDS
 from tests.packaging.environments import ROOT, clean_environ
 from tests.packaging.test_locks import LOCKS, entries, pins
 
-SITE_PACKAGES = Path(onnxruntime.__file__).parents[1]
+SITE_PACKAGES = Path(str(distribution("numpy").locate_file("")))
 LEFT_OUT = {canonicalize_name(requirement.name) for requirement, _ in entries(LOCKS / "left-out.in")}
 # What only these bring, and modules that trim.py removes.
 ABSENT = (
