@@ -9,8 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos soak clients examples lint types verification-table monitoring native-check wheel wheel-aarch64 release package-check lock protos bench bench-peers quality \
-  train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## Show the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -108,13 +107,21 @@ package-check: $(VENV)/dev.stamp wheel ## Install what `make wheel` built as use
 
 # What the images install, for every platform, with hashes. `make test` fails where it no longer fits pyproject.toml.
 LOCK := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-  -c constraints.txt --no-emit-package birnn-encoders --custom-compile-command 'make lock'
+  -c constraints.txt --excludes deploy/requirements/left-out.in --no-emit-package birnn-encoders --custom-compile-command 'make lock'
+# What is in left-out.in is not listed, and pip installs nothing that is not listed.
 lock: ## Write deploy/requirements anew from pyproject.toml and constraints.txt.
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet 'uv==0.13.9'
 	$(LOCK) --extra service --extra cpu --extra sources --extra otel -o deploy/requirements/cpu.txt pyproject.toml
 	$(LOCK) --extra service --extra gpu --extra sources --extra otel -o deploy/requirements/gpu.txt pyproject.toml
 	echo setuptools | $(LOCK) -o deploy/requirements/build.txt -
+
+pin-bases: ## Pin the images that Dockerfile and compose name by their digests (needs skopeo, and their registries).
+	deploy/image/pin.sh Dockerfile docker-compose.yml
+
+# Hosts are network namespaces on one bridge; all of it goes with the command. Needs root, dnsmasq and iproute2.
+rehearsal: $(VENV)/dev.stamp ## Scale, roll and cut off servers behind a name server while clients call; prints what became of the calls (minutes).
+	OMP_NUM_THREADS=1 unshare --net --mount --pid --fork --mount-proc --kill-child $(BIN)/python -m deploy.rehearsal
 
 # SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).
 SEQUENCES ?= examples/molecules.smi
