@@ -22,9 +22,7 @@ from birnn_service.engine.engine import Device, EngineInfo, EngineName, Output, 
 from birnn_service.engine.loading import load_engine
 from birnn_service.errors import StartupError
 from birnn_service.limit_settings import LimitSettings
-from birnn_service.queueing.cost import CostModel
-from birnn_service.queueing.planner import cheapest
-from birnn_service.queueing.profile_cache import ProfileCache, default_folder
+from birnn_service.queueing.cost import profile
 from birnn_service.queueing.request import Computed
 from birnn_service.reading import reading_of
 from birnn_service.vectors import ElementType
@@ -124,7 +122,6 @@ class BulkEncoder:
         # On CPUs there is a process for each core.
         slots = 1 if self.info.device == "cpu" else self.info.slots
         self._pool = ThreadPoolExecutor(slots) if slots > 1 else None
-        self._cost: CostModel | None = None
 
     def describe(self) -> EngineInfo:
         """What computes."""
@@ -162,7 +159,7 @@ class BulkEncoder:
         """What records would cost in the batches in which they would run, without running them."""
         tokenized = self._tokenize(rows.column(1).to_pylist())
         lengths = tokenized.batch.lengths[_distinct_by_length(tokenized.batch).rows]
-        cost = self._measured()
+        cost = profile(self._engine, Output.POOLED, self.manifest.max_length)
         seconds = sum(cost.batch_seconds(lengths[start:end]) for start, end in self._batches(lengths))
         return Estimate(len(rows), seconds, tokenized.batch.tokens, len(tokenized.errors))
 
@@ -185,18 +182,13 @@ class BulkEncoder:
         return vectors
 
     def _batches(self, ordered: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Batches, each from one position of the ordered lengths to another."""
-        most = self.info.max_rows
-        if self.info.packed or not len(ordered):
-            yield from ((start, min(start + most, len(ordered))) for start in range(0, len(ordered), most))
-        else:
-            yield from cheapest(ordered, self._measured(), most, 1.0)
+        """Batches, each from one position of the ordered lengths to another.
 
-    def _measured(self) -> CostModel:
-        """What batches cost, measured once on a machine."""
-        if self._cost is None:
-            self._cost = ProfileCache(default_folder()).profile(self._bundle, self._engine, Output.POOLED)
-        return self._cost
+        Parts are long enough for neighbors to have like lengths. The planner of the service would ask what batches cost
+        on this machine, and the last bits of an engine that pads may depend on how rows are divided.
+        """
+        most = self.info.max_rows
+        return ((start, min(start + most, len(ordered))) for start in range(0, len(ordered), most))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -142,7 +142,7 @@ class Crew:
                 with self._lock:
                     self._size -= 1
                     left = self._size
-                if left == 0:
+                if left <= 0:
                     raise BulkError(str(error)) from error
                 click.echo(f"warning: {error}; going on with {left} workers", err=True)
                 continue
