@@ -40,7 +40,7 @@ def content(out: Path) -> dict[str, bytes]:
 
 
 def vectors(out: Path) -> NDArray[np.float32]:
-    """float32 [n, D], as the files give them in order."""
+    """float32 [n, D], as the files give them in order; where there is none, anything."""
     column = pq.read_table(out / "parts", columns=["embedding"]).column("embedding").combine_chunks()
-    width = column.type.list_size
-    return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(-1, width)
+    # Not `flatten`, which leaves out what is null.
+    return np.asarray(column.values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, column.type.list_size)
