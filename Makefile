@@ -89,8 +89,8 @@ LOCK := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python
 lock: ## Write deploy/requirements anew from pyproject.toml and constraints.txt.
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet 'uv==0.13.9'
-	$(LOCK) --extra service --extra cpu --extra sources --extra otel -o deploy/requirements/cpu.txt pyproject.toml
-	$(LOCK) --extra service --extra gpu --extra sources --extra otel -o deploy/requirements/gpu.txt pyproject.toml
+	$(LOCK) --extra service --extra cpu --extra sources --extra otel --extra bulk -o deploy/requirements/cpu.txt pyproject.toml
+	$(LOCK) --extra service --extra gpu --extra sources --extra otel --extra bulk -o deploy/requirements/gpu.txt pyproject.toml
 	echo setuptools | $(LOCK) -o deploy/requirements/build.txt -
 
 # SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).

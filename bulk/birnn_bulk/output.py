@@ -9,7 +9,7 @@ DIR/dead-letters.csv            the records without a vector; likewise
 import csv
 import fcntl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -61,11 +61,21 @@ def locked(folder: Path, *, shared: bool) -> Iterator[None]:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BulkError(f"another `birnn bulk` is at work in {folder}") from error
-        if not shared:
-            # What killed processes have left; nobody else writes here.
-            for path in (*folder.glob(".birnn-*.partial"), *(folder / PARTS_FOLDER).glob(".birnn-*.partial")):
-                path.unlink(missing_ok=True)
-        yield
+        try:
+            if not shared:
+                _remove_unfinished(folder)
+            yield
+        finally:
+            # The last of those who share it cleans up.
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_unfinished(folder)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left; nobody else may be writing here."""
+    for path in (*folder.glob(".birnn-*.partial"), *(folder / PARTS_FOLDER).glob(".birnn-*.partial")):
+        path.unlink(missing_ok=True)
 
 
 def done(folder: Path, plan: str, parts: Sequence[Part]) -> Iterator[Entry]:

@@ -32,6 +32,7 @@ _NOT_TEXT = (
     (re.compile(rb"PAR1\x15"), "a Parquet file; `birnn bulk` reads it, or save the column of sequences as .csv"),
     (re.compile(rb"ARROW1\x00\x00"), "an Arrow file; save the column of sequences as .csv"),
     (re.compile(rb"BZh[1-9]1AY&SY"), "compressed with bzip2; decompress it, or use .gz or .xz"),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "compressed twice, with Zstandard last; decompress it once"),
     (re.compile(rb"\x89HDF\r\n\x1a\n"), "an HDF5 file"),
     (re.compile(rb"\x93NUMPY"), "an array of NumPy"),
     (re.compile(rb"%PDF-"), "a PDF file"),
