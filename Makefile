@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring native-check wheel package-check lock protos bench bench-peers quality \
+.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring native-check wheel package-check lock protos bench bulk-proof bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
 
 help: ## Show the targets.
@@ -98,6 +98,10 @@ SEQUENCES ?= examples/molecules.smi
 
 bench: $(VENV)/dev.stamp ## Measure engines beside oneDNN and OpenVINO, tokenizer and front end (SEQUENCES=file ARGS=--quick); results in build/bench.
 	$(BIN)/python -m bench all --sequences $(SEQUENCES) $(ARGS)
+
+COUNT ?= 100000
+bulk-proof: $(VENV)/dev.stamp ## Kill a bulk job of COUNT=100000 records twice; compare with server and bare engine (SEQUENCES=file ARGS="--encoder smiles").
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.bulk --sequences $(SEQUENCES) --count $(COUNT) $(ARGS)
 
 bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (over an hour; SEQUENCES=file ARGS=--quick).
 	$(BIN)/python -m bench.peers --sequences $(SEQUENCES) $(ARGS)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +154,10 @@ def bulk(
         raise BulkFailedError(str(error)) from error
     except OSError as error:
         raise BulkFailedError(f"{error.filename or out}: {error.strerror or error}") from error
+    except Exception:
+        # Python's own status is 1, which here is that of a job that was done.
+        traceback.print_exc()
+        sys.exit(JOB_FAILED)
     if failed:
         sys.exit(SOME_FAILED)
 
@@ -231,13 +236,18 @@ def _check(inputs: tuple[str, ...], out: Path, keep: tuple[str, ...]) -> None:
 
 @contextmanager
 def _ending_on_signals() -> Iterator[None]:
-    """End workers and give back the folder when a system shuts down, as after an interrupt."""
+    """End workers and give back the folder after SIGTERM and SIGINT, with the status that shells give those."""
 
     def end(number: int, frame: Any) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number, handler in before.items():
+        # A job in the background ignores interrupts.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """Workers that encode parts side by side: who runs them differs, what becomes of a lost one does not."""
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
@@ -7,11 +8,12 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import click
+from tqdm import tqdm
 
 from birnn_bulk.bulk_encoder import Task
 from birnn_bulk.part_file import Entry
 from birnn_bulk.plan import BulkError
+from birnn_bundle.quoting import printable
 
 # How often a part is tried in a new worker after one was lost with it.
 RETRIES = 2
@@ -86,7 +88,7 @@ class Crew:
                 if self._closed:
                     break
                 if attempt < RETRIES:
-                    click.echo(f"warning: a worker was lost: {error}; trying again", err=True)
+                    _warn(f"a worker was lost: {error}; trying again")
             finally:
                 self._idle.put(worker)
         raise BulkError(f"workers were lost {RETRIES + 1} times in a row, at last: {lost}")
@@ -144,7 +146,7 @@ class Crew:
                     left = self._size
                 if left <= 0:
                     raise BulkError(str(error)) from error
-                click.echo(f"warning: {error}; going on with {left} workers", err=True)
+                _warn(f"{error}; going on with {left} workers")
                 continue
             with self._lock:
                 if not self._closed:
@@ -158,3 +160,8 @@ class Crew:
             with self._lock:
                 self._workers.discard(worker)
             worker.close()
+
+
+def _warn(text: str) -> None:
+    # Not click.echo: this one spares the progress bar.
+    tqdm.write(printable(f"warning: {text}"), file=sys.stderr)

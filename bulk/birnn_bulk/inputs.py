@@ -1,6 +1,7 @@
 """The files of an input: on this machine or in a store, alone or in folders, in an order that does not change."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -124,12 +125,12 @@ def _found(given: str) -> Iterator[Found]:
         files: list[Found] = [StoredFile.at(given)] if _is_known(given) else [*files_below(given)]
     elif (path := Path(given)).is_dir():
         files = [
-            LocalFile(str(below), below, below.stat().st_size)
+            LocalFile(_name(below), below, below.stat().st_size)
             for below in sorted(path.rglob("*"), key=lambda below: below.as_posix())
             if below.is_file() and not any(part.startswith((".", "_")) for part in below.relative_to(path).parts)
         ]
     elif path.is_file():
-        yield LocalFile(given, path, path.stat().st_size)
+        yield LocalFile(_name(path), path, path.stat().st_size)
         return
     else:
         raise BulkError(f"{given}: no such file or folder; a job needs files that can be read again")
@@ -139,6 +140,11 @@ def _found(given: str) -> Iterator[Found]:
     if not known:
         raise BulkError(f"{given}: holds no file of a known kind: {', '.join((*KINDS, *(p[1:] for p in PARQUET)))}")
     yield from known
+
+
+def _name(path: Path) -> str:
+    """A path as text that any file can hold."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _is_known(name: str) -> bool:

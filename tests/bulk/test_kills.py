@@ -49,7 +49,9 @@ def started(job: list[object], out: Path, more: int) -> subprocess.Popen[bytes]:
 
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    # Each thread has a list of those that it has started.
+    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(pid) for each in lists for pid in each.read_text().split()]
 
 
 def is_alive(pid: int) -> bool:
