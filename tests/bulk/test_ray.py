@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def node(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=environment() | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+        env=environment() | {"RAY_USAGE_STATS_ENABLED": "0"},
         start_new_session=True,
     )
     try:
@@ -66,7 +67,9 @@ def test_a_job_outlives_one_of_two_nodes(tmp_path: Path) -> None:
     bulk(*job, "-o", tmp_path / "local")
     out, address = tmp_path / "ray", f"127.0.0.1:{free_port()}"
     with (
-        node("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false"),
+        # Paths of sockets are short, shorter than those of pytest's folders.
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as logs,
+        node("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={logs}"),
         node(f"--address={address}") as second,
     ):
         while nodes_alive(address) < 2:
