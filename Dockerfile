@@ -48,6 +48,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r build.txt
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY client client
+COPY bulk bulk
 COPY bundle bundle
 COPY export export
 COPY loadtest loadtest

@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+.PHONY: $(shell sed -nE 's/^([a-z0-9 -]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## Show the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -112,8 +112,8 @@ LOCK := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python
 lock: ## Write deploy/requirements anew from pyproject.toml and constraints.txt.
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet 'uv==0.13.9'
-	$(LOCK) --extra service --extra cpu --extra sources --extra otel -o deploy/requirements/cpu.txt pyproject.toml
-	$(LOCK) --extra service --extra gpu --extra sources --extra otel -o deploy/requirements/gpu.txt pyproject.toml
+	$(LOCK) --extra service --extra cpu --extra sources --extra otel --extra bulk -o deploy/requirements/cpu.txt pyproject.toml
+	$(LOCK) --extra service --extra gpu --extra sources --extra otel --extra bulk -o deploy/requirements/gpu.txt pyproject.toml
 	echo setuptools | $(LOCK) -o deploy/requirements/build.txt -
 
 pin-bases: ## Pin the images that Dockerfile and compose name by their digests (needs skopeo, and their registries).
@@ -128,6 +128,10 @@ SEQUENCES ?= examples/molecules.smi
 
 bench: $(VENV)/dev.stamp ## Measure engines beside oneDNN and OpenVINO, tokenizer and front end (SEQUENCES=file ARGS=--quick); results in build/bench.
 	$(BIN)/python -m bench all --sequences $(SEQUENCES) $(ARGS)
+
+COUNT ?= 100000
+bulk-proof: $(VENV)/dev.stamp ## Kill a bulk job of COUNT=100000 records twice; compare with server and bare engine (SEQUENCES=file ARGS="--encoder smiles").
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.bulk --sequences $(SEQUENCES) --count $(COUNT) $(ARGS)
 
 bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (over an hour; SEQUENCES=file ARGS=--quick).
 	$(BIN)/python -m bench.peers --sequences $(SEQUENCES) $(ARGS)

@@ -26,6 +26,7 @@ class Target(NamedTuple):
 
 TARGETS = {
     "encode": Target("birnn.cli.encode_command", "encode", "", "Encode sequences or a file of them."),
+    "bulk": Target("birnn_bulk.command", "bulk", "service,cpu,bulk", "Encode files of any size, without a server."),
     "map": Target("birnn.cli.map_command", "map_vectors", "map", "Draw encodings as a map, to look at."),
     "serve": Target("birnn_service.commands", "serve", "service,cpu", "Serve the encoders of a models folder."),
     "models": Target("birnn.cli.models_command", "models", "", "Look at bundles, and at what a server has of them."),
