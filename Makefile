@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring native-check wheel package-check lock protos bench bench-peers quality \
+.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring docs native-check wheel package-check lock protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
 
 help: ## Show the targets.
@@ -63,6 +63,14 @@ verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTor
 
 monitoring: $(VENV)/dev.stamp ## Write docs/metrics.md, the dashboard and the rules for Kubernetes anew.
 	$(BIN)/python -m deploy.monitoring
+
+$(VENV)/docs.stamp: pyproject.toml constraints.txt | $(VENV)/dev.stamp
+	$(PIP) install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/docs.stamp ## Build the documentation site in build/site; broken links and anchors fail it (ARGS=--clean).
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS)
+	@echo "build/site/index.html"
 
 native-check: ## Drive kernels and gRPC front end with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
 	native/check/run.sh $(or $(CASES),20000)
