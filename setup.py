@@ -47,6 +47,11 @@ ARM = {"neondot": ["-march=armv8.2-a+dotprod"]}
 SETS = {"x86_64": X86, "amd64": X86} | ({"aarch64": ARM} if platform.system() == "Linux" else {})
 
 
+def machine() -> str:
+    """The processor to build for: this one, or that of Python's variable for cross compilers, such as linux-aarch64."""
+    return os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).lower().rpartition("-")[2]
+
+
 def _pkg_config(option: str) -> str:
     """What pkg-config says of libnghttp2; raises OSError or CalledProcessError where it is not there."""
     return subprocess.run(["pkg-config", option, NGHTTP2], check=True, capture_output=True, text=True).stdout
@@ -80,7 +85,7 @@ class BuildKernels(build_ext):
         )
 
     def _build_kernels(self, ext: Extension) -> None:
-        sets = SETS.get(platform.machine().lower(), {})
+        sets = SETS.get(machine(), {})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             compiled = dict(zip(sets, pool.map(self._try, sets, sets.values()), strict=True))
             macros = [(f"BIRNN_HAVE_{name.upper()}", None) for name, objects in compiled.items() if objects]

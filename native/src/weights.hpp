@@ -52,7 +52,11 @@ class Int8Row {
    public:
     Int8Row(const float* weights, int64_t count) : weights_(weights), whole_(static_cast<size_t>(count)) {
         double largest = 0;
-        for (int64_t i = 0; i < count; i++) largest = std::fmax(largest, std::fabs(weights[i]));
+        for (int64_t i = 0; i < count; i++) {
+            // Not by fmax: GCC 12 for aarch64 fails to vectorize that, by an internal error.
+            const double size = std::fabs(weights[i]);
+            if (size > largest) largest = size;
+        }
         if (largest == 0) return;
         double least = INFINITY;
         for (int percent = 100; percent >= 60; percent--) {

@@ -3,6 +3,8 @@
 These take minutes and a network; `make package-check` runs them.
 """
 
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,33 @@ def test_the_list_of_the_gpu_image_would_install_by_its_hashes(tmp_path: Path) -
         "install", "--dry-run", "--require-hashes", "-r", LOCKS / "gpu.txt"
     )
     assert "onnxruntime-gpu-1" in would
+
+
+LOADS = """
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int count, char** names) {
+    for (int i = 1; i < count; i += 2) {
+        void* library = dlopen(names[i], RTLD_NOW);
+        if (!library || !dlsym(library, names[i + 1])) return puts("cannot be loaded"), puts(dlerror()), 1;
+    }
+}
+"""
+
+
+def test_the_kernels_for_aarch64_load_there(tmp_path: Path) -> None:
+    wheels = list(DIST.glob("birnn_serving-*_aarch64.whl"))
+    if not wheels:
+        pytest.skip("there is no wheel for aarch64: `make wheel-aarch64` builds one")
+    for program in ("aarch64-linux-gnu-gcc", "qemu-aarch64"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    with zipfile.ZipFile(wheels[0]) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "loads.c").write_text(LOADS)
+    run("aarch64-linux-gnu-gcc", "loads.c", "-o", "loads", cwd=tmp_path)
+    native = tmp_path / "birnn_native"
+    run(
+        *("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", tmp_path / "loads"),
+        *(native / "_kernels.so", "birnn_instruction_sets", native / "_front.so", "birnn_front_open"),
+    )
