@@ -16,6 +16,7 @@ def pages() -> dict[Path, str]:
     found |= {
         ROOT / "README.md": "index.md",
         ROOT / "CHANGELOG.md": "changelog.md",
+        ROOT / "CONTRIBUTING.md": "contributing.md",
         ROOT / "deploy" / "README.md": "deploy.md",
     }
     return found | {path: f"models/{path.parts[-3]}-{path.parts[-2]}.md" for path in _cards()}
