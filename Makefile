@@ -64,8 +64,8 @@ verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTor
 monitoring: $(VENV)/dev.stamp ## Write docs/metrics.md, the dashboard and the rules for Kubernetes anew.
 	$(BIN)/python -m deploy.monitoring
 
-$(VENV)/docs.stamp: pyproject.toml constraints.txt | $(VENV)/dev.stamp
-	$(PIP) install --quiet -c constraints.txt -e '.[docs]'
+$(VENV)/docs.stamp: deploy/documentation/requirements.txt | $(VENV)/dev.stamp
+	$(PIP) install --quiet -c constraints.txt -r $<
 	@touch $@
 
 docs: $(VENV)/docs.stamp ## Build the documentation site in build/site; broken links and anchors fail it (ARGS=--clean).

@@ -202,7 +202,7 @@ def _health(name: str, summary: str, **more: Any) -> dict[str, Any]:
         "operationId": name,
         "summary": summary,
         **more,
-        "responses": {"200": _reply("Yes.", "Health"), "503": _reply("No.", "Health")},
+        "responses": {"200": _reply("The answer is yes.", "Health"), "503": _reply("The answer is no.", "Health")},
     }
 
 
