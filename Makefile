@@ -69,7 +69,7 @@ $(VENV)/docs.stamp: deploy/documentation/requirements.txt | $(VENV)/dev.stamp
 	@touch $@
 
 docs: $(VENV)/docs.stamp ## Build the documentation site in build/site; broken links and anchors fail it (ARGS=--clean).
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build $(ARGS)
 	@echo "build/site/index.html"
 
 native-check: ## Drive kernels and gRPC front end with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
