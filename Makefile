@@ -67,6 +67,14 @@ verification-table: $(VENV)/dev.stamp ## Measure every combination against PyTor
 monitoring: $(VENV)/dev.stamp ## Write docs/metrics.md, the dashboard and the rules for Kubernetes anew.
 	$(BIN)/python -m deploy.monitoring
 
+$(VENV)/docs.stamp: deploy/documentation/requirements.txt | $(VENV)/dev.stamp
+	$(PIP) install --quiet -c constraints.txt -r $<
+	@touch $@
+
+docs: $(VENV)/docs.stamp ## Build the documentation site in build/site; broken links and anchors fail it (ARGS=--clean).
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build $(ARGS)
+	@echo "build/site/index.html"
+
 native-check: ## Drive kernels and gRPC front end with hostile input under sanitizers, NEON in an emulator (CASES=20000 CXX=g++).
 	native/check/run.sh $(or $(CASES),20000)
 

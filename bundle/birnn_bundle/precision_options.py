@@ -44,7 +44,7 @@ MIN_COSINE: Callable[[AnyFunction], AnyFunction] = click.option(
     multiple=True,
     callback=_read_min_cosines,
     metavar="PRECISION=COSINE",
-    help="Least cosine to float32 with which a reduced precision may be served; repeatable. [default: "
+    help="Minimum cosine to float32 for a reduced precision to be served; repeatable. [default: "
     f"{', '.join(f'{name}={cosine}' for name, cosine in MIN_COSINES.items())}]",
 )
 

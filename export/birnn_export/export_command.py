@@ -49,7 +49,13 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Markdown file whose text goes into the model card.",
 )
-@click.option("--metric", "metrics", multiple=True, metavar="KEY=VALUE", help="A further metric; repeatable.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A further metric for the manifest and the card; repeatable.",
+)
 @click.option(
     "--sequences",
     multiple=True,
@@ -59,7 +65,7 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
-    help="Longest sequence to accept, in tokens; the recurrence knows no limit. [default: that of the training; "
+    help="Longest sequence to accept, in tokens. [default: that of the training; "
     f"{MAX_LENGTH:,} for a file of weights]",
 )
 @click.option(
@@ -78,7 +84,7 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
 @QUALITY
 @MIN_COSINE
 @click.option("--force", is_flag=True, help="Replace the bundle in the output folder.")
-@click.option("--pooling", type=click.Choice(get_args(Pooling)), help="WEIGHTS: how one vector is made of a sequence.")
+@click.option("--pooling", type=click.Choice(get_args(Pooling)), help="WEIGHTS: how a sequence becomes one vector.")
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -87,7 +93,7 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
     "tokens and ids, or a token per line. Its ids are the rows of the embedding. None for float features.",
 )
 @click.option(
-    "--split", type=click.Choice(get_args(Split)), help="WEIGHTS: how texts are cut into a vocabulary's tokens."
+    "--split", type=click.Choice(get_args(Split)), help="WEIGHTS: how text is split into tokens of the vocabulary."
 )
 @click.option("--first-id", type=click.IntRange(min=0), help="WEIGHTS: id of the first token of a list. [default: 0]")
 @click.option(
@@ -97,7 +103,7 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
     "[default: one called <unk>, [UNK] or the like]",
 )
 @click.option("--begin-token", metavar="TOKEN", help="WEIGHTS: the token put before each sequence, or none.")
-@click.option("--end-token", metavar="TOKEN", help="WEIGHTS: the token put behind each sequence, or none.")
+@click.option("--end-token", metavar="TOKEN", help="WEIGHTS: the token put after each sequence, or none.")
 @click.option(
     "--prefix",
     multiple=True,
@@ -118,7 +124,7 @@ from birnn_export.verification import FLOAT32_MARGIN, LARGEST_TOLERANCE, MOST_TO
     help="WEIGHTS: tensor of the embedding, where there are several; one-hot for one-hot tokens; none for "
     "float features.",
 )
-@click.option("--nonlinearity", type=click.Choice(get_args(Nonlinearity)), help="WEIGHTS: of a plain RNN.")
+@click.option("--nonlinearity", type=click.Choice(get_args(Nonlinearity)), help="WEIGHTS: activation of a plain RNN.")
 @click.option(
     "--reset",
     type=click.Choice(get_args(Reset)),
@@ -145,14 +151,14 @@ def export(
 
     CHECKPOINT is a folder written by `birnn train`, or a file of WEIGHTS trained elsewhere: a state_dict of PyTorch
     (.pt, .pth, .safetensors) that holds a bidirectional nn.GRU, nn.LSTM, nn.RNN or an RNN from scratch, or a Keras file
-    (.keras, .weights.h5, .h5). Sizes are inferred from weights; what they do not say is given by the options marked
-    WEIGHTS, and an error says which are missing.
+    (.keras, .weights.h5, .h5). Sizes are inferred from the weights. The options marked WEIGHTS say the rest, and an
+    error names those that are missing.
 
-    The graphs are run by onnxruntime, and by the native kernels where they are built, and compared with PyTorch in
-    float64 first. Where they disagree, the command says where, and writes nothing.
+    First, onnxruntime and, if they are built, the native kernels run the graphs, and the results are compared with
+    PyTorch in float64. If they disagree, the command says where, and writes nothing.
 
-    Then each reduced precision is measured, and the bundle records what it costs: see `birnn models measure`, which
-    does the same to a bundle that is there.
+    Then each reduced precision is measured, and the bundle records what it costs. `birnn models measure` does the same
+    for an existing bundle.
     """
     begun = time.monotonic()
     further_metrics = _parse_metrics(metrics)

@@ -45,27 +45,51 @@ _OUTCOMES: dict[Outcome, str] = {
 @click.command()
 @click.argument("corpus", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
-@click.option("--resume", is_flag=True, help="Go on exactly where the run in the folder stopped.")
+@click.option("--resume", is_flag=True, help="Continue exactly where the run in the folder stopped.")
 @click.option(
     "--start-from",
     type=click.Path(),
     metavar="FOLDER",
-    help="Begin with the weights of another run of the same architecture and sizes instead of random ones. Layers "
-    "above those of the other run stay random; heads go along where corpus and encoder are the same.",
+    help="Start with the weights of another run of the same architecture and sizes instead of random ones. Layers "
+    "above those of the other run stay random. Heads are taken along if corpus and encoder are the same.",
 )
 @click.option(
     "--start-as-bag",
     is_flag=True,
-    help="Begin as the mean of token vectors weighted by rarity instead of with random weights; a bigru only.",
+    help="Start as the mean of token vectors weighted by rarity, instead of with random weights; bigru only.",
 )
-@click.option("--architecture", type=click.Choice(get_args(Architecture)), default="bigru", show_default=True)
-@click.option("--tokenizer", type=click.Choice(TOKENIZER_KINDS), default="smiles", show_default=True)
-@click.option("--embedding-size", type=int, default=64, show_default=True)
-@click.option("--hidden-size", type=int, default=256, show_default=True, help="Of each direction.")
-@click.option("--layers", type=int, default=1, show_default=True)
-@click.option("--dropout", type=float, default=0.0, show_default=True)
-@click.option("--pooling", type=click.Choice(get_args(Pooling)), default="final", show_default=True)
-@click.option("--nonlinearity", type=click.Choice(get_args(Nonlinearity)), default="tanh", show_default=True)
+@click.option(
+    "--architecture",
+    type=click.Choice(get_args(Architecture)),
+    default="bigru",
+    show_default=True,
+    help="Kind of recurrence.",
+)
+@click.option(
+    "--tokenizer",
+    type=click.Choice(TOKENIZER_KINDS),
+    default="smiles",
+    show_default=True,
+    help="How sequences are split.",
+)
+@click.option("--embedding-size", type=int, default=64, show_default=True, help="Size of token embeddings.")
+@click.option("--hidden-size", type=int, default=256, show_default=True, help="Hidden units per direction.")
+@click.option("--layers", type=int, default=1, show_default=True, help="Number of layers.")
+@click.option("--dropout", type=float, default=0.0, show_default=True, help="Dropout while training.")
+@click.option(
+    "--pooling",
+    type=click.Choice(get_args(Pooling)),
+    default="final",
+    show_default=True,
+    help="How outputs become one vector.",
+)
+@click.option(
+    "--nonlinearity",
+    type=click.Choice(get_args(Nonlinearity)),
+    default="tanh",
+    show_default=True,
+    help="Activation of a plain RNN.",
+)
 @click.option(
     "--objective",
     default=None,
@@ -80,47 +104,67 @@ _OUTCOMES: dict[Outcome, str] = {
     metavar="FILE:SCORE:FIRST:SECOND",
     help="Columns of a .csv or .tsv file with scored pairs of sequences, for the objective similarity; repeatable.",
 )
-@click.option("--exclude", multiple=True, metavar="FILE[:COLUMN]", help="Leave out what this file holds; repeatable.")
+@click.option("--exclude", multiple=True, metavar="FILE[:COLUMN]", help="File of sequences to leave out; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use the first N sequences of each corpus file.")
 @click.option("--sentences", is_flag=True, help="Split each line of the corpus into sentences.")
-@click.option("--max-length", type=int, default=256, show_default=True, help="Leave out sequences of more tokens.")
-@click.option("--vocab-size", type=int, default=8192, show_default=True, help="Of the text tokenizer.")
-@click.option("--lowercase", is_flag=True, help="The text tokenizer reads capitals as small letters.")
-@click.option("--minimum-count", type=int, default=10, show_default=True, help="Rarer SMILES tokens are unknown.")
+@click.option("--max-length", type=int, default=256, show_default=True, help="Leave out longer sequences, in tokens.")
+@click.option("--vocab-size", type=int, default=8192, show_default=True, help="Vocabulary size of the text tokenizer.")
+@click.option("--lowercase", is_flag=True, help="Make the text tokenizer ignore case.")
+@click.option(
+    "--minimum-count", type=int, default=10, show_default=True, help="SMILES tokens that occur less often are unknown."
+)
 @click.option(
     "--spellings",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Random SMILES of each molecule to train on as well; an epoch becomes so much longer.",
+    help="Number of random SMILES of each molecule to train on in addition; epochs become longer accordingly.",
 )
-@click.option("--validation-share", type=float, default=0.01, show_default=True)
-@click.option("--epochs", type=int, default=10, show_default=True)
-@click.option("--max-steps", type=int, help="Number of steps in which the schedule finishes.")
-@click.option("--max-minutes", type=float, help="Finish the schedule within this time.")
-@click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens a batch and process.")
-@click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option("--validation-share", type=float, default=0.01, show_default=True, help="Share held out for validation.")
+@click.option("--epochs", type=int, default=10, show_default=True, help="Number of passes over the corpus.")
+@click.option("--max-steps", type=int, help="Finish the schedule after this many steps.")
+@click.option("--max-minutes", type=float, help="Finish the schedule within this many minutes.")
+@click.option("--batch-tokens", type=int, default=6144, show_default=True, help="Tokens per batch and process.")
+@click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="Highest learning rate.")
 @click.option(
     "--schedule",
     type=click.Choice(get_args(Schedule)),
     default="cosine",
     show_default=True,
-    help="Of the learning rate: a cosine, or stable for four fifths and then a fall; the latter can go on later.",
+    help="Learning rate schedule: cosine, or stable for four fifths and then falling. A stable run can be continued.",
 )
-@click.option("--warmup-steps", type=int, default=200, show_default=True)
-@click.option("--weight-decay", type=float, default=0.01, show_default=True)
-@click.option("--clip-norm", type=float, default=1.0, show_default=True)
-@click.option("--mask-share", type=float, default=0.2, show_default=True)
+@click.option(
+    "--warmup-steps", type=int, default=200, show_default=True, help="Steps in which the learning rate rises."
+)
+@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Weight decay of AdamW.")
+@click.option("--clip-norm", type=float, default=1.0, show_default=True, help="Maximum norm of the gradient.")
+@click.option("--mask-share", type=float, default=0.2, show_default=True, help="Share of tokens that are masked.")
 @click.option("--evaluate-every", type=int, default=500, show_default=True, help="Steps between checkpoints.")
-@click.option("--patience", type=int, default=10, show_default=True, help="Evaluations without gain before stopping.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes that compute descriptors. [default: one a core]")
+@click.option(
+    "--patience", type=int, default=10, show_default=True, help="Stop after this many evaluations without gain."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Device to train on.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="fp32",
+    show_default=True,
+    help="Precision to train in.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes that compute descriptors. [default: one per core]"
+)
 @click.option(
     "--cache",
     type=click.Path(file_okay=False),
-    help="Folder for what RDKit computes, to share among runs. [default: OUTPUT]",
+    help="Folder that keeps what RDKit computes, to share among runs. [default: OUTPUT]",
 )
 @click.pass_context
 def train(context: click.Context, /, output: Path, resume: bool, **options: Any) -> None:

@@ -19,9 +19,9 @@ from birnn_service.sources.source import SourceError
 @click.command()
 @click.argument("key", type=click.Path(path_type=Path))
 def keygen(key: Path) -> None:
-    """Make a pair of keys: the private one in KEY, readable for you only, and the public one in KEY.pub.
+    """Create a key pair: the private key in KEY, readable only by you, and the public key in KEY.pub.
 
-    Files that are there are never overwritten. `birnn models sign` takes the private key, `--trust` the public one.
+    Existing files are never overwritten. `birnn models sign` takes the private key, `--trust` the public one.
     """
     try:
         public, key_id = new_key(key)
@@ -39,9 +39,9 @@ def keygen(key: Path) -> None:
     help="File of the private key, as `birnn models keygen` writes it.",
 )
 def sign(bundle: Path, key: Path) -> None:
-    """Sign a bundle: write manifest.sig beside its manifest, in place of one that is there.
+    """Sign a bundle: write manifest.sig beside its manifest, replacing an existing one.
 
-    The bundle's digests are checked first, its encodings are not: see `birnn models verify`.
+    The bundle's digests are checked first. Its encodings are not; see `birnn models verify`.
     """
     try:
         private = read_private_key(key)
@@ -61,9 +61,9 @@ def sign(bundle: Path, key: Path) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def index(folder: Path) -> None:
-    """Write FOLDER/index.json, for a web server that is to serve the folder: `birnn serve --models https://...`.
+    """Write FOLDER/index.json, which a web server needs to serve the folder: `birnn serve --models https://...`.
 
-    Write it anew whenever a bundle was added, removed or signed.
+    Run it again whenever a bundle is added, removed or signed.
     """
     try:
         look, content = write_index(FolderSource(folder))

@@ -40,13 +40,21 @@ from birnn_service.trust import read_trust
 logger = logging.getLogger(__name__)
 
 DEVICE = click.option(
-    "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True, help="Where to run it."
+    "--device", type=click.Choice(get_args(Device)), default="auto", show_default=True, help="Device to run it on."
 )
 ENGINE = click.option(
-    "--engine", type=click.Choice(get_args(EngineName)), default="auto", show_default=True, help="What runs it."
+    "--engine",
+    type=click.Choice(get_args(EngineName)),
+    default="auto",
+    show_default=True,
+    help="Engine to run it with.",
 )
 PRECISION = click.option(
-    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True, help="Of its arithmetic."
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="fp32",
+    show_default=True,
+    help="Precision of the arithmetic.",
 )
 
 
@@ -80,15 +88,15 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     envvar=ENV_PREFIX + "CONFIG",
     help=f"TOML file of settings [{ENV_PREFIX}CONFIG].",
 )
-@click.option("--check", is_flag=True, help="Load and prove every encoder, say what came of it, and stop.")
+@click.option("--check", is_flag=True, help="Load and verify every encoder, print the results, and exit.")
 @_with_settings
 def serve(config: Path | None, check: bool, **flags: Any) -> None:
     """Serve the encoders of a models folder over gRPC.
 
-    Every option can also be a BIRNN_* variable or a key of the TOML file: flags win over variables, and these over the
-    file.
+    Each option is also a BIRNN_* variable and a key of the TOML file. Options override variables, and variables
+    override the file.
 
-    --check takes no port. It ends with status 0 only where every encoder could be served.
+    --check opens no port. It exits with status 0 only if every encoder can be served.
     """
     try:
         settings = load_settings({name: value for name, value in flags.items() if value is not None}, config)
@@ -153,13 +161,13 @@ def models() -> None:
     "--cache-dir",
     type=click.Path(file_okay=False, path_type=Path),
     envvar=ENV_PREFIX + "CACHE_DIR",
-    help=f"Where bundles of a store are kept, as for `birnn serve` [{ENV_PREFIX}CACHE_DIR].",
+    help=f"Folder that keeps bundles of a store, as for `birnn serve` [{ENV_PREFIX}CACHE_DIR].",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, an object for each bundle.")
 def list_models(source: str | None, cache_dir: Path | None, as_json: bool) -> None:
     """List the bundles of a folder or a store, by default those that `birnn serve` takes; broken ones with the reason.
 
-    Bundles of a store are fetched into the cache. Whether a signature is good, `birnn models verify` says.
+    Bundles of a store are fetched into the cache. Signatures are not checked here; see `birnn models verify`.
     """
     try:
         opened = open_source(source, StoreOptions(cache_dir))
@@ -250,8 +258,8 @@ def verify(
     """Check a bundle's signature (with --trust), its digests, and its encodings on this machine's engine against the
     recorded golden ones.
 
-    Unless a precision or an engine is asked for, each reduced precision that the bundle allows is measured, too, where
-    this machine computes in it, and compared with what the manifest recorded.
+    Without --precision and --engine, each reduced precision that the bundle allows and this machine supports is
+    measured, too, and compared with the record in the manifest.
     """
     try:
         loaded = Bundle.load(bundle, trust=read_trust(trust))
@@ -303,7 +311,7 @@ models.add_command(index)
     help=f"The models folder, by default the one that `birnn serve` takes [{ENV_PREFIX}MODELS].",
 )
 def alias(name: str, alias: str, version: int, folder: Path | None) -> None:
-    """Let callers ask for NAME@ALIAS and get VERSION; 0 removes the alias. Servers follow within --models-poll."""
+    """Make NAME@ALIAS stand for VERSION; 0 removes the alias. Servers follow within --models-poll."""
     try:
         path = write_alias(folder or default_folder()[0], name, alias, version)
     except (StartupError, SourceError, OSError) as error:

@@ -22,8 +22,9 @@ class EngineSettings(BaseModel):
     )
     precision: Precision = Field(
         "fp32",
-        description="Of the arithmetic: bf16 and int8 exist on CPUs with the native engine, fp16 on CUDA, each only "
-        "where the bundle allows it and passes the golden gate. `auto` takes the fastest that does, and logs why.",
+        description="Precision of the arithmetic. bf16 and int8 exist on CPUs with the native engine, fp16 on CUDA. "
+        "Each is used only if the bundle allows it and it passes the golden gate. `auto` takes the fastest such "
+        "precision, and logs why.",
     )
     slots: Count | None = Field(
         None, description="Number of batches that run at the same time; by default one per core on a CPU, two on a GPU."
@@ -41,13 +42,13 @@ class EngineSettings(BaseModel):
     )
     gpu_memory_mib: Count | None = Field(
         None,
-        description="Most GPU memory of all encoders together, in MiB, those included that are loaded beside the ones "
-        "they replace; by default four fifths of what is free at the start.",
+        description="Maximum GPU memory of all encoders together, in MiB, including those that are loaded beside the "
+        "ones they replace; by default four fifths of what is free at the start.",
     )
     cache_mib: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Size of the response cache, in MiB. It keeps the pooled encodings asked for last, by exact "
-        "tokens. 0 turns it off.",
+        description="Size of the response cache, in MiB. It keeps the latest pooled encodings, by exact tokens. 0 "
+        "turns it off.",
     )
     cache_dir: Path | None = Field(
         None,

@@ -45,7 +45,7 @@ MOST_SEQUENCES = 2000
 def measure(
     bundle: Path, files: tuple[str, ...], quality: str | None, min_cosines: dict[ReducedPrecision, float]
 ) -> None:
-    """Measure what bf16 and int8 cost an encoder, and record it in BUNDLE: from then on `birnn serve` may use them.
+    """Measure what bf16 and int8 cost an encoder, and record it in BUNDLE, so that `birnn serve` may use them.
 
     The native kernels compute; `birnn export` has done the same for the bundles it wrote. What this processor cannot
     compute in, and fp16, which is of GPUs, stay as they are recorded. Manifest and model card are written anew, so a

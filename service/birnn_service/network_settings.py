@@ -20,9 +20,9 @@ class NetworkSettings(BaseModel):
 
     transport: Literal["grpcio", "native", "auto"] = Field(
         "auto",
-        description="What takes gRPC calls. grpcio: the server of that library. native: our own front end, which costs "
-        "a fifth of that for each call and has no TLS. auto: native where it was built and no TLS is asked for, else "
-        "grpcio.",
+        description="Server for gRPC calls. grpcio: the server of that library. native: our own front end in C++, "
+        "which takes a fifth of the CPU for each call and has no TLS. auto: native if it was built and no TLS is "
+        "asked for, else grpcio.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all addresses.")
     grpc_port: Port = Field(8001, description="gRPC port; 0 for any free port.")

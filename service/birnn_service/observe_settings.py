@@ -13,9 +13,9 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 class ObserveSettings(BaseModel):
     """What is logged and traced."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
     log_format: Literal["text", "json"] = Field(
-        "text", description="Form of the log: text, or one JSON object a line, for what collects logs."
+        "text", description="Format of the log: text, or one JSON object per line for log collectors."
     )
     access_log: Ratio = Field(
         0.0,
@@ -25,20 +25,20 @@ class ObserveSettings(BaseModel):
     )
     otlp_endpoint: str | None = Field(
         None,
-        description="URL of an OpenTelemetry collector that takes traces as OTLP over HTTP, such as "
-        "http://127.0.0.1:4318. Needs the extra `otel`. By default what OTEL_EXPORTER_OTLP_ENDPOINT says; without "
-        "either, there are no traces.",
+        description="URL of an OpenTelemetry collector that accepts traces as OTLP over HTTP, such as "
+        "http://127.0.0.1:4318. Needs the extra `otel`. By default the value of OTEL_EXPORTER_OTLP_ENDPOINT. Without "
+        "either, nothing is traced.",
     )
     trace_ratio: Ratio = Field(
         0.01,
-        description="Share of the calls without a `traceparent` of their own that are traced, between 0 and 1. Of the "
-        "others, those are traced that it marks as sampled.",
+        description="Share of calls without a `traceparent` that are traced, between 0 and 1. Calls with one are "
+        "traced if it marks them as sampled.",
     )
     trace_spans_per_second: Annotated[float, Field(gt=0)] = Field(
         1000.0,
         title="SPANS",
-        description="Maximum number of spans that the server exports a second, on average, whatever callers ask for; a "
-        "call has up to 6. Each process gets an equal share.",
+        description="Maximum number of spans that the server exports per second, on average, whatever callers ask "
+        "for; a call has up to 6. Each process gets an equal share.",
     )
     trace_queue_spans: Count = Field(
         4096, description="Maximum number of spans that wait to be exported in each process. Further ones are dropped."
@@ -48,8 +48,8 @@ class ObserveSettings(BaseModel):
     )
     trace_content_bytes: Annotated[int, Field(ge=0, le=65_536)] = Field(
         0,
-        description="How many bytes of its sequences a call's span holds. By default none: what callers send may be "
-        "confidential.",
+        description="Number of bytes of its sequences that a call's span holds. None by default, because sequences "
+        "may be confidential.",
     )
 
     @field_validator("otlp_endpoint")

@@ -24,7 +24,7 @@ def _with_file(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Path(dir_okay=False, path_type=Path),
         envvar=ENV_PREFIX + "TOKENS",
         required=True,
-        help=f"The file, as for `birnn serve` [{ENV_PREFIX}TOKENS].",
+        help=f"File of tokens, as for `birnn serve` [{ENV_PREFIX}TOKENS].",
     )(command)
 
 
@@ -54,7 +54,7 @@ def _changing(path: Path) -> Iterator[None]:
 
 @click.group()
 def tokens() -> None:
-    """Say who may call a server, and how much. A server that runs notices within a second or two."""
+    """Manage who may call a server, and how much. Running servers notice changes within two seconds."""
 
 
 @tokens.command()
@@ -64,24 +64,26 @@ def tokens() -> None:
     "rights",
     type=click.Choice([str(right) for right in Right]),
     multiple=True,
-    help=f"What it may do; may be repeated; by default {Right.ENCODE}.",
+    help=f"A right of the caller; repeatable; by default {Right.ENCODE}.",
 )
 @click.option(
     "--certificate",
     metavar="NAME",
-    help="Know the caller by the name in its certificate, such as spiffe://example.org/lab-a, and make no token.",
+    help="Name in the certificate of the caller, such as spiffe://example.org/lab-a, instead of a token.",
 )
 @click.option(
     "--no-token",
     is_flag=True,
-    help="Make no token: NAME comes from a JWT or a gateway, and this sets its weight and limits.",
+    help="Create no token: NAME comes from a JWT or a gateway, and this sets its weight and limits.",
 )
-@click.option("--weight", type=float, help="Its share of backlog and engine time, beside 1 of others; 0.01 to 100.")
-@click.option("--sequences-per-second", type=float, help="How many sequences it may send a second, on average.")
-@click.option("--burst", type=int, help="How many it may send at once after a pause; by default those of a second.")
+@click.option("--weight", type=float, help="Share of backlog and engine time, 0.01 to 100; 1 by default.")
+@click.option("--sequences-per-second", type=float, help="Maximum number of sequences per second, on average.")
+@click.option(
+    "--burst", type=int, help="Maximum number of sequences at once after a pause; by default those of a second."
+)
 @_with_file
 def add(name: str, rights: tuple[str, ...], certificate: str | None, no_token: bool, path: Path, **limits: Any) -> None:
-    """Add a caller. Makes a token and prints it, this once; the file keeps only its digest."""
+    """Add a caller. Creates a token and prints it once; the file keeps only its digest."""
     if no_token and (rights or certificate):
         raise click.UsageError("--no-token goes with neither --right nor --certificate; rights come with the JWT")
     secret = None if certificate or no_token else new_secret()
@@ -108,7 +110,7 @@ def add(name: str, rights: tuple[str, ...], certificate: str | None, no_token: b
 @tokens.command("list")
 @_with_file
 def list_tokens(path: Path) -> None:
-    """List names and rights, and certificates, weights and limits where there are any."""
+    """List names, rights, certificates, weights and limits."""
     for grant in _read(path):
         more = [f"certificate {grant.certificate}"] if grant.certificate else []
         more += ["no token"] if not (grant.certificate or grant.sha256) else []
@@ -121,7 +123,7 @@ def list_tokens(path: Path) -> None:
 @click.argument("name")
 @_with_file
 def remove(name: str, path: Path) -> None:
-    """Remove a caller: its calls are refused from then on."""
+    """Remove a caller. Its calls are refused from then on."""
     with _changing(path):
         known = _read(path)
         left = tuple(line for line in known if line.name != name)

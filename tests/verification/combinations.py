@@ -209,18 +209,19 @@ def rendered(table: dict[Combination, Errors]) -> str:
     """The text of docs/verification.md."""
     largest = max(error for found in table.values() for columns in found.values() for error in columns.values())
     parts = [
-        "# Every combination against PyTorch in float64",
-        "Largest absolute difference between what the service's engines compute in float32 on a CPU and what PyTorch "
-        f"computes\nin float64, over {len(LENGTHS)} sequences of {min(LENGTHS)} to {max(LENGTHS)} tokens, all in one "
-        f"batch and each alone: {EMBEDDING} features a token, {HIDDEN} hidden "
-        "units\nin each direction, where no sizes of layers are given, and random weights; "
-        f"`tokens` are per-token encodings. The largest of all is {largest:.1e}. Tolerated is {TOLERANCE:g},\nhere and "
-        "in the gate that an encoder passes before it is served.",
-        "What torch.nn has no module for (the RNN from scratch, the GRU that resets before the product, relu and "
-        "hard_sigmoid in GRU\nand LSTM) is written out from its equations in PyTorch; the last kind is served by "
-        "onnxruntime alone.\n"
-        "`make verification-table` measures this table anew; `make test` measures every entry and holds it "
-        "against the same\ntolerance.",
+        "# Verification",
+        "Every kind of encoder on every engine, against PyTorch in float64.",
+        "The tables give the largest absolute error in float32 on a CPU, over "
+        f"{len(LENGTHS)} sequences of {min(LENGTHS)} to {max(LENGTHS)} tokens, all in\none batch and each alone. "
+        f"The largest of all is {largest:.1e}. The tolerance is {TOLERANCE:g}, here and in the golden gate that an "
+        "encoder\npasses before it is served.",
+        f"The encoders read {EMBEDDING} features per token and have {HIDDEN} hidden units per direction, unless a row "
+        "gives the sizes of its layers.\nTheir weights are random. `tokens` are per-token encodings.",
+        "Some kinds have no module in torch.nn: the RNN from scratch, the GRU that resets before the product, and relu "
+        "or hard_sigmoid in\nGRU and LSTM. They are written out from their equations in PyTorch. The last kind runs on "
+        "onnxruntime only.",
+        "`make verification-table` measures the tables. `make test` measures every entry and compares it with the same "
+        "tolerance.",
     ]
     for engine in next(iter(table.values())):
         head = ("recurrence", "layers", "biases", *COLUMNS)

@@ -136,22 +136,22 @@ class Told:
 @click.option(
     "--notices",
     type=click.Path(path_type=Path),
-    help="List the lines with tokens that are unknown to the encoder, or were cut off, in this .tsv file.",
+    help="List the lines with tokens that are unknown to the encoder, or were truncated, in this .tsv file.",
 )
-@click.option("--strict", is_flag=True, help="End with status 1 where there is any such line.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 if --notices would list any line.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json", "csv"]),
     default="text",
     show_default=True,
-    help="What goes to standard output: text is abridged for reading; json (an object a line) and csv are complete.",
+    help="Format of standard output: text is shortened for reading; json (an object a line) and csv are complete.",
 )
 @server_options
 @click.option("--encoder", default="smiles", show_default=True, help="Name of the encoder.")
 @click.option("--version", help="Version of the encoder; by default the highest.")
 @click.option("--tokens", is_flag=True, help="One vector for each token instead of one for each sequence.")
-@click.option("--truncate", is_flag=True, help="Cut sequences that are too long instead of failing them.")
+@click.option("--truncate", is_flag=True, help="Truncate sequences that are too long instead of failing them.")
 @click.option(
     "--element-type",
     type=click.Choice(list(ELEMENT_TYPES)),
@@ -165,19 +165,19 @@ class Told:
     type=click.IntRange(min=1),
     default=512,
     show_default=True,
-    help="Most sequences in one call (with --tokens an eighth of it); a few calls are under way at a time.",
+    help="Maximum number of sequences in one call; with --tokens an eighth of it. Several calls are in flight.",
 )
 @click.option(
     "--timeout",
     type=FiniteFloatRange(min=0, min_open=True),
-    help="Seconds to wait for the reply to a call; by default as long as it takes.",
+    help="Seconds to wait for the reply to a call; no limit by default.",
 )
 @click.option(
     "--retry-for",
     type=FiniteFloatRange(min=0),
     default=300.0,
     show_default=True,
-    help="Seconds to go on trying while a server that has answered before is away, for example restarts.",
+    help="Seconds to keep trying while a server that has answered before is unavailable, for example restarts.",
 )
 def encode(
     sequences: tuple[str, ...],
@@ -206,12 +206,12 @@ def encode(
     zcat molecules.smi.gz | birnn encode --file - --out vectors.parquet
 
     Rows of the output are aligned with the lines of the input. A sequence that cannot be encoded does not stop the
-    others: its row is NaN in .npy and .npz (with --tokens it has no rows), null in .parquet, empty in .csv; the line
-    and the reason go to standard error, as do lines with tokens that the encoder does not know: those are encoded,
-    but not as what they are. The output appears under its name once it is complete.
+    others: its row is NaN in .npy and .npz (with --tokens it has no rows), null in .parquet, and empty in .csv. The
+    line and the reason go to standard error, as do lines with tokens that the encoder does not know; those are encoded
+    as unknown. The output file appears once it is complete.
 
-    Exit status: 0 all were encoded, 1 some were not (with --strict: not quite as they are), 2 wrong usage, 3 the server
-    could not be reached or failed, or a file could not be read or written.
+    Exit status: 0 all were encoded; 1 some were not, or with --strict some have unknown or truncated tokens; 2 wrong
+    usage; 3 the server could not be reached or failed, or a file could not be read or written.
     """
     _check_usage(sequences, path, reading, out, form, tokens)
     _check_files(path, {"--out": out, "--errors": errors, "--notices": notices})

@@ -50,12 +50,12 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--delimiter",
         metavar="CHARACTER",
         callback=_check_delimiter,
-        help="What separates the columns of a .csv file; by default a comma, or what the header shows.",
+        help="Delimiter of a .csv file; by default a comma, or the one that the header shows.",
     )
     @click.option(
         "--kind",
         type=click.Choice(KINDS),
-        help="What the file holds; by default its name tells, without .gz, .xz and .zst.",
+        help="Format of the file; by default its extension, without .gz, .xz and .zst.",
     )
     @functools.wraps(command)
     def reading(

@@ -27,11 +27,13 @@ class Target(NamedTuple):
 TARGETS = {
     "encode": Target("birnn.cli.encode_command", "encode", "", "Encode sequences or a file of them."),
     "bulk": Target("birnn_bulk.command", "bulk", "service,cpu,bulk", "Encode files of any size, without a server."),
-    "map": Target("birnn.cli.map_command", "map_vectors", "map", "Draw encodings as a map, to look at."),
+    "map": Target("birnn.cli.map_command", "map_vectors", "map", "Draw vectors as a map in two dimensions."),
     "serve": Target("birnn_service.commands", "serve", "service,cpu", "Serve the encoders of a models folder."),
-    "models": Target("birnn.cli.models_command", "models", "", "Look at bundles, and at what a server has of them."),
-    "doctor": Target("birnn_service.doctor.command", "doctor", "", "Say what this machine can serve with."),
-    "tokens": Target("birnn_service.token_commands", "tokens", "service", "Say who may call a server."),
+    "models": Target("birnn.cli.models_command", "models", "", "Manage bundles, and the versions on a server."),
+    "doctor": Target(
+        "birnn_service.doctor.command", "doctor", "", "Check what this machine can serve with, and how fast."
+    ),
+    "tokens": Target("birnn_service.token_commands", "tokens", "service", "Manage the tokens of callers."),
     "train": Target("birnn_export.train_command", "train", "export", "Train an encoder on a file of sequences."),
     "export": Target(
         "birnn_export.export_command", "export", "export,cpu", "Export a checkpoint as a verified bundle."

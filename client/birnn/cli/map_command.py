@@ -31,28 +31,36 @@ def check_format(context: click.Context, parameter: click.Parameter, vectors: Pa
 @click.command("map")
 @click.argument("vectors", type=click.Path(path_type=Path, exists=True, dir_okay=False), callback=check_format)
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Write a .html page or a .png picture."
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write: a .html page or a .png picture."
 )
 @click.option(
     "--color-by",
     "color",
     default="",
     metavar="COLUMN",
-    help="Column of VECTORS or of --table: numbers become a scale, words a legend; "
+    help="Column of VECTORS or of --table: numbers get a color scale, words a legend; "
     "rdkit:MolLogP computes a descriptor of each molecule.",
 )
 @click.option(
     "--table",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The .csv file that was encoded: take the column from there, by line.",
+    help="The .csv file that was encoded, if the column is not in VECTORS.",
 )
-@click.option("--method", type=click.Choice(["pca", "umap"]), default="pca", show_default=True)
-@click.option("--limit", type=click.IntRange(min=2), default=5000, show_default=True, help="Size of the sample shown.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample, and of UMAP.")
+@click.option("--method", type=click.Choice(["pca", "umap"]), default="pca", show_default=True, help="How to project.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=2),
+    default=5000,
+    show_default=True,
+    help="Maximum number of points; a sample beyond that.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample and of UMAP."
+)
 def map_vectors(
     vectors: Path, out: Path, color: str, table: Path | None, method: Method, limit: int, seed: int
 ) -> None:
-    """Draw the encodings in VECTORS, a .parquet file, as points in the plane.
+    """Draw the vectors in VECTORS, a .parquet file, as points in two dimensions.
 
     \b
     birnn encode --file molecules.csv --column smiles --out vectors.parquet

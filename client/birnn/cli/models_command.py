@@ -80,7 +80,7 @@ class ModelsGroup(click.Group):
 
 @click.group(cls=ModelsGroup)
 def models() -> None:
-    """List and verify bundles; say what a running server serves, and have it load and unload."""
+    """Work with bundles on disk, and load and unload versions on a running server."""
 
 
 @models.command()
@@ -89,7 +89,7 @@ def models() -> None:
 @TIMEOUT
 @server_options
 def status(name: str | None, as_json: bool, timeout: float, server: Server) -> None:
-    """Say what a server has of all encoders, or of NAME: READY, LOADING, UNLOADING or UNAVAILABLE, and why."""
+    """Show the versions on a server, of all encoders or of NAME: READY, LOADING, UNLOADING or UNAVAILABLE, and why."""
     with _asking(server, timeout) as ask:
         index = ask("RepositoryIndex", pb.RepositoryIndexRequest())
     found = [
@@ -112,10 +112,10 @@ def status(name: str | None, as_json: bool, timeout: float, server: Server) -> N
 @TIMEOUT
 @server_options
 def load(model: str, timeout: float, server: Server) -> None:
-    """Have a server look for MODEL now, load what is new of it, and try again what was broken or unloaded.
+    """Make a server look for MODEL now, load new versions, and try broken or unloaded ones again.
 
     MODEL is NAME, or NAME@VERSION for one version or alias, which is then served whatever the server's --versions says.
-    The command returns once all of it is served.
+    The command returns once everything is served.
     """
     with _asking(server, timeout) as ask:
         ask("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model))
@@ -127,7 +127,7 @@ def load(model: str, timeout: float, server: Server) -> None:
 @TIMEOUT
 @server_options
 def unload(model: str, timeout: float, server: Server) -> None:
-    """Have a server serve MODEL no longer, until it is ordered again or its files change.
+    """Make a server stop serving MODEL, until it is loaded again or its files change.
 
     MODEL is NAME, or NAME@VERSION for one version or alias. Calls that use it finish. The command returns once no new
     call can use it.

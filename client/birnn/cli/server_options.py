@@ -54,18 +54,22 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         help="The server, as HOST:PORT.",
     )
-    @click.option("--tls", is_flag=True, help="Use TLS, and trust the authorities that this system trusts.")
-    @click.option("--tls-ca", type=_file(), help="Use TLS, and trust the authorities in this PEM file instead.")
-    @click.option("--tls-cert", type=_file(), help="PEM file of a certificate to show to the server, with --tls-key.")
-    @click.option("--tls-key", type=_file(), help="PEM file of its key.")
+    @click.option("--tls", is_flag=True, help="Use TLS, with the certificate authorities of this system.")
+    @click.option("--tls-ca", type=_file(), help="Use TLS, with the authorities in this PEM file.")
+    @click.option("--tls-cert", type=_file(), help="PEM file of the client certificate; needs --tls-key.")
+    @click.option("--tls-key", type=_file(), help="PEM file of the key of --tls-cert.")
     @click.option(
-        "--metadata", multiple=True, metavar="KEY=VALUE", callback=_pairs, help="Send this with every call; repeatable."
+        "--metadata",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=_pairs,
+        help="Metadata to send with every call; repeatable.",
     )
     @click.option(
         "--token",
         envvar="BIRNN_TOKEN",
         show_envvar=True,
-        help="Send this bearer token with every call. Others can see options, and not variables.",
+        help="Bearer token to send with every call. Other users can see options; use the variable to hide it.",
     )
     @functools.wraps(command)
     def calling(

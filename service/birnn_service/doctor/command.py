@@ -22,31 +22,31 @@ from birnn_service.doctor.trials import find_bundles, run_trials
     type=click.Choice(get_args(Device)),
     default="auto",
     show_default=True,
-    help="What is to serve; auto is content with a CPU.",
+    help="Device that must be able to serve; for auto a CPU is enough.",
 )
 @click.option(
     "--models",
     envvar="BIRNN_MODELS",
-    help="Where the encoders are that it is tried with, as for `birnn serve` [BIRNN_MODELS].",
+    help="Encoders to test with, as for `birnn serve` [BIRNN_MODELS].",
 )
 @click.option(
     "--json",
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the whole report to this file, too.",
+    help="Also write the whole report to this file.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Time for measuring how fast the engines are; 0 leaves it out.",
+    help="Time for measuring the speed of the engines; 0 skips it.",
 )
 def doctor(device: Device, models: str | None, file: Path | None, seconds: float) -> None:
-    """Say what this machine can serve with, what is missing, and the command that mends it.
+    """Report what this machine can serve with, what is missing, and the command that fixes it.
 
-    Each engine that could serve here has to reproduce the golden vectors of each encoder; then its speed is measured.
-    Ends with status 0 only where the device can serve all encoders.
+    Each engine that works here has to reproduce the golden vectors of each encoder; then its speed is measured.
+    Exits with status 0 only if the device can serve all encoders.
     """
     findings = [finding for name, check in _checks(device).items() for finding in found_by(name, check)]
     bundles, finding = _find(models)

@@ -9,23 +9,23 @@ BINARY = "application/octet-stream"
 # Statuses of errors: the caller's, and those after which another try may help.
 ERRORS = {
     "400": "The request is wrong; the message says what to change.",
-    "401": "The server asks for a token, and this one is missing or unknown.",
+    "401": "The server needs a token, and it is missing or unknown.",
     "403": "The token lacks the right.",
     "404": "No such encoder or version.",
     "408": "The request did not arrive in time.",
     "413": "The request is too large; split it.",
-    "415": "The body is packed in another way than gzip.",
-    "429": "Too much is under way; Retry-After says when to try again.",
+    "415": "The content encoding is not gzip.",
+    "429": "The server is overloaded; Retry-After says when to try again.",
     "500": "A fault of the server.",
     "503": "The server is starting or draining, or the encoder is not ready.",
-    "504": "The time that the caller allows is over.",
+    "504": "The deadline of the caller has passed.",
 }
 # Beside those of every method, what calls to encoders get.
 CALL_ERRORS = ("400", "404", "408", "413", "415", "429", "500", "503", "504")
 TIMEOUT = {
     "name": "X-Request-Timeout",
     "in": "header",
-    "description": "Seconds after which the caller gives up.",
+    "description": "Seconds within which the call must be answered.",
     "schema": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$", "examples": ["0.5"]},
 }
 
@@ -75,7 +75,7 @@ def _openai() -> dict[str, Any]:
             "post": _operation(
                 "createEmbeddings",
                 "Encode strings.",
-                _reply("Vectors, in the order of the strings.", "EmbeddingsReply"),
+                _reply("Vectors in the order of the strings.", "EmbeddingsReply"),
                 "OpenAIError",
                 *CALL_ERRORS,
                 request={JSON: {"schema": _reference("EmbeddingsRequest")}},
@@ -85,14 +85,14 @@ def _openai() -> dict[str, Any]:
         },
         "/v1/models": {
             "get": _operation(
-                "listModels", "List encoders.", _reply("They.", "Models"), "OpenAIError", "500", tags=["OpenAI"]
+                "listModels", "List encoders.", _reply("The encoders.", "Models"), "OpenAIError", "500", tags=["OpenAI"]
             )
         },
         "/v1/models/{model}": {
             "get": _operation(
                 "getModel",
                 "Describe an encoder.",
-                _reply("It.", "Model"),
+                _reply("The encoder.", "Model"),
                 "OpenAIError",
                 "404",
                 "500",
@@ -106,7 +106,15 @@ def _openai() -> dict[str, Any]:
 def _open_inference() -> dict[str, Any]:
     tags = {"tags": ["Open Inference"]}
     paths: dict[str, Any] = {
-        "/v2": {"get": _operation("serverMetadata", "Describe the server.", _reply("It.", "Server"), "Error", **tags)},
+        "/v2": {
+            "get": _operation(
+                "serverMetadata",
+                "Describe the server.",
+                _reply("Name, version and extensions.", "Server"),
+                "Error",
+                **tags,
+            )
+        },
         "/v2/health/live": {"get": _health("serverLive", "Whether the engines work.", **tags)},
         "/v2/health/ready": {"get": _health("serverReady", "Whether every encoder is served.", **tags)},
     }
@@ -119,7 +127,12 @@ def _open_inference() -> dict[str, Any]:
         more = {**tags, "parameters": parameters}
         paths[where] = {
             "get": _operation(
-                f"modelMetadata{suffix}", "Describe an encoder.", _reply("It.", "ModelMetadata"), "Error", "404", **more
+                f"modelMetadata{suffix}",
+                "Describe an encoder.",
+                _reply("Inputs and outputs.", "ModelMetadata"),
+                "Error",
+                "404",
+                **more,
             )
         }
         ready = _health(f"modelReady{suffix}", "Whether an encoder is served.", **more)
@@ -127,7 +140,12 @@ def _open_inference() -> dict[str, Any]:
         paths[f"{where}/ready"] = {"get": ready}
         paths[f"{where}/config"] = {
             "get": _operation(
-                f"modelConfig{suffix}", "Configuration, in Triton's form.", _reply("It.", "Any"), "Error", "404", **more
+                f"modelConfig{suffix}",
+                "Configuration, in Triton's form.",
+                _reply("The configuration.", "Any"),
+                "Error",
+                "404",
+                **more,
             )
         }
         reply = _reply("Tensors.", "InferReply")
@@ -159,12 +177,15 @@ def _open_inference() -> dict[str, Any]:
                 ],
             )
         }
-    for action, summary in {"load": "Look for new versions, and load them.", "unload": "Serve it no longer."}.items():
+    for action, summary in {
+        "load": "Look for new versions and load them.",
+        "unload": "Stop serving an encoder.",
+    }.items():
         paths[f"/v2/repository/models/{{model}}/{action}"] = {
             "post": _operation(
                 f"{action}Model",
                 f"{summary} Needs the right `admin` where the server has tokens.",
-                _reply("It is done.", "Any"),
+                _reply("The order has been carried out.", "Any"),
                 "Error",
                 "400",
                 "404",
@@ -181,7 +202,7 @@ def _health(name: str, summary: str, **more: Any) -> dict[str, Any]:
         "operationId": name,
         "summary": summary,
         **more,
-        "responses": {"200": _reply("Yes.", "Health"), "503": _reply("No.", "Health")},
+        "responses": {"200": _reply("The answer is yes.", "Health"), "503": _reply("The answer is no.", "Health")},
     }
 
 
@@ -199,15 +220,15 @@ def _openai_schemas(models: Sequence[str], most: int) -> dict[str, Any]:
                 "dimensions": {
                     "type": "integer",
                     "minimum": 1,
-                    "description": "No encoder was trained for vectors to be cut; only its own dimension is taken.",
+                    "description": "Must be the dimension of the encoder: vectors cannot be shortened.",
                 },
-                "user": {**text, "description": "Changes nothing."},
+                "user": {**text, "description": "Accepted and ignored."},
                 "on_error": {
                     "enum": ["fail", "null"],
                     "default": "fail",
-                    "description": "Whether strings that cannot be encoded fail the request, or have no embedding.",
+                    "description": "Whether a string that cannot be encoded fails the request or gets no embedding.",
                 },
-                "truncate": {"type": "boolean", "default": False, "description": "Cut strings that are too long."},
+                "truncate": {"type": "boolean", "default": False, "description": "Truncate strings that are too long."},
                 "tokens": {
                     "type": "boolean",
                     "default": False,
@@ -230,7 +251,7 @@ def _openai_schemas(models: Sequence[str], most: int) -> dict[str, Any]:
                 "embedding": {
                     "anyOf": [
                         {"type": "array", "items": {"type": "number"}},
-                        {**text, "contentEncoding": "base64", "description": "Of little-endian float32."},
+                        {**text, "contentEncoding": "base64", "description": "Little-endian float32 numbers."},
                         {"type": "null"},
                     ]
                 },
@@ -238,7 +259,7 @@ def _openai_schemas(models: Sequence[str], most: int) -> dict[str, Any]:
                 "tokens": {
                     "type": "array",
                     "items": _object(id={"type": "integer"}, text=text),
-                    "description": "Where the request asks for them.",
+                    "description": "If the request asks for them.",
                 },
                 "unknown_tokens": {
                     "type": "integer",
@@ -260,7 +281,7 @@ def _openai_schemas(models: Sequence[str], most: int) -> dict[str, Any]:
                 "owned_by": text,
                 "encoder": {
                     "type": "object",
-                    "description": "Of a version, what gRPC's ListEncoders says of it.",
+                    "description": "Of a version, the same facts as gRPC's ListEncoders.",
                 },
             },
         },
