@@ -11,6 +11,7 @@ FROM ${BASE} AS builder
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 RUN python3 -m venv /opt/birnn
 # Byte code that is valid whatever the time stamps of its sources: layers round them, and a start would compile anew what
 # differs by a second, each time, as the root file system may be read-only.
@@ -18,19 +19,22 @@ ENV COMPILE="python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 WORKDIR /source
 
 # Third-party packages only: the lists of `make lock` alone decide these layers, so that a change of source does not rebuild
-# them. pip takes no file whose hash is not listed.
+# them. pip takes no file whose hash is not listed, and nothing that is not (--no-deps): the lists are complete but for
+# left-out.in. What the server never loads then goes, or the build fails where that is no longer there.
 FROM builder AS dependencies-cpu
-COPY deploy/requirements/cpu.txt ./
+COPY deploy/requirements/cpu.txt deploy/image/trim.py ./
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r cpu.txt \
+    /opt/birnn/bin/python -m pip install --no-compile --no-deps --require-hashes -r cpu.txt \
  && /opt/birnn/bin/python -m pip uninstall --yes pip setuptools \
+ && /opt/birnn/bin/python -B trim.py /opt/birnn/lib/python3*/site-packages \
  && ${COMPILE} /opt/birnn/lib
 
 FROM builder AS dependencies-gpu
-COPY deploy/requirements/gpu.txt ./
+COPY deploy/requirements/gpu.txt deploy/image/trim.py ./
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r gpu.txt \
+    /opt/birnn/bin/python -m pip install --no-compile --no-deps --require-hashes -r gpu.txt \
  && /opt/birnn/bin/python -m pip uninstall --yes pip setuptools \
+ && /opt/birnn/bin/python -B trim.py /opt/birnn/lib/python3*/site-packages \
  && ${COMPILE} /opt/birnn/lib
 
 # Our own packages, apart from the others: /opt/package is laid over /opt/birnn below.
@@ -38,12 +42,13 @@ FROM builder AS package
 # For the native kernels and the gRPC front end; the compiler stays behind in this stage.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ libnghttp2-dev pkg-config \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY deploy/requirements/build.txt ./
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     /opt/birnn/bin/python -m pip install --no-compile --require-hashes -r build.txt
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY client client
+COPY bulk bulk
 COPY bundle bundle
 COPY export export
 COPY loadtest loadtest
@@ -60,11 +65,15 @@ COPY models /models
 RUN chmod -R a+rX /models
 
 FROM ${BASE} AS runtime
+ARG BASE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="birnn-serving" \
       org.opencontainers.image.description="Serves bidirectional recurrent sequence encoders over gRPC and HTTP" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://git.example/birnn-serving" \
+      org.opencontainers.image.documentation="https://git.example/birnn-serving/blob/main/deploy/README.md" \
+      org.opencontainers.image.base.name="${BASE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # Variables rather than flags, so that `docker run IMAGE serve --device cuda` keeps them. birnn itself switches the
@@ -81,7 +90,7 @@ ENV PATH=/opt/birnn/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
     GRPC_VERBOSITY=ERROR \
     BIRNN_MODELS=/models
 # For --transport native.
-RUN apt-get update && apt-get install --yes --no-install-recommends libnghttp2-14 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install --yes --no-install-recommends libnghttp2-14 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 WORKDIR /tmp
 # By number: Kubernetes' runAsNonRoot cannot check a name.
 USER 10001:10001

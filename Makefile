@@ -9,8 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test slow chaos soak clients lint types verification-table monitoring docs native-check wheel wheel-aarch64 release package-check lock protos bench bench-peers quality \
-  train-smiles-1 train-smiles train-smiles-small train-text export-smiles export-smiles-small export-text measure-shipped clean
+.PHONY: $(shell sed -nE 's/^([a-z0-9 -]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## Show the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -49,6 +48,10 @@ soak: $(VENV)/dev.stamp ## Keep a server under load for MINUTES=25 while faults 
 
 clients: $(VENV)/dev.stamp ## Call a running server with other people's clients; prints what became of the calls (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients tests/page/test_samples.py -m clients $(ARGS)
+
+examples: $(VENV)/dev.stamp ## Run the examples against a server.
+	$(PIP) install --quiet -c constraints.txt -e '.[examples]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/examples -m examples $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check style and formatting.
 	$(BIN)/ruff check .
@@ -112,19 +115,31 @@ package-check: $(VENV)/dev.stamp wheel ## Install what `make wheel` built as use
 
 # What the images install, for every platform, with hashes. `make test` fails where it no longer fits pyproject.toml.
 LOCK := $(VENV)-lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-  -c constraints.txt --no-emit-package birnn-encoders --custom-compile-command 'make lock'
+  -c constraints.txt --excludes deploy/requirements/left-out.in --no-emit-package birnn-encoders --custom-compile-command 'make lock'
+# What is in left-out.in is not listed, and pip installs nothing that is not listed.
 lock: ## Write deploy/requirements anew from pyproject.toml and constraints.txt.
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet 'uv==0.13.9'
-	$(LOCK) --extra service --extra cpu --extra sources --extra otel -o deploy/requirements/cpu.txt pyproject.toml
-	$(LOCK) --extra service --extra gpu --extra sources --extra otel -o deploy/requirements/gpu.txt pyproject.toml
+	$(LOCK) --extra service --extra cpu --extra sources --extra otel --extra bulk -o deploy/requirements/cpu.txt pyproject.toml
+	$(LOCK) --extra service --extra gpu --extra sources --extra otel --extra bulk -o deploy/requirements/gpu.txt pyproject.toml
 	echo setuptools | $(LOCK) -o deploy/requirements/build.txt -
+
+pin-bases: ## Pin the images that Dockerfile and compose name by their digests (needs skopeo, and their registries).
+	deploy/image/pin.sh Dockerfile docker-compose.yml
+
+# Hosts are network namespaces on one bridge; all of it goes with the command. Needs root, dnsmasq and iproute2.
+rehearsal: $(VENV)/dev.stamp ## Scale, roll and cut off servers behind a name server while clients call; prints what became of the calls (minutes).
+	OMP_NUM_THREADS=1 unshare --net --mount --pid --fork --mount-proc --kill-child $(BIN)/python -m deploy.rehearsal
 
 # SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).
 SEQUENCES ?= examples/molecules.smi
 
 bench: $(VENV)/dev.stamp ## Measure engines beside oneDNN and OpenVINO, tokenizer and front end (SEQUENCES=file ARGS=--quick); results in build/bench.
 	$(BIN)/python -m bench all --sequences $(SEQUENCES) $(ARGS)
+
+COUNT ?= 100000
+bulk-proof: $(VENV)/dev.stamp ## Kill a bulk job of COUNT=100000 records twice; compare with server and bare engine (SEQUENCES=file ARGS="--encoder smiles").
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.bulk --sequences $(SEQUENCES) --count $(COUNT) $(ARGS)
 
 bench-peers: $(VENV)/dev.stamp ## Measure Triton, MLServer, Ray Serve and ours side by side (over an hour; SEQUENCES=file ARGS=--quick).
 	$(BIN)/python -m bench.peers --sequences $(SEQUENCES) $(ARGS)

@@ -11,7 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 # The repository itself, for `bench`, and its source roots: what a process started elsewhere must find.
-SOURCES = [ROOT, *(ROOT / name for name in ("client", "bundle", "export", "native", "service", "loadtest"))]
+SOURCES = [ROOT, *(ROOT / name for name in ("client", "bundle", "export", "native", "service", "loadtest", "bulk"))]
 PYTHONPATH = os.pathsep.join(map(str, SOURCES))
 PACKAGES = ("birnn-serving", "grpcio", "numpy", "onnxruntime", "tokenizers", "torch", "uvloop")
 

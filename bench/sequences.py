@@ -20,7 +20,7 @@ OPTION = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=DEFAULT,
     show_default="examples/molecules.smi",
-    help="SMILES to measure with: .smi, .txt or .csv, also .gz and .xz.",
+    help="SMILES to measure with: .smi, .txt or .csv, also .gz, .xz and .zst.",
 )
 
 

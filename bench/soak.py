@@ -18,7 +18,7 @@ import numpy as np
 import birnn
 
 ROOT = Path(__file__).parents[1]
-SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC\)")
+SERVING = re.compile(r"serving .* on ([\w.]+:\d+) \(gRPC[^)]*\)")
 START_SECONDS = 120.0
 # Sequences a call, and how often.
 SIZES, SIZE_SHARES = [1, 2, 8, 64], [0.8, 0.13, 0.06, 0.01]
@@ -116,7 +116,9 @@ def serving(arguments: list[str]) -> Iterator[tuple[int, str]]:
 
 def resident_mib(process: int) -> float:
     """Resident memory of a process and its children, in MiB."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    # Of each of its threads.
+    lists = Path(f"/proc/{process}/task").glob("*/children")
+    children = [child for each in lists for child in each.read_text(encoding="ascii").split()]
     pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(resident_mib(int(child)) for child in children)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("bench", "bundle", "client", "export", "loadtest", "native", "service", "tests")
+FOLDERS = ("bench", "bulk", "bundle", "client", "export", "loadtest", "native", "service", "tests")
 DOOR = ROOT / "bundle" / "birnn_bundle" / "onnxruntime.py"
 
 

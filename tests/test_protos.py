@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "native/birnn_native": {"birnn_native", "birnn_bundle"},
     "service/birnn_service": {"birnn_service", "birnn_bundle", "birnn_native", "birnn.v1", "birnn.openinference"},
     "loadtest/birnn_loadtest": {"birnn_loadtest", "birnn", "birnn_bundle"},
+    "bulk/birnn_bulk": {"birnn_bulk", "birnn", "birnn_bundle", "birnn_service"},
 }
 
 

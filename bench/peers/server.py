@@ -36,7 +36,7 @@ class Command:
         arguments: Program and arguments.
         environment: Variables besides those of the benchmark itself.
         address: Where its gRPC will listen.
-        metrics: URL of our own Prometheus metrics; None for other servers.
+        metrics: URL of its Prometheus metrics; None where a comparison reads none.
         http: Where its HTTP will listen, if it has one.
         calls: What else can be called besides Open Inference over gRPC, which all servers have.
     """

@@ -17,8 +17,14 @@ MODEL = Path(__file__).parent / "served" / "triton_model.py"
 
 @dataclass(frozen=True, slots=True)
 class Triton:
-    """tritonserver with dynamic batching."""
+    """tritonserver with dynamic batching.
 
+    Attributes:
+        observed: Whether it also has HTTP and metrics; a comparison needs neither.
+        name: What reports call it.
+    """
+
+    observed: bool = False
     name: str = "Triton"
 
     def candidates(self, cores: int) -> Sequence[Settings]:
@@ -41,11 +47,24 @@ class Triton:
         address = f"127.0.0.1:{free_port()}"
         arguments = [str(triton / "bin" / "tritonserver"), "--model-repository", str(scratch / "models")]
         arguments += ["--backend-directory", str(backends), "--grpc-address", "127.0.0.1"]
-        arguments += ["--grpc-port", address.rpartition(":")[2], "--allow-http", "false", "--allow-metrics", "false"]
+        arguments += ["--grpc-port", address.rpartition(":")[2]]
+        http = metrics = None
+        for what in ("http", "metrics"):
+            arguments += [f"--allow-{what}", str(self.observed).lower()]
+        if self.observed:
+            http, metrics = free_port(), free_port()
+            arguments += ["--http-address", "127.0.0.1", "--http-port", str(http)]
+            arguments += ["--metrics-address", "127.0.0.1", "--metrics-port", str(metrics)]
         libraries = f"{packages / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}"
         # The stub finds its packages by the `python3` that comes first.
         variables = {"LD_LIBRARY_PATH": libraries, "PATH": f"{place / 'bin'}:/usr/bin:/bin"}
-        return Command(arguments, address, variables)
+        return Command(
+            arguments,
+            address,
+            variables,
+            metrics=f"http://127.0.0.1:{metrics}/metrics" if metrics else None,
+            http=f"127.0.0.1:{http}" if http else None,
+        )
 
     def versions(self) -> list[str]:
         """The wheel that holds tritonserver 2.51, and what its model uses."""

@@ -15,6 +15,7 @@ ROWS = {
     "Batching": rows.batching,
     "Encoders and versions": rows.encoders,
     "Errors and drift": rows.errors,
+    "Tenants": rows.tenants,
     "Front-ends and processes": rows.front_ends,
     "Response cache": rows.cache,
 }

@@ -17,5 +17,5 @@ def generated() -> dict[Path, str]:
         metrics: metrics_document(metrics),
         DEPLOY / "grafana" / "dashboards" / "birnn.json": dashboard_file(),
         DEPLOY / "prometheus" / "alerts.yml": prometheus_file(),
-        DEPLOY / "kubernetes" / "components" / "service-monitor" / "prometheus-rule.yaml": operator_file(),
+        DEPLOY / "kubernetes" / "components" / "prometheus-rule" / "prometheus-rule.yaml": operator_file(),
     }

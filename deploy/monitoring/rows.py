@@ -12,6 +12,8 @@ Panels = Sequence[Builder[Panel]]
 ANSWERS = f'{ENCODERS},method=~"{METHODS}",code="OK"'
 VERSION = "{{encoder}}/{{version}}"
 BY_VERSION = "encoder, version"
+FAILED = f'{SERVERS},code!="OK"'
+MOST_TENANTS = 10
 
 
 def _sum(series: str, matchers: str, by: str = "") -> str:
@@ -381,6 +383,37 @@ def cache() -> Panels:
             {VERSION: _sum("birnn_shared_sequences_total", ENCODERS, BY_VERSION)},
         ),
     ]
+
+
+def tenants() -> Panels:
+    """Who sends it, and who is refused? A server names at most 100 callers; here are those that do most."""
+    return [
+        _most("Calls by tenant", "Calls a second.", _sum("birnn_tenant_requests_total", SERVERS, "tenant"), "reqps"),
+        _most("Sequences by tenant", "", _sum("birnn_tenant_sequences_total", SERVERS, "tenant")),
+        _most(
+            "Engine by tenant",
+            "Slots that each tenant keeps busy.",
+            _sum("birnn_tenant_engine_seconds_total", SERVERS, "tenant"),
+        ),
+        _most(
+            "Errors by tenant",
+            "Share of a tenant's calls that did not end with OK.",
+            f"{_sum('birnn_tenant_requests_total', FAILED, 'tenant')} / "
+            f"{_sum('birnn_tenant_requests_total', SERVERS, 'tenant')}",
+            "percentunit",
+        ),
+        _most(
+            "Refused by tenant",
+            "Calls refused, by reason.",
+            _sum("birnn_tenant_refused_total", SERVERS, "tenant, reason"),
+            "reqps",
+            "{{tenant}} {{reason}}",
+        ),
+    ]
+
+
+def _most(title: str, text: str, query: str, unit: str = "short", legend: str = "{{tenant}}") -> Builder[Panel]:
+    return graph(title, text, {legend: f"topk({MOST_TENANTS}, {query})"}, unit)
 
 
 def _p99(series: str, matchers: str, by: str) -> str:

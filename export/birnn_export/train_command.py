@@ -170,8 +170,8 @@ _OUTCOMES: dict[Outcome, str] = {
 def train(context: click.Context, /, output: Path, resume: bool, **options: Any) -> None:
     """Train a bidirectional recurrent encoder on the sequences of CORPUS files.
 
-    CORPUS is one or more .smi, .txt, .csv:COLUMN or .tsv:COLUMN files, each plain, .gz or .xz. The folder given by
-    -o can be read by `birnn export` from the first evaluation on. Interrupting (Ctrl-C) saves a checkpoint.
+    CORPUS is one or more .smi, .txt, .csv:COLUMN or .tsv:COLUMN files, each plain, .gz, .xz or .zst. The folder given
+    by -o can be read by `birnn export` from the first evaluation on. Interrupting (Ctrl-C) saves a checkpoint.
 
     On a CPU, N processes with a core each train faster than one with N threads, on batches N times as large:
     torchrun --standalone --no-python --nproc-per-node N birnn train ...

@@ -135,8 +135,8 @@ _CARRIED = (
         multiple=True,
         required=True,
         metavar="[ENCODER=]FILE",
-        help=f"Sequences to draw from: {', '.join(KINDS)}, each also .gz or .xz; blank lines are left out. Several "
-        "encoders may have a file each.",
+        help=f"Sequences to draw from: {', '.join(KINDS)}, each also .gz, .xz or .zst; blank lines are left out. "
+        "Several encoders may have a file each.",
     ),
     click.option(
         "--encoder",

@@ -179,7 +179,10 @@ def _step(step: StepResult) -> dict[str, Any]:
 
 def _split(split: ServerSplit) -> dict[str, Any]:
     return {
-        "stages": {stage: _buckets(buckets) for stage, buckets in split.stages.items()},
+        "stages": {
+            stage: {"what": split.names.stages[stage].words, **_buckets(buckets)}
+            for stage, buckets in split.stages.items()
+        },
         "rest": split.rest,
         "batches": None if split.batches is None else _buckets(split.batches),
         "counters": split.counters,

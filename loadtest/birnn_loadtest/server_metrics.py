@@ -14,24 +14,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from birnn.tls import Tls
+from birnn_loadtest.server_names import KINDS, OURS, Measure, ServerNames
 
-# Stages of a call, with the histogram that measures each.
-STAGES = {
-    "request": ("birnn_request_seconds", "from a call's arrival to its reply, for each call"),
-    "tokenize": ("birnn_tokenize_seconds", "strings to tokens, its wait included, for each call"),
-    "queue": ("birnn_queue_seconds", "from queued to the start of its last batch, for each call"),
-    "compute": ("birnn_compute_seconds", "for each batch, which calls share"),
-}
-BATCHES = "birnn_batch_sequences"
-WAITING = "birnn_queue_sequences"
-COUNTERS = {
-    "calls": "birnn_requests_total",
-    "sequences": "birnn_sequences_total",
-    "tokens": "birnn_tokens_total",
-    "padded_tokens": "birnn_padded_tokens_total",
-    "shared_sequences": "birnn_shared_sequences_total",
-    "cache_hits": "birnn_cache_hits_total",
-}
 SCRAPE_TIMEOUT = 5.0
 MOST_BYTES = 32 << 20
 MOST_READINGS = 1000
@@ -43,7 +27,7 @@ class MetricsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """A histogram of Prometheus.
+    """A histogram of Prometheus, or a sum and a count as a histogram with one bucket.
 
     Attributes:
         counts: By upper bound, how many values lie at or below it.
@@ -69,9 +53,9 @@ class Buckets:
         return Buckets(counts, self.total - before.total)
 
     def percentile(self, percent: float) -> float | None:
-        """As Prometheus estimates it, by a line through the bucket; None where there are no values."""
+        """As Prometheus estimates it, by a line through the bucket; None without values, or with one bucket for all."""
         wanted, low, below = percent / 100 * self.count, 0.0, 0.0
-        if self.count <= 0:
+        if self.count <= 0 or len(self.counts) == 1:
             return None
         for bound in sorted(self.counts):
             if (here := self.counts[bound]) >= wanted:
@@ -88,12 +72,14 @@ class Reading:
 
     Attributes:
         time: When, by time.monotonic().
+        names: What this kind of server calls them.
         histograms: By name.
-        values: Counters and gauges by name.
+        values: Counters and gauges by name without "_total".
         families: Names of all metrics that the server has, also of those that nothing was counted of yet.
     """
 
     time: float
+    names: ServerNames
     histograms: Mapping[str, Buckets]
     values: Mapping[str, float]
     families: Collection[str]
@@ -107,21 +93,37 @@ class Reading:
             encoders: Names of the encoders that count; what has no such label counts always.
             moment: When it was asked for.
         """
-        names = {name for name, _ in STAGES.values()} | {BATCHES}
         counts: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
         values: dict[str, float] = defaultdict(float)
-        families = set()
-        for family in text_string_to_metric_families(text):
-            families.add(family.name)
+        found = list(text_string_to_metric_families(text))
+        families = {family.name for family in found}
+        # Of a server that we do not know, all is missing that ours would have.
+        names = next((kind for kind in KINDS if any(name.startswith(kind.prefix) for name in families)), OURS)
+        histograms = {measure.total for measure in (*names.stages.values(), names.batches) if measure.count is None}
+        for family in found:
             for sample in family.samples:
-                if sample.labels.get("encoder", next(iter(encoders), "")) not in encoders:
+                if sample.labels.get(names.label, next(iter(encoders), "")) not in encoders:
                     continue
-                if family.name in names and sample.name.endswith("_bucket"):
+                if family.name in histograms and sample.name.endswith("_bucket"):
                     counts[family.name][float(sample.labels["le"])] += sample.value
                 else:
-                    values[sample.name] += sample.value
-        histograms = {name: Buckets(dict(found), values.get(f"{name}_sum", 0.0)) for name, found in counts.items()}
-        return cls(moment, histograms, dict(values), families)
+                    values[_bare(sample.name)] += sample.value
+        buckets = {name: Buckets(dict(bounds), values.get(f"{name}_sum", 0.0)) for name, bounds in counts.items()}
+        return cls(moment, names, buckets, dict(values), families)
+
+    def has(self, name: str) -> bool:
+        """Whether the server has a metric, by the name of its samples."""
+        return _bare(name) in self.families
+
+    def value(self, name: str) -> float:
+        """A counter or gauge; 0 where nothing was counted yet."""
+        return self.values.get(_bare(name), 0.0)
+
+    def buckets(self, measure: Measure) -> Buckets:
+        """The values of a measure until now."""
+        if measure.count is None:
+            return self.histograms.get(measure.total, Buckets({}, 0.0))
+        return Buckets({math.inf: self.value(measure.count)}, self.value(measure.total) * measure.unit)
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ class ServerSplit:
     """What the server measured between the first reading of a test and the last.
 
     Attributes:
+        names: What the server calls its metrics.
         stages: By stage, its values.
         batches: Sequences in a batch.
         counters: By name, how far each rose.
@@ -137,6 +140,7 @@ class ServerSplit:
         problems: What went wrong with reading them, each once.
     """
 
+    names: ServerNames = OURS
     stages: dict[str, Buckets] = field(default_factory=dict)
     batches: Buckets | None = None
     counters: dict[str, float] = field(default_factory=dict)
@@ -152,27 +156,27 @@ class ServerSplit:
             split.problems.append("there are not two readings, before and after the test, to compare")
             return split
         first, last = readings[0], readings[-1]
-        empty = Buckets({}, 0.0)
+        names = split.names = last.names
 
-        def risen(name: str) -> Buckets | None:
-            if name not in last.families:
-                split.missing.append(name)
-                return None
-            return last.histograms.get(name, empty).since(first.histograms.get(name, empty))
+        def risen(measure: Measure) -> Buckets | None:
+            missing = [name for name in (measure.total, measure.count) if name is not None and not last.has(name)]
+            split.missing += [name for name in missing if name not in split.missing]
+            return None if missing else last.buckets(measure).since(first.buckets(measure))
 
-        for stage, (name, _) in STAGES.items():
-            if (buckets := risen(name)) is not None:
+        for stage, measure in names.stages.items():
+            if (buckets := risen(measure)) is not None:
                 split.stages[stage] = buckets
-        split.batches = risen(BATCHES)
-        for counter, name in COUNTERS.items():
-            if name.removesuffix("_total") in last.families:
-                split.counters[counter] = last.values.get(name, 0.0) - first.values.get(name, 0.0)
-            else:
+        split.batches = risen(names.batches)
+        for counter, name in names.counters.items():
+            if last.has(name):
+                split.counters[counter] = last.value(name) - first.value(name)
+            elif name not in split.missing:
                 split.missing.append(name)
-        if WAITING in last.families:
-            split.waiting = [(reading.time - first.time, reading.values.get(WAITING, 0.0)) for reading in readings]
-        else:
-            split.missing.append(WAITING)
+        if names.waiting is not None:
+            if last.has(names.waiting):
+                split.waiting = [(reading.time - first.time, reading.value(names.waiting)) for reading in readings]
+            else:
+                split.missing.append(names.waiting)
         if any(value < 0 for value in split.counters.values()):
             split.problems.append("counters fell: the server was restarted during the test, or there are several")
         return split
@@ -181,13 +185,18 @@ class ServerSplit:
     def rest(self) -> float | None:
         """Mean seconds of a call that no stage accounts for: reading, waiting for its turn, writing the reply.
 
-        A batch is counted once, however many calls share it, so this is an estimate: a call takes a mean batch's time.
+        Ours counts a batch once, however many calls share it, so this is an estimate: a call takes a mean batch's time.
         """
-        means = [self.stages[stage].mean if stage in self.stages else None for stage in STAGES]
+        means = [self.stages[stage].mean if stage in self.stages else None for stage in self.names.stages]
         if any(mean is None for mean in means):
             return None
         request, *parts = (mean or 0.0 for mean in means)
         return max(0.0, request - sum(parts))
+
+
+def _bare(name: str) -> str:
+    # The parser adds the "_total" that Triton leaves out.
+    return name.removesuffix("_total")
 
 
 class MetricsSource:

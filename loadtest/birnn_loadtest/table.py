@@ -6,7 +6,7 @@ from birnn_loadtest.durations import duration, share
 from birnn_loadtest.histogram import Histogram, needed
 from birnn_loadtest.recorder import NOT_SENT_FULL, OK, Recording
 from birnn_loadtest.result import Result
-from birnn_loadtest.server_metrics import STAGES, ServerSplit
+from birnn_loadtest.server_metrics import ServerSplit
 from birnn_loadtest.verdict import lateness
 
 SHOWN = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -98,9 +98,9 @@ def _split(split: ServerSplit) -> Iterator[tuple[str, str]]:
     for stage, buckets in split.stages.items():
         figures = (buckets.mean, buckets.percentile(50), buckets.percentile(99))
         shown = "".join(f"{'-' if value is None else f'{1000 * value:.2f}':>10}" for value in figures)
-        yield stage, f"{shown}{'':>13}{STAGES[stage][1]}"
+        yield stage, f"{shown}{'':>13}{split.names.stages[stage].words}"
     if split.rest is not None:
-        yield "rest", f"{1000 * split.rest:>10.2f}{'':>33}request - tokenize - queue - compute, on average"
+        yield "rest", f"{1000 * split.rest:>10.2f}{'':>33}{' - '.join(split.stages)}, on average"
     if split.batches is not None and split.batches.mean is not None:
         yield "batches", f"{split.batches.count:,.0f}, {split.batches.mean:.1f} sequences each on average"
     if split.missing:

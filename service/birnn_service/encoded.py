@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from birnn_bundle.errors import ItemError, ItemErrorCode
 from birnn_bundle.ragged import RaggedBatch
 from birnn_bundle.record import record
+from birnn_bundle.tokenizer import Tokenized
 from birnn_service.catalog import Encoder
 from birnn_service.engine.engine import Output
+from birnn_service.queueing.request import Computed
 from birnn_service.vectors import ElementType, as_type, normalized
 
 
@@ -51,6 +53,51 @@ class Encoded:
     queue: float
     compute: float
     scales: NDArray[np.float32] | None = None
+
+
+def noted_in(tokenized: Tokenized) -> list[int]:
+    """Positions, among the sequences that could be read, of those that were not read quite as they were sent."""
+    noted: list[int] = (tokenized.unknown + tokenized.truncated).nonzero()[0].tolist()
+    return noted
+
+
+def assemble(
+    encoder: Encoder, tokenized: Tokenized, noted: list[int], computed: Computed, output: Output, seconds: float
+) -> Encoded:
+    """The outcome of a request that was tokenized, in `seconds`, and computed: aligned with its sequences.
+
+    Args:
+        encoder: Which answered.
+        tokenized: The sequences.
+        noted: As `noted_in` finds them.
+        computed: The encodings of those that could be read.
+        output: What these are.
+        seconds: That tokenizing took.
+    """
+    count = tokenized.sequences
+    lengths, values = tokenized.batch.lengths, computed.values
+    if tokenized.errors:
+        lengths = np.zeros(count, dtype=np.int64)
+        lengths[tokenized.rows] = tokenized.batch.lengths
+    if output is Output.POOLED and tokenized.errors:
+        values = np.full((count, computed.values.shape[1]), np.nan, dtype=np.float32)
+        values[tokenized.rows] = computed.values
+    notices = [
+        Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
+        for item in noted
+    ]
+    return Encoded(
+        encoder,
+        output,
+        values,
+        lengths,
+        tokenized.errors,
+        notices,
+        tokenized.batch,
+        seconds,
+        computed.queue,
+        computed.compute,
+    )
 
 
 def in_form(encoded: Encoded, element_type: ElementType, *, normalize: bool) -> Encoded:

@@ -126,7 +126,8 @@ class Front:
         return Ports(self._grpc_port, http)
 
     async def drain(self) -> None:
-        """Refuse new calls, let those under way finish, and close."""
+        """Send clients away, refuse calls that still come, let those under way finish, and close."""
+        await self._grpc.leave()
         self._state.drain()
         self._http.drain()
         # What comes while the port closes is lost. Until then callers hear that they must turn to another server.

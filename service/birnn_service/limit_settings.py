@@ -74,8 +74,9 @@ class LimitSettings(BaseModel):
     drain_seconds: Seconds = Field(20.0, description="Seconds that calls in progress may take to finish after SIGTERM.")
     linger_seconds: Seconds = Field(
         0.5,
-        description="Minimum time, in seconds, that the port stays open after SIGTERM. Callers that do not know of the "
-        "shutdown yet get UNAVAILABLE, and can turn to another server.",
+        description="Minimum time, in seconds, that the ports stay open after SIGTERM. Callers that do not know of the "
+        "shutdown yet get UNAVAILABLE, and can turn to another server. With --transport native the gRPC port closes at "
+        "once, and clients are sent to another server.",
     )
     health_seconds: Annotated[float, Field(gt=0)] = Field(
         5.0, description="An encoder that has been idle for this many seconds is checked by a real forward pass."

@@ -67,8 +67,8 @@ class NetworkSettings(BaseModel):
     )
     describe: bool | None = Field(
         None,
-        description="Whether to offer gRPC reflection and /openapi.json. By default only if --host is a loopback "
-        "address.",
+        description="Whether to offer gRPC reflection and /openapi.json, and, where there are no tokens, /metrics on "
+        "the HTTP port. By default only if --host is a loopback address.",
     )
     tls_cert: Path | None = Field(
         None,
@@ -130,6 +130,11 @@ class NetworkSettings(BaseModel):
     def cors(self) -> list[str]:
         """Origins of the web pages that may call."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether callers need a token."""
+        return self.tokens is not None or self.jwks is not None
 
     @property
     def describes(self) -> bool:

@@ -13,7 +13,7 @@ from birnn_bundle.tokenizer import Tokenized
 from birnn_service.call import Call, Spent
 from birnn_service.catalog import Encoder, address_of, width_of
 from birnn_service.compute import Compute, Work
-from birnn_service.encoded import Encoded, Notice, in_form
+from birnn_service.encoded import Encoded, assemble, in_form, noted_in
 from birnn_service.engine.cores import available_cores
 from birnn_service.engine.engine import Output
 from birnn_service.errors import ExpiredError, InvalidRequestError
@@ -130,7 +130,7 @@ class Pipeline:
         seconds = time.perf_counter() - start
         if notes is not None:
             notes.tokenized, notes.tokens = start + seconds, tokenized.batch.tokens
-        noted: list[int] = (tokenized.unknown + tokenized.truncated).nonzero()[0].tolist()
+        noted = noted_in(tokenized)
         self._count(call, tokenized, noted, seconds)
         self._reserve(encoder, tokenized, options, len(sequences), call.memory)
         span = None if notes is None else notes.ids
@@ -139,7 +139,7 @@ class Pipeline:
         if notes is not None:
             notes.batches = computed.batches
         call.spent = Spent(len(tokenized.rows), seconds, computed.queue, computed.compute, call.seconds)
-        encoded = _assemble(encoder, tokenized, noted, computed, output, len(sequences), seconds)
+        encoded = assemble(encoder, tokenized, noted, computed, output, seconds)
         return await self._in_form(encoded, options)
 
     async def _in_form(self, encoded: Encoded, options: Options) -> Encoded:
@@ -193,37 +193,3 @@ class Pipeline:
         if noted:
             metrics.unknown_tokens.inc(int(tokenized.unknown.sum()))
             metrics.truncated_sequences.inc(int(np.count_nonzero(tokenized.truncated)))
-
-
-def _assemble(
-    encoder: Encoder,
-    tokenized: Tokenized,
-    noted: list[int],
-    computed: Computed,
-    output: Output,
-    count: int,
-    seconds: float,
-) -> Encoded:
-    lengths, values = tokenized.batch.lengths, computed.values
-    if tokenized.errors:
-        lengths = np.zeros(count, dtype=np.int64)
-        lengths[tokenized.rows] = tokenized.batch.lengths
-    if output is Output.POOLED and tokenized.errors:
-        values = np.full((count, computed.values.shape[1]), np.nan, dtype=np.float32)
-        values[tokenized.rows] = computed.values
-    notices = [
-        Notice(int(tokenized.rows[item]), int(tokenized.unknown[item]), int(tokenized.truncated[item]))
-        for item in noted
-    ]
-    return Encoded(
-        encoder,
-        output,
-        values,
-        lengths,
-        tokenized.errors,
-        notices,
-        tokenized.batch,
-        seconds,
-        computed.queue,
-        computed.compute,
-    )

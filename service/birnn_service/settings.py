@@ -46,7 +46,7 @@ class Settings(ObserveSettings, LimitSettings, EngineSettings, NetworkSettings, 
     def takes_orders(self) -> bool:
         """Whether callers may order versions to be loaded and unloaded."""
         if self.admin is None:
-            return self.tokens is not None or self.jwks is not None or self.grpc_address.is_local
+            return self.asks_for_tokens or self.grpc_address.is_local
         return self.admin
 
     @property

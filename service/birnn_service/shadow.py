@@ -30,6 +30,8 @@ from birnn_service.vectors import ElementType
 logger = logging.getLogger(__name__)
 
 # Limits of each process that takes calls. A request beyond any of them is not shadowed, and counts as skipped.
+REQUEST_OUTCOMES = ("answered", "failed", "skipped")
+SEQUENCE_OUTCOMES = ("compared", "both_failed", "only_candidate_failed", "only_served_failed", "other_width")
 MOST_UNDER_WAY = 4
 MEMORY_BYTES = 64 << 20
 PATIENCE_SECONDS = 30.0
@@ -104,6 +106,13 @@ class ShadowedPipeline(Pipeline):
                 self._begin(address, encoded, sequences, options)
 
     def _begin(self, address: tuple[str, str], encoded: Encoded, sequences: Sequences, options: Options) -> None:
+        for counter, outcomes in (
+            (self._metrics.shadow_requests, REQUEST_OUTCOMES),
+            (self._metrics.shadow_sequences, SEQUENCE_OUTCOMES),
+        ):
+            # All begin at 0 with the first request: `rate` cannot see the first of a series.
+            for outcome in outcomes:
+                counter.labels(*_labels(encoded, address), outcome)
         if len(self._tasks) >= MOST_UNDER_WAY:
             self._metrics.shadow_requests.labels(*_labels(encoded, address), "skipped").inc()
             return

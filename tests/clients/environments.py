@@ -62,7 +62,7 @@ def node_packages(name: str, *packages: str) -> Path:
 
     def make(place: Path) -> None:
         place.mkdir(parents=True)
-        options = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier")
+        options = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier", "--fetch-retries=1")
         run("npm", "install", "--prefix", place, *options, *packages)
 
     return _kept(name, packages, make) / "node_modules"

@@ -5,6 +5,7 @@ import pytest
 
 from birnn_service.observe.definitions import definitions
 from birnn_service.observe.metrics import Metrics
+from birnn_service.observe.tenant_metrics import TenantMetrics
 from tests.deploy.queries import (
     FROM_PROMETHEUS,
     dashboard_queries,
@@ -56,11 +57,13 @@ def dashboard_texts() -> list[str]:
     return [target["expr"] for panel in read_dashboard()["panels"] for target in panel.get("targets", [])]
 
 
-# What is told elsewhere: alerts ask for it, or it is about callers, whom not everyone who looks may know.
-NOT_SHOWN = ("birnn_tenant_", "birnn_certificate_", "birnn_call_memory_limit", "birnn_shadow_", "birnn_spans_")
+# What is told elsewhere: alerts ask for it.
+NOT_SHOWN = ("birnn_certificate_", "birnn_call_memory_limit", "birnn_shadow_", "birnn_spans_")
 
 
-@pytest.mark.parametrize("series", sorted({one.name for one in definitions(Metrics).values()}))
+@pytest.mark.parametrize(
+    "series", sorted(one.name for of in (Metrics, TenantMetrics) for one in definitions(of).values())
+)
 def test_the_dashboard_shows(series: str) -> None:
     shown = {selector.name or "" for query in QUERIES.values() for selector in selectors(query)}
     assert series.startswith(NOT_SHOWN) or any(name.startswith(series) for name in shown)

@@ -1,50 +1,26 @@
-import os
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 
 from birnn_service.protocols.health import LIVENESS
 from birnn_service.setting_types import ENV_PREFIX
 from birnn_service.settings import Settings
 from tests.chaos.test_memory import SHIPPED
 from tests.deploy.queries import read_groups
-
-KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
-# The oldest release with `preStop: sleep`, and the newest with known schemas.
-RELEASES = ("1.30", kubernetes_validate.latest_version())
-RENDERER = next(
-    (command for command in (("kustomize", "build"), ("kubectl", "kustomize")) if shutil.which(command[0])), None
+from tests.deploy.rendering import (
+    KUBERNETES,
+    RELEASES,
+    Manifests,
+    container,
+    needs_renderer,
+    pod,
+    render,
+    settings_of,
+    with_components,
 )
 
-pytestmark = pytest.mark.skipif(RENDERER is None, reason="neither kustomize nor kubectl is installed")
-
-Manifests = dict[str, dict[str, Any]]
-
-
-def render(folder: Path) -> Manifests:
-    """What a kustomization renders to, by kind/name."""
-    assert RENDERER is not None
-    done = subprocess.run([*RENDERER, str(folder)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return {
-        f"{manifest['kind']}/{manifest['metadata']['name']}": manifest for manifest in yaml.safe_load_all(done.stdout)
-    }
-
-
-def pod(manifests: Manifests) -> dict[str, Any]:
-    spec: dict[str, Any] = manifests["Deployment/birnn"]["spec"]["template"]["spec"]
-    return spec
-
-
-def container(manifests: Manifests) -> dict[str, Any]:
-    (only,) = pod(manifests)["containers"]
-    found: dict[str, Any] = only
-    return found
+pytestmark = needs_renderer
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +34,11 @@ def gpu() -> Manifests:
 
 
 def test_encoders_may_come_from_an_object_store(tmp_path: Path) -> None:
-    components = os.path.relpath(KUBERNETES, tmp_path.resolve())
-    overlay = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [f"{components}/base"],
-        "components": [f"{components}/components/object-store"],
-        "configMapGenerator": [
-            {"name": "birnn-settings", "behavior": "merge", "literals": ["BIRNN_MODELS=s3://my-bucket/models"]}
-        ],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    manifests = render(tmp_path)
+    place = {"name": "birnn-settings", "behavior": "merge", "literals": ["BIRNN_MODELS=s3://my-bucket/models"]}
+    manifests = with_components(tmp_path, "object-store", configMapGenerator=[place])
     for release in RELEASES:
         kubernetes_validate.validate(manifests["Deployment/birnn"], release, strict=True)
-    [settings] = (
-        manifest["data"] for name, manifest in manifests.items() if name.startswith("ConfigMap/birnn-settings")
-    )
+    settings = settings_of(manifests)
     assert settings["BIRNN_MODELS"] == "s3://my-bucket/models"
     # What comes into the store later is found, and one broken version there keeps no pod from being ready.
     assert float(settings["BIRNN_MODELS_POLL"]) > 0
@@ -131,33 +95,21 @@ def test_kubernetes_probes_the_servers_own_health_services(base: Manifests) -> N
 
 
 def test_a_pod_has_time_to_drain(base: Manifests) -> None:
-    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    settings = settings_of(base)
     pause = container(base)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod(base)["terminationGracePeriodSeconds"] > pause + float(settings["BIRNN_DRAIN_SECONDS"])
 
 
 def test_pods_get_only_variables_that_the_server_knows(base: Manifests) -> None:
-    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    settings = settings_of(base)
     assert settings.keys() <= {ENV_PREFIX + field.upper() for field in Settings.model_fields}
     # Kubernetes' own would be BIRNN_SERVICE_HOST and the like, which stop the start-up.
     assert pod(base)["enableServiceLinks"] is False
 
 
 def test_what_takes_calls_in_the_clear_says_so(base: Manifests) -> None:
-    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    settings = settings_of(base)
     assert settings[f"{ENV_PREFIX}INSECURE"] == "true"
-
-
-def with_components(folder: Path, *components: str, base: str = "base") -> Manifests:
-    """What an overlay with some components renders to."""
-    shutil.copytree(KUBERNETES, folder / "kubernetes")
-    overlay = folder / "kubernetes" / "overlays" / "composed"
-    overlay.mkdir()
-    paths = ", ".join(f"../../components/{component}" for component in components)
-    overlay.joinpath("kustomization.yaml").write_text(
-        f"resources: [../../{base}]\ncomponents: [{paths}]\n", encoding="utf-8"
-    )
-    return render(overlay)
 
 
 @pytest.mark.parametrize("variant", ["base", "overlays/gpu"])
@@ -165,7 +117,7 @@ def test_with_the_tls_component_every_port_has_tls_and_probes_need_no_certificat
     manifests = with_components(tmp_path, "tls", base=variant)
     for manifest in manifests.values():
         kubernetes_validate.validate(manifest, RELEASES[-1], strict=True)
-    (given,) = (manifest["data"] for name, manifest in manifests.items() if name.startswith("ConfigMap/birnn-settings"))
+    given = settings_of(manifests)
     served = container(manifests)
     (mount,) = (mount for mount in served["volumeMounts"] if mount["name"] == "tls")
     assert Path(given["BIRNN_TLS_CERT"]).parent == Path(given["BIRNN_TLS_KEY"]).parent == Path(mount["mountPath"])
@@ -202,7 +154,7 @@ def test_with_both_components_prometheus_scrapes_with_tls(tmp_path: Path) -> Non
 def test_a_pod_has_the_memory_that_the_memory_tests_assume(base: Manifests) -> None:
     assert container(base)["resources"]["limits"]["memory"] == f"{SHIPPED // 1024}Gi"
     # It is read from the container's limit, which a setting would override.
-    (settings,) = (manifest["data"] for name, manifest in base.items() if name.startswith("ConfigMap/birnn-settings"))
+    settings = settings_of(base)
     assert f"{ENV_PREFIX}MEMORY_MIB" not in settings
 
 

@@ -9,7 +9,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.deploy.queries import ALERTS, dashboard_queries
 from tests.e2e.molecules import molecules
 from tests.e2e.server_process import SMILES, SMILES_ALONE, ServerProcess, running
 from tests.e2e.swapping import SEQUENCES
+from tests.e2e.test_tokens import change
 from tests.service.engine.bundles import version_of
 
 PROMETHEUS = shutil.which("prometheus")
@@ -32,21 +33,27 @@ PATIENCE_SECONDS = 60
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (Debian: `prometheus`)")
 
 
-def configuration(target: str) -> str:
+def configuration(target: str, token: str) -> str:
     """The shipped configuration, pointed at one server and scraping every second."""
     shipped = yaml.safe_load(ALERTS.with_name("prometheus.yml").read_text(encoding="utf-8"))
     (job,) = shipped["scrape_configs"]
     shipped["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    shipped["scrape_configs"] = [{"job_name": job["job_name"], "static_configs": [{"targets": [target]}]}]
+    shipped["scrape_configs"] = [
+        {
+            "job_name": job["job_name"],
+            "authorization": {"credentials": token},
+            "static_configs": [{"targets": [target]}],
+        }
+    ]
     shipped["rule_files"] = [str(ALERTS)]
     return yaml.safe_dump(shipped)
 
 
 @contextmanager
-def scraping(target: str, folder: Path) -> Iterator[str]:
-    """A Prometheus that scrapes `target`; gives its URL."""
+def scraping(target: str, token: str, folder: Path) -> Iterator[str]:
+    """A Prometheus that scrapes `target` with a token; gives its URL."""
     config = folder / "prometheus.yml"
-    config.write_text(configuration(target), encoding="utf-8")
+    config.write_text(configuration(target, token), encoding="utf-8")
     command = [str(PROMETHEUS), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     process = subprocess.Popen(
         [*command, "--web.listen-address=127.0.0.1:0"], stderr=subprocess.PIPE, text=True, cwd=folder
@@ -91,31 +98,43 @@ def models_of(folder: Path) -> Path:
     return folder
 
 
-def send_calls(server: ServerProcess) -> None:
-    """Calls of every outcome that the dashboard tells apart: good ones, bad items, cut items, an unknown encoder."""
+def send_calls(server: ServerProcess, token: str, limited: str) -> None:
+    """Calls of every outcome that the dashboard tells apart: good, bad and cut items, an unknown encoder, refused."""
     good = [molecule.encode() for molecule in molecules(64)]
     odd = [b"", b"[Uuo]", b"C" * 5000]
     with grpc.insecure_channel(server.address) as channel:
         stub = EncoderServiceStub(channel)
-        stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=good), timeout=30)
-        stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=odd), timeout=30)
-        stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=odd, truncate=True), timeout=30)
-        stub.Encode(pb.EncodeRequest(encoder="small", sequences=SEQUENCES), timeout=30)
+
+        def call(encoder: str, sequences: list[bytes], *, truncate: bool = False, by: str = token) -> None:
+            request = pb.EncodeRequest(encoder=encoder, sequences=sequences, truncate=truncate)
+            stub.Encode(request, timeout=30, metadata=[("authorization", f"Bearer {by}")])
+
+        call("smiles", good)
+        call("smiles", odd)
+        call("smiles", odd, truncate=True)
+        call("small", SEQUENCES)
         with pytest.raises(grpc.RpcError):
-            stub.Encode(pb.EncodeRequest(encoder="unknown", sequences=good), timeout=30)
+            call("unknown", good)
+        # Its first call may have room.
+        for _ in range(2):
+            with suppress(grpc.RpcError):
+                call("smiles", good[:1], by=limited)
 
 
 def test_every_query_of_the_dashboard_has_an_answer_from_a_scraped_server(tmp_path: Path) -> None:
     unanswered = dashboard_queries(window="10s")
     # Everything that has a panel: front-ends, a cache, a candidate.
-    arguments = ["--frontends", "2", "--cache-mib", "1", "--shadow", "small/2=1"]
+    arguments = ["--frontends", "2", "--cache-mib", "1", "--shadow", "small/2=1", "--tokens", str(tmp_path / "tokens")]
+    token = change(tmp_path / "tokens", "add", "lab")
+    scraper = change(tmp_path / "tokens", "add", "prometheus", "--right", "metrics")
+    limited = change(tmp_path / "tokens", "add", "bulk", "--sequences-per-second", "0.01", "--burst", "1")
     with (
         running(models_of(tmp_path / "models"), *arguments) as server,
-        scraping(server.http.removeprefix("http://"), tmp_path) as url,
+        scraping(server.http.removeprefix("http://"), scraper, tmp_path) as url,
     ):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while unanswered and time.monotonic() < deadline:
-            send_calls(server)
+            send_calls(server, token, limited)
             time.sleep(0.5)
             unanswered = {name: query for name, query in unanswered.items() if not ask(url, query)}
         assert not unanswered
@@ -123,6 +142,7 @@ def test_every_query_of_the_dashboard_has_an_answer_from_a_scraped_server(tmp_pa
         assert target["value"][1] == "1"
         encoded = ask(url, 'sum(birnn_sequences_total{encoder="smiles"})')
         assert float(encoded[0]["value"][1]) >= 64
+        assert {one["metric"]["tenant"] for one in ask(url, "birnn_tenant_requests_total")} == {"lab", "bulk"}
         # Unknown tokens were sent, and nothing else is wrong.
         firing = {alert["metric"]["alertname"] for alert in ask(url, 'ALERTS{alertstate="firing"}')}
         assert firing <= {"BirnnUnknownTokens"}

@@ -1,3 +1,4 @@
+import json
 import shutil
 import signal
 import socket
@@ -110,6 +111,39 @@ def test_callers_who_go_on_calling_through_a_shutdown_hear_unavailable_and_nothi
         for caller in callers:
             caller.join()
     assert codes == {grpc.StatusCode.UNAVAILABLE: 12 * len(callers)}
+
+
+def test_callers_who_know_another_server_lose_no_call_to_a_shutdown_although_they_repeat_none() -> None:
+    """With the native front end; grpcio's server refuses what comes before its clients know."""
+    policy = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+    failures: list[str] = []
+    over = threading.Event()
+
+    def call_on(target: str) -> None:
+        options = [("grpc.service_config", policy), ("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(target, options=options) as channel:
+            stub = EncoderServiceStub(channel)
+            while not over.is_set():
+                try:
+                    stub.Encode(pb.EncodeRequest(encoder="smiles", sequences=[b"CCO", b"CC"]))
+                except grpc.RpcError as error:
+                    failures.append(f"{code_of(error)}: {error.details()}")
+
+    native = ("--transport", "native")
+    with running(SMILES_ALONE, *native) as ending, running(SMILES_ALONE, *native) as staying:
+        target = f"ipv4:{ending.address},{staying.address}"
+        callers = [threading.Thread(target=call_on, args=(target,)) for _ in range(16)]
+        for caller in callers:
+            caller.start()
+        until(lambda: all(one.metric("birnn_requests_total", code="OK") > 100 for one in (ending, staying)))
+        ending.terminate()
+        assert ending.ended() == 0
+        before = staying.metric("birnn_requests_total", code="OK")
+        until(lambda: staying.metric("birnn_requests_total", code="OK") > before + 100)
+        over.set()
+        for caller in callers:
+            caller.join()
+    assert failures == []
 
 
 def test_calls_that_outlast_the_drain_are_cut_off_and_the_server_still_exits() -> None:

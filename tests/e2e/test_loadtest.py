@@ -30,7 +30,9 @@ def loadtest(
     out: Path, address: str, *options: object, env: dict[str, str] | None = None
 ) -> tuple[int, dict[str, Any], str]:
     command = [sys.executable, "-m", "birnn", "loadtest", "--address", address, "--encoder", SMALL]
-    command += ["--file", str(MOLECULES), "--warmup", "0.2", "--out", str(out), *map(str, options)]
+    command += ["--warmup", "0.2", "--out", str(out), *map(str, options)]
+    if "--file" not in options:
+        command += ["--file", str(MOLECULES)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env={**os.environ, **(env or {})}
     )
@@ -77,6 +79,19 @@ def test_a_model_that_is_not_served_is_told(server: ServerProcess) -> None:
         assert done.returncode == 3
         assert "other" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("protocol", ["stream", "infer-stream"])
+def test_a_request_that_fails_on_a_stream_fails_alone(server: ServerProcess, tmp_path: Path, protocol: str) -> None:
+    file = tmp_path / "some.smi"
+    file.write_text(f"CCO\n{'C' * 2000}\n")
+    # Open Inference has no errors by item; ours has.
+    options = ["--protocol", protocol, "--file", file, "--rate", 60, "--duration", 0.5, "--fail-if", "errors>90%"]
+    code, data, output = loadtest(tmp_path / "result.json", server.address, *options)
+    assert code == 0, output
+    failed = {"stream": set(), "infer-stream": {"INVALID_ARGUMENT"}}[protocol]
+    assert set(data["run"]["codes"]) == {"OK"} | failed
+    assert data["check"]["wrong"] == 0
 
 
 def test_tensors_can_be_named(server: ServerProcess, tmp_path: Path) -> None:

@@ -111,6 +111,15 @@ def test_metrics_need_the_right_to_them_and_the_page_no_token(front_ends: str, t
         assert ask(server, "/metrics", authorization=f"Bearer {scrape}")[0] == 200
 
 
+def test_other_machines_need_a_token_for_the_metrics_of_the_port_that_is_there_for_callers() -> None:
+    with running(SMALL, "--http-port", "0", "--host", "0.0.0.0", "--insecure") as server:
+        status, _, content = ask(server, "/metrics")
+        assert status == 403
+        assert b"--describe true" in content
+        assert ask(server, "/")[0] == ask(server, "/v1/models")[0] == 200
+        assert server.get("/metrics")[0] == 200
+
+
 def test_the_page_can_be_switched_off() -> None:
     with running(SMALL, "--http-port", "0", "--page", "false") as server:
         assert {ask(server, path)[0] for path in ("/", "/page/page.js", "/page/server", "/metrics")} == {404}

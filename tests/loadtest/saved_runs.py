@@ -27,8 +27,8 @@ def server_split() -> ServerSplit:
     """Of 100 calls: 2 ms in the server, half of which stages explain; 60 batches of 1 to 4 sequences."""
     seconds = {"request": 0.2, "tokenize": 0.02, "queue": 0.03, "compute": 0.05}
     return ServerSplit(
-        {stage: Buckets({0.001: 50.0, 0.01: 100.0, math.inf: 100.0}, total) for stage, total in seconds.items()},
-        Buckets({1.0: 30.0, 2.0: 30.0, 4.0: 60.0, 8.0: 60.0, math.inf: 60.0}, 120.0),
+        stages={stage: Buckets({0.001: 50.0, 0.01: 100.0, math.inf: 100.0}, total) for stage, total in seconds.items()},
+        batches=Buckets({1.0: 30.0, 2.0: 30.0, 4.0: 60.0, 8.0: 60.0, math.inf: 60.0}, 120.0),
     )
 
 

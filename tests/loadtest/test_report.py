@@ -97,10 +97,11 @@ def test_what_is_missing_is_left_out_with_a_reason() -> None:
     assert sum("--metrics" in text for text in reasons) == 2
     split = server_split()
     del split.stages["queue"]
+    split.missing.append("birnn_queue_seconds")
     split.batches = None
     reasons = [text for text in page(split=split).text["p"] if text.startswith("Left out")]
-    assert "Left out: not measured: queue." in reasons
-    assert "Left out: the server has no birnn_batch_sequences." in reasons
+    assert "Left out: not measured: birnn_queue_seconds." in reasons
+    assert "Left out: the server does not tell them." in reasons
 
 
 def test_a_run_without_answers_has_a_page() -> None:

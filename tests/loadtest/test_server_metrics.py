@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from birnn_loadtest.server_metrics import MetricsError, MetricsSource, MetricsWatch, Reading, ServerSplit
+from birnn_loadtest.server_names import OURS
 
 BEFORE = """\
 # TYPE birnn_request_seconds histogram
@@ -95,6 +96,40 @@ def test_the_rest_is_what_no_stage_accounts_for() -> None:
     assert split("", text).rest == pytest.approx(0.004)
 
 
+# What Triton 2.51 says: counters without "_total", sums without buckets.
+TRITON = """\
+# TYPE nv_inference_request_success counter
+nv_inference_request_success{{model="smiles",version="1"}} {0}
+nv_inference_request_success{{model="other",version="1"}} 9000
+# TYPE nv_inference_request_failure counter
+nv_inference_request_failure{{model="smiles",reason="BACKEND",version="1"}} 3
+nv_inference_request_failure{{model="smiles",reason="REJECTED",version="1"}} 4
+# TYPE nv_inference_count counter
+nv_inference_count{{model="smiles",version="1"}} {1}
+# TYPE nv_inference_exec_count counter
+nv_inference_exec_count{{model="smiles",version="1"}} {2}
+# TYPE nv_inference_request_duration_us counter
+nv_inference_request_duration_us{{model="smiles",version="1"}} {3}
+# TYPE nv_inference_queue_duration_us counter
+nv_inference_queue_duration_us{{model="smiles",version="1"}} {4}
+# TYPE nv_inference_compute_infer_duration_us counter
+nv_inference_compute_infer_duration_us{{model="smiles",version="1"}} {5}
+"""
+
+
+def test_tritons_metrics_become_the_stages_that_mean_the_same() -> None:
+    found = split(TRITON.format(100, 500, 50, 1e6, 2e5, 7e5), TRITON.format(200, 900, 90, 2e6, 5e5, 12e5))
+    assert found.missing == found.problems == []
+    means = {stage: buckets.mean for stage, buckets in found.stages.items()}
+    assert means == {"request": pytest.approx(0.01), "queue": pytest.approx(0.003), "compute": pytest.approx(0.005)}
+    assert found.rest == pytest.approx(0.002)
+    assert found.batches is not None
+    assert (found.batches.count, found.batches.mean) == (40, 10)
+    # Of a sum and a count nothing is known but the mean.
+    assert found.stages["request"].percentile(50) is None
+    assert found.counters == {"calls": 100, "failed_calls": 0, "sequences": 400}
+
+
 @contextmanager
 def serving(status: int, token: str = "") -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -119,7 +154,7 @@ def serving(status: int, token: str = "") -> Iterator[str]:
 
 def test_a_token_goes_along() -> None:
     with serving(200, "secret") as url:
-        assert MetricsSource(url, ["smiles"], "secret", None).read().values["birnn_requests_total"] == 10
+        assert MetricsSource(url, ["smiles"], "secret", None).read().value("birnn_requests_total") == 10
         with pytest.raises(MetricsError, match=r"HTTP 401; the token needs the right `metrics`"):
             MetricsSource(url, ["smiles"], None, None).read()
 
@@ -142,7 +177,7 @@ def test_readings_are_bounded_and_keep_the_first_and_the_last(monkeypatch: pytes
 
         def read(self) -> Reading:
             self.count += 1
-            return Reading(self.count, {}, {}, ())
+            return Reading(self.count, OURS, {}, {}, ())
 
     source = Counting()
     watch = MetricsWatch(source, 0.0, 1.0)  # type: ignore[arg-type]

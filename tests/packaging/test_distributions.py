@@ -107,7 +107,7 @@ def test_a_misspelt_wish_for_kernels_stops_the_build(value: str, distributions: 
 
 
 def test_the_source_distribution_tests_itself(distributions: Distributions) -> None:
-    roots = ("client", "bundle", "export", "native", "service", "loadtest", ".")
+    roots = ("client", "bundle", "export", "native", "service", "loadtest", "bulk", ".")
     tests = ("tests/bundle/test_ragged.py", "tests/service/test_settings.py")
     path = os.pathsep.join(str(distributions.source / root) for root in roots)
     run(

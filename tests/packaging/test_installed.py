@@ -8,11 +8,13 @@ import birnn
 from tests.packaging.conftest import Distributions, installed_server
 from tests.packaging.environments import ROOT, Environment, run
 
+FOLDERS = ("bulk", "bundle", "export", "loadtest", "native", "service")
+
 
 @pytest.fixture
 def strangers(tmp_path: Path) -> str:
     """A folder for PYTHONPATH with modules named like our folders, none of which may be imported."""
-    for name in ("bundle", "export", "loadtest", "native", "service", "protos"):
+    for name in (*FOLDERS, "protos"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__name__} was imported')\n")
     return str(tmp_path)
 
@@ -35,7 +37,7 @@ def test_in_an_empty_folder_the_installed_encoders_are_served(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["serve", "--help"], ["export", "--help"], ["loadtest", "--help"], ["models", "list"], ["--version"]],
+    [[name, "--help"] for name in ("serve", "export", "loadtest", "bulk")] + [["models", "list"], ["--version"]],
     ids=" ".join,
 )
 def test_commands_work_beside_modules_named_like_our_folders(
@@ -63,6 +65,6 @@ def test_a_clone_installs_editable(distributions: Distributions, tmp_path: Path)
     environment.pip("install", *quickly, "-e", clone / "models", "-e", clone, env={"BIRNN_KERNELS": "0"})
     listed = run(environment.program("birnn"), "models", "list", "--json", cwd=tmp_path).stdout
     assert str(clone / "models" / "smiles" / "2") in listed
-    for package in ("birnn", "birnn_bundle", "birnn_export", "birnn_loadtest", "birnn_native", "birnn_service"):
+    for package in ("birnn", *(f"birnn_{name}" for name in FOLDERS)):
         done = run(environment.python, "-c", f"import {package}; print({package}.__file__)", cwd=tmp_path)
         assert Path(done.stdout.strip()).is_relative_to(clone)

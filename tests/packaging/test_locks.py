@@ -40,7 +40,7 @@ def test_a_list_of_an_image_pins_all_that_the_project_asks_for(kind: str) -> Non
     locked = pins(LOCKS / f"{kind}.txt")
     extras = PROJECT["project"]["optional-dependencies"]
     asked = [*PROJECT["project"]["dependencies"]]
-    for extra in ("service", "sources", "otel", kind):
+    for extra in ("service", "sources", "otel", "bulk", kind):
         asked += extras[extra]
     unmet = [
         str(requirement)

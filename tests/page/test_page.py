@@ -1,5 +1,6 @@
 """The page in a real browser, beside a real server."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, expect
 
 import birnn
+from birnn_bundle.vocabulary import VocabularyTokenizer
 from tests.certificates import Authority
 from tests.e2e.molecules import molecules
 from tests.e2e.server_process import MODELS, ServerProcess, running, until
@@ -358,6 +360,28 @@ def test_what_a_bundle_says_of_itself_stays_text(tmp_path: Path, visit: Open) ->
         row = tab.page.locator("#served tbody tr").filter(has_text="smiles-small@2")
         expect(row).to_contain_text("unavailable")
         expect(row).to_contain_text("manifest")
+        tab.close()
+
+
+def test_an_encoder_without_examples_says_so_and_encodes_what_is_typed(tmp_path: Path, visit: Open) -> None:
+    bundle = tmp_path / "smiles-small" / "1"
+    shutil.copytree(MODELS / "smiles-small" / "1", bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    # Another reader of the same ids.
+    ids = {token: number for number, token in enumerate(["<pad>", "<unk>", *"abcdefghijklmnopqrstuvwxyz"])}
+    content = VocabularyTokenizer(ids, "characters", unknown="<unk>").to_json().encode()
+    (bundle / "tokenizer.json").write_bytes(content)
+    manifest["tokenizer"]["kind"] = VocabularyTokenizer.kind
+    manifest["files"]["tokenizer.json"] = hashlib.sha256(content).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with running(tmp_path, "--http-port", "0") as server:
+        tab = visit(server.rest)
+        expect(tab.page.locator("#encoder-about")).to_contain_text("There are no examples of what it reads")
+        expect(tab.page.locator("#sequence")).to_have_value("")
+        tab.encode("hello")
+        tokens = tab.page.locator("#tokens li").evaluate_all("all => all.map(one => one.firstChild.textContent)")
+        assert tokens == list("hello")
+        assert "There are no examples for this encoder" in tab.text("#nearest-note")
         tab.close()
 
 

@@ -1,17 +1,20 @@
 """Sequences of a file, one a line or one a record, as the bytes they are: nothing skipped, nothing repaired."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
-from birnn_bundle.sequences.records import Layout, read_records
-from birnn_bundle.sequences.text_source import SequenceFileError, TextSource
+from birnn_bundle.sequences.records import Layout, Record, read_records
+from birnn_bundle.sequences.text_source import ARCHIVES, SequenceFileError, Stream, TextSource, name_of
 
 Kind = Literal["smi", "txt", "csv", "tsv"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TABLES: tuple[Kind, ...] = ("csv", "tsv")
+TITLE = "title"
+"""What follows the sequence in a line of a .smi file, as a column to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,13 @@ class Line:
         number: Line of the file on which it ends, from 1.
         sequence: Its bytes; empty where the line or the field is, or where there is a problem.
         problem: Why the record holds no sequence, for example that it lacks the column; None where it does.
+        kept: The fields of the columns to keep; empty ones where there is a problem.
     """
 
     number: int
     sequence: bytes
     problem: str | None = None
+    kept: tuple[str, ...] = ()
 
 
 class SequenceFile:
@@ -37,13 +42,14 @@ class SequenceFile:
     none. Compression and encoding are told by the first bytes; see `TextSource`.
 
     Args:
-        path: The file; None for standard input.
+        place: The file; None for standard input.
         kind: What it holds; None to tell by the file's name.
         column: The column of a csv or tsv file: its name, or without a header its number from 1. May be left out where
             there is only one.
         header: Whether the first record of a csv or tsv file names its columns. None to tell, which is an error where
             it is not certain.
         delimiter: What separates the columns of a csv file; None to tell.
+        keep: Further columns of a csv or tsv file; of a smi file `TITLE` at most.
 
     Raises:
         SequenceFileError: The file cannot be opened, or what it holds cannot be told or does not fit `column`.
@@ -51,21 +57,29 @@ class SequenceFile:
 
     def __init__(
         self,
-        path: Path | None,
+        place: Path | Stream | None,
         kind: Kind | None = None,
         column: str | None = None,
         *,
         header: bool | None = None,
         delimiter: str | None = None,
+        keep: Sequence[str] = (),
     ) -> None:
-        self._kind = kind if kind is not None else kind_of(path)
-        self._columns = [] if column is None else [column]
-        self.name = "standard input" if path is None else str(path)
+        self._kind = kind if kind is not None else kind_of(None if place is None else Path(name_of(place)))
+        self._columns = [*([] if column is None else [column]), *keep]
+        self._keep = tuple(keep)
+        self.name = name_of(place)
+        self._check_kept(column)
         if self._kind not in TABLES and (column, header, delimiter) != (None, None, None):
             wanted = "header" if column is None else f"column {column!r}"
             raise SequenceFileError(f"{self.name}: a {self._kind} file has no columns, and so no {wanted}")
         self._layout = layout_of(self._kind, header, delimiter)
-        self._source = TextSource(path)
+        self._source = TextSource(place)
+        self._rest: Iterator[Record | tuple[int, str]] = (
+            read_records(self._source, self._layout, self._columns)
+            if self._kind in TABLES
+            else enumerate(self._source.lines(), start=1)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -76,18 +90,44 @@ class SequenceFile:
         self._source.close()
 
     def __iter__(self) -> Iterator[Line]:
-        """The sequences in order.
+        """The rest of the sequences in order.
 
         Raises:
             SequenceFileError: The file is damaged, or the column cannot be told.
         """
+        for entry in self._rest:
+            if isinstance(entry, Record):
+                first, *others = entry.fields
+                yield Line(entry.number, self._source.to_bytes(first), entry.problem, tuple(others))
+                continue
+            number, line = entry
+            raw = self._source.to_bytes(line).rstrip(b"\r\n")
+            if self._kind == "txt":
+                yield Line(number, raw)
+            elif self._keep:
+                sequence, title = (*raw.split(maxsplit=1), b"", b"")[:2]
+                yield Line(number, sequence, None, (title.decode("utf-8", "surrogateescape").rstrip(),))
+            else:
+                yield Line(number, next(iter(raw.split(maxsplit=1)), b""))
+
+    def skip(self, count: int) -> int:
+        """Pass over up to `count` sequences, in a fraction of the time of reading them.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            SequenceFileError: As `__iter__`.
+        """
+        return sum(1 for _ in islice(self._rest, count))
+
+    def _check_kept(self, column: str | None) -> None:
         if self._kind in TABLES:
-            for record in read_records(self._source, self._layout, self._columns):
-                yield Line(record.number, self._source.to_bytes(record.fields[0]), record.problem)
-        else:
-            for number, line in enumerate(self._source.lines(), start=1):
-                raw = self._source.to_bytes(line).rstrip(b"\r\n")
-                yield Line(number, raw if self._kind == "txt" else next(iter(raw.split(maxsplit=1)), b""))
+            if self._keep and column is None:
+                raise SequenceFileError(f"{self.name}: where columns are kept, name the one with the sequences, too")
+        elif self._keep and (self._kind != "smi" or self._keep != (TITLE,)):
+            only = f"the rest of a line, as {TITLE!r}" if self._kind == "smi" else "nothing else"
+            raise SequenceFileError(f"{self.name}: a {self._kind} file has {only} to keep, not {', '.join(self._keep)}")
 
     def fraction(self) -> float | None:
         """About how much of the file has been read, from 0 to 1; None where its size is not known."""
@@ -102,13 +142,13 @@ def kind_of(path: Path | None) -> Kind:
     """
     if path is None:
         raise SequenceFileError(f"standard input: say what it holds: {', '.join(KINDS)}")
-    name = path.with_suffix("") if path.suffix.lower() in (".gz", ".xz") else path
+    name = path.with_suffix("") if path.suffix.lower() in ARCHIVES else path
     for kind in KINDS:
         if name.suffix.lower() == f".{kind}":
             return kind
     known = ", ".join(f".{kind}" for kind in KINDS)
     raise SequenceFileError(
-        f"{path}: cannot tell from the name what it holds; known are {known}, each also with .gz or .xz"
+        f"{path}: cannot tell from the name what it holds; known are {known}, each also with .gz, .xz or .zst"
     )
 
 

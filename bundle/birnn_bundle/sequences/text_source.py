@@ -9,14 +9,16 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 LONGEST_LINE = 1 << 24
 """Most characters of a line; it bounds the memory that a damaged file can take."""
 
-_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
-_ARCHIVES = {".gz": "gzip", ".xz": "xz"}
+_GZIP, _XZ, _ZSTANDARD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
+ARCHIVES = {".gz": "gzip", ".xz": "xz", ".zst": "Zstandard"}
+"""Kinds of compression by the suffixes of files."""
 # UTF-32 first: its mark begins with that of UTF-16.
 _MARKS = (
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -27,10 +29,10 @@ _MARKS = (
 _NOT_TEXT = (
     (re.compile(rb"PK(\x03\x04|\x05\x06)"), "a ZIP file, as Excel's .xlsx files are; save it as .csv"),
     (re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "an old Excel or Word file; save it as .csv"),
-    (re.compile(rb"PAR1\x15"), "a Parquet file; save the column of sequences as .csv"),
+    (re.compile(rb"PAR1\x15"), "a Parquet file; `birnn bulk` reads it, or save the column of sequences as .csv"),
     (re.compile(rb"ARROW1\x00\x00"), "an Arrow file; save the column of sequences as .csv"),
     (re.compile(rb"BZh[1-9]1AY&SY"), "compressed with bzip2; decompress it, or use .gz or .xz"),
-    (re.compile(rb"\x28\xb5\x2f\xfd"), "compressed with Zstandard; decompress it, or use .gz or .xz"),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "compressed twice, with Zstandard last; decompress it once"),
     (re.compile(rb"\x89HDF\r\n\x1a\n"), "an HDF5 file"),
     (re.compile(rb"\x93NUMPY"), "an array of NumPy"),
     (re.compile(rb"%PDF-"), "a PDF file"),
@@ -43,14 +45,29 @@ class SequenceFileError(Exception):
     """A file cannot be read; the message says which, where and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An open file that has no path, as one in a store.
+
+    Attributes:
+        name: For messages; its suffixes tell what it holds, like those of a path.
+        file: Its content, from the beginning; closed with the source.
+        size: In bytes.
+    """
+
+    name: str
+    file: io.BufferedReader
+    size: int
+
+
 class TextSource:
     """A text file, read once from start to end.
 
-    Files compressed with gzip or xz are decompressed. UTF-8 is read with or without a byte order mark, UTF-16 and
-    UTF-32 with one. Lines end with LF, CR LF or CR.
+    Files compressed with gzip, xz or Zstandard are decompressed. UTF-8 is read with or without a byte order mark,
+    UTF-16 and UTF-32 with one. Lines end with LF, CR LF or CR.
 
     Args:
-        path: The file; None for standard input.
+        place: The file; None for standard input.
 
     Attributes:
         name: The file's name, for messages.
@@ -59,14 +76,14 @@ class TextSource:
         SequenceFileError: The file cannot be opened, or is not text.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self.name = "standard input" if path is None else str(path)
+    def __init__(self, place: Path | Stream | None) -> None:
+        self.name = name_of(place)
         self._line = 0
         with self._explained():
-            self._raw = _opened(path)
+            self._raw = place.file if isinstance(place, Stream) else _opened(place)
             try:
-                self._size = path.stat().st_size if path is not None and path.is_file() else 0
-                content = _decompressed(self._raw, "" if path is None else path.suffix.lower())
+                self._size = _size_of(place)
+                content = _decompressed(self._raw, "" if place is None else Path(self.name).suffix.lower())
                 encoding, self._errors = _encoding(content.peek(4096))
                 self._text = io.TextIOWrapper(content, encoding=encoding, errors=self._errors, newline="")
             except BaseException:
@@ -127,6 +144,19 @@ class _NotTextError(Exception):
     """What a file is instead of text."""
 
 
+def name_of(place: Path | Stream | None) -> str:
+    """What a file is called in messages."""
+    if place is None:
+        return "standard input"
+    return place.name if isinstance(place, Stream) else str(place)
+
+
+def _size_of(place: Path | Stream | None) -> int:
+    if isinstance(place, Stream):
+        return place.size
+    return place.stat().st_size if place is not None and place.is_file() else 0
+
+
 def _opened(path: Path | None) -> Any:
     if path is None:
         if sys.stdin is None:
@@ -148,9 +178,37 @@ def _decompressed(raw: Any, suffix: str) -> Any:
         return gzip.open(cast(BinaryIO, raw), "rb")
     if head.startswith(_XZ):
         return lzma.open(cast(BinaryIO, raw), "rb")
-    if suffix in _ARCHIVES:
-        raise _NotTextError(f"damaged or cut off: its name ends in {suffix}, but it is not a {_ARCHIVES[suffix]} file")
+    if head.startswith(_ZSTANDARD):
+        return _from_zstandard(raw)
+    if suffix in ARCHIVES:
+        raise _NotTextError(f"damaged or cut off: its name ends in {suffix}, but it is not a {ARCHIVES[suffix]} file")
     return raw
+
+
+def _from_zstandard(raw: Any) -> Any:
+    """pyarrow decompresses: Python's own library has no Zstandard before 3.14."""
+    try:
+        import pyarrow
+    except ModuleNotFoundError:
+        raise _NotTextError(
+            "is compressed with Zstandard, which needs pyarrow: pip install 'birnn-serving[bulk]'; or decompress it"
+        ) from None
+    return io.BufferedReader(_Readable(pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd")))
+
+
+class _Readable(io.RawIOBase):
+    """A stream of pyarrow as one of Python's."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._stream.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def _encoding(head: bytes) -> tuple[str, str]:

@@ -121,7 +121,7 @@ class Told:
     "--file",
     "path",
     type=click.Path(path_type=Path),
-    help="Encode a file: .smi (first column), .txt (lines), .csv or .tsv (--column), each also .gz or .xz; "
+    help="Encode a file: .smi (first column), .txt (lines), .csv or .tsv (--column), each also .gz, .xz or .zst; "
     "- reads standard input, as .smi for SMILES encoders and else .txt.",
 )
 @file_options

@@ -1,14 +1,14 @@
 """The options that say how a file of sequences is to be read, the same for every command that takes one."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from birnn_bundle.sequences import KINDS, Kind, SequenceFile
+from birnn_bundle.sequences import KINDS, Kind, SequenceFile, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,15 @@ class Reading:
         """Whether anything was said."""
         return self != Reading()
 
-    def open(self, path: Path | None, kind: Kind | None = None) -> SequenceFile:
-        """Open a file, None for standard input, of `kind` where nothing else was said.
+    def open(self, place: Path | Stream | None, kind: Kind | None = None, keep: Sequence[str] = ()) -> SequenceFile:
+        """Open a file, None for standard input, of `kind` where nothing else was said; see `SequenceFile` for `keep`.
 
         Raises:
             SequenceFileError: It cannot be opened, or what it holds cannot be told.
         """
-        return SequenceFile(path, self.kind or kind, self.column, header=self.header, delimiter=self.delimiter)
+        return SequenceFile(
+            place, self.kind or kind, self.column, header=self.header, delimiter=self.delimiter, keep=keep
+        )
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,7 +53,9 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Delimiter of a .csv file; by default a comma, or the one that the header shows.",
     )
     @click.option(
-        "--kind", type=click.Choice(KINDS), help="Format of the file; by default its extension, without .gz and .xz."
+        "--kind",
+        type=click.Choice(KINDS),
+        help="Format of the file; by default its extension, without .gz, .xz and .zst.",
     )
     @functools.wraps(command)
     def reading(

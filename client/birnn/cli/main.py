@@ -26,6 +26,7 @@ class Target(NamedTuple):
 
 TARGETS = {
     "encode": Target("birnn.cli.encode_command", "encode", "", "Encode sequences or a file of them."),
+    "bulk": Target("birnn_bulk.command", "bulk", "service,cpu,bulk", "Encode files of any size, without a server."),
     "map": Target("birnn.cli.map_command", "map_vectors", "map", "Draw vectors as a map in two dimensions."),
     "serve": Target("birnn_service.commands", "serve", "service,cpu", "Serve the encoders of a models folder."),
     "models": Target("birnn.cli.models_command", "models", "", "Manage bundles, and the versions on a server."),

@@ -66,8 +66,7 @@ def settings_tables(runs: Sequence[SavedRun]) -> Iterator[Element]:
         client, settings = run.data["client"], run.data["settings"]
         facts = {
             "server": run.data["server"] or "–",
-            **{f"encoder {served['encoder']}": f"version {served['version']}: {served['text']}"
-               for served in run.data["encoders"]},
+            **{f"encoder {served['encoder']}": _served(served) for served in run.data["encoders"]},
             "generator's machine": f"{client['processor']}, {client['cores']} cores, {client['system']}",
             "generator's software": ", ".join(f"{name} {version}" for name, version in client["versions"].items())
             + f", Python {client['python']}, {client['event_loop']}",
@@ -80,6 +79,11 @@ def settings_tables(runs: Sequence[SavedRun]) -> Iterator[Element]:
     made = table(("setting", *names), ((name, *values) for name, values in rows.items()))
     made.set("class", "table facts")
     yield element("section", element("h2", "Machine and settings"), made)
+
+
+def _served(served: dict[str, str]) -> str:
+    version = f"version {served['version']}: " if served["version"] else ""
+    return f"{version}{served['text']}"
 
 
 def _value(value: object, seconds: bool) -> str:

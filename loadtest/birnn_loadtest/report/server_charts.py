@@ -6,14 +6,11 @@ from birnn_loadtest.report.axis import linear
 from birnn_loadtest.report.chart import LEFT, LETTER, RIGHT, WIDTH, Chart
 from birnn_loadtest.report.figure import Figure, milliseconds, share_text, time_text
 from birnn_loadtest.report.saved_run import SavedRun
-from birnn_loadtest.server_metrics import BATCHES, STAGES
 
+# Besides the stages that the server measured.
 PARTS = {
     "lag": "lag of the generator: from due to sent",
     "outside": "not known: network, client, and what the server does before it counts a call",
-    "tokenize": STAGES["tokenize"][1],
-    "queue": STAGES["queue"][1],
-    "compute": "a batch's mean time in the engine; calls share batches, so it is an estimate",
     "rest": "not known: the server's remaining time, such as reading and replying",
 }
 UNKNOWN = ("outside", "rest")
@@ -27,13 +24,17 @@ def stages(run: SavedRun) -> Figure:
     if split is None:
         return Figure(heading, NO_METRICS)
     means = {stage: figures["mean"] for stage, figures in split["stages"].items()}
-    missing = [stage for stage in STAGES if means.get(stage) is None]
-    if missing or run.run["latency"] is None:
-        why = "; ".join([*split["problems"], f"not measured: {', '.join(missing)}" if missing else "no call succeeded"])
+    if split["rest"] is None or run.run["latency"] is None:
+        unmeasured = [*split["missing"], *(stage for stage, mean in means.items() if mean is None)]
+        why = "; ".join(
+            [*split["problems"], f"not measured: {', '.join(unmeasured)}" if unmeasured else "no call succeeded"]
+        )
         return Figure(heading, f"Left out: {why}.")
     seen, lag = run.run["latency"]["mean"], run.run["lag"]["mean"]
     outside = seen - lag - means["request"]
-    parts = {**{stage: means[stage] for stage in ("tokenize", "queue", "compute")}, "rest": split["rest"]}
+    measured = {stage: mean for stage, mean in means.items() if stage != "request"}
+    parts = {**measured, "rest": split["rest"]}
+    what = {**PARTS, **{stage: split["stages"][stage]["what"] for stage in measured}}
     words = (
         f"On average a call took {time_text(seen)} from when it was due, {time_text(means['request'])} of it in the "
         "server. Hatched: not known."
@@ -44,7 +45,7 @@ def stages(run: SavedRun) -> Figure:
         words += (
             " The server's mean is above that of the calls sent, so it also had other calls; only its part is drawn."
         )
-    if (over := sum(means[stage] for stage in ("tokenize", "queue", "compute")) - means["request"]) > 0:
+    if (over := sum(measured.values()) - means["request"]) > 0:
         words += f" The stages add up to {time_text(over)} more than the server's mean, since calls share batches."
     total = sum(parts.values())
     chart = Chart("Mean time of a call by stage", words, 190)
@@ -54,7 +55,7 @@ def stages(run: SavedRun) -> Figure:
     for stage, seconds in parts.items():
         left, right = x.place(1000 * before), x.place(1000 * (before + seconds))
         kind = f"part part-{stage}{' unknown' if stage in UNKNOWN else ''}"
-        chart.bar(left, 62, max(right - left, 0.5), 52, kind, f"{stage}: {time_text(seconds)}, {PARTS[stage]}")
+        chart.bar(left, 62, max(right - left, 0.5), 52, kind, f"{stage}: {time_text(seconds)}, {what[stage]}")
         ends.append((stage, seconds, left, right))
         before += seconds
     # Labels take turns above the bar and below it, so that those of thin parts do not meet.
@@ -66,7 +67,7 @@ def stages(run: SavedRun) -> Figure:
         room[below] = at + width + 10
         chart.text(at, 130 if below else 53, text, "tick halo")
     rows = [
-        (stage, milliseconds(seconds), share_text(seconds / total if total else None), PARTS[stage],
+        (stage, milliseconds(seconds), share_text(seconds / total if total else None), what[stage],
          *(milliseconds(split["stages"].get(stage, {}).get(name)) for name in ("p50", "p99")))
         for stage, seconds in parts.items()
     ]  # fmt: skip
@@ -83,11 +84,11 @@ def batches(run: SavedRun) -> Figure:
         return Figure(heading, NO_METRICS)
     found = split["batches"]
     if found is None or not found["count"]:
-        return Figure(
-            heading, f"Left out: the server has no {BATCHES}." if found is None else "Left out: no batch ran."
-        )
+        return Figure(heading, "Left out: " + ("the server does not tell them." if found is None else "no batch ran."))
+    if len(found["buckets"]) == 1:
+        return Figure(heading, f"{_batches(found)} The server does not tell how their sizes vary.")
     sizes = _sizes(found["buckets"])
-    words = f"{found['count']:,.0f} batches of {found['mean']:.1f} sequences on average."
+    words = _batches(found)
     chart = Chart("Share of batches by their number of sequences", words, 260)
     # With room above the highest bar for its label.
     y = linear(max(count for _, count in sizes) / found["count"] * 110, *chart.upward)
@@ -103,6 +104,10 @@ def batches(run: SavedRun) -> Figure:
         chart.text(left + step / 2, chart.upward[0] + 17, size, "tick", "middle")
     rows = [(size, f"{count:,.0f}", share_text(count / found["count"])) for size, count in sizes]
     return Figure(heading, words, [chart.svg()], ("sequences", "batches", "share"), rows)
+
+
+def _batches(found: dict[str, Any]) -> str:
+    return f"{found['count']:,.0f} batches of {found['mean']:.1f} sequences on average."
 
 
 def _sizes(buckets: list[list[Any]]) -> list[tuple[str, float]]:

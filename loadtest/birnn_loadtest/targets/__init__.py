@@ -5,6 +5,7 @@ from collections.abc import Callable
 from birnn.cli.server_options import Server
 from birnn_loadtest.targets.encoder_service import StreamTarget, UnaryTarget
 from birnn_loadtest.targets.http import EmbeddingsTarget, InferHttpTarget
+from birnn_loadtest.targets.infer_stream import InferStreamTarget
 from birnn_loadtest.targets.open_inference import InferTarget
 from birnn_loadtest.targets.target import Target, TensorNames
 
@@ -13,6 +14,10 @@ PROTOCOLS: dict[str, tuple[Callable[[Server, int | None, float, TensorNames], Ta
     "encode": (UnaryTarget, "birnn.v1 Encode over gRPC"),
     "stream": (StreamTarget, "birnn.v1 EncodeStream over gRPC, one stream for each connection"),
     "infer": (InferTarget, "Open Inference ModelInfer over gRPC, of any server"),
+    "infer-stream": (
+        InferStreamTarget,
+        "ModelStreamInfer over gRPC, of Triton and ours, one stream for each connection",
+    ),
     "infer-http": (InferHttpTarget, "Open Inference over HTTP, of any server with the binary tensor extension"),
     "embeddings": (EmbeddingsTarget, "POST /v1/embeddings, as in OpenAI's API"),
 }

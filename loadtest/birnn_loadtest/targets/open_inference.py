@@ -53,24 +53,29 @@ class InferTarget(GrpcTarget):
 
     async def call(self, part: Part, sequences: Sequence[bytes], timeout: float) -> Reply:  # noqa: ASYNC109
         """Encode sequences by a call of ModelInfer."""
+        stub, request = next(self._stubs), self._request(part, sequences)
+        try:
+            reply = await stub.ModelInfer(request, timeout=timeout, metadata=self._server.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise CallError.of(error) from error
+        return self._reply(part, reply)
+
+    def _request(self, part: Part, sequences: Sequence[bytes]) -> pb.ModelInferRequest:
         model = self._models[part.encoder, part.version]
         given = pb.ModelInferRequest.InferInputTensor(
             name=model.input.name, datatype="BYTES", shape=model.shape(len(sequences))
         )
         wanted = pb.ModelInferRequest.InferRequestedOutputTensor(name=model.output.name)
-        request = pb.ModelInferRequest(
+        return pb.ModelInferRequest(
             model_name=part.encoder,
             model_version=part.version or "",
             inputs=[given],
             outputs=[wanted],
             raw_input_contents=[packed(sequences)],
         )
-        stub = next(self._stubs)
-        try:
-            reply = await stub.ModelInfer(request, timeout=timeout, metadata=self._server.metadata)
-        except grpc.aio.AioRpcError as error:
-            raise CallError.of(error) from error
-        return Reply(0, partial(_vectors, reply, model.output.name))
+
+    def _reply(self, part: Part, reply: pb.ModelInferResponse) -> Reply:
+        return Reply(0, partial(_vectors, reply, self._models[part.encoder, part.version].output.name))
 
     async def _found(self, part: Part) -> Served:
         request = pb.ModelMetadataRequest(name=part.encoder, version=part.version or "")

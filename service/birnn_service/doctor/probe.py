@@ -102,9 +102,9 @@ def driver() -> Iterator[Answer]:
 def libraries() -> Iterator[Answer]:
     """Versions of the libraries that onnxruntime needs on a GPU; an error in place of a version."""
     from birnn_bundle.onnxruntime import ort
-    from birnn_service.engine.cuda_runtime import cuda_runtime
+    from birnn_service.engine.cuda_runtime import cuda_runtime, preload
 
-    ort.preload_dlls()
+    preload()
     major = str(getattr(ort, "cuda_version", "")).partition(".")[0]
 
     def runtime_version() -> str:

@@ -1,12 +1,29 @@
 """The CUDA runtime that onnxruntime uses, for what onnxruntime's Python interface does not offer."""
 
 import ctypes
+import io
+import logging
+from contextlib import redirect_stdout
 
 from birnn_bundle.onnxruntime import ort
 
+logger = logging.getLogger(__name__)
+
+
+def preload() -> None:
+    """Load CUDA and cuDNN from Python's packages, where they are.
+
+    onnxruntime prints something about each library that is missing. cuFFT always is in the images, as no encoder needs
+    it. What is needed fails later by itself, with a reason.
+    """
+    with redirect_stdout(io.StringIO()) as printed:
+        ort.preload_dlls()
+    if said := printed.getvalue().strip():
+        logger.debug("onnxruntime: %s", said)
+
 
 def cuda_runtime() -> ctypes.CDLL:
-    """The library that onnxruntime was built for; `onnxruntime.preload_dlls` has loaded it.
+    """The library that onnxruntime was built for; `preload` has loaded it.
 
     Raises:
         OSError: There is none.

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 from birnn_bundle.bundle import Bundle
 from birnn_bundle.onnxruntime import ort
 from birnn_service.engine.cuda_engine import CudaEngine
+from birnn_service.engine.cuda_runtime import preload
 from birnn_service.engine.engine import (
     PRECISION_NAMES,
     CudaPrecision,
@@ -95,7 +96,7 @@ def load_engine(
         if choice.device == "cuda":
             raise StartupError(f"--device cuda: no CUDA in this onnxruntime. {missing_cuda_hint()}")
         return _on_cpu(bundle, choice, "this onnxruntime has no CUDA")
-    ort.preload_dlls()
+    preload()
     if choice.device == "cuda":
         return _on_cuda(bundle, choice, "asked for")
     try:

@@ -81,5 +81,5 @@ def end_reports(metrics: Metrics, life: int) -> None:
 def _bounded(metrics: Metrics, name: str, labels: list[str]) -> tuple[Any, ...]:
     """The labels of a series, with one tenant more only where there is room: each front-end knows others."""
     if name in metrics.tenants.by_name:
-        return (metrics.tenants.labels.of(labels[0]), *labels[1:])
+        return (metrics.tenants.label(labels[0]), *labels[1:])
     return tuple(labels)

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from birnn_service.errors import ServiceError
+from birnn_service.errors import ANSWERS, Reason, ServiceError
 from birnn_service.observe.definitions import Defined, Section
 from birnn_service.tenants import TenantLabels, tenant_of
 
@@ -22,11 +22,23 @@ class TenantMetrics(Defined):
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         self.labels = TenantLabels()
+        self._begun: set[str] = set()
+
+    def label(self, tenant: str) -> str:
+        """The label of a tenant. Its series of failures begin at 0 with its first call, whatever becomes of that."""
+        label = self.labels.of(tenant)
+        if label not in self._begun:
+            self._begun.add(label)
+            for code in ANSWERS:
+                self.requests.labels(label, code.name)
+            for reason in (reason for reason in Reason if reason.of_encoder):
+                self.refused.labels(label, reason)
+        return label
 
     def count_call(self, caller: str, code: str, sequences: int) -> None:
         """Count a call that has ended."""
         if tenant := tenant_of(caller):
-            label = self.labels.of(tenant)
+            label = self.label(tenant)
             self.requests.labels(label, code).inc()
             if sequences:
                 self.sequences.labels(label).inc(sequences)
@@ -34,9 +46,9 @@ class TenantMetrics(Defined):
     def count_refusal(self, caller: str, error: ServiceError) -> None:
         """Count a call that was refused for something that its caller may or may not do."""
         if error.reason and (tenant := tenant_of(caller)):
-            self.refused.labels(self.labels.of(tenant), error.reason).inc()
+            self.refused.labels(self.label(tenant), error.reason).inc()
 
     def charge(self, caller: str, seconds: float) -> None:
         """Count time of an engine."""
         if tenant := tenant_of(caller):
-            self.engine_seconds.labels(self.labels.of(tenant)).inc(seconds)
+            self.engine_seconds.labels(self.label(tenant)).inc(seconds)

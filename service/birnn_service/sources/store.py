@@ -1,7 +1,7 @@
 """A store behind a URL: its objects listed and read, with limits on what it may send and how long it may take.
 
-The only module that imports obstore, and only where `--models` is a URL. obstore takes credentials and endpoints from
-the environment; it retries what may succeed the next time.
+The only module that imports obstore, and only where `--models`, or an input of `birnn bulk`, is a URL. obstore takes
+credentials and endpoints from the environment; it retries what may succeed the next time.
 """
 
 import asyncio
@@ -107,19 +107,27 @@ def is_url(models: str) -> bool:
 class ObjectStore:
     """A store that obstore can read: s3://, gs://, az:// and https://."""
 
-    def __init__(self, url: str, options: StoreOptions) -> None:
+    def __init__(self, url: str, options: StoreOptions, argument: str = "--models") -> None:
         """Prepare to read below `url`; nothing is sent yet.
+
+        Args:
+            url: Below which its objects lie.
+            options: What bounds reading.
+            argument: Where the URL was given, for messages.
 
         Raises:
             StartupError: The URL is of no known kind, or obstore is not installed or refuses it.
         """
-        self._url, self._scheme, self._options = url, _check_url(url), options
+        self._url, self._scheme, self._options = url, _check_url(url, argument), options
+        self._stall = f"{options.stall_seconds:g} seconds"
+        if argument == "--models":
+            self._stall += " (--source-stall-seconds)"
         try:
             import obstore
             import obstore.store
         except ModuleNotFoundError:
             raise StartupError(
-                f"--models {self._scheme}:// needs the Python package 'obstore', which is not installed: "
+                f"{argument} {self._scheme}:// needs the Python package 'obstore', which is not installed: "
                 "pip install 'birnn-serving[sources]'"
             ) from None
         self._obstore = obstore
@@ -145,7 +153,7 @@ class ObjectStore:
         except BaseException as error:
             if not is_refusal(error):
                 raise
-            raise StartupError(f"cannot use --models {url}: {_text_of(error)}") from error
+            raise StartupError(f"cannot use {argument} {url}: {_text_of(error)}") from error
 
     @property
     def name(self) -> str:
@@ -168,9 +176,7 @@ class ObjectStore:
                     for each in page
                 ]
                 if len(found) > MOST_OBJECTS:
-                    raise SourceError(
-                        f"{self._url} holds more than {MOST_OBJECTS} objects; give a prefix that holds bundles only"
-                    )
+                    raise SourceError(f"{self._url} holds more than {MOST_OBJECTS} objects; give a narrower prefix")
         return found
 
     async def chunks(self, path: str, limit: int, etag: str = "", hint: str = "") -> AsyncIterator[bytes]:
@@ -190,6 +196,29 @@ class ObjectStore:
                     )
                 yield bytes(piece)
 
+    async def object(self, path: str) -> StoredObject:
+        """What the store says of one object.
+
+        Raises:
+            SourceError: It does not say.
+        """
+        with self._translated(told(path)):
+            async with asyncio.timeout(self._options.stall_seconds):
+                found = await self._obstore.head_async(self._store, path)
+        return StoredObject(path, found["size"], found["e_tag"] or "", found["last_modified"].isoformat())
+
+    async def read(self, path: str, start: int, end: int, etag: str = "") -> bytes:
+        """The bytes of an object from `start` up to `end`; `etag` as for `Store.chunks`.
+
+        Raises:
+            SourceError: They cannot be read.
+        """
+        with self._translated(told(path)):
+            options: Any = {"range": (start, end)} | ({"if_match": etag} if etag else {})
+            async with asyncio.timeout(self._options.most_seconds):
+                reply = await self._obstore.get_async(self._store, path, options=options)
+                return bytes(await reply.bytes_async())
+
     async def _next(self, parts: AsyncIterator[Any]) -> Any:
         """The next part, None after the last one."""
         async with asyncio.timeout(self._options.stall_seconds):
@@ -204,10 +233,7 @@ class ObjectStore:
         except (SourceError, GeneratorExit):
             raise
         except TimeoutError as error:
-            raise UnreachableError(
-                f"{self._url} sent nothing of {what} for {self._options.stall_seconds:g} seconds "
-                "(--source-stall-seconds)"
-            ) from error
+            raise UnreachableError(f"{self._url} sent nothing of {what} for {self._stall}") from error
         except (FileNotFoundError, errors.NotFoundError) as error:
             raise MissingObjectError(f"{self._url} holds no {what}") from error
         except errors.PreconditionError as error:
@@ -225,11 +251,11 @@ class ObjectStore:
                 raise SourceError(f"{self._url} does not give {what}: {_text_of(error)}") from error
             raise UnreachableError(
                 f"cannot read {what} from {self._url}, with {RETRIES} retries in at most "
-                f"{self._options.stall_seconds:g} seconds (--source-stall-seconds): {_text_of(error)}"
+                f"{self._stall}: {_text_of(error)}"
             ) from error
 
 
-def _check_url(url: str) -> str:
+def _check_url(url: str, argument: str) -> str:
     """The scheme of a URL that can be read.
 
     Raises:
@@ -239,20 +265,20 @@ def _check_url(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as error:
-        raise StartupError(f"--models {shown(url)} is no URL: {error}") from None
+        raise StartupError(f"{argument} {shown(url)} is no URL: {error}") from None
     if parts.username is not None or parts.query or parts.fragment or parts.password is not None:
         raise StartupError(
-            "--models is a URL with a user, a query or a fragment; give scheme, host and path only, and credentials "
+            f"{argument} is a URL with a user, a query or a fragment; give scheme, host and path only, and credentials "
             "as variables of the environment"
         )
     if parts.scheme not in KINDS or not host:
         raise StartupError(
-            f"--models {shown(url)} is of no known kind: give a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, "
+            f"{argument} {shown(url)} is of no known kind: give a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, "
             "az://CONTAINER/PREFIX or https://HOST/PATH"
         )
     if parts.scheme == "http" and host not in _THIS_MACHINE:
         raise StartupError(
-            f"--models {shown(url)}: anyone on the network path could change the bundles; give an https:// URL"
+            f"{argument} {shown(url)}: anyone on the network path could change what it holds; give an https:// URL"
         )
     return parts.scheme
 

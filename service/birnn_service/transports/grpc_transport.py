@@ -47,6 +47,11 @@ class GrpcTransport:
         """How many connections were closed at once, because there were too many; grpcio has no such limit."""
         return self._server.refused_connections if isinstance(self._server, NativeServer) else 0
 
+    async def leave(self) -> None:
+        """Tell clients to turn elsewhere. Only the native front end can: grpcio's server has no way to but `close`."""
+        if isinstance(self._server, NativeServer):
+            await self._server.leave()
+
     async def close(self) -> None:
         """Close the port and all connections; see the servers."""
         await self._server.close()

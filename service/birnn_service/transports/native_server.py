@@ -108,16 +108,22 @@ class NativeServer:
         asyncio.get_running_loop().add_reader(self._front.descriptor, self._take)
         return port
 
-    async def close(self) -> None:
-        """Close the port and all connections, and let what is computed be sent.
+    async def leave(self) -> None:
+        """Close the port, and tell clients to turn elsewhere.
 
-        Clients first hear that there will be no more calls; those that they had sent before are answered.
+        What they send before they hear of it is answered, or they are told that it was not looked at. gRPC's clients
+        then send it to another server by themselves.
         """
+        if self._front is not None:
+            self.order(0, Order.GOAWAY)
+            await asyncio.sleep(HOLD_SECONDS)
+            self.order(0, Order.FINISH)
+
+    async def close(self) -> None:
+        """Leave, close all connections, and let what is computed be sent."""
         if self._front is None:
             return
-        self.order(0, Order.GOAWAY)
-        await asyncio.sleep(HOLD_SECONDS)
-        self.order(0, Order.FINISH)
+        await self.leave()
         self._quiet.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):

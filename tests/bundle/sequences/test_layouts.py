@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from birnn_bundle.sequences import Line, SequenceFile, SequenceFileError
@@ -139,7 +140,6 @@ def test_a_malformed_record_costs_one_row(tmp_path: Path) -> None:
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(50), "old Excel"),
         (b"PAR1\x15\x04\x15", "Parquet"),
         (b"BZh91AY&SY\x00", "bzip2"),
-        (b"\x28\xb5\x2f\xfd\x04", "Zstandard"),
         (b"\x93NUMPY\x01\x00", "NumPy"),
         (b"%PDF-1.7\n", "PDF"),
         (b"\x89PNG\r\n\x1a\n", "picture"),
@@ -152,7 +152,15 @@ def test_what_is_not_text_is_named(tmp_path: Path, name: str, content: bytes, me
 
 
 def test_compression_is_told_by_content(tmp_path: Path) -> None:
+    zstandard = pa.compress(b"CCO\n", "zstd", asbytes=True)
     assert sequences(read(tmp_path, "a.smi", gzip.compress(b"CCO\n"))) == [b"CCO"]
+    assert sequences(read(tmp_path, "a.smi.gz", zstandard)) == [b"CCO"]
+    # As `cat` and parallel compressors join them.
+    assert sequences(read(tmp_path, "a.smi.zst", zstandard + zstandard)) == [b"CCO", b"CCO"]
+    with pytest.raises(SequenceFileError, match=r"a\.smi\.zst: "):
+        read(tmp_path, "a.smi.zst", zstandard[:-2])
+    with pytest.raises(SequenceFileError, match="compressed twice"):
+        read(tmp_path, "a.smi.xz", lzma.compress(zstandard))
     assert sequences(read(tmp_path, "a.smi.gz", lzma.compress(b"CCO\n"))) == [b"CCO"]
     with pytest.raises(SequenceFileError, match=r"ends in \.gz, but it is not a gzip file"):
         read(tmp_path, "a.smi.gz", b"")

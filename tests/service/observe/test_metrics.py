@@ -14,6 +14,7 @@ from birnn_service.observe import metrics as module
 from birnn_service.observe.histogram import Bucket
 from birnn_service.observe.metrics import CALL_SECONDS, Metrics
 from birnn_service.observe.rpc_durations import BUCKETS
+from birnn_service.tenants import MOST_LABELS
 from tests.service.observe.counting import counted
 
 SMILES = ("smiles", "1")
@@ -48,6 +49,20 @@ def test_failures_of_a_version_begin_at_0_whether_it_or_the_methods_came_first(i
     refused = {sample.labels["reason"] for family in metrics.refused.collect() for sample in family.samples}
     assert refused == {str(reason) for reason in Reason}
     assert counted(metrics, "birnn_refused_total") == counted(metrics, "birnn_requests_total") == 0
+
+
+def test_failures_of_a_tenant_begin_at_0_with_its_first_call_and_their_series_are_bounded() -> None:
+    metrics = Metrics()
+    metrics.tenants.count_call("name:lab", "OK", 3)
+    assert counted(metrics, "birnn_tenant_requests_total") == 1
+    codes = {sample.labels["code"] for family in metrics.tenants.requests.collect() for sample in family.samples}
+    assert codes == {code.name for code in ANSWERS}
+    reasons = {sample.labels["reason"] for family in metrics.tenants.refused.collect() for sample in family.samples}
+    assert reasons == {str(reason) for reason in Reason if reason.of_encoder}
+    for number in range(2 * MOST_LABELS):
+        metrics.tenants.count_call(f"name:{number}", "OK", 1)
+    # Each with a label of its own, and one for all others.
+    assert len(list(metrics.tenants.requests.items())) == (MOST_LABELS + 1) * len(ANSWERS)
 
 
 def test_buckets_near_a_deadline_of_a_second_are_a_tenth_wide() -> None:

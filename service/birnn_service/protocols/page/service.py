@@ -12,6 +12,7 @@ from collections.abc import Callable
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from birnn_service.call import Call, Method
+from birnn_service.errors import ForbiddenError
 from birnn_service.observe.metrics_text import MetricsText
 from birnn_service.protocols.json_text import write_json
 from birnn_service.protocols.openai.messages import write_error
@@ -57,12 +58,19 @@ class PageProtocol:
                 "grpc_port": self._grpc_port(),
                 "tls": settings.tls_cert is not None,
                 "client_certificates": settings.tls_client_ca is not None,
-                "tokens": settings.tokens is not None or settings.jwks is not None,
+                "tokens": settings.asks_for_tokens,
                 "describes": settings.describes,
             }
         )
 
     async def _metrics(self, asked: HttpMessage, call: Call) -> HttpReply:
+        settings = self._settings
+        if not (settings.asks_for_tokens or settings.describes):
+            # Unlike the metrics port, this one is there for callers.
+            raise ForbiddenError(
+                "this port shows metrics to others than this machine only if they have a token (--tokens, --jwks), or "
+                f"with --describe true; the metrics port ({settings.metrics_port}) has them, too"
+            )
         packed = await self._text.packed()
         headers = [("cache-control", "no-store"), ("vary", "accept-encoding")]
         if _takes_gzip(asked.request.headers.get("accept-encoding", "")):

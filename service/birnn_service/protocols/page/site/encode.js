@@ -70,11 +70,13 @@ export class Encode {
   #choose() {
     const encoder = this.#chosen;
     const takesText = !encoder.features;
-    tell(find("encoder-about"), takesText ? encoder.description
-      : "This encoder reads sequences of numbers, not strings: call it from Python or over gRPC.");
+    const examples = examplesFor(encoder.tokenizer);
+    // A bundle's golden vectors are of ids, so no strings are to be had from them.
+    tell(find("encoder-about"), !takesText ? "This encoder reads sequences of numbers, not strings: call it from Python or over gRPC."
+      : examples.length ? encoder.description
+      : `${encoder.description} There are no examples of what it reads: type a sequence of your own.`.trim());
     for (const id of ["sequence", "encode", "examples"]) find(id).disabled = !takesText;
     find("call").hidden = !takesText;
-    const examples = examplesFor(encoder.tokenizer);
     const [kept, text] = this.#texts[encoder.tokenizer] ?? [examples.join("\n"), examples[0] ?? ""];
     if (this.#kind !== encoder.tokenizer) {
       if (this.#kind) this.#texts[this.#kind] = [find("examples").value, find("sequence").value];
