@@ -18,6 +18,7 @@ def pages() -> dict[Path, str]:
         ROOT / "CHANGELOG.md": "changelog.md",
         ROOT / "CONTRIBUTING.md": "contributing.md",
         ROOT / "deploy" / "README.md": "deploy.md",
+        ROOT / "examples" / "README.md": "examples.md",
     }
     return found | {path: f"models/{path.parts[-3]}-{path.parts[-2]}.md" for path in _cards()}
 
