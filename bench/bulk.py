@@ -204,7 +204,7 @@ def _differing(bundle: Bundle, job: Path, sequences: list[str], precision: Preci
 
 def _vectors(path: Path) -> NDArray[np.float32]:
     column = pq.read_table(path, columns=["embedding"]).column("embedding").combine_chunks()
-    return np.asarray(column.values.to_numpy(), np.float32).reshape(-1, column.type.list_size)
+    return np.asarray(column.values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, column.type.list_size)
 
 
 if __name__ == "__main__":

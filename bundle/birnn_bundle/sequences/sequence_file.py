@@ -1,11 +1,10 @@
 """Sequences of a file, one a line or one a record, as the bytes they are: nothing skipped, nothing repaired."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from birnn_bundle.sequences.records import Layout, Record, read_records
 from birnn_bundle.sequences.text_source import ARCHIVES, SequenceFileError, Stream, TextSource, name_of
@@ -17,8 +16,7 @@ TITLE = "title"
 """What follows the sequence in a line of a .smi file, as a column to keep."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One sequence of a file.
 
     Attributes:
