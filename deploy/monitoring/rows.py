@@ -151,8 +151,11 @@ def saturation() -> Panels:
         ),
         graph(
             "Refused",
-            "Calls refused, by reason.",
-            {"{{reason}}": _sum("birnn_refused_total", ENCODERS, "reason")},
+            "Calls refused, by reason, and connections closed because there are too many.",
+            {
+                "{{reason}}": _sum("birnn_refused_total", ENCODERS, "reason"),
+                "connections, {{transport}}": _sum("birnn_connections_refused_total", SERVERS, "transport"),
+            },
             "reqps",
             stacked=True,
         ),
