@@ -1,7 +1,8 @@
 """A load generator over gRPC and HTTP, in a process of its own: the second opinion beside perf_analyzer.
 
 `python -m bench.callers` puts a load on a server and writes a `Sample` as JSON. Messages are made beforehand; every
-caller has sequences that no other has.
+caller has sequences that no other has. It shares no code with the targets of `birnn loadtest`: those make each message
+when it is due and check replies, and here client and server share two cores, so the client must do as little as it can.
 """
 
 import asyncio
