@@ -1,4 +1,4 @@
-"""Client of birnn-serving: strings in, encodings out.
+"""Python client for a birnn server. It encodes sequences as vectors.
 
 with birnn.Client("127.0.0.1:8001") as client:
     vectors = client.encode(["CCO", "c1ccccc1"], encoder="smiles")  # float32 [2, dimension]
@@ -47,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> str:
-    # Looked up when it is asked for: it takes longer than the rest of the import.
+    # Looked up on first access, because the lookup takes longer than the rest of the import.
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

@@ -1,4 +1,4 @@
-"""Replies to the parts of one input, put together."""
+"""Combines the replies to the parts of one input."""
 
 from typing import Self
 
@@ -11,10 +11,10 @@ from birnn.errors import SequenceError
 
 
 class Assembly:
-    """Puts consecutive chunks together. Vectors are copied into one array as they come, tokens stay where they are.
+    """Combines consecutive chunks. Pooled vectors are copied into one array, per-token vectors are not copied.
 
     Args:
-        count: Number of sequences in all chunks.
+        count: Number of sequences in all chunks together.
     """
 
     def __init__(self, count: int) -> None:
@@ -31,21 +31,21 @@ class Assembly:
 
     @classmethod
     def of_nothing(cls, info: EncoderInfo) -> "Assembly":
-        """The result for no sequences: no rows of the right width."""
+        """Return the result for an empty input: an array of the right width without rows."""
         assembly = cls(0)
         assembly._encoder, assembly._version = info.name, info.version
         assembly._vectors = np.empty((0, info.dimension), np.float32)
         return assembly
 
     def add_vectors(self, chunk: Chunk) -> None:
-        """Take the next chunk of pooled encodings."""
+        """Add the next chunk of pooled encodings."""
         if self._filled == 0:
             self._vectors = np.empty((self._count, chunk.matrix.shape[1]), np.float32)
         self._vectors[self._filled : self._filled + len(chunk)] = chunk.matrix
         self._add(chunk)
 
     def add_tokens(self, chunk: Chunk) -> None:
-        """Take the next chunk of per-token encodings."""
+        """Add the next chunk of per-token encodings."""
         self._tokens += by_sequence(chunk)
         self._add(chunk)
 
@@ -60,17 +60,20 @@ class Assembly:
         self._filled += len(chunk)
 
     def checked(self, on_error: str) -> Self:
-        """This, as the caller wants it who says what becomes of sequences that have no encoding.
+        """Apply the caller's `on_error` option.
+
+        Returns:
+            This assembly.
 
         Raises:
-            SequenceError: There are some, and `on_error` is "raise".
+            SequenceError: Some sequences cannot be encoded, and `on_error` is "raise".
         """
         if self._errors and on_error == "raise":
             raise SequenceError(self._errors, self._count)
         return self
 
     def chunk(self) -> Chunk:
-        """All chunks as one; its matrix is empty for tokens."""
+        """Return all chunks as one. For per-token encodings its matrix is empty."""
         assert self._filled == self._count, f"{self._filled} of {self._count} sequences have been answered"
         return Chunk(
             encoder=self._encoder,
@@ -84,16 +87,16 @@ class Assembly:
         )
 
     def encodings(self) -> Encodings:
-        """All chunks as one result."""
+        """Return all chunks as one result."""
         return encodings(self.chunk())
 
     def token_encodings(self) -> TokenEncodings:
-        """All chunks as one result."""
+        """Return all chunks as one result, one vector per token."""
         return token_encodings(self.chunk(), self._tokens)
 
 
 def encodings(chunk: Chunk) -> Encodings:
-    """A chunk of pooled encodings as a result."""
+    """Convert a chunk of pooled encodings to a result."""
     return Encodings(
         encoder=chunk.encoder,
         version=chunk.version,
@@ -107,7 +110,12 @@ def encodings(chunk: Chunk) -> Encodings:
 
 
 def token_encodings(chunk: Chunk, tokens: list[NDArray[np.float32]] | None = None) -> TokenEncodings:
-    """A chunk of per-token encodings as a result; `tokens` are its rows by sequence, where they are known already."""
+    """Convert a chunk of per-token encodings to a result.
+
+    Args:
+        chunk: The chunk.
+        tokens: Rows of each sequence. By default, they are taken from the matrix of the chunk.
+    """
     return TokenEncodings(
         encoder=chunk.encoder,
         version=chunk.version,
@@ -121,6 +129,6 @@ def token_encodings(chunk: Chunk, tokens: list[NDArray[np.float32]] | None = Non
 
 
 def by_sequence(chunk: Chunk) -> list[NDArray[np.float32]]:
-    """Rows of each sequence of a per-token chunk, as views."""
+    """Return the rows of each sequence of a per-token chunk, as views."""
     ends = np.cumsum(chunk.lengths).tolist()
     return [chunk.matrix[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

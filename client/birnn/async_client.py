@@ -1,4 +1,4 @@
-"""The client for asyncio code; its methods are described in `BaseClient`."""
+"""The client for asyncio code. `BaseClient` documents the methods."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import closing
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 class AsyncClient(BaseClient):
-    """Encodes sequences with a birnn server; the same as `Client`, for one asyncio event loop.
+    """Encodes sequences with a birnn server from asyncio code. It has the same methods as `Client`.
 
-    It is used in one event loop at a time, and connects anew in the next one, for example of a second `asyncio.run`.
-    Cancelling a coroutine cancels its calls.
+    Use an instance in one event loop at a time. In a new event loop, for example in a second `asyncio.run`, it opens a
+    new connection. Cancelling a coroutine cancels its calls.
     """
 
     _connect = AsyncConnection

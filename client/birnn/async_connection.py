@@ -1,4 +1,4 @@
-"""The connection of `AsyncClient`: gRPC works in the caller's event loop."""
+"""The connection of `AsyncClient`. gRPC runs in the caller's event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
@@ -16,7 +16,7 @@ from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
 
 def open_channel(address: str, credentials: grpc.ChannelCredentials | None, *, shared: bool = True) -> grpc.aio.Channel:
-    """A channel in the running event loop; see `channel_options`."""
+    """Open a channel in the running event loop. See `channel_options` for the arguments."""
     options = channel_options(address, shared)
     if credentials is None:
         return grpc.aio.insecure_channel(address, options)
@@ -24,7 +24,7 @@ def open_channel(address: str, credentials: grpc.ChannelCredentials | None, *, s
 
 
 class AsyncConnection(Connection):
-    """Makes a new connection for each event loop. Only one event loop runs at a time."""
+    """A connection for asyncio. It connects anew in each event loop, and works in one event loop at a time."""
 
     def __init__(
         self, address: str, credentials: grpc.ChannelCredentials | None, metadata: Metadata, retry_for: float
@@ -99,7 +99,7 @@ class _AsyncRequest(StreamedRequest):
 
 
 class AsyncStream(RequestStream):
-    """gRPC sends the requests; a separate task receives the responses, even while the caller does other work."""
+    """A stream in which gRPC sends the requests and a separate task receives the responses in the background."""
 
     _streamed = _AsyncRequest
 
@@ -115,7 +115,7 @@ class AsyncStream(RequestStream):
             async for response in self._call:
                 self._answer(response)
         except Exception as error:
-            # Whatever went wrong, everyone who waits must get the error.
+            # Whatever went wrong, all waiting callers must get the error.
             end = error
             self._call.cancel()
         except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""What both clients have in common: their options, and what each method takes, means and raises."""
+"""The base class of both clients: the options of the constructor, and the documentation of each method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ from birnn.options import ElementType, Options, TokenOptions, VectorOptions, Ver
 from birnn.retries import RETRY_FOR
 from birnn.tls import Tls
 
-# Seconds in which a server says what it serves.
+# Default timeout of `encoders` and `encoder`, in seconds.
 LIST_TIMEOUT = 10.0
 
 
 class BaseClient(ABC):
-    """The methods of `Client`, which are coroutines and asynchronous iterators in `AsyncClient`."""
+    """The methods of `Client` and `AsyncClient`. In `AsyncClient` they are coroutines and asynchronous iterators."""
 
     _connect: ClassVar[type[Connection]]
 
@@ -38,28 +38,29 @@ class BaseClient(ABC):
         element_type: ElementType = "float32",
         retry_for: float = RETRY_FOR,
     ) -> None:
-        """A client of one server, or of several that serve the same.
+        """Create a client for one server, or for several servers that serve the same encoders.
 
         Args:
             address: HOST:PORT, or any gRPC target: dns:///host:port for all addresses of a name,
-                ipv4:HOST:PORT,HOST:PORT for several servers, unix:/path.
-            tls: How to use TLS: `Tls()`, or `Tls(ca="ca.pem")` for a server whose authority this system does not know.
-                None for a connection in the clear.
-            credentials: Other credentials of gRPC, in place of `tls`.
-            token: A bearer token, sent with every call. Only TLS keeps it from others on the way.
-            metadata: What else is sent with every call, by key.
-            batch_size: Most sequences in one request for pooled encodings; an eighth of it for per-token ones.
-            in_flight: Most requests under way at a time for one input.
-            element_type: How the numbers of replies travel. "float16" takes half the bytes: each number is rounded to
-                11 significant bits, and a sequence with one beyond 65,504 fails as OUT_OF_RANGE. "int8" takes a
-                quarter: each number is rounded to a 127th of the largest of its vector. Results are float32 all the
-                same.
-            retry_for: Seconds for which a request is repeated, with back-off, while the server is unavailable; never
-                beyond its timeout. 0 repeats nothing.
+                ipv4:HOST:PORT,HOST:PORT for several servers, or unix:/path.
+            tls: TLS settings: `Tls()`, or `Tls(ca="ca.pem")` if this system does not trust the server's authority. None
+                for an unencrypted connection.
+            credentials: Other gRPC credentials, used instead of `tls`.
+            token: A bearer token or JWT, sent with every call. Without TLS it travels unencrypted.
+            metadata: More metadata to send with every call, by key.
+            batch_size: Maximum number of sequences in one request for pooled encodings. Requests for per-token
+                encodings hold an eighth as many.
+            in_flight: Maximum number of requests in flight for one input.
+            element_type: How the numbers in replies travel. "float16" takes half the bytes of "float32": each number is
+                rounded to 11 significant bits, and a sequence with a number beyond 65,504 fails with OUT_OF_RANGE.
+                "int8" takes a quarter: each number is rounded to a multiple of 1/127 of the largest number in its
+                vector. Results are always float32.
+            retry_for: Seconds for which a request is repeated, with back-off, while the server is unavailable. Retries
+                stop at the timeout of the request. 0 turns retries off.
 
         Raises:
-            ValueError: The address is none, a number is too small, there is no such element type, files of `tls` cannot
-                be used, or metadata cannot be sent.
+            ValueError: The address is invalid, a number is too small, the element type is unknown, `tls` and
+                `credentials` are both given, the files of `tls` cannot be used, or the metadata cannot be sent.
         """
         if batch_size < 1 or in_flight < 1:
             raise ValueError(f"batch_size and in_flight must be at least 1, not {batch_size} and {in_flight}")
@@ -85,10 +86,12 @@ class BaseClient(ABC):
         self._core = Core(self._connection, batch_size, in_flight, element_type)
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
-        """Address and options, a token too, and names of files; the copy has a connection of its own.
+        """Pickle the address and options, including the token and the names of the files in `tls`, not their content.
+
+        The copy opens its own connection.
 
         Raises:
-            TypeError: The client has credentials, which cannot be pickled.
+            TypeError: The client has `credentials`, which cannot be pickled.
         """
         if self._has_credentials:
             raise TypeError("a client with credentials cannot be pickled; give it tls, or make one where it is needed")
@@ -96,107 +99,155 @@ class BaseClient(ABC):
 
     @abstractmethod
     def close(self) -> Any:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection and cancel the calls in flight."""
 
     @abstractmethod
     def encode(
         self, sequences: Any, encoder: str = "smiles", version: Version = None, **options: Unpack[VectorOptions]
     ) -> Any:
-        """Encode sequences, one vector each.
+        """Encode sequences as one vector each.
 
         Args:
-            sequences: Strings, or bytes in UTF-8; or a single one.
-            encoder: Name of the encoder; "" where exactly one is served.
-            version: Its version; None for the highest.
+            sequences: Strings, or bytes in UTF-8. A single sequence is accepted too.
+            encoder: Name of the encoder. "" selects the only encoder of a server that serves exactly one.
+            version: Version of the encoder. None selects the highest.
             **options: Any of these:
 
-                - timeout: Seconds for the whole input; None, the default, for no limit.
-                - truncate: Cut sequences longer than the encoder's `max_length` instead of failing them; default False.
-                - normalize: Scale each vector to length 1, so that a dot product is a cosine; default False. A vector
-                  of zeros stays as it is.
-                - priority: "high" is served before your other requests; "low" after them and those of others, but not
-                  never; default "normal".
-                - on_error: What becomes of a sequence that cannot be encoded: "raise", the default, a SequenceError
-                  that names all of them, or fill its row with "nan".
+                - timeout: Seconds for the whole input. None, the default, sets no limit.
+                - truncate: Truncate sequences longer than the encoder's `max_length` instead of failing them. False by
+                  default.
+                - normalize: Scale each vector to length 1, so that a dot product is a cosine. A vector of zeros is left
+                  as it is. False by default.
+                - priority: "high", "normal" or "low". "high" is served before your other requests. "low" is served
+                  after them and after the requests of others, but does not wait forever. "normal" by default.
+                - on_error: What to do if sequences cannot be encoded: "raise", the default, raises one SequenceError
+                  that lists them all; "nan" fills their rows with NaN.
 
         Returns:
-            float32 [n, dimension], aligned with `sequences`; for a single one [dimension].
+            float32 [n, dimension], aligned with `sequences`. For a single sequence, float32 [dimension].
 
         Raises:
             SequenceError: Some sequences cannot be encoded, and `on_error` is "raise".
-            EncodeError: The call failed; the subclass says how.
-            TypeError: A sequence is neither str nor bytes, or `sequences` does not iterate its rows, as a dict or a
-                DataFrame.
+            EncodeError: The call failed. The subclass tells why.
+            TypeError: A sequence is neither str nor bytes, or `sequences` does not iterate over its rows (for example
+                a dict or a DataFrame).
         """
 
     @abstractmethod
     def encode_tokens(
         self, sequences: Any, encoder: str = "smiles", version: Version = None, **options: Unpack[TokenOptions]
     ) -> Any:
-        """Encode sequences, one vector a token. Arguments and errors as in `encode`, but for `on_error`.
+        """Encode sequences as one vector per token.
+
+        It raises the same errors as `encode`.
 
         Args:
             sequences: As in `encode`.
             encoder: As in `encode`.
             version: As in `encode`.
-            **options: As in `encode`; with `on_error="empty"` a failed sequence has no rows.
+            **options: As in `encode`, except that `on_error` is "raise" or "empty". With "empty", a failed sequence has
+                no rows.
 
         Returns:
-            For each sequence float32 [length, token_dimension], forward and backward outputs concatenated; for a
-            single sequence the array alone. The arrays may be read-only views of the replies: copy one to write to it.
+            For each sequence, float32 [length, token_dimension]: the forward and backward outputs, concatenated. For a
+            single sequence, one such array instead of a list. The arrays may be read-only views of the replies: copy an
+            array before you write to it.
         """
 
     @abstractmethod
     def encode_features(
         self, features: Any, encoder: str, version: Version = None, **options: Unpack[VectorOptions]
     ) -> Any:
-        """Encode sequences of float features, one vector each. Other arguments and errors as in `encode`.
+        """Encode sequences of float features as one vector each.
+
+        It is for encoders that were exported without an embedding. It also raises the errors of `encode`.
 
         Args:
-            features: Arrays [length, F], F being the encoder's `features`; sent as float32. Or a single one.
+            features: Arrays [length, F], where F is the encoder's `features`. They are sent as float32. A single array
+                is accepted too.
             encoder: Name of the encoder.
             version: As in `encode`.
             **options: As in `encode`.
 
         Returns:
-            float32 [n, dimension], aligned with `features`; for a single array [dimension].
+            float32 [n, dimension], aligned with `features`. For a single array, float32 [dimension].
 
         Raises:
-            TypeError: A sequence is no matrix, or has another width than the others.
+            TypeError: A sequence is not a matrix, or its width differs from the others.
         """
 
     @abstractmethod
     def encode_feature_tokens(
         self, features: Any, encoder: str, version: Version = None, **options: Unpack[TokenOptions]
     ) -> Any:
-        """Encode sequences of float features, one vector a step; see `encode_features` and `encode_tokens`."""
+        """Encode sequences of float features as one vector per step.
+
+        It raises the same errors as `encode_features`.
+
+        Args:
+            features: As in `encode_features`.
+            encoder: Name of the encoder.
+            version: As in `encode`.
+            **options: As in `encode_tokens`.
+
+        Returns:
+            For each sequence, float32 [length, token_dimension], as in `encode_tokens`.
+        """
 
     @abstractmethod
     def call(self, sequences: Any, encoder: str = "smiles", version: Version = None, **options: Unpack[Options]) -> Any:
-        """As `encode`, with all that the server says: errors and notices by sequence, lengths, version, timings.
+        """Encode sequences and return everything that the server says about them.
+
+        This includes the errors and notices of single sequences, lengths, version, engines and timings.
+
+        Args:
+            sequences: As in `encode`.
+            encoder: As in `encode`.
+            version: As in `encode`.
+            **options: As in `encode`, without `on_error`.
 
         Returns:
-            `Encodings`.
+            `Encodings` of the whole input.
 
         Raises:
-            EncodeError: The call failed. Sequences that cannot be encoded raise nothing: see `Encodings.errors`.
+            EncodeError: The call failed. A sequence that cannot be encoded raises nothing: it is listed in
+                `Encodings.errors`.
+            TypeError: As in `encode`.
         """
 
     @abstractmethod
     def call_tokens(
         self, sequences: Any, encoder: str = "smiles", version: Version = None, **options: Unpack[Options]
     ) -> Any:
-        """As `encode_tokens`, with all that the server says, as `TokenEncodings`; see `call`."""
+        """Encode sequences as one vector per token and return everything that the server says about them.
+
+        Arguments and errors are those of `call`.
+
+        Returns:
+            `TokenEncodings` of the whole input.
+        """
 
     @abstractmethod
     def call_features(self, features: Any, encoder: str, version: Version = None, **options: Unpack[Options]) -> Any:
-        """As `encode_features`, with all that the server says, as `Encodings`; see `call`."""
+        """Encode sequences of float features and return everything that the server says about them.
+
+        `features` is as in `encode_features`. The other arguments and the errors are those of `call`.
+
+        Returns:
+            `Encodings` of the whole input.
+        """
 
     @abstractmethod
     def call_feature_tokens(
         self, features: Any, encoder: str, version: Version = None, **options: Unpack[Options]
     ) -> Any:
-        """As `encode_feature_tokens`, with all that the server says, as `TokenEncodings`; see `call`."""
+        """Encode sequences of float features as one vector per step, and return everything that the server says.
+
+        `features` is as in `encode_features`. The other arguments and the errors are those of `call`.
+
+        Returns:
+            `TokenEncodings` of the whole input.
+        """
 
     @abstractmethod
     def stream(
@@ -204,43 +255,71 @@ class BaseClient(ABC):
     ) -> Any:
         """Encode an input of any length in bounded memory.
 
-        The input is read no further ahead than `in_flight` requests of `batch_size` sequences. They share one stream of
-        gRPC where the server has EncodeStream, and so one server where there are several; with an older one each is a
-        call of its own. Stopping early cancels what is under way.
+        The client reads ahead by at most `in_flight` requests of `batch_size` sequences. If the server has
+        EncodeStream, all requests share one gRPC stream and so go to one server, even if there are several. With an
+        older server, each request is a separate call. If you stop early, the requests in flight are cancelled.
 
         Args:
-            sequences: As in `encode`; `AsyncClient` also takes an asynchronous iterable.
+            sequences: As in `encode`. `AsyncClient` also accepts an asynchronous iterable.
             encoder: As in `encode`.
             version: As in `encode`.
-            **options: As in `encode`, without `on_error`; `timeout` is for each request.
+            **options: As in `encode`, without `on_error`. `timeout` applies to each request.
 
         Yields:
-            `Encodings` of consecutive parts of the input, in order; `errors` and `notices` of a part count from its
-            own first sequence.
+            `Encodings` of consecutive parts of the input, in order. The indices in `errors` and `notices` count from
+            the first sequence of the part.
 
         Raises:
-            EncodeError: A request failed. Sequences that cannot be encoded raise nothing.
+            VersionGoneError: The server stopped serving the version that encoded the first part.
+            EncodeError: A request failed. A sequence that cannot be encoded raises nothing.
+            TypeError: As in `encode`.
         """
 
     @abstractmethod
     def stream_tokens(
         self, sequences: Any, encoder: str = "smiles", version: Version = None, **options: Unpack[Options]
     ) -> Any:
-        """As `stream`, one vector a token: yields `TokenEncodings`."""
+        """Encode an input of any length as one vector per token, in bounded memory.
+
+        Arguments and errors are those of `stream`.
+
+        Yields:
+            `TokenEncodings` of consecutive parts of the input, in order.
+        """
 
     @abstractmethod
     def stream_features(self, features: Any, encoder: str, version: Version = None, **options: Unpack[Options]) -> Any:
-        """As `stream`, of sequences of float features; see `encode_features`."""
+        """Encode float features of any number of sequences in bounded memory.
+
+        `features` is as in `encode_features`. `AsyncClient` also accepts an asynchronous iterable. The other arguments
+        and the errors are those of `stream`.
+
+        Yields:
+            `Encodings` of consecutive parts of the input, in order.
+        """
 
     @abstractmethod
     def stream_feature_tokens(
         self, features: Any, encoder: str, version: Version = None, **options: Unpack[Options]
     ) -> Any:
-        """As `stream`, of sequences of float features, one vector a step: yields `TokenEncodings`."""
+        """Encode float features of any number of sequences as one vector per step, in bounded memory.
+
+        `features` is as in `encode_features`. `AsyncClient` also accepts an asynchronous iterable. The other arguments
+        and the errors are those of `stream`.
+
+        Yields:
+            `TokenEncodings` of consecutive parts of the input, in order.
+        """
 
     @abstractmethod
     def encoders(self, *, timeout: float | None = LIST_TIMEOUT) -> Any:
-        """What the server serves, as a list of `EncoderInfo`; one that cannot answer is listed with `ready` false.
+        """List the encoders on the server.
+
+        Args:
+            timeout: Seconds to wait for the list. None sets no limit.
+
+        Returns:
+            A list of `EncoderInfo`. For an encoder that cannot answer, `ready` is False.
 
         Raises:
             EncodeError: The call failed.
@@ -248,9 +327,17 @@ class BaseClient(ABC):
 
     @abstractmethod
     def encoder(self, name: str = "smiles", version: Version = None, *, timeout: float | None = LIST_TIMEOUT) -> Any:
-        """The `EncoderInfo` of the encoder that answers to this name and version.
+        """Describe the encoder that answers to a name and version.
+
+        Args:
+            name: Name of the encoder, or NAME@VERSION. "" selects the only encoder of a server that serves exactly one.
+            version: Version or alias. None selects the highest version that is not a candidate.
+            timeout: Seconds to wait for the answer. None sets no limit.
+
+        Returns:
+            Its `EncoderInfo`.
 
         Raises:
-            UnknownEncoderError: There is none.
+            UnknownEncoderError: No such encoder is ready.
             EncodeError: The call failed.
         """

@@ -1,4 +1,4 @@
-"""The connection of `Client`: gRPC's threads wait for the server, and the caller's waits for them."""
+"""The connection of `Client`. gRPC's threads wait for the server, and the caller's thread waits for them."""
 
 import threading
 from collections.abc import Coroutine
@@ -18,13 +18,13 @@ from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
 T = TypeVar("T")
 
-# Python runs signal handlers between two steps of the main thread. A signal just before a wait without an end would be
-# handled only after it, so no wait is longer than this many seconds.
+# Python runs signal handlers between two steps of the main thread. A signal just before an endless wait would be handled
+# only after the wait, so no wait is longer than this many seconds.
 SIGNAL_SECONDS = 0.2
 
 
 def now(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns that blocks where others are suspended: it ends in one step, without an event loop."""
+    """Run a coroutine that blocks instead of suspending, and return its result. It needs no event loop."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -34,7 +34,7 @@ def now(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class BlockingConnection(Connection):
-    """Connects once, and is used by any thread."""
+    """A connection that blocks its caller. It connects once, and any thread can use it."""
 
     def __init__(
         self, address: str, credentials: grpc.ChannelCredentials | None, metadata: Metadata, retry_for: float
@@ -98,7 +98,7 @@ class _BlockingRequest(StreamedRequest):
 
 
 class _BlockingStream(RequestStream):
-    """A thread of gRPC sends requests, and one of its own takes responses, also while the caller does other things."""
+    """A stream in which gRPC sends the requests and a separate thread receives the responses in the background."""
 
     _streamed = _BlockingRequest
 
@@ -115,7 +115,7 @@ class _BlockingStream(RequestStream):
             for response in self._call:
                 self._answer(response)
         except Exception as error:
-            # Whatever it is, those who wait are to hear of it.
+            # Whatever went wrong, all waiting callers must get the error.
             end = error
             self._call.cancel()
         self._end(end)

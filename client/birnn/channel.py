@@ -1,4 +1,4 @@
-"""How to talk to a server: load balancing, reconnecting, keepalive and message sizes, as gRPC channel options."""
+"""gRPC channel options (load balancing, reconnection, keepalive, message sizes) and the check of an address."""
 
 import ipaddress
 import json
@@ -14,38 +14,38 @@ _LONGEST_PORT = 5
 
 
 def channel_options(address: str, shared: bool = True) -> list[tuple[str, str | int]]:
-    """Options for a channel to `address`.
+    """Return the options for a channel to `address`.
 
     Args:
         address: HOST:PORT, or any gRPC target.
-        shared: Let channels of this process with the same options share connections, as gRPC does by default.
+        shared: Whether channels of this process with the same options share connections, as gRPC does by default.
     """
     return [
         ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-        # gRPC gives up after five attempts and keeps a copy of each request; see birnn.retries.
+        # gRPC gives up after five attempts and keeps a copy of each request. See birnn.retries instead.
         ("grpc.enable_retries", 0),
-        # A server that comes back is found within about two seconds; by default gRPC waits for up to two minutes.
+        # The client reconnects within about two seconds of a restart. By default, gRPC waits for up to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2_000),
-        # How long one attempt to connect may take.
+        # The maximum duration of one attempt to connect.
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
-        # A host that is gone is noticed 10 s after something was sent to it, for that is also how long TCP waits; a
-        # connection that a firewall dropped, while a call waits for its reply, within 70 s.
+        # If a host is gone, the client notices 10 s after it sent something, because TCP also waits that long. If a
+        # firewall dropped the connection while a call waits for its reply, the client notices within 70 s.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.use_local_subchannel_pool", int(not shared)),
-        # http_proxy is often set without a no_proxy for this machine.
+        # http_proxy is often set without a no_proxy for the local machine.
         ("grpc.enable_http_proxy", int(not _is_loopback(address))),
     ]
 
 
 def checked_address(address: str) -> str:
-    """The address as it is.
+    """Return the address unchanged if it is valid.
 
     Raises:
-        ValueError: It is none that can be reached; says what to write instead.
+        ValueError: The address is invalid. The message says what to write instead.
     """
     scheme, _, rest = address.partition(":")
     if rest.startswith("//") and scheme in ("http", "https", "grpc"):
@@ -63,7 +63,7 @@ def checked_address(address: str) -> str:
 
 
 def _problem(endpoint: str) -> str | None:
-    """What is wrong with HOST:PORT; None for nothing."""
+    """Return what is wrong with HOST:PORT, or None if it is valid."""
     host, _, port = endpoint.rpartition(":")
     if ":" in host and not {"[", ","}.intersection(host):
         return "write an IPv6 address in brackets, for example [::1]:8001"

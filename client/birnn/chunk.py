@@ -1,4 +1,4 @@
-"""The reply to one request, checked against what was asked for and unpacked."""
+"""Checks the reply to a request and unpacks it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,23 +10,25 @@ from birnn.encodings import ItemError, ItemErrorCode, ItemNotice, Reply, Timings
 from birnn.errors import InconsistentReplyError
 from birnn.v1 import encoder_pb2 as pb
 
-# Of the numbers in a reply.
+# The numpy type of each element type of a reply.
 DTYPES: dict[int, np.dtype[Any]] = {
     pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
     pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
     pb.ELEMENT_TYPE_INT8: np.dtype("i1"),
 }
 SCALE_TYPE = np.dtype("<f4")
-# By how much the length of a normalized vector may differ from 1, beside what int8 rounds: float16 has a unit of 2^-11.
+# How much the length of a normalized vector may differ from 1, in addition to the rounding of int8. float16 rounds to
+# a relative 2^-11.
 LENGTH_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Chunk(Reply):
-    """The parsed reply to one request; indices count from its own first sequence.
+    """The unpacked reply to one request. Indices count from the first sequence of the request.
 
     Attributes:
-        matrix: float32 [n, dimension], or [tokens, token_dimension]; a read-only view of a float32 reply, else a copy.
+        matrix: float32 [n, dimension], or [tokens, token_dimension] for per-token encodings. It is a read-only view of
+            a float32 reply, and a copy of any other reply.
     """
 
     matrix: NDArray[np.float32]
@@ -36,7 +38,7 @@ def unpack(request: pb.EncodeRequest, reply: pb.EncodeResponse) -> Chunk:
     """Check and unpack the reply to a request.
 
     Raises:
-        InconsistentReplyError: The reply does not fit the request.
+        InconsistentReplyError: The reply does not match the request.
     """
     sent = len(request.sequences) or len(request.lengths)
     lengths = np.array(reply.lengths, dtype=np.int64)
@@ -69,7 +71,7 @@ def unpack(request: pb.EncodeRequest, reply: pb.EncodeResponse) -> Chunk:
 
 
 def _element_type(request: pb.EncodeRequest, reply: pb.EncodeResponse) -> np.dtype[Any]:
-    # Servers that know only float32 do not say so.
+    # Servers that support only float32 do not name the element type.
     sent = DTYPES.get(reply.element_type or pb.ELEMENT_TYPE_FLOAT32)
     asked = DTYPES[request.element_type or pb.ELEMENT_TYPE_FLOAT32]
     if sent is None:
@@ -83,23 +85,26 @@ def _element_type(request: pb.EncodeRequest, reply: pb.EncodeResponse) -> np.dty
 
 
 def _scales(reply: pb.EncodeResponse, rows: int) -> NDArray[np.float32]:
-    """The factor of each row of an int8 reply [rows, 1]."""
+    """Return the scale of each row of an int8 reply, float32 [rows, 1]."""
     if len(reply.scales) != rows * SCALE_TYPE.itemsize:
         raise InconsistentReplyError(f"the reply has {rows} rows of int8 and {len(reply.scales)} bytes of scales")
     return np.frombuffer(reply.scales, SCALE_TYPE)[:, None]
 
 
 def _check_normalized(matrix: NDArray[np.float32], rounding: NDArray[np.float32]) -> None:
-    """Servers that do not know `normalize` ignore it, and nothing else in a reply tells.
+    """Check that the vectors have length 1. Older servers ignore `normalize`, and only the lengths show that.
 
     Args:
         matrix: float32 [rows, width].
-        rounding: The units that its rows were rounded to, [rows or 1, 1]. Each number is off by half of one at most, so
-            a row's length by sqrt(width) halves.
+        rounding: The rounding unit of each row, float32 [rows or 1, 1]. Each number is off by at most half a unit, so
+            the length of a row is off by at most sqrt(width) / 2 units.
+
+    Raises:
+        InconsistentReplyError: A vector does not have length 1.
     """
     lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
     tolerance = LENGTH_TOLERANCE + rounding[:, 0] * (matrix.shape[1] ** 0.5 / 2)
-    # No comparison holds for the NaN of failed sequences.
+    # Rows of failed sequences are NaN. All comparisons with NaN are false, so these rows pass.
     if ((lengths != 0) & (np.abs(lengths - 1) > tolerance)).any():
         raise InconsistentReplyError(
             "normalized vectors were asked for and others were sent: the server is older than this client "

@@ -1,4 +1,4 @@
-"""The client for ordinary (synchronous) code; its methods are described in `BaseClient`."""
+"""The client for synchronous code. `BaseClient` documents the methods."""
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
@@ -24,9 +24,9 @@ T = TypeVar("T")
 class Client(BaseClient):
     """Encodes sequences with a birnn server.
 
-    A client may be used by several threads, and connects when it is first used. Large inputs are split into requests of
-    `batch_size` sequences, several of them in flight, and come back in order. A request is repeated while its server is
-    unavailable, for example restarts (see `retry_for`), and up to four times while it is overloaded.
+    The client is thread-safe. It connects on first use. It splits a large input into requests of `batch_size`
+    sequences, keeps several requests in flight, and returns the results in order. It repeats a request while the server
+    is unavailable, for example during a restart (see `retry_for`), and up to four times if the server is overloaded.
     """
 
     _connect = BlockingConnection

@@ -1,4 +1,4 @@
-"""How a client reaches its server, and calls it again where that may help; only waiting differs between the clients."""
+"""Sends calls to a server and repeats them if that may help. The two clients differ only in how they wait."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,26 +14,27 @@ from birnn.v1 import encoder_pb2 as pb
 
 
 class UnderWay(Protocol):
-    """A call, or a request of a stream, that has been sent."""
+    """A call, or a request on a stream, that is in flight."""
 
     def cancel(self) -> Any:
-        """Give it up."""
+        """Cancel it."""
 
 
 class Connection(ABC):
-    """A connection to one address, made when it is first needed.
+    """A connection to one address. It is opened on first use.
 
-    What waits is a coroutine. Those of a connection that blocks end without ever being suspended; see `now`.
+    Methods that wait are coroutines. The coroutines of a blocking connection finish without ever being suspended. See
+    `now`.
 
     Args:
         address: HOST:PORT, or any gRPC target.
-        credentials: Of gRPC; None for a connection in the clear.
-        metadata: Sent with every call.
+        credentials: gRPC credentials. None for an unencrypted connection.
+        metadata: Metadata to send with every call.
         retry_for: Seconds for which a call is repeated while the server is unavailable.
 
     Attributes:
-        address: As above.
-        streams: Whether the server has EncodeStream, as far as is known.
+        address: The address.
+        streams: Whether the server has EncodeStream. True until the server says otherwise.
     """
 
     def __init__(
@@ -47,26 +48,26 @@ class Connection(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """End the connection; calls under way are cancelled."""
+        """Close the connection and cancel the calls in flight."""
 
     @abstractmethod
     def encode(self, request: pb.EncodeRequest, timeout: float | None) -> UnderWay:
-        """Begin a call of Encode."""
+        """Start an Encode call."""
 
     @abstractmethod
     def list_encoders(self, timeout: float | None) -> UnderWay:
-        """Begin a call of ListEncoders."""
+        """Start a ListEncoders call."""
 
     @abstractmethod
     def stream(self) -> RequestStream:
-        """Begin a call of EncodeStream."""
+        """Start an EncodeStream call."""
 
     @abstractmethod
     async def _reply(self, under_way: Any) -> Any:
         """Wait for the reply to a call or request.
 
         Raises:
-            grpc.RpcError: It failed.
+            grpc.RpcError: The call or request failed.
             EncodeError: The connection was closed.
         """
 
@@ -81,16 +82,16 @@ class Connection(ABC):
     async def answer(
         self, under_way: UnderWay, send: Callable[..., UnderWay], deadline: float | None, timeout: float | None
     ) -> Any:
-        """The reply to a call or request, which is sent again where that may help.
+        """Return the reply to a call or request. Repeats it if that may help.
 
         Args:
-            under_way: What was sent.
-            send: Sends it again; with `alone=True` not over a stream.
-            deadline: When the reply must have come, by time.monotonic(); None for no limit.
-            timeout: The seconds that the caller allowed, for messages.
+            under_way: The call or request in flight.
+            send: Sends it again. With `alone=True`, it is sent as a separate call and not over a stream.
+            deadline: Deadline for the reply, by time.monotonic(). None for no limit.
+            timeout: The caller's timeout in seconds, for error messages.
 
         Raises:
-            EncodeError: It failed for good.
+            EncodeError: The call failed, and so did its retries.
         """
         retries = Retries(self._outage, deadline)
         try:
@@ -113,9 +114,10 @@ class Connection(ABC):
             under_way.cancel()
 
     def _hides_behind_stream(self, under_way: UnderWay, error: grpc.RpcError) -> bool:
-        """Whether only a call of its own tells what the server makes of a request.
+        """Return whether the request must be sent as a separate call to learn its outcome.
 
-        Either the server has no EncodeStream, and is not asked for it again, or gRPC lost why a stream ended.
+        That is so if the server has no EncodeStream, which the client then does not try again, or if gRPC lost the
+        reason why a stream ended.
         """
         if not isinstance(under_way, StreamedRequest):
             return False
@@ -125,5 +127,5 @@ class Connection(ABC):
 
 
 def closed_error() -> EncodeError:
-    """For what was under way, or comes, after a client was closed."""
+    """Return the error for calls that are in flight when a client is closed, or that are made later."""
     return EncodeError("the client was closed", grpc.StatusCode.CANCELLED)

@@ -1,4 +1,4 @@
-"""What both clients do, without any I/O of its own: requests of an input, their replies as results, and the listing."""
+"""The logic that both clients share: it turns an input into requests and the replies into results. It does no I/O."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,18 +18,18 @@ from birnn.flow import Flow
 from birnn.inputs import checked_timeout, is_single, rows
 from birnn.options import ElementType, Options, Version
 
-# How often one input is encoded anew because its version is gone.
+# How often one input is encoded again because its version is gone.
 VERSION_CHANGES = 3
 
 
 class Core:
-    """Encodes over a connection. What it takes and raises is described in `BaseClient`.
+    """Encodes over a connection. `BaseClient` documents the arguments and errors of the methods.
 
     Args:
-        connection: To the server.
-        batch_size: Most sequences in a request.
-        in_flight: Most requests under way for one input.
-        element_type: Of the numbers in replies.
+        connection: Connection to the server.
+        batch_size: Maximum number of sequences in a request.
+        in_flight: Maximum number of requests in flight for one input.
+        element_type: Type of the numbers in replies.
     """
 
     def __init__(self, connection: Connection, batch_size: int, in_flight: int, element_type: ElementType) -> None:
@@ -48,7 +48,7 @@ class Core:
         on_error: Literal["raise", "nan"] = "raise",
         **options: Unpack[Options],
     ) -> NDArray[np.float32]:
-        """One vector a sequence."""
+        """Return one vector per sequence."""
         answer = await self.answer(kind, "pooled", sequences, encoder, version, **options)
         vectors = answer.checked(on_error).encodings().vectors
         return vectors[0] if is_single(sequences) else vectors
@@ -63,7 +63,7 @@ class Core:
         on_error: Literal["raise", "empty"] = "raise",
         **options: Unpack[Options],
     ) -> list[NDArray[np.float32]] | NDArray[np.float32]:
-        """One vector a token or step."""
+        """Return one vector per token or step."""
         answer = await self.answer(kind, "tokens", sequences, encoder, version, **options)
         tokens = answer.checked(on_error).token_encodings().tokens
         return tokens[0] if is_single(sequences) else tokens
@@ -77,9 +77,9 @@ class Core:
         version: Version,
         **options: Unpack[Options],
     ) -> Assembly:
-        """All that the server says of a whole input, from one version of the encoder.
+        """Return everything that the server says about an input, from one version of the encoder.
 
-        If the server stops serving that version meanwhile, the input is encoded anew.
+        If the server stops serving that version, the input is encoded again with the version that answers then.
         """
         items = list(rows(sequences))
         call = self._call(kind, output, encoder, version, **options)
@@ -109,12 +109,12 @@ class Core:
         version: Version,
         **options: Unpack[Options],
     ) -> Flow:
-        """The same part by part, with a timeout for each."""
+        """Encode an input part by part. The timeout applies to each request."""
         call = self._call(kind, output, encoder, version, each=True, **options)
         return Flow(self._connection, call, sequences, self._in_flight, streamed=True)
 
     async def encoders(self, timeout: float | None) -> list[EncoderInfo]:
-        """What the server serves."""
+        """List the encoders on the server."""
         timeout = checked_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
 
@@ -125,7 +125,7 @@ class Core:
         return [encoder_info(encoder) for encoder in reply.encoders]
 
     async def encoder(self, name: str, version: Version, timeout: float | None) -> EncoderInfo:
-        """The encoder that answers to a name and version."""
+        """Return the encoder that answers to a name and version."""
         return find_encoder(await self.encoders(timeout), name, version, self._connection.address)
 
     def _call(

@@ -1,4 +1,4 @@
-"""One use of the client, without any I/O: how sequences become requests, and what holds for all their replies."""
+"""Turns the sequences of one input into requests, and holds all replies to one version. It does no I/O."""
 
 import time
 from typing import Any, Literal
@@ -24,29 +24,29 @@ PRIORITIES: dict[Priority, pb.Priority.ValueType] = {
     "normal": pb.PRIORITY_NORMAL,
     "low": pb.PRIORITY_LOW,
 }
-# Most bytes of sequences in one request. A per-token reply has up to a few KiB for each of them.
+# Maximum bytes of sequences in one request. A per-token reply has up to a few KiB for each of these bytes.
 LARGEST_REQUEST = {"pooled": 1 << 20, "tokens": 1 << 15}
-# A per-token request has this many times fewer sequences than a pooled one.
+# A pooled request may hold this many times as many sequences as a per-token request.
 TOKENS_SHARE = 8
 
 
 class EncodeCall:
-    """The encoding of some input, split into requests.
+    """The encoding of one input, split into requests.
 
     Args:
-        output: One vector a sequence ("pooled") or a token ("tokens").
-        encoder: Name of the encoder; "" where exactly one is served.
-        version: Its version; None for the highest.
-        batch_size: Most sequences in a request for pooled encodings; fewer go into one for tokens.
-        element_type: Of the numbers in the replies.
-        each: Whether `timeout` is for each request, rather than for all.
-        timeout: Seconds in which replies must have come; None for no limit. For all requests they count from now.
-        truncate: Cut sequences that are too long instead of failing them.
+        output: One vector per sequence ("pooled") or per token ("tokens").
+        encoder: Name of the encoder. "" selects the only encoder of a server that serves exactly one.
+        version: Version of the encoder. None selects the highest.
+        batch_size: Maximum number of sequences in a pooled request. A per-token request holds fewer.
+        element_type: Type of the numbers in the replies.
+        each: Whether `timeout` applies to each request instead of to all of them together.
+        timeout: Seconds to wait for the replies. None sets no limit. A timeout for all requests starts now.
+        truncate: Truncate sequences that are too long instead of failing them.
         normalize: Scale each vector to length 1.
-        priority: How urgent the requests are.
+        priority: Priority of the requests.
 
     Raises:
-        ValueError: The timeout is no number, or there is no such priority.
+        ValueError: The timeout is NaN, or the priority is unknown.
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class EncodeCall:
         )
         self._batch_size = max(1, batch_size // TOKENS_SHARE) if output == "tokens" else batch_size
         self._batch_bytes = LARGEST_REQUEST[output]
-        # Name and version that answered first; all other replies must be from it.
+        # Name and version that answered first. All other replies must come from this version.
         self._answered_by: tuple[str, str] | None = None
         self._seen = 0
         self._batch: list[bytes] = []
         self._size = 0
 
     def remaining(self) -> float | None:
-        """Seconds that a request sent now may take; None for no limit.
+        """Return the timeout of a request that is sent now, in seconds. None for no limit.
 
         Raises:
-            DeadlineError: The deadline of all has passed.
+            DeadlineError: The deadline for all requests has passed.
         """
         if self.deadline is None:
             return self.timeout
@@ -99,10 +99,16 @@ class EncodeCall:
         return left
 
     def add(self, sequence: Any) -> pb.EncodeRequest | None:
-        """Take the next sequence of the input; returns the request before it, once that is full.
+        """Add the next sequence of the input.
+
+        Args:
+            sequence: The sequence.
+
+        Returns:
+            The request with the sequences before this one, if it is full. Otherwise None.
 
         Raises:
-            TypeError: It is no sequence.
+            TypeError: The item is not a sequence.
         """
         raw = self._encoded(sequence)
         full = len(self._batch) == self._batch_size or self._size + len(raw) > self._batch_bytes
@@ -113,7 +119,7 @@ class EncodeCall:
         return request
 
     def flush(self) -> pb.EncodeRequest | None:
-        """A request of what was added since the last; None for nothing."""
+        """Return a request with the sequences added since the last one. None if there are none."""
         if not self._batch:
             return None
         request = pb.EncodeRequest()
@@ -136,11 +142,15 @@ class EncodeCall:
         return self._answered_by is not None
 
     def bind(self, request: pb.EncodeRequest, reply: pb.EncodeResponse) -> bool:
-        """Hold all requests of the call to the version that answered first: vectors of two must not be mixed.
+        """Hold all requests of the call to the version that answered first, so that vectors of two are never mixed.
+
+        Args:
+            request: The request. If its reply cannot be used, this sets its encoder and version to the first ones.
+            reply: The reply to `request`.
 
         Returns:
-            Whether the reply may be used. If not, the server has begun to serve another version meanwhile; the request
-            now names the right one and is to be sent again.
+            Whether the reply can be used. If not, the server has started to serve another version in the meantime. Send
+            the request again.
         """
         answered_by = reply.encoder, reply.version
         if self._answered_by is None:
@@ -151,7 +161,7 @@ class EncodeCall:
         return False
 
     def restart(self) -> None:
-        """Begin anew, with whatever version answers now. A deadline stays as it was."""
+        """Start again with the version that answers now. The deadline does not change."""
         self._answered_by = None
         self._seen = 0
         self._batch, self._size = [], 0
@@ -160,7 +170,7 @@ class EncodeCall:
         """Check and unpack the reply to a request.
 
         Raises:
-            InconsistentReplyError: The reply does not fit the request, or another version answered an earlier one.
+            InconsistentReplyError: The reply does not match the request, or another version answered an earlier one.
         """
         if self._answered_by != (reply.encoder, reply.version):
             first = " version ".join(self._answered_by or ())
@@ -172,7 +182,7 @@ class EncodeCall:
 
 
 class FeatureCall(EncodeCall):
-    """The encoding of sequences of float features; arguments as of `EncodeCall`."""
+    """The encoding of sequences of float features. It has the arguments of `EncodeCall`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -196,6 +206,6 @@ class FeatureCall(EncodeCall):
 
     def _fill(self, request: pb.EncodeRequest) -> None:
         request.features = b"".join(self._batch)
-        # The sequence that made a request full is the first of the next one.
+        # The sequence that did not fit into a request is the first of the next one.
         request.lengths.extend(self._lengths[: len(self._batch)])
         del self._lengths[: len(self._batch)]

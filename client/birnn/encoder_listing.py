@@ -1,4 +1,4 @@
-"""What a server lists of its encoders, and which of them answers to a name."""
+"""Reads a server's list of encoders and finds the one that answers to a name."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from birnn.v1 import encoder_pb2 as pb
 
 
 def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
-    """What ListEncoders says of one encoder."""
+    """Convert one entry of a ListEncoders reply."""
     return EncoderInfo(
         name=encoder.name,
         version=encoder.version,
@@ -31,16 +31,16 @@ def encoder_info(encoder: pb.Encoder) -> EncoderInfo:
 
 
 def find_encoder(infos: Iterable[EncoderInfo], name: str, version: Version, address: str) -> EncoderInfo:
-    """The encoder that would answer.
+    """Return the encoder that would answer a call.
 
     Args:
-        infos: What the server lists.
-        name: The name asked for, or NAME@VERSION; "" where exactly one is served.
-        version: The version or alias asked for; None for the highest that is no candidate.
-        address: The server, for the message.
+        infos: The encoders that the server lists.
+        name: The requested name, or NAME@VERSION. "" selects the only encoder of a server that serves exactly one.
+        version: The requested version or alias. None selects the highest version that is not a candidate.
+        address: Address of the server, for the error message.
 
     Raises:
-        UnknownEncoderError: There is none.
+        UnknownEncoderError: No such encoder is ready.
     """
     if version is None and "@" in name:
         name, _, version = name.partition("@")
@@ -56,5 +56,5 @@ def find_encoder(infos: Iterable[EncoderInfo], name: str, version: Version, addr
         served = ", ".join(f"{info.name} version {info.version}" for info in ready) or "none that is ready"
         wanted = f"encoder {name!r}" if version is None else f"encoder {name!r} version {version}"
         raise UnknownEncoderError(f"{wanted} is not served at {address}; served: {served}")
-    # Versions are counting numbers.
+    # Versions are counting numbers, so a longer string is a higher version.
     return max(matches, key=lambda info: (len(info.version), info.version))

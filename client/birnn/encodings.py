@@ -1,4 +1,4 @@
-"""What a call gives back: encodings aligned with the sequences sent, and what is worth knowing about them."""
+"""The results of a call: encodings, errors and notices of single sequences, timings, and descriptions of encoders."""
 
 import enum
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class ItemErrorCode(enum.IntEnum):
-    """Why a sequence has no encoding; the numbers are those of birnn.v1 `ItemError.Code`."""
+    """Why a sequence has no encoding. The numbers are those of `ItemError.Code` in birnn.v1."""
 
     UNSPECIFIED = 0
     EMPTY = 1
@@ -20,18 +20,18 @@ class ItemErrorCode(enum.IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "ItemErrorCode":
-        # A newer server may know more reasons; the text still says which.
+        # A newer server may send other codes. The text of the error still gives the reason.
         return cls.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """One sequence that has no encoding.
+    """A sequence that could not be encoded.
 
     Attributes:
-        index: Position of the sequence in what was sent.
-        code: What kind of error it is.
-        reason: What is wrong, the limit, and what to do.
+        index: Position of the sequence in the input, from 0. In a part of a `stream`, its position in that part.
+        code: The kind of error.
+        reason: What is wrong, which limit applies, and what to do.
     """
 
     index: int
@@ -41,12 +41,12 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True)
 class ItemNotice:
-    """One sequence that was encoded, but not quite as it was sent.
+    """A sequence that was encoded with unknown or truncated tokens.
 
     Attributes:
-        index: Position of the sequence in what was sent.
-        unknown_tokens: Tokens never seen in training, encoded as "unknown".
-        truncated_tokens: Tokens cut from the end, because `truncate` was asked for.
+        index: Position of the sequence in the input, from 0. In a part of a `stream`, its position in that part.
+        unknown_tokens: Number of tokens missing from the vocabulary. They were encoded as unknown.
+        truncated_tokens: Number of tokens removed from the end because of `truncate`.
     """
 
     index: int
@@ -56,13 +56,13 @@ class ItemNotice:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time of one call went on the server, in seconds; the parts may overlap.
+    """How long the server took for one request, in seconds. The parts may overlap.
 
     Attributes:
-        tokenize: Strings to token ids.
-        queue: From tokenized to the start of the last of its batches.
-        compute: Longest of its batches' runs.
-        total: From received to ready to be sent.
+        tokenize: Time to turn strings into token ids.
+        queue: Time from the end of tokenization to the start of the request's last batch.
+        compute: Run time of the slowest batch of the request.
+        total: Time from the receipt of the request until the reply was ready to send.
     """
 
     tokenize: float
@@ -73,17 +73,18 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Reply:
-    """What pooled and per-token encodings have in common. `n` is the number of sequences.
+    """The fields that pooled and per-token encodings share. `n` is the number of sequences.
 
     Attributes:
         encoder: Name of the encoder that answered.
-        version: Its version.
-        engines: Engine, device and precision that computed them, as ("native 0.1.0 avx512bf16, cpu, bfloat16",). More
-            than one where servers that differ have answered, none where they do not say.
-        lengths: int64 [n], tokens of each sequence; 0 for failed ones.
-        errors: Sequences that have no encoding, by ascending index.
-        notices: Sequences encoded not quite as sent, by ascending index.
-        timings: One for each call the sequences were split into, in order.
+        version: Version of that encoder.
+        engines: Engine, device and precision that computed the vectors, for example
+            ("native 0.1.0 avx512bf16, cpu, bfloat16",). There are several if servers with different engines answered,
+            and none if the servers do not report them.
+        lengths: int64 [n], number of tokens of each sequence. 0 for failed sequences.
+        errors: Sequences that could not be encoded, by ascending index.
+        notices: Sequences that were encoded with unknown or truncated tokens, by ascending index.
+        timings: Server timings of each request that the input was split into, in order.
     """
 
     encoder: str
@@ -100,11 +101,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Encodings(Reply):
-    """One vector a sequence.
+    """One vector per sequence.
 
     Attributes:
-        vectors: float32 [n, dimension], aligned with the sequences sent; rows of failed ones are NaN. The result of
-            `call` may be written to; a part of a `stream` is a read-only view of the reply.
+        vectors: float32 [n, dimension], aligned with the input. Rows of failed sequences are NaN. You can write to the
+            result of `call`. A part of a `stream` is a read-only view of the reply.
     """
 
     vectors: NDArray[np.float32]
@@ -112,11 +113,12 @@ class Encodings(Reply):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TokenEncodings(Reply):
-    """One vector a token.
+    """One vector per token.
 
     Attributes:
-        tokens: For each sequence sent float32 [length, token_dimension], forward and backward outputs concatenated;
-            no rows for failed ones. Read-only views of the replies: copy one to write to it.
+        tokens: For each sequence, float32 [length, token_dimension]: the forward and backward outputs, concatenated. A
+            failed sequence has no rows. The arrays are read-only views of the replies: copy an array before you write
+            to it.
     """
 
     tokens: list[NDArray[np.float32]]
@@ -124,25 +126,25 @@ class TokenEncodings(Reply):
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """An encoder that is served, or would be if it were not broken.
+    """One version of an encoder on a server.
 
     Attributes:
-        name: What to pass as `encoder`.
-        version: What to pass as `version`.
-        architecture: For example "bigru".
+        name: Name to pass as `encoder`.
+        version: Version to pass as `version`.
+        architecture: Architecture of the network, for example "bigru".
         dimension: Width of a pooled encoding.
-        token_dimension: Width of a per-token encoding, twice the hidden size.
-        pooling: For example "final": [h_forward(T); h_backward(1)].
-        tokenizer: For example "smiles"; "none" where it reads float features.
-        max_length: Longest sequence accepted, in tokens.
-        description: What it was trained on and for; of a broken encoder, what is wrong.
-        engine: What runs it, for example "onnxruntime".
-        device: For example "cpu".
-        precision: For example "float32".
-        ready: Whether it answers.
-        features: Number of float features that it reads at each step; 0 where it reads strings.
-        aliases: Other names of its version.
-        candidate: Whether only calls that name its version get it.
+        token_dimension: Width of a per-token encoding: twice the hidden size.
+        pooling: Pooling method, for example "final": [h_forward(T); h_backward(1)].
+        tokenizer: Name of the tokenizer, for example "smiles". "none" for an encoder of float features.
+        max_length: Maximum length of a sequence, in tokens.
+        description: What the encoder was trained on and for. For a broken encoder, what is wrong.
+        engine: Engine that runs it, for example "onnxruntime".
+        device: Device that runs it, for example "cpu".
+        precision: Precision of the computation, for example "float32".
+        ready: Whether it can answer calls. False for a broken encoder.
+        features: Number of float features per step. 0 for an encoder of strings.
+        aliases: Other names of this version.
+        candidate: Whether it answers only calls that name its version.
     """
 
     name: str

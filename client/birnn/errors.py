@@ -1,4 +1,4 @@
-"""What can go wrong with a call, as exceptions that say what to do."""
+"""The exceptions that a failed call raises. Their messages say what to do."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -11,11 +11,11 @@ from birnn.encodings import ItemError
 from birnn.v1 import encoder_pb2 as pb
 
 _SHOWN_ITEMS = 5
-# How gRPC words a connection that could not be made, as opposed to a server that answered UNAVAILABLE.
+# What gRPC says if it could not connect, as opposed to a server that answered UNAVAILABLE.
 _NO_CONNECTION = ("failed to connect", "connections to all backends failing", "errors resolving", "dns resolution")
-# How gRPC words an answer in HTTP/1.
+# What gRPC says if the answer was HTTP/1.
 _OTHER_PROTOCOL = ("expected settings frame", "http1")
-# How it words what TLS on one side only comes to, and what to say of it.
+# What gRPC says if only one side uses TLS or if trust fails, and the advice for each case.
 _TLS = {
     "wrong_version_number": "it does not use TLS: leave out tls (--tls, --tls-ca), or pass the port that uses it",
     "certificate_verify_failed": "its certificate is of an authority that is not trusted here, or has expired: pass "
@@ -27,10 +27,10 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 
 class EncodeError(Exception):
-    """A call failed.
+    """A call failed. The base class of all errors of a call.
 
     Attributes:
-        code: The gRPC status code; None where the trouble was seen on this side.
+        code: The gRPC status code. None if the client itself found the error.
     """
 
     def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
@@ -39,18 +39,18 @@ class EncodeError(Exception):
 
 
 class ServerUnreachableError(EncodeError):
-    """No connection to the server."""
+    """The client could not connect to the server."""
 
 
 class ServerUnavailableError(EncodeError):
-    """The server is starting or draining, or the connection broke, and retries did not help."""
+    """The server is starting or draining, or the connection broke, and retries failed as well."""
 
 
 class OverloadedError(EncodeError):
-    """The server has more work than it can take on, and retries did not help.
+    """The server is overloaded, and retries failed as well.
 
     Attributes:
-        retry_after: When the server predicts to have room, in seconds; None where it did not say.
+        retry_after: Seconds after which the server expects to have capacity. None if it did not say.
     """
 
     def __init__(self, message: str, code: grpc.StatusCode | None = None, retry_after: float | None = None) -> None:
@@ -59,7 +59,7 @@ class OverloadedError(EncodeError):
 
 
 class DeadlineError(EncodeError):
-    """The reply did not come within `timeout`."""
+    """There was no reply within `timeout`."""
 
 
 class UnknownEncoderError(EncodeError):
@@ -67,22 +67,22 @@ class UnknownEncoderError(EncodeError):
 
 
 class InvalidRequestError(EncodeError):
-    """The request must be changed."""
+    """The server rejected the request. It must be changed before it is sent again."""
 
 
 class InconsistentReplyError(EncodeError):
-    """The server's replies do not fit what was sent, or do not fit together."""
+    """A reply does not match its request, or the replies to one input do not match each other."""
 
 
 class VersionGoneError(UnknownEncoderError):
-    """The server stopped serving a version while an input was encoded with it."""
+    """The server stopped serving a version while the client was encoding an input with it."""
 
 
 class FailedRequest(grpc.RpcError):  # type: ignore[misc] # whose package has no types
-    """How a request of a stream failed while the stream goes on.
+    """A request of a stream failed, and the stream continues.
 
     Attributes:
-        retry_after: Seconds after which it may succeed; 0 where that is not known, below 0 where it will not.
+        retry_after: Seconds after which the request may succeed. 0 if unknown, negative if it will not succeed.
     """
 
     def __init__(self, code: grpc.StatusCode, details: str, retry_after: float = 0.0) -> None:
@@ -92,23 +92,23 @@ class FailedRequest(grpc.RpcError):  # type: ignore[misc] # whose package has no
 
     @classmethod
     def of(cls, failure: pb.Failure) -> Self:
-        """As the server tells it."""
+        """Convert a failure that the server sent."""
         return cls(_CODES.get(failure.code, grpc.StatusCode.UNKNOWN), failure.message, failure.retry_after)
 
     def code(self) -> grpc.StatusCode:
-        """The status code."""
+        """Return the gRPC status code."""
         return self._code
 
     def details(self) -> str:
-        """What is wrong."""
+        """Return the server's message."""
         return self._details
 
 
 class SequenceError(EncodeError):
-    """Some sequences have no encoding; the others do: see `on_error` to get those.
+    """Some sequences cannot be encoded. Use `on_error` to get the vectors of the others.
 
     Attributes:
-        errors: Every failed sequence, by ascending index.
+        errors: All failed sequences, by ascending index.
     """
 
     def __init__(self, errors: Sequence[ItemError], count: int) -> None:
@@ -120,12 +120,12 @@ class SequenceError(EncodeError):
 
 
 def call_error(error: grpc.RpcError, address: str, timeout: float | None) -> EncodeError:
-    """The exception for a failed call.
+    """Return the exception to raise for a failed call.
 
     Args:
-        error: What gRPC raised.
-        address: Where the call went.
-        timeout: The deadline the caller set, in seconds.
+        error: The error that gRPC raised.
+        address: Address of the server.
+        timeout: The timeout of the call, in seconds. None for no limit.
     """
     code: grpc.StatusCode = error.code()
     details: str = error.details() or "no details"
@@ -171,22 +171,22 @@ def call_error(error: grpc.RpcError, address: str, timeout: float | None) -> Enc
 
 
 def is_no_connection(error: grpc.RpcError) -> bool:
-    """Whether there was no connection at all, as opposed to a server that answered UNAVAILABLE, or was cut off."""
+    """Return whether the client could not connect at all. False if the server answered or the connection broke."""
     return bool((error.details() or "").lower().startswith(_NO_CONNECTION))
 
 
 def is_too_large(error: grpc.RpcError) -> bool:
-    """Whether RESOURCE_EXHAUSTED is what gRPC says of a message above a limit of size, which time does not change."""
+    """Return whether a message exceeded gRPC's size limit, so that a retry cannot help."""
     return "message larger than max" in (error.details() or "")
 
 
 def is_lost(error: grpc.RpcError) -> bool:
-    """Whether grpc.aio has lost why a stream ended, as it does while one is written to (grpc/grpc#36066)."""
+    """Return whether grpc.aio lost the reason why a stream ended, as it does during a write (grpc/grpc#36066)."""
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"
 
 
 def is_final(error: grpc.RpcError) -> bool:
-    """Whether the server asks not to be called again for this: its grpc-retry-pushback-ms is negative."""
+    """Return whether the server asks the client not to retry: its grpc-retry-pushback-ms is negative."""
     if isinstance(error, FailedRequest):
         return error.retry_after < 0
     return any(
@@ -196,7 +196,7 @@ def is_final(error: grpc.RpcError) -> bool:
 
 
 def retry_after(error: grpc.RpcError) -> float | None:
-    """Seconds after which the server asks to be called again (google.rpc.RetryInfo); None where it does not say."""
+    """Return the seconds after which the server asks for a retry (google.rpc.RetryInfo). None if it does not say."""
     if isinstance(error, FailedRequest):
         return error.retry_after if error.retry_after > 0 else None
     for key, value in error.trailing_metadata() or ():

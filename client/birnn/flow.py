@@ -1,4 +1,4 @@
-"""The requests of one input on their way: a few at a time, answered in order."""
+"""Sends the requests of one input, several at a time, and returns the replies in order."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -14,14 +14,14 @@ from birnn.v1 import encoder_pb2 as pb
 
 
 class Flow:
-    """Reads an input no further ahead than its requests under way, and gives their replies in order.
+    """Sends the requests of one input and returns their replies in order. It reads ahead only as far as it sends.
 
     Args:
-        connection: Where to send them.
-        call: What to ask for.
+        connection: Connection to send the requests over.
+        call: Turns sequences into requests.
         sequences: The input.
-        in_flight: Most requests under way at a time.
-        streamed: Send them over one stream, where the server has that, rather than as calls of their own.
+        in_flight: Maximum number of requests in flight.
+        streamed: Whether to send the requests over one stream if the server supports it, instead of in separate calls.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Flow:
         self._pending: deque[tuple[pb.EncodeRequest, UnderWay]] = deque()
 
     async def next(self) -> Chunk | None:
-        """The reply to the next request; None after the last.
+        """Return the reply to the next request, or None after the last.
 
         Raises:
-            VersionGoneError: The version that answered first is not served any more.
-            EncodeError: It failed.
-            TypeError: An item of the input is no sequence.
+            VersionGoneError: The server stopped serving the version that answered first.
+            EncodeError: The request failed.
+            TypeError: An item of the input is not a sequence.
         """
         while len(self._pending) < self._in_flight and (request := await self._next_request()) is not None:
             self._pending.append((request, self._send(request)))
@@ -78,7 +78,7 @@ class Flow:
         return reply
 
     def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel the requests in flight."""
         for _, under_way in self._pending:
             under_way.cancel()
         if self._stream is not None:
@@ -93,7 +93,7 @@ class Flow:
             for sequence in self._sequences:
                 if (request := self._call.add(sequence)) is not None:
                     return request
-        # Not asked again: not every iterator that has ended stays so.
+        # The iterator is not read again, because some iterators continue after their end.
         self._sequences = None
         return self._call.flush()
 

@@ -1,4 +1,4 @@
-"""What a client is given: one sequence or many, and how long it may take."""
+"""Checks and converts the input of a client: one sequence or many, and the timeout."""
 
 import io
 import math
@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A sequence: text, or its UTF-8; or features [length, F].
+# A sequence is a string, its UTF-8 bytes, or float features [length, F].
 Item = str | bytes
 Features = NDArray[np.floating[Any]]
-# What a client may be given: many sequences, or one.
+# An input is many sequences or a single one.
 Strings = Iterable[Item] | Item
 FeatureArrays = Iterable[Features] | Features
 
 
 def is_single(sequences: object) -> bool:
-    """Whether this is one sequence: a str, bytes or matrix, not many characters or steps."""
+    """Return whether the input is a single sequence: a str, bytes or a matrix."""
     return isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim == 2)
 
 
 def rows(sequences: Any) -> Iterator[Any]:
-    """The sequences one by one.
+    """Iterate over the sequences of an input.
 
     Raises:
-        TypeError: It is something that iterates, but not its rows, or not in an order; says what to write instead.
+        TypeError: The input does not iterate over its rows, or has no order. The message says what to write instead.
     """
     if is_single(sequences):
         return iter([sequences])
@@ -48,10 +48,10 @@ def rows(sequences: Any) -> Iterator[Any]:
 
 
 def checked_timeout(timeout: float | None) -> float | None:
-    """The timeout as it is, None for an infinite one.
+    """Return the timeout in seconds, or None for no limit. An infinite timeout is no limit.
 
     Raises:
-        ValueError: It is no number.
+        ValueError: The timeout is NaN.
     """
     if timeout is None or timeout == math.inf:
         return None
@@ -61,15 +61,19 @@ def checked_timeout(timeout: float | None) -> float | None:
 
 
 def utf8(sequence: Item, index: int) -> bytes:
-    """A sequence as it is sent.
+    """Return a sequence as the bytes to send.
+
+    Args:
+        sequence: The sequence.
+        index: Its position in the input, for the error message.
 
     Raises:
-        TypeError: It is neither str nor bytes; names its `index` in the input.
+        TypeError: The sequence is neither str nor bytes.
     """
     if isinstance(sequence, bytes):
         return sequence
     if isinstance(sequence, str):
-        # A lone surrogate has no UTF-8: what is sent for it fails alone, as NOT_UTF8.
+        # A lone surrogate has no valid UTF-8. The server fails only this sequence, with NOT_UTF8.
         return sequence.encode("utf-8", "surrogatepass")
     hint = "; float features go to encode_features" if isinstance(sequence, np.ndarray) else ""
     if isinstance(sequence, Mapping):

@@ -1,4 +1,4 @@
-"""What every call of a client carries beside its request."""
+"""The gRPC metadata that a client sends with every call."""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +11,14 @@ _VALUE = re.compile(r"[ -~]*")
 
 
 def call_metadata(metadata: Mapping[str, str] | None, token: str | None) -> Metadata:
-    """Metadata as gRPC takes it, with a bearer token.
+    """Return the metadata in gRPC's form, including the bearer token.
+
+    Args:
+        metadata: Values by key.
+        token: The bearer token. None for none.
 
     Raises:
-        ValueError: gRPC cannot send it.
+        ValueError: gRPC cannot send a key, a value or the token.
     """
     pairs = tuple((key.lower(), value) for key, value in (metadata or {}).items())
     for key, value in pairs:

@@ -1,4 +1,4 @@
-"""What a call may be told beside its input; `BaseClient` says what each means."""
+"""The options of the client's methods. `BaseClient.encode` explains each of them."""
 
 from typing import Literal, TypeAlias, TypedDict
 
@@ -8,7 +8,7 @@ Version: TypeAlias = str | int | None
 
 
 class Options(TypedDict, total=False):
-    """Of every call."""
+    """Options of every method that encodes."""
 
     timeout: float | None
     truncate: bool
@@ -17,12 +17,12 @@ class Options(TypedDict, total=False):
 
 
 class VectorOptions(Options, total=False):
-    """Of a call that gives nothing but vectors."""
+    """Options of the methods that return only vectors."""
 
     on_error: Literal["raise", "nan"]
 
 
 class TokenOptions(Options, total=False):
-    """Of a call that gives nothing but vectors of tokens."""
+    """Options of the methods that return only vectors per token or step."""
 
     on_error: Literal["raise", "empty"]

@@ -1,4 +1,4 @@
-"""The requests under way over one call of EncodeStream, without any I/O: the same for both clients."""
+"""Matches requests and responses of one EncodeStream call. It does no I/O, and both clients use it."""
 
 import asyncio
 import itertools
@@ -13,20 +13,20 @@ import grpc
 from birnn.errors import FailedRequest, InconsistentReplyError
 from birnn.v1 import encoder_pb2 as pb
 
-# What a request comes to.
+# The outcome of a request: a response or an error.
 Outcome: TypeAlias = pb.EncodeResponse | Exception
 
-# Seconds. A timeout of 0 would mean none.
+# In seconds. A timeout of 0 would mean no timeout.
 LEAST_TIMEOUT = 0.001
 
 
 class StreamedRequest(ABC):
-    """A request under way on a stream.
+    """A request in flight on a stream.
 
     Args:
-        number: By which its response is known.
-        request: What is asked for.
-        timeout: Seconds from now in which it must be answered; None for no limit.
+        number: Number that identifies the response.
+        request: The request.
+        timeout: Seconds from now within which it must be answered. None for no limit.
     """
 
     def __init__(self, number: int, request: pb.EncodeRequest, timeout: float | None) -> None:
@@ -36,25 +36,25 @@ class StreamedRequest(ABC):
 
     @abstractmethod
     def settle(self, outcome: Outcome) -> None:
-        """Take the outcome, for the caller that waits for it."""
+        """Pass the outcome to the caller that waits for it."""
 
     def cancel(self) -> bool:
-        """Whether it was cancelled, which only its stream can be."""
+        """Return False: a single request cannot be cancelled, only its stream."""
         return False
 
     def message(self) -> pb.EncodeStreamRequest:
-        """What to send now."""
+        """Return the message to send now."""
         left = self._left()
         timeout = 0.0 if left is None else max(left, LEAST_TIMEOUT)
         return pb.EncodeStreamRequest(id=self.number, timeout=timeout, encode=self._request)
 
     def _left(self) -> float | None:
-        """Seconds in which it must be answered; None for no limit."""
+        """Return the seconds left until the deadline. None for no limit."""
         return None if self._deadline is None else self._deadline - time.monotonic()
 
     @staticmethod
     def _late() -> FailedRequest:
-        # The server says so as well, where it and the connection are alive.
+        # If the server and the connection are alive, the server reports this as well.
         return FailedRequest(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     @staticmethod
@@ -65,18 +65,18 @@ class StreamedRequest(ABC):
 
 
 class RequestStream:
-    """Numbers requests, and gives responses to the requests they answer.
+    """Numbers requests and passes each response to its request.
 
-    Requests may be sent by one thread while another one takes responses. A subclass begins the call, and reads it.
+    One thread may send requests while another one receives responses. A subclass starts the call and reads from it.
 
     Args:
-        unsent: Requests for gRPC to send as fast as the server reads them, and None after the last. It gets no longer
-            than there are requests under way, which is what bounds its memory.
+        unsent: Queue of requests that gRPC sends as fast as the server reads them, with None after the last. It is
+            never longer than the number of requests in flight, which bounds its memory.
     """
 
-    # What a request becomes, so that it can be waited for.
+    # The class of requests that a caller can wait for.
     _streamed: ClassVar[type[StreamedRequest]]
-    # The call of EncodeStream, as gRPC gives it.
+    # gRPC's object for the EncodeStream call.
     _call: Any
 
     def __init__(self, unsent: SimpleQueue[Any] | asyncio.Queue[Any]) -> None:
@@ -91,27 +91,27 @@ class RequestStream:
         return self._error is not None
 
     def send(self, request: pb.EncodeRequest, timeout: float | None) -> StreamedRequest:
-        """Send a request, to be answered within `timeout` seconds from now; None for no limit."""
+        """Send a request that must be answered within `timeout` seconds from now. None for no limit."""
         streamed = self._streamed(next(self._numbers), request, timeout)
         self._waiting[streamed.number] = streamed
         self._unsent.put_nowait(streamed)
-        # Looked at last: whichever comes later, a request or the end, settles the request.
+        # This check comes last. Whichever comes later, the request or the end of the stream, settles the request.
         if self._error is not None:
             self._end(self._error)
         return streamed
 
     def close(self) -> None:
-        """Send no more; requests under way are cancelled."""
+        """Send no more requests and cancel those in flight."""
         if self._waiting:
             self._call.cancel()
         self._unsent.put_nowait(None)
 
     def _answer(self, response: pb.EncodeStreamResponse) -> None:
-        """Give a response to its request.
+        """Pass a response to its request.
 
         Raises:
-            FailedRequest: It tells of a message that the server could not read, and so of no request in particular.
-            InconsistentReplyError: There is no such request.
+            FailedRequest: The server could not read a message, so the failure belongs to no single request.
+            InconsistentReplyError: No request in flight has the number of the response.
         """
         failure = FailedRequest.of(response.failure) if response.HasField("failure") else None
         request = self._waiting.pop(response.id, None)
@@ -123,7 +123,7 @@ class RequestStream:
             raise InconsistentReplyError(f"the server answered request {response.id}, which is not under way")
 
     def _end(self, error: Exception | None) -> None:
-        """End all requests with `error`; None where the server has ended the stream as if all was well."""
+        """End all requests with `error`. None means that the server ended the stream without an error."""
         self._error = error or FailedRequest(grpc.StatusCode.UNAVAILABLE, "the stream ended before all was answered")
         with suppress(KeyError):
             while True:

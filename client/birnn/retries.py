@@ -1,4 +1,4 @@
-"""When a failed call is repeated, without any I/O: the same for both clients."""
+"""Decides when a failed call is repeated. It does no I/O, and both clients use it."""
 
 import logging
 import random
@@ -10,15 +10,15 @@ import grpc
 from birnn.errors import call_error, is_final, is_no_connection, is_too_large, retry_after
 
 RETRY_FOR = 30.0
-"""Seconds for which a call is repeated while its server is away, by default; a restart takes less."""
+"""Default time for which a call is repeated while the server is unavailable, in seconds. A restart takes less."""
 UNREACHABLE_FOR = 3.0
-"""The same for a server that this client has never reached: its address is probably wrong."""
+"""The same limit for a server that this client has never reached, in seconds. Its address is probably wrong."""
 OVERLOAD_RETRIES = 4
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-# A wait of this many seconds is worth a word.
+# The client logs a warning if the server is unavailable for this many seconds.
 NOTICED_WAIT = 1.0
 
-# A server that is stopped cancels its calls; what the caller cancels does not come here.
+# A server that stops cancels its calls. Calls that the caller cancels are not handled here.
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 logger = logging.getLogger("birnn")
@@ -27,13 +27,13 @@ logger.addHandler(logging.NullHandler())
 
 @dataclass(slots=True)
 class Outage:
-    """What a client knows of its server's absence.
+    """Tracks how long a client's server has been unavailable.
 
     Attributes:
-        address: The server.
+        address: Address of the server.
         retry_for: Seconds for which a call is repeated while the server is unavailable.
-        reached: Whether the server has ever answered.
-        since: When it was found away, by time.monotonic(); None while it answers.
+        reached: Whether the client has ever reached the server.
+        since: Start of the outage, by time.monotonic(). None while the server answers.
     """
 
     address: str
@@ -43,13 +43,13 @@ class Outage:
     _told: bool = field(default=False, init=False)
 
     def over(self) -> None:
-        """The server has answered."""
+        """Record that the server answered."""
         if self._told and self.since is not None:
             logger.warning("the server at %s answers again after %.0f s", self.address, time.monotonic() - self.since)
         self.reached, self.since, self._told = True, None, False
 
     def goes_on(self, error: grpc.RpcError) -> None:
-        """The server is away; told once it takes noticeably long."""
+        """Record that the server is unavailable. Logs one warning when the outage exceeds `NOTICED_WAIT`."""
         now = time.monotonic()
         if self.since is None:
             self.since = now
@@ -60,17 +60,17 @@ class Outage:
 
 
 class Retries:
-    """The attempts of one call.
+    """Decides whether and when one call is tried again.
 
-    A call that a server did not answer because it starts, drains, restarts or dropped the connection is repeated for
-    `Outage.retry_for` seconds: encoding twice is harmless. One that an overloaded server refused is repeated
-    `OVERLOAD_RETRIES` times. Neither is beyond the deadline. Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`, less
-    a random part of up to a half, so that clients do not return all at once. Where the server says when to come back,
-    that counts.
+    A call is repeated for `Outage.retry_for` seconds if the server is starting, draining or restarting, or if the
+    connection broke. Encoding an input twice is harmless. A call that an overloaded server refused is repeated up to
+    `OVERLOAD_RETRIES` times. No call is repeated after its deadline. The pauses double from `FIRST_PAUSE` to
+    `LONGEST_PAUSE`. Each is shortened at random by up to a half, so that clients do not all retry at once. If the
+    server says when to retry, the client waits that long instead.
 
     Args:
-        outage: Of the client.
-        deadline: When the call must be over, by time.monotonic(); None for no limit.
+        outage: State of the client's server.
+        deadline: Deadline of the call, by time.monotonic(). None for no limit.
     """
 
     def __init__(self, outage: Outage, deadline: float | None) -> None:
@@ -81,7 +81,7 @@ class Retries:
         self._overloads = 0
 
     def pause(self, error: grpc.RpcError) -> float | None:
-        """Seconds to wait before the next attempt; None where there is to be none."""
+        """Return the seconds to wait before the next attempt, or None to give up."""
         now = time.monotonic()
         code = error.code()
         if is_final(error):

@@ -1,4 +1,4 @@
-"""TLS as a client asks for it."""
+"""The TLS settings of a client."""
 
 import ssl
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import grpc
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS, by files in PEM, which are read when a client is made.
+    """TLS settings. The files are in PEM format and are read when a client is created.
 
     Attributes:
-        ca: The authorities that may have signed the server's certificate; by default those that this system trusts.
-        cert: The client's own certificate, where the server asks for one.
-        key: Its key, without a password.
+        ca: File with the certificate authorities to trust. By default, the authorities that this system trusts.
+        cert: File with the client's certificate, if the server asks for one.
+        key: File with the private key of `cert`, without a password.
     """
 
     ca: str | PathLike[str] | None = None
@@ -23,12 +23,12 @@ class Tls:
     key: str | PathLike[str] | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """The same for gRPC.
+        """Return the settings as gRPC credentials.
 
         Raises:
-            ValueError: The files cannot be read, or do not go together.
+            ValueError: The files cannot be read, or they do not match.
         """
-        # Of files that hold no certificates gRPC would only say that it does not get through.
+        # For a file without certificates, gRPC would only report that it cannot connect.
         context = self.context()
         try:
             ca, cert, key = (
@@ -37,16 +37,16 @@ class Tls:
         except OSError as error:
             raise self._unusable(error) from error
         if ca is None:
-            # Those that come with gRPC do not know the authorities of a company.
+            # The authorities that come with gRPC do not include those of a company.
             trusted = context.get_ca_certs(binary_form=True)
             ca = "".join(map(ssl.DER_cert_to_PEM_cert, trusted)).encode() or None
         return grpc.ssl_channel_credentials(ca, key, cert)
 
     def context(self) -> ssl.SSLContext:
-        """The same for Python's own connections.
+        """Return the settings as an `ssl.SSLContext`, for connections made without gRPC.
 
         Raises:
-            ValueError: The files cannot be read, or do not go together.
+            ValueError: The files cannot be read, or they do not match.
         """
         if (self.cert is None) != (self.key is None):
             raise ValueError("a certificate of the client goes together with its key")

@@ -1,4 +1,4 @@
-"""Encoders of a birnn server as other libraries know them.
+"""Adapters that use the encoders of a birnn server in other libraries.
 
-Each module needs a library that an extra of birnn-serving brings: `langchain`, `llama_index` and `sklearn`.
+The modules are `langchain`, `llama_index` and `sklearn`. Each needs a library that an extra of birnn-serving installs.
 """

@@ -1,4 +1,4 @@
-"""For LangChain: an encoder of a birnn server as `Embeddings`."""
+"""LangChain integration: `Embeddings` that are computed by a birnn server."""
 
 from typing import Any, Literal
 
@@ -14,19 +14,19 @@ except ModuleNotFoundError as error:
 
 
 class BirnnEmbeddings(Embeddings):
-    """Embeds texts with an encoder of a birnn server.
+    """Embeds texts with an encoder on a birnn server.
 
     Args:
-        address: HOST:PORT, or any gRPC target; see `birnn.Client`.
+        address: HOST:PORT, or any gRPC target. See `birnn.Client`.
         encoder: Name of the encoder.
-        version: Its version; None for the highest. Vectors of two versions do not go together, so name it where they
-            are stored.
-        timeout: Seconds for each call; None for no limit.
-        truncate: Cut texts that are too long for the encoder instead of failing them.
+        version: Version of the encoder. None selects the highest. Vectors of different versions are not comparable, so
+            set it if you store the vectors.
+        timeout: Seconds for each call. None sets no limit.
+        truncate: Truncate texts that are too long for the encoder instead of failing them.
         normalize: Scale each vector to length 1, so that a dot product is a cosine.
-        on_error: What becomes of a text that cannot be encoded: "raise" a `birnn.SequenceError` that names all of them,
-            or fill its vector with "nan".
-        client_options: Further options of `birnn.Client`, such as `credentials` and `retry_for`.
+        on_error: What to do if texts cannot be encoded: "raise" raises one `birnn.SequenceError` that lists them all;
+            "nan" fills their vectors with NaN.
+        client_options: More options of `birnn.Client`, such as `credentials` and `retry_for`.
     """
 
     def __init__(
@@ -52,7 +52,13 @@ class BirnnEmbeddings(Embeddings):
         self._served = ServedEncoder(address, client_options, call)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """The vectors of texts, in order.
+        """Embed several texts.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            One vector per text, in order.
 
         Raises:
             birnn.EncodeError: The call failed, or a text cannot be encoded.
@@ -60,13 +66,23 @@ class BirnnEmbeddings(Embeddings):
         return self._served.encode(texts)
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of one text."""
+        """Embed one text.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Its vector.
+
+        Raises:
+            birnn.EncodeError: The call failed, or the text cannot be encoded.
+        """
         return self._served.encode([text])[0]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """As `embed_documents`, for asyncio."""
+        """Embed several texts from asyncio code. See `embed_documents`."""
         return await self._served.encode_async(texts)
 
     async def aembed_query(self, text: str) -> list[float]:
-        """As `embed_query`, for asyncio."""
+        """Embed one text from asyncio code. See `embed_query`."""
         return (await self._served.encode_async([text]))[0]

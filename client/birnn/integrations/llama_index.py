@@ -1,4 +1,4 @@
-"""For LlamaIndex: an encoder of a birnn server as `BaseEmbedding`."""
+"""LlamaIndex integration: a `BaseEmbedding` that is computed by a birnn server."""
 
 from typing import Any, Literal
 
@@ -13,25 +13,25 @@ except ModuleNotFoundError as error:
         "birnn.integrations.llama_index needs llama-index-core: pip install 'birnn-serving[llama-index]'"
     ) from error
 
-# LlamaIndex's own, 10, is for services that are paid by the call.
+# LlamaIndex's default of 10 suits services that charge per call.
 BATCH = 512
 
 
 class BirnnEmbedding(BaseEmbedding):
-    """Embeds texts with an encoder of a birnn server.
+    """Embeds texts with an encoder on a birnn server.
 
     Args:
-        address: HOST:PORT, or any gRPC target; see `birnn.Client`.
+        address: HOST:PORT, or any gRPC target. See `birnn.Client`.
         encoder: Name of the encoder.
-        version: Its version; None for the highest. Vectors of two versions do not go together, so name it where they
-            are stored.
-        timeout: Seconds for each call; None for no limit.
-        truncate: Cut texts that are too long for the encoder instead of failing them.
+        version: Version of the encoder. None selects the highest. Vectors of different versions are not comparable, so
+            set it if you store the vectors.
+        timeout: Seconds for each call. None sets no limit.
+        truncate: Truncate texts that are too long for the encoder instead of failing them.
         normalize: Scale each vector to length 1, so that a dot product is a cosine.
-        on_error: What becomes of a text that cannot be encoded: "raise" a `birnn.SequenceError` that names all of them
-            by their places in the call, or fill its vector with "nan".
-        client_options: Further options of `birnn.Client`, such as `retry_for`.
-        options: Those of `BaseEmbedding`, such as `embed_batch_size`, the most texts in a call.
+        on_error: What to do if texts cannot be encoded: "raise" raises one `birnn.SequenceError` that lists them all by
+            their positions in the call; "nan" fills their vectors with NaN.
+        client_options: More options of `birnn.Client`, such as `retry_for`.
+        options: Options of `BaseEmbedding`, such as `embed_batch_size`, the maximum number of texts per call.
     """
 
     address: str
@@ -72,7 +72,7 @@ class BirnnEmbedding(BaseEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """What LlamaIndex stores as the kind of this component."""
+        """Return the class name that LlamaIndex stores for this component."""
         return "BirnnEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""For scikit-learn: an encoder of a birnn server as a transformer."""
+"""scikit-learn integration: a transformer that encodes strings with a birnn server."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Self
@@ -18,26 +18,26 @@ except ModuleNotFoundError as error:
 
 
 class BirnnTransformer(TransformerMixin, BaseEstimator):
-    """Turns a column of strings into the vectors of an encoder.
+    """Transforms a column of strings into the vectors of an encoder.
 
-    Fitting learns nothing from the strings. It remembers the version that is served, and transforming asks for that
-    one: what was fitted behind this never gets vectors of another version.
+    `fit` learns nothing from the strings. It records the version of the encoder, and `transform` always asks for that
+    version. So an estimator that was fitted on these vectors never gets vectors of another version.
 
     Args:
-        address: HOST:PORT, or any gRPC target; see `birnn.Client`.
+        address: HOST:PORT, or any gRPC target. See `birnn.Client`.
         encoder: Name of the encoder.
-        version: Its version; None for the highest that is served when this is fitted.
-        timeout: Seconds for each input; None for no limit.
-        truncate: Cut strings that are too long for the encoder instead of failing them.
+        version: Version of the encoder. None selects the highest version that is served at the time of `fit`.
+        timeout: Seconds for each input. None sets no limit.
+        truncate: Truncate strings that are too long for the encoder instead of failing them.
         normalize: Scale each vector to length 1, so that a dot product is a cosine.
-        on_error: What becomes of a string that cannot be encoded: "raise" a `birnn.SequenceError` that names all of
-            them, or fill its row with "nan".
-        connect: Makes the client, from the address, where it needs options of its own: a function of a module, or a
-            `functools.partial` of `birnn.Client`, so that the transformer can be pickled.
+        on_error: What to do if strings cannot be encoded: "raise" raises one `birnn.SequenceError` that lists them all;
+            "nan" fills their rows with NaN.
+        connect: Creates the client from the address. Pass it if the client needs other options. Use a function of a
+            module or a `functools.partial` of `birnn.Client`, so that the transformer can be pickled.
 
     Attributes:
         encoder_: Name of the encoder that answers.
-        version_: Its version.
+        version_: Version of that encoder.
         dimension_: Width of its vectors.
     """
 
@@ -63,11 +63,14 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
         self.connect = connect
 
     def fit(self, X: Any, y: object = None) -> Self:
-        """Look the encoder up.
+        """Look up the encoder and record its version.
 
         Args:
             X: Strings, as in `transform`.
-            y: Not used.
+            y: Ignored.
+
+        Returns:
+            The transformer itself.
 
         Raises:
             birnn.EncodeError: The server has no such encoder, or cannot be reached.
@@ -80,10 +83,10 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """The vectors of strings.
+        """Encode strings.
 
         Args:
-            X: Strings: a list, an array, a series, or a table of one column.
+            X: Strings: a list, an array, a series, or a table with one column.
 
         Returns:
             float32 [n, dimension_].
@@ -93,7 +96,7 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
             ValueError: `X` is not one column.
         """
         check_is_fitted(self)
-        # A connection for each input costs little, and none is ever shared with a process forked from this one.
+        # A new connection per input costs little, and no connection is ever shared with a forked process.
         with self.connect(self.address) as client:
             return client.encode(
                 _column(X),
@@ -106,7 +109,14 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
             )
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Names of the columns: that of the encoder with a number, such as smiles_0."""
+        """Return the names of the output columns: the encoder's name and a number, such as smiles_0.
+
+        Args:
+            input_features: Ignored.
+
+        Returns:
+            str [dimension_].
+        """
         check_is_fitted(self)
         return np.array([f"{self.encoder_}_{number}" for number in range(self.dimension_)], dtype=object)
 
@@ -117,7 +127,7 @@ class BirnnTransformer(TransformerMixin, BaseEstimator):
 
 
 def _column(strings: Any) -> list[Any]:
-    """The strings of one column.
+    """Return the strings of a single column.
 
     Raises:
         ValueError: There is no column, or more than one.

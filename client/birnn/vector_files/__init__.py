@@ -1,4 +1,4 @@
-"""Files of encodings, written part by part: .npy, .npz, .parquet and .csv."""
+"""Writes files of encodings part by part: .npy, .npz, .parquet and .csv."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ __all__ = ["FORMATS", "EncodedLines", "VectorFile", "VectorFileError", "check_fo
 
 
 def check_format(path: Path, tokens: bool) -> type[VectorFile]:
-    """The format that a file's name says.
+    """Return the format of a file, by its suffix.
 
     Args:
         path: The file.
-        tokens: Whether it is for one vector a token rather than a sequence.
+        tokens: Whether the file will hold one vector per token instead of one per sequence.
 
     Raises:
-        VectorFileError: The format is unknown, or cannot hold per-token encodings.
+        VectorFileError: The format is unknown, or it cannot hold per-token encodings.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
@@ -34,14 +34,17 @@ def check_format(path: Path, tokens: bool) -> type[VectorFile]:
 
 
 def create(path: Path, info: EncoderInfo, tokens: bool) -> VectorFile:
-    """A file for the encodings of `info`, in the format its name says; a context manager.
+    """Create a file for the encodings of an encoder, in the format of its suffix.
 
     Args:
-        path: Where it will be once all is written; replaced if it exists.
+        path: The file. It appears, or replaces an existing file, once everything is written.
         info: The encoder.
-        tokens: One vector a token rather than a sequence.
+        tokens: Whether the file holds one vector per token instead of one per sequence.
+
+    Returns:
+        A context manager that completes the file on exit, or discards it after an error.
 
     Raises:
-        VectorFileError: As `check_format`; or the format needs a package that is missing.
+        VectorFileError: As in `check_format`, or a package that the format needs is missing.
     """
     return check_format(path, tokens)(path, info, tokens)

@@ -1,7 +1,7 @@
-"""Text: a table with one record a line.
+"""The .csv format: a text table with one record per line of the input.
 
-Columns are `line`, `sequence`, `error`, `unknown_tokens`, `truncated_tokens` and `e0`, `e1`, ..., which are empty where
-the line failed.
+The columns are `line`, `sequence`, `error`, `unknown_tokens`, `truncated_tokens`, and the vector in `e0`, `e1`, ... For
+a failed line, the columns of the vector are empty.
 """
 
 import csv
@@ -19,12 +19,12 @@ from birnn.vector_files.vector_file import EncodedLines, VectorFile, readable
 
 
 def header(width: int) -> list[str]:
-    """Names of the columns for vectors of `width` floats."""
+    """Return the names of the columns for vectors of `width` floats."""
     return ["line", "sequence", "error", "unknown_tokens", "truncated_tokens", *(f"e{index}" for index in range(width))]
 
 
 def records(part: EncodedLines) -> Iterator[list[str]]:
-    """The fields of each line."""
+    """Yield the fields of each line."""
     counts = np.stack(part.noticed_tokens(), axis=1).tolist()
     for line, vector, reason, noticed in zip(part.lines, part.vectors, part.reasons(), counts, strict=True):
         start = [str(line.number), readable(line.sequence), reason or "", *map(str, noticed)]
@@ -32,12 +32,12 @@ def records(part: EncodedLines) -> Iterator[list[str]]:
 
 
 def digits(vector: NDArray[np.float32]) -> list[str]:
-    """Each float with the nine digits that tell it from every other float32."""
+    """Format each float with nine significant digits, which identify a float32 exactly."""
     return ["%.9g" % value for value in vector.tolist()]  # noqa: UP031 - half the time of an f-string
 
 
 class CsvFile(VectorFile):
-    """A table with a header line."""
+    """A .csv file with a header line."""
 
     def __init__(self, path: Path, info: EncoderInfo, tokens: bool) -> None:
         super().__init__(path, info, tokens)

@@ -1,4 +1,4 @@
-"""One float32 array [lines, dimension], as `numpy.load` reads it, also memory-mapped."""
+"""The .npy format: one float32 array [lines, dimension]. `numpy.load` can read or memory-map it."""
 
 import os
 from contextlib import ExitStack
@@ -13,11 +13,11 @@ from birnn.vector_files.vector_file import EncodedLines, VectorFile
 
 
 class GrowingArray:
-    """A .npy file of float32 rows whose number is known only at the end.
+    """Writes a .npy file of float32 rows whose number is known only at the end.
 
     Args:
-        file: Where to, from its beginning.
-        width: Floats in a row.
+        file: The file to write, from its beginning.
+        width: Number of floats per row.
     """
 
     def __init__(self, file: BinaryIO, width: int) -> None:
@@ -27,12 +27,16 @@ class GrowingArray:
         self._write_header()
 
     def append(self, rows: NDArray[np.float32]) -> None:
-        """Add rows."""
+        """Append rows.
+
+        Args:
+            rows: float32 [n, width].
+        """
         self._file.write(rows.astype("<f4", copy=False).tobytes())
         self._rows += len(rows)
 
     def complete(self) -> None:
-        """Write the number of rows into the header, for which numpy leaves room there."""
+        """Write the number of rows into the header, which has space reserved for it by numpy."""
         self._file.seek(0)
         self._write_header()
         self._file.seek(0, os.SEEK_END)
@@ -43,7 +47,7 @@ class GrowingArray:
 
 
 class NpyFile(VectorFile):
-    """Rows are aligned with the lines of the input; those of failed ones are NaN."""
+    """A .npy file. Its rows are aligned with the lines of the input. Rows of failed lines are NaN."""
 
     def __init__(self, path: Path, info: EncoderInfo, tokens: bool) -> None:
         super().__init__(path, info, tokens)

@@ -1,9 +1,10 @@
-"""Several arrays in one uncompressed zip file, as `numpy.load` reads it.
+"""The .npz format: several arrays in one uncompressed zip file. `numpy.load` reads it.
 
-Pooled: `embeddings` float32 [n, dimension], NaN where failed. Per token: `tokens` float32 [all tokens, token_dimension]
-and `offsets` int64 [n + 1], so that line i has tokens[offsets[i]:offsets[i + 1]]. Both: `line` int64 [n], `failed`
-int64 [k] (positions of failed lines) with `reason` str [k], `unknown_tokens` and `truncated_tokens` int64 [n], and
-`encoder` and `version`.
+- Pooled encodings: `embeddings` float32 [n, dimension]. Rows of failed lines are NaN.
+- Per-token encodings: `tokens` float32 [all tokens, token_dimension] and `offsets` int64 [n + 1]. Line i has
+  tokens[offsets[i]:offsets[i + 1]].
+- Both: `line` int64 [n], `failed` int64 [k] (positions of the failed lines), `reason` str [k], `unknown_tokens` and
+  `truncated_tokens` int64 [n], `encoder` and `version`.
 """
 
 import shutil
@@ -24,7 +25,7 @@ COPIED_BYTES = 1 << 20
 
 
 class NpzFile(VectorFile):
-    """The embeddings grow in a nameless file in the same folder, which goes into the archive at the end."""
+    """A .npz file. The vectors are first written to an unnamed temporary file in the same folder, then archived."""
 
     holds_tokens = True
 
@@ -89,6 +90,6 @@ class NpzFile(VectorFile):
 
 
 def _close(file: BinaryIO) -> None:
-    # After a failed write, closing fails once more.
+    # After a failed write, closing the file fails as well.
     with suppress(OSError):
         file.close()

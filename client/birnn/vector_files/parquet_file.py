@@ -1,7 +1,8 @@
-"""A table: `line` int64, `sequence` string, `embedding` (null where failed), `error` string (null where not),
-`unknown_tokens` and `truncated_tokens` int64.
+"""The .parquet format: a table with one row per line of the input.
 
-An embedding is a fixed-size list of float32 [dimension]; per token a list of such lists [token_dimension].
+The columns are `line` int64, `sequence` string, `embedding` (null for failed lines), `error` string (null for all other
+lines), `unknown_tokens` int64 and `truncated_tokens` int64. An embedding is a fixed-size list of float32 [dimension].
+For per-token encodings it is a list of such lists [token_dimension].
 """
 
 from contextlib import ExitStack, suppress
@@ -13,12 +14,12 @@ import numpy as np
 from birnn.encodings import EncoderInfo
 from birnn.vector_files.vector_file import EncodedLines, VectorFile, VectorFileError, readable
 
-# A row group is written, and its memory given back, when its floats reach this many bytes.
+# A row group is written, and its memory released, when it reaches this many bytes.
 ROW_GROUP_BYTES = 32 << 20
 
 
 class ParquetFile(VectorFile):
-    """Parts are gathered into row groups."""
+    """A .parquet file. Parts are collected into row groups."""
 
     holds_tokens = True
 
@@ -49,7 +50,7 @@ class ParquetFile(VectorFile):
             ],
             metadata={"encoder": self._info.name, "version": self._info.version},
         )
-        # Floats of embeddings hardly repeat: a dictionary of them only costs time.
+        # The floats of embeddings rarely repeat, so a dictionary of them would only cost time.
         self._writer = arrow.parquet.ParquetWriter(file, self._schema, use_dictionary=["error"])
         stack.callback(self._let_go)
 
@@ -92,7 +93,7 @@ class ParquetFile(VectorFile):
 
     def _let_go(self) -> None:
         if self._writer.is_open:
-            # It would be closed when it goes, and by then there is no file to write to.
+            # Otherwise the writer would close itself when it is deleted, after its file was closed.
             with suppress(OSError):
                 self._writer.writer.close()
             self._writer.is_open = False

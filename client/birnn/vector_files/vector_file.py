@@ -1,4 +1,4 @@
-"""What all files of encodings have in common: parts are written, and the file appears once all are."""
+"""The base class of all files of encodings. Parts are written one by one, and the file appears when it is complete."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,20 @@ from birnn_bundle.atomic_file import replacing
 from birnn_bundle.sequences import Line
 
 MALFORMED = "MALFORMED"
-"""Code of a line that the reader of the file could not take a sequence from."""
+"""Error code of a line that the file reader could not parse."""
 
 
 class VectorFileError(Exception):
-    """A file cannot be written; the message says why and what to do."""
+    """A file cannot be written. The message says why and what to do."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say of which file it is that it cannot be written; raises VectorFileError for an OSError."""
+    """Turn an OSError inside the context into a VectorFileError that names the file.
+
+    Raises:
+        VectorFileError: The file cannot be written.
+    """
     try:
         yield
     except OSError as error:
@@ -34,11 +38,11 @@ def writing(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A line that has no encoding.
+    """A line that could not be encoded.
 
     Attributes:
-        index: Its position among those lines.
-        code: What kind of error it is: the name of an `ItemErrorCode`, or `MALFORMED`.
+        index: Position of the line in its `EncodedLines`, from 0.
+        code: The kind of error: the name of an `ItemErrorCode`, or `MALFORMED`.
         reason: What is wrong.
     """
 
@@ -49,11 +53,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedLines:
-    """Consecutive lines of an input, with what became of them.
+    """Consecutive lines of an input, with their encodings and errors. `n` is the number of lines.
 
     Attributes:
         lines: The lines.
-        reply: Their encodings and errors, aligned.
+        reply: Their encodings and errors, aligned with `lines`.
     """
 
     lines: Sequence[Line]
@@ -61,19 +65,19 @@ class EncodedLines:
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """float32 [n, dimension], NaN where failed."""
+        """The vectors, float32 [n, dimension]. Rows of failed lines are NaN."""
         assert isinstance(self.reply, Encodings)
         return self.reply.vectors
 
     @property
     def tokens(self) -> list[NDArray[np.float32]]:
-        """For each line float32 [length, token_dimension], without rows where failed."""
+        """The vectors per token: for each line, float32 [length, token_dimension]. A failed line has no rows."""
         assert isinstance(self.reply, TokenEncodings)
         return self.reply.tokens
 
     def failures(self) -> list[Failure]:
-        """The lines that have no encoding, by ascending position."""
-        # A malformed record is sent as an empty sequence, which keeps rows and lines aligned; the server refuses it.
+        """Return the lines that could not be encoded, by ascending position."""
+        # A malformed record is sent as an empty sequence, which the server refuses. So rows and lines stay aligned.
         failures = {error.index: Failure(error.index, error.code.name, error.reason) for error in self.reply.errors}
         for index, line in enumerate(self.lines):
             if line.problem is not None:
@@ -81,14 +85,14 @@ class EncodedLines:
         return [failures[index] for index in sorted(failures)]
 
     def reasons(self) -> list[str | None]:
-        """Why each line has no encoding; None for those that have one."""
+        """Return for each line why it could not be encoded, or None if it was encoded."""
         reasons: list[str | None] = [None] * len(self.lines)
         for failure in self.failures():
             reasons[failure.index] = failure.reason
         return reasons
 
     def noticed_tokens(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How many tokens of each line were unknown, and how many were cut from its end: int64 [n] each."""
+        """Return the number of unknown and of truncated tokens of each line: int64 [n] each."""
         unknown, truncated = np.zeros((2, len(self.lines)), np.int64)
         for notice in self.reply.notices:
             unknown[notice.index], truncated[notice.index] = notice.unknown_tokens, notice.truncated_tokens
@@ -96,17 +100,17 @@ class EncodedLines:
 
 
 def readable(sequence: bytes) -> str:
-    """A sequence as text; bytes that are not UTF-8 as \\xNN."""
+    """Return a sequence as text. Bytes that are not UTF-8 become \\xNN."""
     return sequence.decode("utf-8", "backslashreplace")
 
 
 class VectorFile(ABC):
-    """A file of encodings that is being written. Leaving its context completes it, or drops it after an error.
+    """A file of encodings that is being written. The context manager completes it, or discards it after an error.
 
     Args:
-        path: Where it will be once all is written; replaced if it exists.
+        path: The file. It appears, or replaces an existing file, once everything is written.
         info: The encoder.
-        tokens: One vector a token rather than a sequence.
+        tokens: Whether the file holds one vector per token instead of one per sequence.
 
     Attributes:
         holds_tokens: Whether the format can hold per-token encodings.
@@ -135,10 +139,13 @@ class VectorFile(ABC):
             self._stack.__exit__(kind, error, trace)
 
     def write(self, part: EncodedLines) -> None:
-        """Add the next lines.
+        """Write the next lines.
+
+        Args:
+            part: The lines, with their encodings.
 
         Raises:
-            VectorFileError: They cannot be written.
+            VectorFileError: The lines cannot be written.
         """
         with writing(self.path):
             self._add(part)
@@ -149,11 +156,11 @@ class VectorFile(ABC):
 
     @abstractmethod
     def _begin(self, file: BinaryIO, stack: ExitStack) -> None:
-        """Begin to write to a file; what goes onto the stack is closed before the file is."""
+        """Start writing to `file`. Resources on `stack` are closed before the file."""
 
     @abstractmethod
     def _add(self, part: EncodedLines) -> None:
         """Write the next lines."""
 
     def _complete(self) -> None:  # noqa: B027 - not every format has an end
-        """Write what comes after the last lines."""
+        """Write the end of the file, after the last lines."""
