@@ -18,8 +18,8 @@ from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 
 T = TypeVar("T")
 
-# Python runs signal handlers between two steps of the main thread. A signal just before an endless wait would be handled
-# only after the wait, so no wait is longer than this many seconds.
+# Python runs signal handlers between two steps of the main thread. A signal just before an endless wait would be
+# handled only after the wait, so no wait is longer than this many seconds.
 SIGNAL_SECONDS = 0.2
 
 

@@ -1,4 +1,4 @@
-"""Inputs and outputs of one command that must not be the same file."""
+"""Checks that no output of a command is the same file as an input or another output."""
 
 import os
 import sys
@@ -13,14 +13,14 @@ STANDARD_INPUT = Path("-")
 
 
 def check_distinct(inputs: Mapping[str, Path | None], outputs: Mapping[str, Path | None]) -> None:
-    """Refuse an output that is also an input or another output, by whatever name or link.
+    """Reject an output that is the same file as an input or another output, even under another name or link.
 
     Args:
-        inputs: By option, the files to be read; None for one not given.
-        outputs: By option, the files to be written.
+        inputs: Files to read, by option. None for an option that was not given.
+        outputs: Files to write, by option. None for an option that was not given.
 
     Raises:
-        click.UsageError: Names both options.
+        click.UsageError: Two options name the same file. The message names both.
     """
     given = [(option, path) for option, path in [*inputs.items(), *outputs.items()] if path]
     for (one, first), (other, second) in combinations(given, 2):
@@ -32,7 +32,7 @@ def check_distinct(inputs: Mapping[str, Path | None], outputs: Mapping[str, Path
 def _same(one: Path, other: Path) -> bool:
     with suppress(OSError, ValueError):
         return os.path.samestat(_status(one), _status(other))
-    # One that does not exist yet is told by its name alone.
+    # A file that does not exist yet is identified by its name alone.
     return STANDARD_INPUT not in (one, other) and os.path.realpath(one) == os.path.realpath(other)
 
 

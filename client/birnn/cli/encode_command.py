@@ -1,4 +1,4 @@
-"""`birnn encode`: sequences from the command line or a file, encodings to standard output or a file."""
+"""`birnn encode`: encodes sequences from the command line or a file, and prints the encodings or writes a file."""
 
 import logging
 import os
@@ -36,22 +36,22 @@ CALL_FAILED = 3
 
 
 class CallError(click.ClickException):
-    """The server could not be asked, or a file not be read or written: nothing was written."""
+    """The server could not be reached or failed, or a file could not be read or written. No output file appears."""
 
     exit_code = CALL_FAILED
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be encoded, and how.
+    """The input and options of one run.
 
     Attributes:
         lines: The sequences.
-        file: Where they come from; None for the command line.
-        encoder: Which encoder answers.
-        tokens: One vector a token rather than a sequence.
-        truncate: Cut sequences that are too long.
-        timeout: Seconds for each call; None for no limit.
+        file: The file they come from. None for the command line.
+        encoder: The encoder that answers.
+        tokens: Whether to return one vector per token instead of one per sequence.
+        truncate: Whether to truncate sequences that are too long.
+        timeout: Seconds for each call. None for no limit.
     """
 
     lines: Iterator[Line]
@@ -77,11 +77,11 @@ class Job:
 
 
 class Told:
-    """What single lines were told for: that they have no encoding, or not quite their own.
+    """Reports single lines: those that failed, and those with unknown or truncated tokens.
 
     Args:
-        failed: Where to tell of the first sort.
-        noticed: Where to tell of the second.
+        failed: Reports the lines that failed.
+        noticed: Reports the lines with unknown or truncated tokens.
     """
 
     def __init__(self, failed: ToldLines, noticed: ToldLines) -> None:
@@ -90,7 +90,7 @@ class Told:
         self._unknown = self._truncated = 0
 
     def add(self, part: EncodedLines) -> None:
-        """Take the next lines."""
+        """Report the next lines."""
         for failure in part.failures():
             line = part.lines[failure.index]
             self.failed.tell(line.number, readable(line.sequence), failure.reason, [failure.code, failure.reason])
@@ -104,7 +104,7 @@ class Told:
             self._truncated += counts[1] > 0
 
     def summarize(self) -> None:
-        """Say what was noticed, and what it means."""
+        """Print how many sequences had unknown or truncated tokens, and what that means."""
         if self._unknown:
             click.echo(
                 f"warning: {counted(self._unknown, 'sequence')} with tokens that the encoder does not know: "
@@ -205,13 +205,13 @@ def encode(
     birnn encode --file molecules.smi --out vectors.npy
     zcat molecules.smi.gz | birnn encode --file - --out vectors.parquet
 
-    Rows of the output are aligned with the lines of the input. A sequence that cannot be encoded does not stop the
-    others: its row is NaN in .npy and .npz (with --tokens it has no rows), null in .parquet, and empty in .csv. The
-    line and the reason go to standard error, as do lines with tokens that the encoder does not know; those are encoded
-    as unknown. The output file appears once it is complete.
+    Rows of the output are aligned with the lines of the input. If a sequence cannot be encoded, the others still are.
+    Its row is NaN in .npy and .npz (with --tokens it has no rows), null in .parquet, and empty in .csv. The line and
+    the reason are printed to standard error. So are lines with tokens missing from the vocabulary, which are encoded as
+    unknown. The output file appears once it is complete.
 
-    Exit status: 0 all were encoded; 1 some were not, or with --strict some have unknown or truncated tokens; 2 wrong
-    usage; 3 the server could not be reached or failed, or a file could not be read or written.
+    Exit status: 0 if all sequences were encoded; 1 if some were not, or with --strict if some have unknown or truncated
+    tokens; 2 for wrong usage; 3 if the server could not be reached or failed, or a file could not be read or written.
     """
     _check_usage(sequences, path, reading, out, form, tokens)
     _check_files(path, {"--out": out, "--errors": errors, "--notices": notices})
@@ -238,7 +238,7 @@ def encode(
     except (EncodeError, SequenceFileError, VectorFileError) as error:
         raise CallError(str(error)) from error
     except BrokenPipeError:
-        # The reader of the output has enough. What Python still holds of it goes nowhere.
+        # The reader of the output has closed it. Discard what Python still buffers.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CALL_FAILED)
@@ -285,7 +285,7 @@ def _check_format(out: Path, tokens: bool) -> None:
 
 
 def _arguments(sequences: tuple[str, ...]) -> Iterator[Line]:
-    # The shell's bytes as they are: an argument that is not UTF-8 fails alone.
+    # Pass the bytes of the shell unchanged, so that an argument that is not UTF-8 fails only itself.
     for number, sequence in enumerate(sequences, start=1):
         yield Line(number, sequence.encode("utf-8", "surrogateescape"))
 
@@ -298,9 +298,9 @@ def _open(path: Path, reading: Reading, info: EncoderInfo) -> SequenceFile:
 
 @contextmanager
 def _dying_of_interrupts() -> Iterator[None]:
-    """End at once when interrupted, as programs in C do; an exception in the midst of a call of gRPC may hang."""
+    """End the process at once on an interrupt, because an exception in the middle of a gRPC call may hang."""
     before = signal.getsignal(signal.SIGINT)
-    # A job in the background ignores them.
+    # A background job ignores interrupts.
     if before is not signal.default_int_handler:
         yield
         return
@@ -313,11 +313,11 @@ def _dying_of_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _waiting_told() -> Iterator[None]:
-    """Show on standard error that the client waits for a server, and that it has come back."""
+    """Print to standard error when the client waits for a server, and when the server is back."""
 
     class Teller(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            # Not click.echo: this one spares the progress bar.
+            # tqdm.write does not break the progress bar, unlike click.echo.
             tqdm.write(printable(record.getMessage()), file=sys.stderr)
 
     logger, teller = logging.getLogger("birnn"), Teller()
@@ -329,9 +329,9 @@ def _waiting_told() -> Iterator[None]:
 
 
 def _run(job: Job, client: Client, sink: Printer | VectorFile, told: Told) -> int:
-    """Encode all lines and write them; returns their number."""
+    """Encode and write all lines. Returns the number of lines."""
     count = 0
-    # A bar only where it is seen and does not run through printed results.
+    # Show the bar only on a terminal, and not between printed results.
     hidden = True if job.file is None or isinstance(sink, Printer) else None
     with tqdm(unit=" sequences", unit_scale=True, disable=hidden, file=sys.stderr) as bar:
         for part in job.parts(client):

@@ -1,4 +1,4 @@
-"""The options that say how a file of sequences is to be read, the same for every command that takes one."""
+"""The options that describe the format of a file of sequences. All commands that read such files share them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from birnn_bundle.sequences import KINDS, Kind, SequenceFile, Stream
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a file is to be read; see `SequenceFile`. None for what was not said."""
+    """The format of a file. None for each option that was not given. See `SequenceFile`."""
 
     kind: Kind | None = None
     column: str | None = None
@@ -22,14 +22,19 @@ class Reading:
 
     @property
     def said(self) -> bool:
-        """Whether anything was said."""
+        """Whether any option was given."""
         return self != Reading()
 
     def open(self, place: Path | Stream | None, kind: Kind | None = None, keep: Sequence[str] = ()) -> SequenceFile:
-        """Open a file, None for standard input, of `kind` where nothing else was said; see `SequenceFile` for `keep`.
+        """Open a file of sequences.
+
+        Args:
+            place: The file or stream. None for standard input.
+            kind: Format of the file if `--kind` was not given.
+            keep: See `SequenceFile`.
 
         Raises:
-            SequenceFileError: It cannot be opened, or what it holds cannot be told.
+            SequenceFileError: The file cannot be opened, or its format cannot be determined.
         """
         return SequenceFile(
             place, self.kind or kind, self.column, header=self.header, delimiter=self.delimiter, keep=keep
@@ -37,7 +42,7 @@ class Reading:
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --kind, --column, --header/--no-header and --delimiter, which the command gets as `reading`."""
+    """Add --kind, --column, --header/--no-header and --delimiter. The command receives them as `reading`."""
 
     @click.option("--column", help="Column of a .csv or .tsv file: its name, or with --no-header its number from 1.")
     @click.option(

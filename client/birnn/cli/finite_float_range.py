@@ -1,4 +1,4 @@
-"""A number on the command line that is one."""
+"""An option type for finite numbers."""
 
 import math
 from typing import Any
@@ -7,10 +7,10 @@ import click
 
 
 class FiniteFloatRange(click.FloatRange):
-    """A `click.FloatRange` that refuses nan, which no bound stops, and inf."""
+    """A `click.FloatRange` that rejects inf and nan. The bounds of a range do not exclude nan."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number; fails for what is none, or out of range."""
+        """Return the number. Fails if the value is not a finite number or is out of range."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{number} is not a finite number; leave the option out for its default", param, ctx)

@@ -1,7 +1,7 @@
-"""The `birnn` command: a group whose subcommands are imported only when they are called.
+"""The `birnn` command: a group that imports a subcommand only when it is called.
 
-Encoding needs little more than grpcio, training needs torch: each command loads its own package, and says which extra
-to install where something is missing.
+Encoding needs little more than grpcio, while training needs torch. So each command imports its own package. If a
+package is missing, the error names the extra to install.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from birnn_bundle.quoting import printable
 
 
 class Target(NamedTuple):
-    """Where a subcommand lives, the extra that brings what it needs, and its line in `birnn --help`."""
+    """A subcommand: its module and attribute, the extra with its dependencies, and its line in `birnn --help`."""
 
     module: str
     attribute: str
@@ -43,32 +43,32 @@ TARGETS = {
 
 
 class LazyGroup(click.Group):
-    """A click group that imports a subcommand's module when it is asked for."""
+    """A click group that imports the module of a subcommand on demand."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        """Read the command line; see `_printable_errors`."""
+        """Parse the command line, with printable errors."""
         with _printable_errors():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand; see `_printable_errors`."""
+        """Run the subcommand, with printable errors."""
         with _printable_errors():
             return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the subcommand, and say which was probably meant where there is none."""
+        """Find the subcommand. For an unknown name, the error suggests a similar one."""
         if args[0] not in TARGETS and (similar := get_close_matches(args[0], TARGETS)):
             raise click.UsageError(f"No such command {args[0]!r}. Did you mean {similar[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all subcommands, without importing any."""
+        """Return the names of all subcommands without importing any."""
         return list(TARGETS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one subcommand; a missing package becomes an error that names the extra."""
+        """Import and return a subcommand. If a package is missing, the error names the extra to install."""
         target = TARGETS.get(cmd_name)
         if target is None:
             return None
@@ -87,18 +87,18 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the subcommands from the table above, so that `birnn --help` imports none of them."""
+        """List the subcommands from `TARGETS`, so that `birnn --help` imports none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, target.summary) for name, target in TARGETS.items()])
 
 
 @contextmanager
 def _printable_errors() -> Iterator[None]:
-    """Keep what errors quote, of files and of servers, from reaching a terminal as anything but text."""
+    """Make text that errors quote from files and servers printable, so that it cannot control the terminal."""
     try:
         yield
     except click.ClickException as error:
-        # Final for type checkers only; a new exception would lose what its kind shows around the message.
+        # Only type checkers treat it as final. A new exception would lose what this kind shows around the message.
         error.message = printable(error.message)  # type: ignore[misc]
         raise
 

@@ -1,10 +1,10 @@
-"""`birnn map`: a file of encodings as a picture or a page to look at."""
+"""`birnn map`: draws a file of encodings as a picture or a page."""
 
 from pathlib import Path
 
 import click
 
-# Needed further in: named here, so that a missing one is reported with the extra that brings it.
+# Other modules need these packages. They are imported here so that the error for a missing one names the extra.
 import matplotlib as _matplotlib  # noqa: F401
 import pyarrow as _pyarrow  # noqa: F401
 
@@ -19,7 +19,7 @@ FORMATS = (".html", ".png")
 
 
 def check_format(context: click.Context, parameter: click.Parameter, vectors: Path) -> Path:
-    """Refuse a file whose name says that it holds no sequences beside its vectors."""
+    """Reject a file whose suffix shows that it is not a .parquet file."""
     if vectors.suffix.lower() in (".npy", ".npz", ".csv"):
         raise click.BadParameter(
             f"{vectors} is no .parquet file, which holds the sequences beside their vectors: write one with "
@@ -67,7 +67,7 @@ def map_vectors(
     birnn map vectors.parquet --color-by rdkit:MolLogP -o map.html
     birnn map vectors.parquet --table molecules.csv --color-by solubility -o map.png
 
-    The page needs no network: point at a molecule to read it, zoom with the wheel.
+    The page needs no network. Point at a molecule to read it. Zoom with the mouse wheel.
     """
     if out.suffix.lower() not in FORMATS:
         raise click.UsageError(f"--out must end in {' or '.join(FORMATS)}, not {out.name!r}")

@@ -1,4 +1,4 @@
-"""`birnn models`: orders to a running server, and what `birnn_service` does with bundles on disk."""
+"""`birnn models`: controls the versions on a running server, and adds `birnn_service`'s commands for bundles."""
 
 import importlib
 import json
@@ -27,7 +27,7 @@ TIMEOUT = click.option(
 
 @contextmanager
 def _asking(server: Server, timeout: float) -> Iterator[Callable[[str, Any], Any]]:
-    """What calls a method of a server by its name; errors become those of the command."""
+    """Yield a function that calls a method of a server by name. gRPC errors become errors of the command."""
     options, credentials = channel_options(server.address), server.credentials
     opened = (
         grpc.secure_channel(server.address, credentials, options=options)
@@ -43,24 +43,24 @@ def _asking(server: Server, timeout: float) -> Iterator[Callable[[str, Any], Any
 
 
 class ModelsGroup(click.Group):
-    """A group of the commands here and of those of `birnn_service`, which are imported only when they are asked for."""
+    """A group of the commands of this module and those of `birnn_service`, which are imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all commands that can be used here."""
+        """Return the names of all commands whose packages are installed."""
         with suppress(click.ClickException):
             return sorted({*self.commands, *self._others()})
         return sorted(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command by its name."""
+        """Return a command by its name."""
         return self.commands.get(cmd_name) or self._others().get(cmd_name)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Say what other commands need, where they cannot be used here."""
+        """Print which package the other commands need if it is missing."""
         try:
             self._others()
         except click.ClickException as error:
-            # Not wrapped: it ends with a command to copy.
+            # The text is not wrapped, because it ends with a command to copy.
             formatter.write(f"\n{error.message}\n")
 
     def _others(self) -> dict[str, click.Command]:

@@ -1,4 +1,4 @@
-"""Encodings on standard output: abridged for people, complete as JSON lines or csv for programs."""
+"""Prints encodings: abridged as text for people, complete as JSON lines or csv for programs."""
 
 import csv
 import io
@@ -22,9 +22,9 @@ class Printer:
     """Writes encodings to a stream in one of the formats.
 
     Args:
-        stream: Where to.
-        form: "text" (a line for people for each sequence that has an encoding), "json" (an object on one line for each
-            sequence) or "csv" (with a header).
+        stream: The stream to write to.
+        form: "text" (one line per encoded sequence), "json" (one object per line for each sequence) or "csv" (with a
+            header).
     """
 
     def __init__(self, stream: TextIO, form: Format) -> None:
@@ -60,7 +60,7 @@ class Printer:
                 click.echo(json.dumps({**start, "error": error}), self._stream)
                 continue
             start["unknown_tokens"], start["truncated_tokens"] = noticed
-            # json would write each float32 with the digits of a float64, most of them noise.
+            # json would write each float32 with the digits of a float64, and most of these digits mean nothing.
             opening = json.dumps(start)[:-1]
             click.echo(f'{opening}, "embedding": {_json_array(array)}}}', self._stream)
 
@@ -71,7 +71,7 @@ class Printer:
             writer.writerow(header(part.vectors.shape[1]))
             self._begun = True
         writer.writerows(records(part))
-        # A program gets the bytes as they are, a terminal must not obey them.
+        # A program gets the text unchanged. A terminal must not interpret control characters in it.
         self._stream.write(printable(text.getvalue()) if self._stream.isatty() else text.getvalue())
 
 

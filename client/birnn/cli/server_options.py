@@ -1,4 +1,4 @@
-"""The options that say which server is called and how, the same for every command that calls one."""
+"""The options that select a server and how to call it. All commands that call a server share them."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from birnn.tls import Tls
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Which server is called, and how; see `birnn.Client`."""
+    """A server and how to call it. See `birnn.Client`."""
 
     address: str
     tls: Tls | None
@@ -25,26 +25,30 @@ class Server:
 
     @property
     def client_options(self) -> dict[str, Any]:
-        """For clients, beside the address."""
+        """Options for a client, without the address."""
         return {"tls": self.tls, "metadata": self.given_metadata, "token": self.token}
 
     @property
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """For channels; None for a connection in the clear."""
+        """Credentials for a channel. None for an unencrypted connection."""
         return None if self.tls is None else self.tls.credentials()
 
     @property
     def metadata(self) -> Metadata:
-        """For calls, the token included."""
+        """Metadata for a call, including the token."""
         return call_metadata(self.given_metadata, self.token)
 
     def check(self) -> None:
-        """Raises ValueError where there can be no such server, or it cannot be called like this."""
+        """Check all options.
+
+        Raises:
+            ValueError: The address is invalid, the TLS files cannot be used, or the metadata cannot be sent.
+        """
         _ = checked_address(self.address), self.credentials, self.metadata
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --address and the options of TLS, metadata and tokens, which the command gets as `server`."""
+    """Add --address and the options for TLS, metadata and tokens. The command receives them as `server`."""
 
     @click.option(
         "--address",

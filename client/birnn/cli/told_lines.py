@@ -1,4 +1,4 @@
-"""What is told of single lines: the first ones to people, all of them in a file."""
+"""Reports single lines: the first ones on standard error, all of them in a file."""
 
 import csv
 import sys
@@ -20,16 +20,16 @@ _SHOWN_CHARACTERS = 60
 
 
 class ToldLines:
-    """Counts lines of one sort, shows the first on standard error and lists all in a table.
+    """Counts lines of one kind, prints the first ones to standard error and lists all in a table.
 
     Args:
-        sort: What they are called: "failed line".
-        path: The file of the table, for messages; None where there is none.
-        table: Where to list them, tab-separated. None for nowhere.
+        sort: Name of this kind of line in messages, for example "failed line".
+        path: The file of the table, for messages. None if there is no table.
+        table: The tab-separated table to write. None for no table.
         columns: Names of the table's columns between `line` and `sequence`.
 
     Attributes:
-        count: How many there were.
+        count: Number of lines reported so far.
     """
 
     def __init__(self, sort: str, path: Path | None, table: TextIO | None, columns: Sequence[str]) -> None:
@@ -41,19 +41,29 @@ class ToldLines:
             self._table.writerow(["line", *columns, "sequence"])
 
     def tell(self, line: int, sequence: str, message: str, fields: Sequence[object]) -> None:
-        """Take one line: its number and sequence, what to show, and the fields of the columns."""
+        """Report one line.
+
+        Args:
+            line: Number of the line.
+            sequence: The sequence on it.
+            message: Message to print.
+            fields: Values for `columns`.
+
+        Raises:
+            VectorFileError: The table cannot be written.
+        """
         self.count += 1
         if self._table is not None and self._path is not None:
             with writing(self._path):
                 self._table.writerow([line, *fields, sequence])
         if self.count <= _SHOWN_LINES:
             shown = sequence if len(sequence) <= _SHOWN_CHARACTERS else sequence[:_SHOWN_CHARACTERS] + "..."
-            # Not click.echo: this one spares the progress bar.
+            # tqdm.write does not break the progress bar, unlike click.echo.
             quoted = f": {shown!r}" if sequence else ""
             tqdm.write(printable(f"line {line}: {message}{quoted}"), file=sys.stderr)
 
     def close(self, option: str) -> None:
-        """Say how many were not shown, and where all are listed, or which option lists them."""
+        """Print how many lines were not shown, and which file lists all of them or which option would list them."""
         if self.count > _SHOWN_LINES:
             hidden = f"and {counted(self.count - _SHOWN_LINES, f'more {self._sort}')}"
             click.echo(f"{hidden}; {option} FILE.tsv lists all" if self._path is None else hidden, err=True)
@@ -63,7 +73,13 @@ class ToldLines:
 
 @contextmanager
 def told_lines(sort: str, path: Path | None, option: str, columns: Sequence[str]) -> Iterator[ToldLines]:
-    """Tell of lines of one sort, and list them in a file, given by `option`, that appears once all are known.
+    """Report lines of one kind, and list them in a file that appears once it is complete.
+
+    Args:
+        sort: Name of this kind of line in messages, for example "failed line".
+        path: The file to write. None for no file.
+        option: The option that gives the file, for messages.
+        columns: Names of the file's columns between `line` and `sequence`.
 
     Raises:
         VectorFileError: The file cannot be written.

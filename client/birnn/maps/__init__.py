@@ -1,1 +1,1 @@
-"""Maps: vectors as points in the plane, to look at."""
+"""Maps: draws vectors as points in two dimensions."""

@@ -1,4 +1,4 @@
-"""What colors a map: a scale for numbers, a legend for words."""
+"""The colors of a map: a scale for numbers, a legend for categories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OTHERS = "others"
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers between two ends; outside of them (2% of the points) the end's color is used."""
+    """A color scale for numbers. Numbers outside `low` and `high` (2% of the points) get the color of that end."""
 
     low: float
     high: float
@@ -25,14 +25,21 @@ class Scale:
 
 @dataclass(frozen=True)
 class Legend:
-    """Categories, the most frequent first, and for each point which one it is."""
+    """Categories, the most frequent first, and the index of the category of each point."""
 
     categories: list[str]
     values: list[int | None]
 
 
 def colors(values: Sequence[Any]) -> Scale | Legend | None:
-    """A scale where every value there is reads as a number, else a legend; nothing where there are no values."""
+    """Choose the colors of the points.
+
+    Args:
+        values: The value of each point. None or "" if it has none.
+
+    Returns:
+        A scale if all values are numbers, otherwise a legend. None if there is nothing to show.
+    """
     present = [value for value in values if value is not None and value != ""]
     if not present:
         return None

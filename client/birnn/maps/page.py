@@ -1,4 +1,4 @@
-"""A map as an .html page that needs nothing else: no network, no other file."""
+"""Writes a map as a self-contained .html page that needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,17 @@ def draw_page(
     title: str,
     sequences: Sequence[str],
 ) -> None:
-    """Write `places` [n, 2] as a page to zoom and point into; `color` names what `colors` shows."""
+    """Write a map as an interactive page.
+
+    Args:
+        path: The .html file to write.
+        places: Points, float64 [n, 2].
+        axes: Names of the two axes.
+        color: Name of the quantity that the colors show.
+        colors: Colors of the points. None for a single color.
+        title: Title of the page.
+        sequences: The sequence of each point, [n].
+    """
     data: dict[str, Any] = {
         "title": title,
         "axes": axes,
@@ -42,6 +52,6 @@ def draw_page(
     elif isinstance(colors, Legend):
         data["categories"] = colors.categories
     template = resources.files("birnn.maps").joinpath("page.html").read_text(encoding="utf-8")
-    # A sequence may hold anything, "</script>" as well.
+    # A sequence may contain anything, even "</script>".
     text = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
     replace_text(path, template.replace(_PLACEHOLDER, text))

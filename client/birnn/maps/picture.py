@@ -1,4 +1,4 @@
-"""A map as a .png picture."""
+"""Writes a map as a .png picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ def draw_picture(
     colors: Scale | Legend | None,
     title: str,
 ) -> None:
-    """Write `places` [n, 2] as a scatter plot; `color` names what `colors` shows."""
+    """Write a map as a scatter plot.
+
+    Args:
+        path: The .png file to write.
+        places: Points, float64 [n, 2].
+        axes: Names of the two axes.
+        color: Name of the quantity that the colors show.
+        colors: Colors of the points. None for a single color.
+        title: Title of the plot.
+    """
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     plane = figure.subplots()
     x, y = places.T

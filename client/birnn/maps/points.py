@@ -1,4 +1,4 @@
-"""Rows of a .parquet file of encodings, as many as a map can show, with what they are to be colored by."""
+"""Reads the points of a map from a .parquet file of encodings, with the values that color them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from birnn_bundle.sequences import SequenceFile, SequenceFileError
 
 EMBEDDING, LINE, SEQUENCE = "embedding", "line", "sequence"
 RDKIT = "rdkit:"
-"""Prefix of a color that is computed from the sequence: a descriptor's name in `rdkit.Chem.Descriptors`."""
+"""Prefix of a color that is computed from the sequence. A name in `rdkit.Chem.Descriptors` follows it."""
 
 
 class MapError(Exception):
-    """A map cannot be drawn; the message says why and what to do."""
+    """A map cannot be drawn. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """What a map shows.
+    """The points of a map.
 
     Attributes:
         vectors: float32 [n, dimension].
-        sequences: What was encoded, [n].
-        color: Name of what colors the points; empty for nothing.
-        values: Text or number of each point, [n]; None where there is none.
-        rows: How many rows the file has.
-        without_vector: How many of the rows looked at have none.
+        sequences: The encoded sequences, [n].
+        color: Name of the quantity that colors the points. Empty for no color.
+        values: Text or number that colors each point, [n]. None for a point without a value.
+        rows: Number of rows in the file.
+        without_vector: Number of chosen rows that have no vector.
     """
 
     vectors: NDArray[np.float32]
@@ -44,18 +44,18 @@ class Points:
 
 
 def read_points(path: Path, color: str, table: Path | None, limit: int, seed: int) -> Points:
-    """At most `limit` rows of `path`, drawn at random by `seed` and kept in order.
+    """Read at most `limit` rows of a file. If it has more, the rows are chosen at random and stay in order.
 
     Args:
-        path: As `birnn encode --out FILE.parquet` writes it; any file with a column `embedding` of equal lists of
-            floats will do.
+        path: A .parquet file as `birnn encode --out FILE.parquet` writes it. Any file with a column `embedding` of
+            equally long lists of floats works.
         color: A column of the file or of `table`, `rdkit:NAME` for a descriptor of the sequence, or empty.
-        table: A .csv file with a header, whose records stand on the lines that the column `line` names.
-        limit: Most points.
-        seed: Of the choice.
+        table: A .csv file with a header. The column `line` of `path` gives the line of each record.
+        limit: Maximum number of points.
+        seed: Seed of the random choice.
 
     Raises:
-        MapError: A file cannot be read, lacks a column, or holds no vector.
+        MapError: A file cannot be read, lacks a column, or holds fewer than two vectors.
     """
     try:
         file = pyarrow.parquet.ParquetFile(path)
@@ -96,7 +96,7 @@ def _sample(rows: int, limit: int, seed: int) -> NDArray[np.int64]:
 
 
 def _take(file: Any, columns: Sequence[str], rows: NDArray[np.int64]) -> dict[str, list[Any]]:
-    """The values at `rows`, which ascend, of each of `columns`; the file is read in bounded memory."""
+    """Return the values of `columns` at `rows`, which must ascend. The file is read in bounded memory."""
     taken: dict[str, list[Any]] = {name: [] for name in columns}
     first = 0
     for batch in file.iter_batches(columns=list(columns)):
@@ -121,7 +121,7 @@ def _matrix(path: Path, vectors: list[Any]) -> NDArray[np.float32]:
 
 
 def _column(table: Path, name: str) -> dict[int, str]:
-    """Line on which a record ends -> its field in the column `name`."""
+    """Map the line on which each record ends to the record's field in the column `name`."""
     try:
         with SequenceFile(table, column=name, header=True) as file:
             return {line.number: line.sequence.decode(errors="replace") for line in file}

@@ -1,4 +1,4 @@
-"""Vectors to two dimensions."""
+"""Projects vectors to two dimensions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,27 @@ Method = Literal["pca", "umap"]
 
 
 def project(vectors: NDArray[np.float32], method: Method, seed: int) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """Places [n, 2] of `vectors` [n, D], and the names of the axes.
+    """Project vectors to two dimensions.
 
-    PCA: the two directions of largest variance, with the share of it that each explains. UMAP (McInnes et al., 2018):
-    neighbors stay neighbors, distances say little. Raises MapError where umap-learn is asked for and missing.
+    PCA uses the two directions of largest variance, and the axes name the share of variance that each explains. UMAP
+    (McInnes et al., 2018) keeps neighbors together, but its distances mean little.
+
+    Args:
+        vectors: float32 [n, D].
+        method: "pca" or "umap".
+        seed: Seed of UMAP.
+
+    Returns:
+        Points, float64 [n, 2], and the names of the two axes.
+
+    Raises:
+        MapError: The method is "umap", and umap-learn is not installed.
     """
     if method == "umap":
         return _umap(vectors, seed), ("UMAP 1", "UMAP 2")
     centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     u, s, directions = np.linalg.svd(centered, full_matrices=False)
-    # The sign of a direction is arbitrary: make it repeatable.
+    # The sign of a direction is arbitrary. Fix it so that results are repeatable.
     s_two = np.zeros(2)
     s_two[: min(2, len(s))] = s[:2]
     places = np.zeros((len(vectors), 2))
