@@ -150,8 +150,8 @@ class BaseClient(ABC):
 
         Returns:
             For each sequence, float32 [length, token_dimension]: the forward and backward outputs, concatenated. For a
-            single sequence, one such array instead of a list. The arrays may be read-only views of the replies: copy an
-            array before you write to it.
+                single sequence, one such array instead of a list. The arrays may be read-only views of the replies:
+                copy an array before you write to it.
         """
 
     @abstractmethod
@@ -267,7 +267,7 @@ class BaseClient(ABC):
 
         Yields:
             `Encodings` of consecutive parts of the input, in order. The indices in `errors` and `notices` count from
-            the first sequence of the part.
+                the first sequence of the part.
 
         Raises:
             VersionGoneError: The server stopped serving the version that encoded the first part.
@@ -289,7 +289,7 @@ class BaseClient(ABC):
 
     @abstractmethod
     def stream_features(self, features: Any, encoder: str, version: Version = None, **options: Unpack[Options]) -> Any:
-        """Encode float features of any number of sequences in bounded memory.
+        """Encode any number of sequences of float features in bounded memory.
 
         `features` is as in `encode_features`. `AsyncClient` also accepts an asynchronous iterable. The other arguments
         and the errors are those of `stream`.
@@ -302,7 +302,7 @@ class BaseClient(ABC):
     def stream_feature_tokens(
         self, features: Any, encoder: str, version: Version = None, **options: Unpack[Options]
     ) -> Any:
-        """Encode float features of any number of sequences as one vector per step, in bounded memory.
+        """Encode any number of sequences of float features as one vector per step, in bounded memory.
 
         `features` is as in `encode_features`. `AsyncClient` also accepts an asynchronous iterable. The other arguments
         and the errors are those of `stream`.

@@ -150,7 +150,7 @@ class EncodeCall:
 
         Returns:
             Whether the reply can be used. If not, the server has started to serve another version in the meantime. Send
-            the request again.
+                the request again.
         """
         answered_by = reply.encoder, reply.version
         if self._answered_by is None:

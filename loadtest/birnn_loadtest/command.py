@@ -34,7 +34,7 @@ SLOWEST_START = 10.0
 
 
 class LoadTestError(click.ClickException):
-    """The test could not be run, or its result not be written."""
+    """The load test could not run, or its result could not be written."""
 
     exit_code = EXIT_ERROR
 
@@ -50,7 +50,7 @@ class LoadTestError(click.ClickException):
 @load_test_options
 @file_options
 def loadtest(server: Server, reading: Reading, options: Options) -> None:
-    """Measure a server's latency under a load, or the highest load that it bears.
+    """Measure a server's latency under a load, or find the highest load that it can take.
 
     \b
     birnn loadtest --file molecules.smi --rate 50 --batch 8 --duration 30
@@ -58,13 +58,14 @@ def loadtest(server: Server, reading: Reading, options: Options) -> None:
     birnn loadtest --file molecules.smi --rate 200 --fail-if 'p99>50ms' --html run.html
     birnn loadtest --protocol infer --address triton:8001 --encoder mymodel --file molecules.smi --rate 50
 
-    Calls are due at times of their own, as from independent callers, and a call's latency counts from when it was due:
-    a server that stalls cannot hide the calls that it held back. Calls are not repeated, so every failure counts. The
-    lag tells how late the generator itself was.
+    Each call is due at a fixed time, as with independent callers, and its latency counts from that time. So a server
+    that stalls cannot hide the calls that it delayed. Calls are not repeated, so every failure counts. The lag shows
+    how late the generator itself was.
 
-    Exit status: 0 all is well; 1 a threshold was crossed, a reply was wrong, or no rate holds the objectives; 2 wrong
-    usage; 3 the server could not be called, or a file not be read or written; 4 the generator was the limit of a
-    search, so the server may bear more; 130 interrupted (Ctrl-C ends a test early; the result is still written).
+    Exit status: 0 if the test passed; 1 if a threshold was crossed, a reply was wrong, or no rate holds the objectives;
+    2 for wrong usage; 3 if the server could not be called, or a file could not be read or written; 4 if the generator
+    limited a search, so that the server may take more; 130 if interrupted (Ctrl-C ends a test early, and the result is
+    still written).
     """
     options.check_usage()
     try:

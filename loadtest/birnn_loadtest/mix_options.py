@@ -1,4 +1,4 @@
-"""The options that say what calls carry."""
+"""The options that select the encoders, sequences and batch sizes of the calls."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -19,10 +19,10 @@ MOST_ENCODERS = 32
 
 
 def read_batches(text: str) -> list[tuple[int, float]]:
-    """Sizes with their weights, from 8 or 1=90,32=10.
+    """Parse batch sizes with their weights, for example "8" or "1=90,32=10".
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text has another form, or a size or weight is out of range.
     """
     sizes = []
     for item in text.split(","):
@@ -40,17 +40,20 @@ def read_mix(
     batches: list[tuple[int, float]],
     trace: Trace | None,
 ) -> tuple[Mix, list[str]]:
-    """What calls carry, and the files with how many sequences each gave.
+    """Read the mix of calls.
 
     Args:
-        encoders: NAME[@VERSION][=WEIGHT] each.
-        files: FILE for all encoders, or ENCODER=FILE for each.
+        encoders: The encoders, each as NAME[@VERSION][=WEIGHT].
+        files: One FILE for all encoders, or ENCODER=FILE for each.
         reading: How to read the files.
-        batches: Sizes with their weights.
-        trace: What else names encoders.
+        batches: Batch sizes with their weights.
+        trace: The trace to replay. The encoders that it names must be in `encoders`.
+
+    Returns:
+        The mix, and a description of each file with its number of sequences.
 
     Raises:
-        ValueError: They do not go together, or a file cannot be read.
+        ValueError: The options do not match, or a file cannot be read.
     """
     if len(encoders) > MOST_ENCODERS:
         raise ValueError(f"there are more than {MOST_ENCODERS} encoders")
@@ -73,7 +76,7 @@ def _encoder(text: str) -> tuple[str, str | None, float]:
 
 
 def _paths(files: Sequence[str], names: list[str]) -> dict[str, Path]:
-    """The file of each encoder."""
+    """Return the file of each encoder."""
     if len(set(names)) < len(names):
         raise ValueError("each encoder can be named once")
     paths: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""The options of `birnn loadtest`, and which of them go together."""
+"""The options of `birnn loadtest`, and the check that they go together."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from birnn_loadtest.targets import PROTOCOLS
 T = TypeVar("T")
 BURSTINESS = 4.0
 MOST_CHECKED = 1000
-# Calls per second that a process can at least tell to be late; it sends far fewer.
+# Maximum calls per second and process. A process sends far fewer, but up to this rate it still measures its lag.
 MOST_RATE = 100_000.0
 ABOVE_ZERO = FiniteFloatRange(min=0, min_open=True)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -28,7 +28,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was given on the command line, by the names of the options; None for what was not."""
+    """The options on the command line, by name. None for an option that was not given and has no default."""
 
     protocol: str
     file: tuple[str, ...]
@@ -64,7 +64,11 @@ class Options:
     html: Path | None
 
     def check_usage(self) -> None:
-        """Raises click.UsageError where options do not go together: none is ignored."""
+        """Check that the options go together. No option is ignored.
+
+        Raises:
+            click.UsageError: Some options do not go together, or an output cannot be written.
+        """
         drawn = self.trace is None and self.in_flight is None
         callers = self.max_in_flight if self.in_flight is None else self.in_flight
         wrong = {
@@ -104,14 +108,14 @@ class Options:
 
 
 def file_paths(options: Options) -> list[Path]:
-    """The path in each --file, without the encoder that it may begin with."""
+    """Return the path in each --file, without the encoder that may precede it."""
     names = {text.partition("=")[0].partition("@")[0] for text in options.encoder}
     parts = [text.partition("=") for text in options.file]
     return [Path(path if equals and name in names else f"{name}{equals}{path}") for name, equals, path in parts]
 
 
 def _read(reader: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """An option's callback: reads its text, or each of its texts; what is wrong becomes an error of usage."""
+    """Return a click callback that parses an option, or each of its values. A ValueError becomes a usage error."""
 
     def callback(context: click.Context, parameter: click.Parameter, given: Any) -> Any:
         try:
@@ -135,8 +139,8 @@ _CARRIED = (
         multiple=True,
         required=True,
         metavar="[ENCODER=]FILE",
-        help=f"Sequences to draw from: {', '.join(KINDS)}, each also .gz, .xz or .zst; blank lines are left out. "
-        "Several encoders may have a file each.",
+        help=f"File of sequences to send: {', '.join(KINDS)}, each also as .gz, .xz or .zst. Blank lines are skipped. "
+        "Each encoder can have its own file.",
     ),
     click.option(
         "--encoder",
@@ -144,7 +148,7 @@ _CARRIED = (
         default=("smiles",),
         show_default=True,
         metavar="NAME[@VERSION][=WEIGHT]",
-        help="An encoder, or model. Repeat it for a mix, drawn by weight.",
+        help="Encoder (or model) to call. Repeat the option for a mix, drawn by weight.",
     ),
     click.option(
         "--batch",
@@ -152,13 +156,13 @@ _CARRIED = (
         show_default=True,
         metavar="SIZE[=WEIGHT],...",
         callback=_read(read_batches),
-        help="Sequences in a call. Several sizes are drawn by weight, as in 1=90,32=10.",
+        help="Sequences per call. Several sizes are drawn by weight, for example 1=90,32=10.",
     ),
     click.option(
-        "--input", metavar="NAME", help="Open Inference: the tensor of strings; by default the first of the model."
+        "--input", metavar="NAME", help="Open Inference: input tensor of strings; by default the model's first."
     ),
     click.option(
-        "--output", metavar="NAME", help="Open Inference: the tensor of floats; by default the first of the model."
+        "--output", metavar="NAME", help="Open Inference: output tensor of floats; by default the model's first."
     ),
 )
 _LOAD = (
@@ -166,48 +170,50 @@ _LOAD = (
         "--rate",
         callback=_read(Rate.read),
         metavar="N or N..M",
-        help="Open loop: calls per second on average, whatever the server does. N..M rises or falls steadily. With "
-        "--slo, the first rate tried.",
+        help="Open loop: average calls per second, independent of the server. N..M rises or falls steadily. With "
+        "--slo, the first rate to try.",
     ),
     click.option(
         "--arrivals",
         type=click.Choice(GAPS),
-        help="How the time between calls varies: as with independent callers (poisson, the default), not at all, or "
-        "in bursts (gamma).",
+        help="How the time between calls varies: as with independent callers (poisson, the default), not at all "
+        "(constant), or in bursts (gamma).",
     ),
     click.option(
         "--burstiness",
         type=FiniteFloatRange(min=0, min_open=True, max=1000),
-        help="Of gamma: squared coefficient of variation of the time between calls; 1 is poisson. "
+        help="For gamma: squared coefficient of variation of the time between calls. 1 is poisson. "
         f"{BURSTINESS:g} by default.",
     ),
     click.option(
         "--trace",
         type=FILE,
-        help="Instead of --rate: replay the calls in a .csv file with the columns seconds and, where wanted, encoder "
-        "and batch.",
+        help="Instead of --rate: replay the calls in a .csv file with the column seconds and, optionally, the columns "
+        "encoder and batch.",
     ),
     click.option("--speed", type=ABOVE_ZERO, help="Replay the trace this many times as fast; 1 by default."),
     click.option(
         "--in-flight",
         type=click.IntRange(1, 100_000),
-        help="Instead of --rate: a closed loop of this many callers that each wait for their reply. It measures "
-        "throughput, and no latency that independent callers would see.",
+        help="Instead of --rate: a closed loop of this many callers, each waiting for its reply. It measures "
+        "throughput. Its latency is not what independent callers would see.",
     ),
     click.option(
         "--duration",
         type=ABOVE_ZERO,
-        help="Seconds measured; with --slo, in each step. 10 by default, or as long as the trace.",
+        help="Seconds to measure; with --slo, seconds per step. 10 by default, or the length of the trace.",
     ),
     click.option(
         "--warmup",
         type=FiniteFloatRange(min=0),
         default=1.0,
         show_default=True,
-        help="Seconds of the same load before, which do not count.",
+        help="Seconds of the same load before the measurement. They do not count.",
     ),
     click.option("--timeout", type=ABOVE_ZERO, default=10.0, show_default=True, help="Deadline of a call, in seconds."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same calls."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same calls."
+    ),
 )
 _JUDGED = (
     click.option(
@@ -215,62 +221,64 @@ _JUDGED = (
         multiple=True,
         callback=_read(Objective.read),
         metavar="OBJECTIVE",
-        help="Search the highest rate that holds this: p99=20ms (any percentile; failed calls count as too slow) or "
-        "errors=0.1%. Repeatable; all must hold.",
+        help="Search for the highest rate that meets this objective: p99=20ms (any percentile; failed calls count as "
+        "too slow) or errors=0.1%. Repeatable; all objectives must hold.",
     ),
     click.option(
         "--confidence",
         default="95%",
         show_default=True,
         callback=_read(read_share),
-        help="Confidence with which objectives must hold.",
+        help="Confidence with which the objectives must hold.",
     ),
     click.option(
         "--resolution",
         default="5%",
         show_default=True,
         callback=_read(read_share),
-        help="The search ends where rates differ by less.",
+        help="The search ends when the rates differ by less than this.",
     ),
-    click.option("--max-rate", type=ABOVE_ZERO, help="The search tries no higher rate; any by default."),
+    click.option("--max-rate", type=ABOVE_ZERO, help="Highest rate that the search may try; no limit by default."),
     click.option(
         "--fail-if",
         multiple=True,
         callback=_read(Threshold.read),
         metavar="THRESHOLD",
-        help=f"End with status 1 if this is so: p99>50ms, errors>1%, calls<100. Repeatable. Measured are {METRICS}. "
-        "Unless there is a threshold of errors, any failed call fails a run.",
+        help="Exit with status 1 if this is true, for example p99>50ms, errors>1% or calls<100. Repeatable. Metrics: "
+        f"{METRICS}. Without a threshold for errors, any failed call fails the run.",
     ),
     click.option(
         "--goodput",
         callback=_read(read_duration),
         metavar="DURATION",
-        help="Also tell how many calls were answered within this.",
+        help="Also report how many calls were answered within this duration.",
     ),
     click.option(
         "--check",
         type=click.IntRange(0, MOST_CHECKED),
         default=20,
         show_default=True,
-        help="Replies to compare, after the load, with the answers to the same sequences alone.",
+        help="Number of replies to compare, after the load, with the answers to the same sequences sent alone.",
     ),
     click.option(
         "--tolerance",
         type=FiniteFloatRange(min=0),
         default=1e-4,
         show_default=True,
-        help="Largest difference between them, as a share of the largest number of a vector; 0 asks for the same bits.",
+        help="Largest difference allowed in --check, as a share of the largest number of a vector. 0 requires the same "
+        "bits.",
     ),
     click.option(
         "--metrics",
         metavar="URL",
-        help="The server's metrics, such as http://127.0.0.1:8002/metrics: tells where the time of calls went.",
+        help="URL of the server's metrics, for example http://127.0.0.1:8002/metrics. Shows where calls spent their "
+        "time.",
     ),
     click.option(
         "--metrics-token",
         envvar="BIRNN_METRICS_TOKEN",
         show_envvar=True,
-        help="Bearer token for the metrics; that of --token by default.",
+        help="Bearer token for the metrics; by default the value of --token.",
     ),
 )
 _SENT = (
@@ -280,23 +288,23 @@ _SENT = (
     click.option(
         "--connections",
         type=click.IntRange(1, 10_000),
-        help="Connections of each process. By default 4 over gRPC, and over HTTP one for each call under way.",
+        help="Connections per process. By default 4 for gRPC, and one per call in flight for HTTP.",
     ),
     click.option(
         "--max-in-flight",
         type=click.IntRange(1, 1_000_000),
         default=10_000,
         show_default=True,
-        help="Open loop: calls under way at a time. Those due beyond it count as NOT_SENT_FULL.",
+        help="Open loop: maximum number of calls in flight. Calls beyond it are not sent and count as NOT_SENT_FULL.",
     ),
     click.option("--out", type=FILE, help="Write the result to this file as JSON."),
-    click.option("--log", type=FILE, help="Write the latency of each second to this file, as a log of HdrHistogram."),
-    click.option("--html", type=FILE, help="Write the result to this file as an HTML page that needs nothing else."),
+    click.option("--log", type=FILE, help="Write the latency of each second to this file, as an HdrHistogram log."),
+    click.option("--html", type=FILE, help="Write the result to this file as a self-contained HTML page."),
 )
 
 
 def load_test_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add all options but those of the server and of reading files; the command gets them as `options`."""
+    """Add all options except those for the server and for reading files. The command receives them as `options`."""
     names = {field.name for field in fields(Options)}
 
     @functools.wraps(command)

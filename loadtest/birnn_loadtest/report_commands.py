@@ -1,4 +1,4 @@
-"""`birnn loadtest report` and `birnn loadtest compare`: pages of runs that were saved."""
+"""`birnn loadtest report` and `birnn loadtest compare`: pages about saved results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,54 +14,54 @@ from birnn_loadtest.report.page import report
 from birnn_loadtest.report.saved_run import SavedRun, SavedRunError, explained
 from birnn_loadtest.result import EXIT_ERROR
 
-# As many as there are colors that can be told apart.
+# The number of colors that readers can tell apart.
 MOST_RUNS = 6
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class ReportError(click.ClickException):
-    """A file cannot be read or written, or is no result."""
+    """A file cannot be read or written, or is not a result."""
 
     exit_code = EXIT_ERROR
 
 
 class LoadTestGroup(click.Group):
-    """Runs a load test unless its first argument names a subcommand, which takes none of the load test's options."""
+    """Runs a load test, unless the first argument names a subcommand. A subcommand takes none of its options."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """The context of the load test, or of the subcommand."""
+        """Return the context of the load test or of the subcommand."""
         if args and (command := self.get_command(click.Context(self), args[0])) is not None:
             return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run what the context is of."""
+        """Run the load test or the subcommand that the context belongs to."""
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Refuse what stands after options: options of a load test have no meaning for a subcommand."""
+        """Reject an argument after the options, because the options of a load test do not apply to a subcommand."""
         names = ", ".join(self.commands)
         raise click.UsageError(f"unexpected argument {args[0]!r}; a subcommand ({names}) comes before all options", ctx)
 
 
 @click.command("report")
 @click.argument("run", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, metavar="PAGE.html", help="Where the page goes.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="PAGE.html", help="The HTML page to write.")
 def report_command(run: Path, output: Path) -> None:
-    """Draw the result RUN, written by `birnn loadtest --out RUN.json`, as an HTML page that needs nothing else."""
+    """Write the result RUN, from `birnn loadtest --out RUN.json`, as a self-contained HTML page."""
     check_distinct({"RUN": run}, {"--output": output})
     write_page(output, page_of(_read(run)))
 
 
 @click.command("compare")
 @click.argument("runs", type=FILE, nargs=-1, required=True, metavar="A.json B.json ...")
-@click.option("-o", "--output", type=FILE, metavar="PAGE.html", help="Also draw the comparison as a page.")
+@click.option("-o", "--output", type=FILE, metavar="PAGE.html", help="Also write the comparison as an HTML page.")
 def compare_command(runs: tuple[Path, ...], output: Path | None) -> None:
-    """Say how results differ from the first one, and which differences are more than noise."""
+    """Compare results with the first one, and show which differences are more than noise."""
     if not 2 <= len(runs) <= MOST_RUNS:
         raise click.UsageError(f"compare takes 2 to {MOST_RUNS} results, and got {len(runs)}")
     check_distinct({f"run {number}": path for number, path in enumerate(runs, 1)}, {"--output": output})
@@ -75,7 +75,7 @@ def compare_command(runs: tuple[Path, ...], output: Path | None) -> None:
 
 
 def page_of(run: SavedRun) -> str:
-    """The page of a run; a damaged one is an error of the command."""
+    """Return the page of a run. A damaged file is an error of the command."""
     try:
         with explained(run.name):
             return report(run)
@@ -84,7 +84,7 @@ def page_of(run: SavedRun) -> str:
 
 
 def write_page(path: Path, content: str) -> None:
-    """Write a page; that it cannot be is an error of the command."""
+    """Write a page. A failure is an error of the command."""
     try:
         replace_text(path, content)
     except OSError as error:
@@ -101,7 +101,7 @@ def _read(path: Path) -> SavedRun:
 
 
 def _named(runs: Sequence[SavedRun]) -> list[SavedRun]:
-    """With names of their own, also where files in different folders are called the same."""
+    """Return the runs with unique names, even if files in different folders have the same name."""
     names = [run.name for run in runs]
     return [run if names.count(run.name) == 1 else SavedRun(f"{run.name} ({number})", run.data)
             for number, run in enumerate(runs, 1)]  # fmt: skip
