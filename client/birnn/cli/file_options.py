@@ -48,8 +48,8 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--header/--no-header",
         default=None,
-        help="Whether the first line of a .csv or .tsv file names its columns; "
-        "by default it does, and a file of one column whose first line may be either is asked about.",
+        help="Whether the first line of a .csv or .tsv file names its columns. By default it does. If a file has one "
+        "column and its first line is unclear, this option or --column is required.",
     )
     @click.option(
         "--delimiter",
@@ -60,7 +60,7 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--kind",
         type=click.Choice(KINDS),
-        help="Format of the file; by default its extension, without .gz, .xz and .zst.",
+        help="Format of the file; by default given by its extension, without .gz, .xz and .zst.",
     )
     @functools.wraps(command)
     def reading(

@@ -89,7 +89,10 @@ def models() -> None:
 @TIMEOUT
 @server_options
 def status(name: str | None, as_json: bool, timeout: float, server: Server) -> None:
-    """Show the versions on a server, of all encoders or of NAME: READY, LOADING, UNLOADING or UNAVAILABLE, and why."""
+    """Show the versions of all encoders on a server, or of NAME.
+
+    The state of a version is READY, LOADING, UNLOADING or UNAVAILABLE. The reason is shown if there is one.
+    """
     with _asking(server, timeout) as ask:
         index = ask("RepositoryIndex", pb.RepositoryIndexRequest())
     found = [
@@ -112,10 +115,10 @@ def status(name: str | None, as_json: bool, timeout: float, server: Server) -> N
 @TIMEOUT
 @server_options
 def load(model: str, timeout: float, server: Server) -> None:
-    """Make a server look for MODEL now, load new versions, and try broken or unloaded ones again.
+    """Make a server look for MODEL now, load its new versions, and try broken or unloaded versions again.
 
-    MODEL is NAME, or NAME@VERSION for one version or alias, which is then served whatever the server's --versions says.
-    The command returns once everything is served.
+    MODEL is NAME, or NAME@VERSION for one version or alias. The server then serves that version even if its --versions
+    excludes it. The command returns once everything is served.
     """
     with _asking(server, timeout) as ask:
         ask("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model))
@@ -127,9 +130,9 @@ def load(model: str, timeout: float, server: Server) -> None:
 @TIMEOUT
 @server_options
 def unload(model: str, timeout: float, server: Server) -> None:
-    """Make a server stop serving MODEL, until it is loaded again or its files change.
+    """Make a server stop serving MODEL until it is loaded again or its files change.
 
-    MODEL is NAME, or NAME@VERSION for one version or alias. Calls that use it finish. The command returns once no new
+    MODEL is NAME, or NAME@VERSION for one version or alias. Calls in progress finish. The command returns once no new
     call can use it.
     """
     with _asking(server, timeout) as ask:
