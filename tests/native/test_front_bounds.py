@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,6 +20,7 @@ from tests.native.front_serving import (
     DATA,
     END_STREAM,
     HEADERS,
+    PING,
     RST_STREAM,
     Client,
     Front,
@@ -324,3 +326,22 @@ with front(unread=16 << 20) as server:
 def test_events_stay_until_there_is_memory_for_them() -> None:
     done = subprocess.run([sys.executable, "-c", TOO_SHORT_TO_TAKE], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_reply_arrives_whole_though_its_caller_goes_on_sending() -> None:
+    """The connection must not be closed while it has something unread: the rest of the reply would be lost."""
+    reply = bytes(MIB)
+    with front() as server:
+        client = Client(server.port)
+        client.socket.sendall(head(1) + message(1, 10))
+        server.until(lambda _: server.count(News.MESSAGE) == 1)
+        (id_,) = (event[0] for event in server.events[-2:] if event[1] & News.MESSAGE)
+        server.front.send(command_of(id_, Order.REPLY, message=reply) + command_of(0, Order.FINISH))
+        # All of it is with the system, which still has to deliver it.
+        server.until(lambda _: server.count(News.CLOSED) == 1)
+        for _ in range(20):
+            client.socket.sendall(frame(PING, 0, 0, bytes(8)))
+            time.sleep(0.01)
+        assert client.status(1)["grpc-status"] == "0"
+        client.socket.close()
+        server.until(lambda _: server.count(News.DISCONNECTED) == 1)

@@ -38,13 +38,14 @@ bool is_grpc(const std::string& type) {
 }  // namespace
 
 bool Connection::reads() const {
-    return !dead_ && (output_.empty() || nghttp2_session_get_outbound_queue_size(session_) < FRAMES);
+    return !dead_ && (hung_up_ || output_.empty() || nghttp2_session_get_outbound_queue_size(session_) < FRAMES);
 }
 
 void Connection::receive(std::vector<char>& buffer) {
     const ssize_t size = recv(descriptor_, buffer.data(), buffer.size(), 0);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (size <= 0 || nghttp2_session_mem_recv(session_, reinterpret_cast<uint8_t*>(buffer.data()), size) < 0) dead_ = true;
+    if (size <= 0 || (!hung_up_ && nghttp2_session_mem_recv(session_, reinterpret_cast<uint8_t*>(buffer.data()), size) < 0))
+        dead_ = true;
     mark();
 }
 

@@ -123,11 +123,23 @@ void Connection::flush() {
     }
     const bool idle = !nghttp2_session_want_read(session_) && !nghttp2_session_want_write(session_) && output_.empty();
     // Calls that were sent before their client heard of GOAWAY may still come until the second one.
-    if (idle && (!noticed_ || finished_)) dead_ = true;
+    if (idle && (!noticed_ || finished_)) hang_up();
+}
+
+// Sends the end, and drops what still comes until the peer closes, too. Closing at once, with something unread, would reset
+// the connection, and the peer would lose what it has not received yet.
+void Connection::hang_up() {
+    if (hung_up_) return;
+    hung_up_ = now();
+    shutdown(descriptor_, SHUT_WR);
 }
 
 void Connection::look(Time time) {
     if (dead_) return mark();
+    if (hung_up_) {
+        if (time - hung_up_ > HANG_UP_SECONDS) fail();
+        return;
+    }
     const double since = time - looked_;
     looked_ = time;
     pings_ = std::max(0.0, pings_ - since * PINGS_A_SECOND);

@@ -104,6 +104,7 @@ class Connection {
     Events close(Call& call, uint64_t code);
     void tell_closed(Call& call, uint64_t code);
     void mark();
+    void hang_up();
     void fail() { dead_ = true, mark(); }
     uint64_t id_of(const Call& call) const { return number_ << 32 | static_cast<uint32_t>(call.id); }
 
@@ -122,7 +123,7 @@ class Connection {
     bool dead_ = false, marked_ = false, greeted_ = false, finished_ = false;
     const Time born_;
     const Time age_;
-    Time stalled_since_ = 0, noticed_ = 0, looked_;
+    Time stalled_since_ = 0, noticed_ = 0, hung_up_ = 0, looked_;
     int continuations_ = 0;
     double pings_ = 0, resets_ = 0;
 };

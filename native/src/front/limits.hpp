@@ -35,9 +35,11 @@ constexpr size_t TURN = 1 << 20;
 // and so many a second.
 constexpr double PINGS = 100, PINGS_A_SECOND = 1;
 constexpr double RESETS = 1000, RESETS_A_SECOND = 100;
-// Seconds between the looks for what takes too long, and between telling a client to reconnect and taking no more calls.
+// Seconds between the looks for what takes too long, and between telling a client to reconnect and taking no more calls; and
+// how long a peer may take to close its side once this one is closed.
 constexpr double LOOK_SECONDS = 0.1;
 constexpr double NOTICE_SECONDS = 1.0;
+constexpr double HANG_UP_SECONDS = 2.0;
 
 // See birnn_front_settings.
 struct Limits {

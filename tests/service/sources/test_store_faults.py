@@ -181,7 +181,7 @@ def test_an_endless_list_is_bounded(server: ObjectServer, tmp_path: Path) -> Non
     server.endless = True
     for number in range(2000):
         server.objects[f"other/{number}"] = b""
-    with pytest.raises(SourceError, match=r"holds more than 50000 objects; give a prefix"):
+    with pytest.raises(SourceError, match=r"holds more than 50000 objects; give a narrower prefix"):
         opened(tmp_path).look()
 
 
