@@ -4,20 +4,21 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
-from deploy.monitoring import rows
 from deploy.monitoring.alerts import RUNBOOKS
-from deploy.monitoring.panels import DATA, ENCODERS
+from deploy.monitoring.panels import DATA
+from deploy.monitoring.queries import ENCODERS
+from deploy.monitoring.rows import calls, engine, servers
 
 ROWS = {
-    "Objectives": rows.objectives,
-    "Latency by stage": rows.latency,
-    "Saturation and capacity": rows.saturation,
-    "Batching": rows.batching,
-    "Encoders and versions": rows.encoders,
-    "Errors and drift": rows.errors,
-    "Tenants": rows.tenants,
-    "Front-ends and processes": rows.front_ends,
-    "Response cache": rows.cache,
+    "Objectives": calls.objectives,
+    "Latency by stage": calls.latency,
+    "Saturation and capacity": engine.saturation,
+    "Batching": engine.batching,
+    "Encoders and versions": servers.encoders,
+    "Errors and drift": calls.errors,
+    "Tenants": calls.tenants,
+    "Front-ends and processes": servers.front_ends,
+    "Response cache": engine.cache,
 }
 
 

@@ -1,23 +1,21 @@
 """Panels of the dashboard in one style."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.builders import common, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from deploy.monitoring.queries import Queries
+
 DATA = models.DataSourceRef(type_val="prometheus", uid="$datasource")
-# What the variables at the top select, as matchers of series about servers, and of those about encoders.
-SERVERS = 'job=~"$job",instance=~"$instance"'
-ENCODERS = f'{SERVERS},encoder=~"$encoder"'
-RATE = "[$__rate_interval]"
 # Of the 24 columns: three graphs side by side, and six numbers.
 GRAPH, NUMBER = 8, 4
 
-Queries = Mapping[str, str]
-"""PromQL by legend."""
+Panels = Sequence[Builder[models.Panel]]
 Steps = Mapping[float, str]
 """The color from a value on."""
 
@@ -109,24 +107,6 @@ def rows_of(title: str, description: str, query: str, columns: Mapping[str, str]
             )
         )
     )
-
-
-def quantiles(series: str, matchers: str, by: str = "") -> Queries:
-    """Quantiles of a histogram over the time of a step, by further labels."""
-    labels = ", ".join(filter(None, ("le", by)))
-    legend = " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(",") if label)
-    return {
-        f"p{share:g} {legend}".strip(): (
-            f"histogram_quantile({share / 100:g}, sum by ({labels}) (rate({series}_bucket{{{matchers}}}{RATE})))"
-        )
-        for share in (50, 95, 99)
-    }
-
-
-def mean(series: str, matchers: str, by: str) -> str:
-    """The mean of what a histogram has seen."""
-    parts = [f"sum by ({by}) (rate({series}_{part}{{{matchers}}}{RATE}))" for part in ("sum", "count")]
-    return " / ".join(parts)
 
 
 def _targets(queries: Queries) -> list[prometheus.Dataquery]:
