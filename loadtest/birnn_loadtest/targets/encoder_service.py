@@ -17,6 +17,7 @@ from birnn.v1 import encoder_pb2 as pb
 from birnn.v1.encoder_pb2_grpc import EncoderServiceStub
 from birnn_loadtest.schedule import Part
 from birnn_loadtest.targets.open_inference import server_metadata
+from birnn_loadtest.targets.streams import Streams
 from birnn_loadtest.targets.target import CallError, GrpcTarget, Reply, Served, TensorNames
 
 
@@ -71,27 +72,22 @@ class StreamTarget(UnaryTarget):
 
     def __init__(self, server: Server, connections: int | None, timeout: float, names: TensorNames) -> None:
         super().__init__(server, connections, timeout, names)
-        self._streams: list[AsyncStream] = []
-        self._number = 0
+        self._streams: Streams[AsyncStream] = Streams([], self._stream)
 
     async def open(self, parts: Sequence[Part]) -> list[Served]:
         """Connect and open the streams."""
         served = await super().open(parts)
-        self._streams = [self._stream(channel) for channel in self._channels]
+        self._streams = Streams(self._channels, self._stream)
         return served
 
     async def close(self) -> None:
         """End all streams and connections."""
-        for stream in self._streams:
-            stream.close()
+        self._streams.close()
         await super().close()
 
     async def call(self, part: Part, sequences: Sequence[bytes], timeout: float) -> Reply:  # noqa: ASYNC109
         """Encode sequences by a request on one of the streams."""
-        number = self._number = (self._number + 1) % self._count
-        if self._streams[number].over:
-            self._streams[number] = self._stream(self._channels[number])
-        streamed: Any = self._streams[number].send(self._request(part, sequences), timeout)
+        streamed: Any = self._streams.next().send(self._request(part, sequences), timeout)
         try:
             reply: pb.EncodeResponse = await streamed
         except grpc.RpcError as error:

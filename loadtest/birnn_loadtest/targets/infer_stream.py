@@ -13,6 +13,7 @@ from birnn.openinference import inference_pb2 as pb
 from birnn.openinference.inference_pb2_grpc import GRPCInferenceServiceStub
 from birnn_loadtest.schedule import Part
 from birnn_loadtest.targets.open_inference import InferTarget
+from birnn_loadtest.targets.streams import Streams
 from birnn_loadtest.targets.target import CallError, Reply, Served, TensorNames
 
 
@@ -21,32 +22,28 @@ class InferStreamTarget(InferTarget):
 
     def __init__(self, server: Server, connections: int | None, timeout: float, names: TensorNames) -> None:
         super().__init__(server, connections, timeout, names)
-        self._streams: list[InferStream] = []
-        self._turn = 0
+        self._streams: Streams[InferStream] = Streams([], self._stream)
 
     async def open(self, parts: Sequence[Part]) -> list[Served]:
         """Connect and open the streams."""
         served = await super().open(parts)
-        self._streams = [self._stream(channel) for channel in self._channels]
+        self._streams = Streams(self._channels, self._stream)
         return served
 
     async def close(self) -> None:
         """End all streams and connections."""
-        for stream in self._streams:
-            stream.close()
+        self._streams.close()
         await super().close()
 
     async def call(self, part: Part, sequences: Sequence[bytes], timeout: float) -> Reply:  # noqa: ASYNC109
         """Encode sequences by a request on one of the streams."""
-        turn = self._turn = (self._turn + 1) % self._count
-        if self._streams[turn].over:
-            self._streams[turn] = self._stream(self._channels[turn])
+        stream = self._streams.next()
         request = self._request(part, sequences)
-        # Of the servers that read this parameter, none computes what nobody waits for.
+        # Servers that read this parameter do not compute requests that are too late.
         request.parameters["timeout"].int64_param = max(1, round(timeout * 1e6))
         try:
             async with asyncio.timeout(timeout):
-                return self._reply(part, await self._streams[turn].send(request))
+                return self._reply(part, await stream.send(request))
         except TimeoutError as error:
             raise CallError(grpc.StatusCode.DEADLINE_EXCEEDED.name, f"no reply within {timeout:g} s") from error
 
