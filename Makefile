@@ -39,14 +39,14 @@ test: lint types $(VENV)/dev.stamp ## Lint, type-check and run every test (in WO
 slow: $(VENV)/dev.stamp ## Run the tests that take half a minute or more each.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
-chaos: $(VENV)/dev.stamp ## Attack running servers as their worst users would; prints what became of the calls (minutes).
+chaos: $(VENV)/dev.stamp ## Attack running servers as their worst users would; prints how the calls ended (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos -m 'chaos or quick' $(ARGS)
 
 MINUTES ?= 25
 soak: $(VENV)/dev.stamp ## Keep a server under load for MINUTES=25 while faults happen to it; every vector is compared.
 	OMP_NUM_THREADS=1 SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/chaos/soak -m chaos $(ARGS)
 
-clients: $(VENV)/dev.stamp ## Call a running server with other people's clients; prints what became of the calls (minutes).
+clients: $(VENV)/dev.stamp ## Call a running server with other people's clients; prints how the calls ended (minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients tests/page/test_samples.py -m clients $(ARGS)
 
 examples: $(VENV)/dev.stamp ## Run the examples against a server.
@@ -128,7 +128,7 @@ pin-bases: ## Pin the images that Dockerfile and compose name by their digests (
 	deploy/image/pin.sh Dockerfile docker-compose.yml
 
 # Hosts are network namespaces on one bridge; all of it goes with the command. Needs root, dnsmasq and iproute2.
-rehearsal: $(VENV)/dev.stamp ## Scale, roll and cut off servers behind a name server while clients call; prints what became of the calls (minutes).
+rehearsal: $(VENV)/dev.stamp ## Scale, roll and cut off servers behind a name server while clients call; prints how the calls ended (minutes).
 	OMP_NUM_THREADS=1 unshare --net --mount --pid --fork --mount-proc --kill-child $(BIN)/python -m deploy.rehearsal
 
 # SMILES to measure with; the more, the less they repeat. ARGS passes further options on (see --help of either).

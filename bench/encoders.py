@@ -52,7 +52,7 @@ def random_bundle(models: Path, architecture: str, layers: int) -> Bundle:
     }
     write_start(checkpoint, encoder.config, tokenizer, MAX_LENGTH, facts)
     write_weights(checkpoint, encoder)
-    # Nobody is going to use these encodings: reduced precisions may show what they can do.
+    # These encodings are not for use, so reduced precisions need not be accurate.
     return write_bundle(
         load_encoder(checkpoint),
         destination,

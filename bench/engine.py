@@ -93,7 +93,7 @@ class Contest:
         return found
 
     def careless(self, rows: int) -> list[Contestant]:
-        """What runs rows of several lengths as if they had one: nobody's answer, but a mistake easily made."""
+        """Runs rows of several lengths as if they had one: the vectors are wrong, but the mistake is easily made."""
         arrival = split(self.batch, np.arange(len(self.batch)), rows)
         return [
             WorkerContestant.of(f"{worker.library.label}, one pass over padding", worker, arrival, True, equal=True)

@@ -167,7 +167,7 @@ def _encoder_tables(encoder: dict[str, Any], peaks: dict[str, float]) -> list[st
     wrong = {row["contestant"] for row in encoder["accuracy"] if not row["right"]}
 
     def named(name: str) -> str:
-        # However fast it is, nobody can use it.
+        # Its vectors are wrong, so its speed does not matter.
         return f"{name} (wrong vectors)" if name in wrong else name
 
     def rows(text: str, figure: Any) -> str:

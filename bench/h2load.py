@@ -20,7 +20,7 @@ CONNECTIONS = 4
 class H2Load:
     """An h2load that is installed.
 
-    It counts whatever has HTTP status 200, which in gRPC a failed call has, too: whoever uses it makes one call before.
+    It counts replies with HTTP status 200, which failed gRPC calls have, too. So make one call yourself first.
     """
 
     program: str

@@ -39,7 +39,7 @@ class Sample:
         calls_per_second: Throughput.
         sequences_per_second: Throughput in sequences.
         p50, p99: Percentiles of the latency of these calls; values that occurred.
-        begin: When that time began, in seconds since the epoch; 0 where nobody wrote it down.
+        begin: When that time began, in seconds since the epoch; 0 if it is unknown.
     """
 
     calls: int

@@ -45,7 +45,7 @@ LOADS: dict[str, tuple[Sizes, Arrivals]] = {
 class Result:
     """How one policy did under one load; latencies in seconds.
 
-    `bound` is a mean latency that nobody can beat, `offline` the least of any schedule found, where the offline planner
+    `bound` is a lower bound on the mean latency, `offline` the least of any schedule found, where the offline planner
     was played.
     """
 

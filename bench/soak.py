@@ -106,7 +106,7 @@ def serving(arguments: list[str]) -> Iterator[tuple[int, str]]:
                 break
         else:
             raise click.ClickException("the server did not come up:\n" + "".join(log))
-        # Nobody reads its log any more, and a full pipe would stop it.
+        # Its log is no longer read, and a full pipe would stop it.
         threading.Thread(target=server.stderr.read, daemon=True).start()
         yield server.pid, match[1]
     finally:

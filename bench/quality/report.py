@@ -24,7 +24,7 @@ class EncoderFacts:
     dimension: int
     invariance: Invariance
     sequences_per_second: float | None
-    """None for one without a bundle, which nobody serves."""
+    """None for one without a bundle, which cannot be served."""
 
 
 def write(folder: Path, results: Sequence[Result], encoders: Sequence[EncoderFacts]) -> str:

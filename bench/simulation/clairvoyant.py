@@ -1,6 +1,6 @@
 """A strong offline heuristic: the real scheduler, which tries its choices out on what is to come before it makes them.
 
-It is not the optimum, which nobody can compute for more than a few requests, but a schedule that exists, so that the
+It is not the optimum, which cannot be computed for more than a few requests, but a schedule that exists, so that the
 optimum is at most as long. At each decision it plays several first batches, and waiting, with the true arrivals of the
 time to come, going on as the scheduler would, and takes the one after which requests are done soonest on average (the
 rollout algorithm: Bertsekas, Tsitsiklis and Wu, "Rollout algorithms for combinatorial optimization", 1997).

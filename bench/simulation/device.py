@@ -71,7 +71,7 @@ class Batch:
 
 @dataclass
 class Outcome:
-    """What became of a simulated load.
+    """The outcome of a simulated load.
 
     `finished` is when each request was done, infinite where it was dropped (its number is then in `late`).
     """

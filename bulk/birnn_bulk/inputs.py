@@ -44,7 +44,7 @@ class Found(Protocol):
         """What a reader of Parquet takes: a path or an open file."""
 
     def digest(self) -> str:
-        """Tells the whole content from any other, where that can be told without reading it as records."""
+        """Identifies the whole content, if that is possible without reading it as records."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The folder of a job: its plan, the parts that are done, and once all are a manifest and a list of what failed.
+"""The folder of a job: its plan and its finished parts. When all parts are finished: a manifest and the failed records.
 
 DIR/plan.json                   what is done, in which parts
 DIR/parts/part-000000.parquet   the vectors; in order of their names
@@ -24,7 +24,7 @@ _LETTER_COLUMNS = ["input", "line", "sequence", "error_code", "error"]
 
 
 class Manifest(StrictModel):
-    """What the output of a job is; the same bytes whoever made it, and however often it was interrupted.
+    """Describes the output of a job. It has the same bytes on every machine and after any number of interruptions.
 
     Attributes:
         plan: Digest of the plan.
@@ -46,11 +46,11 @@ class Manifest(StrictModel):
 
 @contextmanager
 def locked(folder: Path, *, shared: bool) -> Iterator[None]:
-    """Hold a folder, which is made if there is none, against other jobs.
+    """Lock a folder against other jobs. Creates it if it does not exist.
 
     Args:
         folder: Of the output.
-        shared: Whether others who share it may work there, too: slices of one job.
+        shared: Whether other processes may hold the same kind of lock: those of slices of the job.
 
     Raises:
         BulkError: Another process holds it.
@@ -66,31 +66,31 @@ def locked(folder: Path, *, shared: bool) -> Iterator[None]:
                 _remove_unfinished(folder)
             yield
         finally:
-            # The last of those who share it cleans up.
+            # The last of the processes that share the lock cleans up.
             with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove_unfinished(folder)
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes have left; nobody else may be writing here."""
+    """Remove temporary files of killed processes. No other process may be writing here."""
     for path in (*folder.glob(".birnn-*.partial"), *(folder / PARTS_FOLDER).glob(".birnn-*.partial")):
         path.unlink(missing_ok=True)
 
 
 def done(folder: Path, plan: str, parts: Sequence[Part]) -> Iterator[Entry]:
-    """The entries of those parts that are done."""
+    """The entries of the parts that are finished."""
     return (entry for part in parts if (entry := read_entry(folder, part, plan)) is not None)
 
 
 def complete(folder: Path, plan: Plan) -> Manifest | None:
-    """Write manifest and dead letters if all parts are done; None where some are missing.
+    """Write the manifest and the dead letters if all parts are finished; None if some are missing.
 
     Raises:
         OSError: They cannot be written.
     """
     parts, digest = plan.parts(), plan.digest
-    # By their names first: with many slices this is asked often.
+    # Look at names first, which is cheap: with many slices, this is called often.
     if not all(part_path(folder, part.number).exists() for part in parts):
         return None
     entries = list(done(folder, digest, parts))

@@ -65,7 +65,7 @@ def write_part(folder: Path, entry: Entry, rows: pa.Table, encoded: Encoded) -> 
         folder: Of the output.
         entry: What the manifest is to say.
         rows: The records; see `birnn_bulk.rows.Rows`.
-        encoded: What became of them, aligned.
+        encoded: Their outcomes, aligned.
 
     Raises:
         OSError: It cannot be written.

@@ -1,4 +1,4 @@
-"""The plan of a job: what is encoded, how, and in which parts. Whoever makes it gets the same, on any machine."""
+"""The plan of a job: what is encoded, how, and in which parts. Every machine makes the same plan."""
 
 import hashlib
 import re

@@ -106,7 +106,7 @@ class TrustedKeys:
             Id of the key.
 
         Raises:
-            BundleError: Nobody has signed it, somebody who is not trusted, or it was changed after it was signed.
+            BundleError: It is not signed, is signed by a key that is not trusted, or was changed after it was signed.
         """
         if signature is None:
             raise BundleError(f"is not signed, and only bundles signed by a trusted key are served ({self._trusted})")

@@ -1,4 +1,4 @@
-"""The rehearsal: scale up, roll, cut a host off and bring it back, scale down; prints what became of the calls."""
+"""The rehearsal: scale up, roll, cut a host off and bring it back, scale down. Prints how the calls ended."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ CALLERS = ["calls", "calls", "stream", "plain"]
 TARGET = f"dns:///{NAME}:8001"
 STEADY_SECONDS = 20.0
 CUT_SECONDS = 60.0
-# The promise of deploy/README.md: within so many seconds clients use a new pod; and how even is even.
+# The promise of deploy/README.md: clients use a new pod within this time. Shares may be this far from the mean.
 PROMISE_SECONDS = 60.0
 UNEVEN = 0.25
 WINDOW_SECONDS = 5.0
@@ -30,13 +30,13 @@ WINDOW_SECONDS = 5.0
 
 @dataclass
 class Phase:
-    """Something that happened.
+    """A phase of the rehearsal.
 
     Attributes:
-        name: Of it.
-        began: When, by time.monotonic().
-        ended: The same of its end.
-        found: What was seen.
+        name: Its name.
+        began: Its start, on time.monotonic().
+        ended: Its end, on the same clock.
+        found: What was observed.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Phase:
 
 
 class Rehearsal:
-    """Does one thing after the other, and keeps what was seen."""
+    """Runs the phases in order and records what was observed."""
 
     def __init__(self, pods: Pods, network: Network) -> None:
         self._pods = pods
@@ -54,7 +54,7 @@ class Rehearsal:
         self.phases: list[Phase] = []
 
     async def run(self) -> None:
-        """All of it."""
+        """Run all phases."""
         await self._phase("steady, two servers", asyncio.sleep(STEADY_SECONDS))
         await self._phase("from two servers to four", self._scale_up())
         await self._phase("rolling restart of four", self._roll())
@@ -63,7 +63,7 @@ class Rehearsal:
         await self._phase("steady again, two servers", asyncio.sleep(STEADY_SECONDS))
 
     def say(self, text: str) -> None:
-        """Print something, and keep it with what happens now."""
+        """Print an observation, and record it with the current phase."""
         phase = self.phases[-1]
         phase.found.append(f"{time.monotonic() - phase.began:5.1f} s  {text}")
         click.echo(f"   {phase.found[-1]}")
@@ -105,7 +105,7 @@ class Rehearsal:
         await self._even(2)
 
     async def _even(self, servers: int) -> None:
-        """Wait until load is even over so many servers; say how long after DNS changed, and how even it is."""
+        """Wait until load is even over this many servers; report how long after the change of DNS, and each share."""
         began = self._pods.changed
         while True:
             shares = await self._shares()
@@ -121,7 +121,7 @@ class Rehearsal:
                 return
 
     async def _shares(self) -> dict[int, float]:
-        """Calls that each server has answered in the next seconds, a second."""
+        """Calls per second that each server answers, over the next few seconds."""
         before, began = await asyncio.to_thread(self._pods.answered), time.monotonic()
         await asyncio.sleep(WINDOW_SECONDS)
         after, took = await asyncio.to_thread(self._pods.answered), time.monotonic() - began
@@ -129,7 +129,7 @@ class Rehearsal:
 
 
 def report(phases: list[Phase], notes: list[Path]) -> bool:
-    """Print what became of the calls; whether our own clients lost none."""
+    """Print how the calls ended. Returns whether our own clients lost none."""
     lost = 0
     click.echo("\n| | caller | calls | lost | median | p99 | slowest |\n|---|---|---|---|---|---|---|")
     failures: dict[str, int] = {}
@@ -152,7 +152,7 @@ def report(phases: list[Phase], notes: list[Path]) -> bool:
 
 
 async def main() -> int:
-    """Run it; the status of the process."""
+    """Run the rehearsal; returns the exit status."""
     age = base_settings()["BIRNN_MAX_CONNECTION_SECONDS"]
     click.echo(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, connections of {age} s"

@@ -1,1 +1,1 @@
-"""A load test: calls sent at their own times, and what became of them."""
+"""A load test: calls sent at scheduled times, and their outcomes."""

@@ -1,11 +1,11 @@
 """How two runs differ, and which differences are more than the noise within the runs.
 
-Calls of one moment are slow together, so they cannot be drawn one by one. Each run is cut into at most 40 windows of
-the same length. Windows are drawn with replacement, 2,000 times from each run (bootstrap; Efron and Tibshirani, 1993),
-and a difference has the interval that 99 % of the differences between drawn runs lie in: 99 %, because several figures
-are compared at once.
+Calls made at the same moment tend to be slow together, so they cannot be resampled one by one. Each run is cut into at
+most 40 windows of equal length. Windows are resampled with replacement, 2,000 times for each run (bootstrap; Efron and
+Tibshirani, 1993). The interval of a difference holds 99 % of the differences between resampled runs. It is 99 % because
+several figures are compared at once.
 
-This is the noise within the runs. It does not hold what changes from run to run, such as the state of a machine: only
+This is the noise within the runs. It does not include what changes between runs, such as the state of the machine. Only
 repeated runs show that.
 """
 
@@ -39,7 +39,7 @@ class Difference:
         name: What it is: "mean", a percentile such as "p99", "calls" (answered per second) or "failed" (a share).
         before: In the first run; None where too few calls support it.
         after: In the second run.
-        low: The difference is at least this, with 99 % confidence; None where it cannot be told.
+        low: The difference is at least this, with 99 % confidence; None if there is too little data to say.
         high: The difference is at most this.
     """
 
@@ -128,7 +128,7 @@ def compare(before: Windows, after: Windows) -> list[Difference]:
         one, other = first.get(name), second.get(name)
         if draws is not None and one is not None and other is not None:
             spread = draws[1][name] - draws[0][name]
-            # A drawn run in which no call was answered has no latency; where that is usual, nothing can be told.
+            # A drawn run in which no call was answered has no latency. If that is common, there are no bounds.
             if (known := spread[np.isfinite(spread)]).size > 0.99 * spread.size:
                 tail = (1 - CONFIDENCE) / 2
                 low, high = (float(bound) for bound in np.quantile(known, [tail, 1 - tail]))

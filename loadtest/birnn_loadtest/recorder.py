@@ -1,4 +1,4 @@
-"""What became of the calls of a test, in memory that does not grow with their number.
+"""The outcomes of the calls of a test, in memory that does not grow with their number.
 
 A call counts for the moment when it was due. Counted from the moment it was sent, calls that a stalled server or a busy
 generator held back would look fast, and the stall would hardly show: coordinated omission (Tene, "How NOT to measure

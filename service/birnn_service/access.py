@@ -30,7 +30,7 @@ AUTHORIZATION = "authorization"
 # How often the files are checked for changes.
 RELOAD_SECONDS = 1.0
 # Stands in for an unknown token, so that checking one takes the same time as checking a known token.
-NOBODY = Grant(name="nobody", sha256="0" * 64, rights=())
+UNKNOWN = Grant(name="unknown", sha256="0" * 64, rights=())
 NOTHING = Grants()
 
 
@@ -150,7 +150,7 @@ class Access:
         scheme, _, secret = authorization.partition(" ")
         secret = secret.strip()
         digest = digest_of(secret)
-        found = self.grants.by_digest.get(digest, NOBODY)
+        found = self.grants.by_digest.get(digest, UNKNOWN)
         known = hmac.compare_digest(found.sha256 or "", digest)
         if scheme.lower() == "bearer" and known:
             return found
@@ -168,7 +168,7 @@ class Access:
         )
 
     def _check_name(self, name: str) -> None:
-        """Refuse a JWT that names a caller with a token or certificate: it would get that caller's share and cache."""
+        """Refuse a JWT with the name of a caller in the token file: it would use that caller's share and cache."""
         line = self.grants.by_name.get(name)
         if line is not None and (line.sha256 or line.certificate):
             raise RefusedError("its caller has the name of one with a token or a certificate")

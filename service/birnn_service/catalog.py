@@ -34,7 +34,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What became of a version that was found.
+    """The outcome of loading a version that was found.
 
     Attributes:
         state: What it is.
@@ -267,7 +267,7 @@ class Catalog(Encoders[S], Generic[S]):
         self._instances.pop(encoder.instance, None)
 
     def note(self, statuses: Mapping[Address, Status], aliases: Mapping[str, Mapping[str, int]]) -> None:
-        """Say what became of all versions that are found and not served, and which aliases there are."""
+        """Set the state of all versions that were found and are not served, and the aliases."""
         by_name: dict[str, dict[str, Status]] = {}
         for (name, version), status in statuses.items():
             by_name.setdefault(name, {})[version] = status

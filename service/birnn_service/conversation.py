@@ -75,7 +75,7 @@ class _Turn:
         self._ended.append(ended)
 
     def end(self) -> None:
-        """Its reply has been sent, or nobody waits for it any more."""
+        """Its reply has been sent, or its caller no longer waits for it."""
         for ended in self._ended:
             ended()
         self._ended.clear()

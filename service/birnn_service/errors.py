@@ -9,7 +9,7 @@ MOST_CHARACTERS = 1000
 
 
 class Code(enum.IntEnum):
-    """What became of a call: the codes of google.rpc, by whose names metrics count. Other transports map them."""
+    """The outcome of a call, as a code of google.rpc. Metrics use its name; other transports map it."""
 
     OK = 0
     CANCELLED = 1

@@ -64,7 +64,7 @@ class HealthMonitor:
     def awake(self) -> bool:
         """Whether the event loop still lets it look; to be asked by another thread.
 
-        The loop runs some batches itself, and an engine that hangs in one would leave nobody to say so.
+        The loop runs some batches itself, and an engine that hangs in one would leave nothing to report it.
         """
         return time.monotonic() - self._looked < self._interval + 2 * self._patience
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from birnn_bundle.tokenizer import Tokenized
 from birnn_service.reading import StringReader, Strings
 
-# Bytes of a group that is read at once, whoever may follow.
+# Bytes at which a group is read at once, without waiting for more calls.
 MOST_BYTES = 1 << 16
 
 

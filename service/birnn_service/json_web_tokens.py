@@ -66,7 +66,7 @@ def read_jwks(content: bytes) -> Keys:
     """The keys of a JWKS that sign tokens. Those for encryption, and of unknown kinds, are left out.
 
     Raises:
-        JwksError: It is no JWKS, holds no such key, too many, a secret one, or several that cannot be told apart.
+        JwksError: It is no JWKS, holds no such key, too many, a secret one, or several that cannot be distinguished.
     """
     try:
         entries = json.loads(content.decode("utf-8-sig"))["keys"]

@@ -139,7 +139,7 @@ class Statistics:
         return self._rows[encoder.instance]
 
     def remove(self, encoder: Encoder) -> None:
-        """Count no more for an encoder that nobody calls any longer, in any process."""
+        """Stop counting for an encoder that is no longer called, in any process."""
         self._rows.pop(encoder.instance, None)
 
     def count_call(self, call: Call, *, well: bool) -> None:

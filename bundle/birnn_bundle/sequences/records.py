@@ -56,7 +56,7 @@ def read_records(source: TextSource, layout: Layout, columns: Sequence[str]) -> 
         columns: Names of the columns to take, or their numbers from 1 where there is no header. Empty for the only one.
 
     Raises:
-        SequenceFileError: A column cannot be told, or quotation marks do not match.
+        SequenceFileError: The column is ambiguous, or quotation marks do not match.
     """
     lines = source.lines()
     first = next(lines, "")

@@ -50,7 +50,7 @@ class SequenceFile:
         keep: Further columns of a csv or tsv file; of a smi file `TITLE` at most.
 
     Raises:
-        SequenceFileError: The file cannot be opened, or what it holds cannot be told or does not fit `column`.
+        SequenceFileError: The file cannot be opened, or its content is unclear or does not fit `column`.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class SequenceFile:
         """The rest of the sequences in order.
 
         Raises:
-            SequenceFileError: The file is damaged, or the column cannot be told.
+            SequenceFileError: The file is damaged, or the column is ambiguous.
         """
         for entry in self._rest:
             if isinstance(entry, Record):

@@ -59,7 +59,7 @@ def objectives() -> Panels:
     graphs.append(
         graph(
             "Calls by code",
-            "What became of calls.",
+            "Calls per second, by status code.",
             {"{{code}}": total("birnn_requests_total", ENCODERS, "code")},
             "reqps",
             stacked=True,

@@ -1,4 +1,4 @@
-"""Which tensor of a checkpoint is the embedding; asks where that cannot be told."""
+"""Finds the tensor of a checkpoint that is the embedding; asks if that is ambiguous."""
 
 import re
 from collections.abc import Iterable

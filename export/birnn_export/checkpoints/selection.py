@@ -1,4 +1,4 @@
-"""Which recurrence and which embedding of a checkpoint are meant; asks where that cannot be told."""
+"""Finds the recurrence and the embedding of a checkpoint that are meant; asks if that is ambiguous."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -129,7 +129,7 @@ void Connection::tell_opened() {
     opened_.clear();
 }
 
-// Tells OPENED, with whatever else, and makes sure that CLOSED can be told.
+// Reports OPENED, together with other news, and makes sure that CLOSED can be reported later.
 void Connection::open(Call& call, Event&& event) {
     Events closing;
     closing.emplace_back(id_of(call), BIRNN_CLOSED);

@@ -70,7 +70,7 @@ struct Callbacks {
         const int32_t id = frame->hd.stream_id;
         if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
             if (Call* call = call_of(session, id)) call->complete = true;
-            // Nobody waits for the rest of the request.
+            // The rest of the request is not needed.
             if (nghttp2_session_get_stream_remote_close(session, id) == 0) {
                 nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
             }

@@ -26,7 +26,7 @@ inline bool any(const Held& held) { return held.connections || held.calls || hel
 // A peer by its name, and what it holds. All ports of one address, or all addresses of a network of IPv6, are one.
 using Owner = std::pair<const std::string, Held>;
 
-// Bounds what is held. One peer has three quarters of it at most, but whoever holds nothing may take what there is.
+// Bounds what is held. A peer may have at most three quarters of it, but one that holds nothing may take all that is left.
 class Ledger {
    public:
     explicit Ledger(const Held& most) : most_(most) {}

@@ -149,7 +149,7 @@ void Connection::closed(int32_t id, uint32_t code) {
     mark();
 }
 
-// Gives back what a call holds whose end nobody need be told.
+// Releases what a call holds, if its end need not be reported.
 void Connection::release(Call& call) {
     hub_.ledger.give(owner_, {0, call.held.calls, call.held.bytes + call.counted});
     call.held = {};

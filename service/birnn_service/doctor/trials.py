@@ -83,7 +83,7 @@ def run_trials(
 
 
 def _try(bundles: Sequence[dict[str, Any]], device: str, engine: str, precision: str, seconds: float) -> list[Trial]:
-    """What became of the bundles up to the first one that ends the process; of that one at least."""
+    """The outcomes of the bundles up to the first one that ends the process; of that one at least."""
     patience = (PATIENCE_SECONDS + seconds) * len(bundles)
     asked: dict[str, Any] = {"device": device, "engine": engine, "precision": precision}
     try:

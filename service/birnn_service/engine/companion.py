@@ -68,7 +68,7 @@ class _Job(Generic[T]):
         return result
 
     def cancel(self) -> None:
-        """Make sure that nobody does the work any more: claim it, or await its end."""
+        """Make sure that the work is not being done any more: claim it, or await its end."""
         if not self._claim.acquire(blocking=False):
             self._results.get()
 

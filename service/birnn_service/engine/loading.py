@@ -129,7 +129,7 @@ def _native(bundle: Bundle, choice: _Choice, why: str) -> Proven:
         raise StartupError("the native engine has no AVX2 or AVX-512 kernels here")
 
     def load(precision: NativePrecision, why: str) -> Proven:
-        # Before weights are packed in vain.
+        # Checked before the weights are packed, which takes time.
         if precision != "fp32":
             allowed_record(bundle, PRECISION_NAMES[precision])
         engine = NativeEngine(bundle, precision=precision, slots=choice.slots)

@@ -5,8 +5,8 @@ afterwards, in the same place, its result, float32 [rows, width]. The front-end 
 reads and writes those it is told of.
 
 The memory has no name: it is an anonymous file that goes from the one process to the other as a descriptor. So it ends
-with the processes, however they end; it is no part of /dev/shm, which containers keep small; and nobody else can open
-it.
+with the processes, however they end; it is no part of /dev/shm, which containers keep small; and no other process can
+open it.
 """
 
 import mmap

@@ -230,7 +230,7 @@ class Metrics(Defined):
         Args:
             process: Its name, as a label; see `ENGINE_PROCESS`.
         """
-        # A `_created` series beside every counter doubles the scrape and tells nobody anything.
+        # A `_created` series for every counter doubles the scrape, and is of no use.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.process = process
         self.registry = CollectorRegistry()

@@ -121,7 +121,7 @@ class Tracing:
             self._loop.call_soon_threadsafe(self._count, len(spans), failure)
 
     def _count(self, spans: int, failure: str) -> None:
-        """Note what became of spans that were sent; on the event loop, as its counters are."""
+        """Count the outcome of spans that were sent; on the event loop, as its counters are."""
         if not failure:
             self._metrics.spans_exported.inc(spans)
             if self._failing:

@@ -1,4 +1,4 @@
-"""Admission: what is refused at once, so that callers hear early and nothing is computed for nobody."""
+"""Admission: refuses requests at once, so that callers learn early and nothing is computed unused."""
 
 from birnn_service.errors import DeadlineError, OverloadedError, Reason
 

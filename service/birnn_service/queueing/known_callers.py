@@ -1,4 +1,4 @@
-"""Known callers: those that have called for a while, told apart from addresses that nobody has seen before."""
+"""Known callers: those that have called for a while, as opposed to new addresses."""
 
 # Seconds after its first call from which on a caller is known, and without any call after which it is forgotten.
 KNOWN_AFTER = 1.0

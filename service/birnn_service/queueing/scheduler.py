@@ -210,8 +210,8 @@ class Scheduler:
     def _burst(self, lane: Lane) -> float:
         """Virtual seconds that flows may be ahead of others.
 
-        The caller with the largest weight may be ahead by a full batch, as rows are now, on every slot: so nobody waits
-        longer for the lead of another, whatever its weight.
+        The caller with the largest weight may be ahead by a full batch, as rows are now, on every slot. So no caller
+        waits longer for the lead of another, whatever its weight.
         """
         max_rows = lane.engine.info.max_rows
         batches = self.slots * lane.cost.total(max_rows, max_rows * lane.queue.tokens // len(lane.queue), max_rows)

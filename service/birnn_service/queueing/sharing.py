@@ -44,7 +44,7 @@ class Sharing:
         return computed
 
     def leave(self, request: Request, rows: list[int]) -> list[tuple[int, Request, int]]:
-        """Rows of `request` are done, or will never be: nobody else can follow them.
+        """Rows of `request` are done, or will never be: no other row can follow them.
 
         Returns:
             Their followers: the row followed, and the request and row that followed it.

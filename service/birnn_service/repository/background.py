@@ -1,4 +1,4 @@
-"""Work on threads that nobody waits for at the end of the process, with the least right to its cores."""
+"""Work on threads of the lowest priority, which the end of the process does not wait for."""
 
 import asyncio
 import os

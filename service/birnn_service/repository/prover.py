@@ -58,7 +58,7 @@ class Prover:
                 await self._watch(asking)
                 return self._read(asking.result())
             except asyncio.CancelledError:
-                # It still works at what nobody waits for.
+                # It still works on a request that was given up.
                 asking.cancel()
                 await self._end()
                 raise

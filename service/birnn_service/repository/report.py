@@ -14,7 +14,7 @@ from birnn_service.state import Address, ServingState
 
 
 class Report:
-    """Says everywhere what became of the versions that were found."""
+    """Reports the state of all versions that were found."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Report:
         self._awaited.discard(name)
 
     def note(self) -> None:
-        """Say everywhere what became of every version."""
+        """Report the state of every version."""
         unloading = Status(State.UNLOADING, "it is being unloaded")
         statuses = {address_of(encoder): unloading for encoder in self._publisher.unloading}
         for version, status in self._said():

@@ -89,7 +89,7 @@ class Certificate:
         return _Current.of(lambda: self.current)
 
     def for_metrics(self) -> ssl.SSLContext:
-        """For the HTTP server of probes and metrics, which asks nobody for a certificate."""
+        """For the HTTP server of probes and metrics, which asks for no client certificates."""
         return _Current.of(lambda: self.current_for_anyone)
 
     def for_grpc(self) -> grpc.ServerCredentials:
