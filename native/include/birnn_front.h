@@ -100,7 +100,8 @@ BIRNN_FRONT_PUBLIC birnn_front* birnn_front_open(int32_t listener, const birnn_f
 BIRNN_FRONT_PUBLIC int32_t birnn_front_descriptor(const birnn_front* front);
 
 /* Writes at most `most` events and returns how many; what they point to is valid until the next call. -1 for want of memory.
- * With `again` they are those of the call before, if that had any: for want of memory, here or in the caller, nothing is lost. */
+ * With `again`, and `most` as before, they are those of the call before, if it had any: so nothing is lost where memory is
+ * short, here or in the caller. */
 BIRNN_FRONT_PUBLIC int64_t birnn_front_take(birnn_front* front, birnn_front_event* events, int64_t most, int32_t again);
 
 /* The bytes that the offsets of the last birnn_front_take are in; `size` is how many. */

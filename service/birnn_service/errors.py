@@ -68,6 +68,10 @@ class Reason(enum.StrEnum):
     ORDERS = "orders", "too many orders to load are waiting"
 
 
+REFUSALS = tuple(reason for reason in Reason if reason.of_encoder)
+"""Why calls are refused after their encoder was found."""
+
+
 class StartupError(Exception):
     """The server cannot start; the message says what to change."""
 

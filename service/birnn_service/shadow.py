@@ -29,9 +29,9 @@ from birnn_service.vectors import ElementType
 
 logger = logging.getLogger(__name__)
 
-# Limits of each process that takes calls. A request beyond any of them is not shadowed, and counts as skipped.
 REQUEST_OUTCOMES = ("answered", "failed", "skipped")
 SEQUENCE_OUTCOMES = ("compared", "both_failed", "only_candidate_failed", "only_served_failed", "other_width")
+# Limits of each process that takes calls. A request beyond any of them is not shadowed, and counts as skipped.
 MOST_UNDER_WAY = 4
 MEMORY_BYTES = 64 << 20
 PATIENCE_SECONDS = 30.0
@@ -80,6 +80,8 @@ class ShadowedPipeline(Pipeline):
         self._samplings = {address: _Sampling(share) for address, share in settings.candidates.items()}
         self._memory = MemoryBudget(MEMORY_BYTES)
         self._tasks: set[asyncio.Task[None]] = set()
+        # Labels whose series exist.
+        self._counted: set[tuple[str, ...]] = set()
 
     def close(self) -> None:
         """Cancel shadowed requests in progress, and stop the threads."""
@@ -106,15 +108,10 @@ class ShadowedPipeline(Pipeline):
                 self._begin(address, encoded, sequences, options)
 
     def _begin(self, address: tuple[str, str], encoded: Encoded, sequences: Sequences, options: Options) -> None:
-        for counter, outcomes in (
-            (self._metrics.shadow_requests, REQUEST_OUTCOMES),
-            (self._metrics.shadow_sequences, SEQUENCE_OUTCOMES),
-        ):
-            # All begin at 0 with the first request: `rate` cannot see the first of a series.
-            for outcome in outcomes:
-                counter.labels(*_labels(encoded, address), outcome)
+        labels = _labels(encoded, address)
+        self._prepare(labels)
         if len(self._tasks) >= MOST_UNDER_WAY:
-            self._metrics.shadow_requests.labels(*_labels(encoded, address), "skipped").inc()
+            self._metrics.shadow_requests.labels(*labels, "skipped").inc()
             return
         most = min(len(sequences), MOST_SEQUENCES)
         part = sequences.take(np.arange(most)) if isinstance(sequences, RaggedBatch) else sequences[:most]
@@ -130,6 +127,16 @@ class ShadowedPipeline(Pipeline):
         task = asyncio.create_task(self._shadow(address, served, part, options))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _prepare(self, labels: tuple[str, ...]) -> None:
+        """Begin all series at 0 with the first request: `rate` does not see the first value of a series."""
+        if labels in self._counted:
+            return
+        self._counted.add(labels)
+        for outcome in REQUEST_OUTCOMES:
+            self._metrics.shadow_requests.labels(*labels, outcome)
+        for outcome in SEQUENCE_OUTCOMES:
+            self._metrics.shadow_sequences.labels(*labels, outcome)
 
     async def _shadow(self, address: tuple[str, str], served: Encoded, sequences: Sequences, options: Options) -> None:
         """Have a candidate answer a request, and compare."""

@@ -13,7 +13,7 @@ from prometheus_client import (
 )
 
 from birnn_bundle.errors import ItemErrorCode
-from birnn_service.errors import ANSWERS, LOOKUPS, Reason
+from birnn_service.errors import ANSWERS, LOOKUPS, REFUSALS, Reason
 from birnn_service.observe.counter import Count
 from birnn_service.observe.definitions import Defined, Section
 from birnn_service.observe.histogram import Series
@@ -303,7 +303,7 @@ class Metrics(Defined):
                 self.requests.labels(*address, method, code.name)
             self.unexpected_errors.labels(*address, method)
         if self._methods:
-            for reason in (reason for reason in Reason if reason.of_encoder):
+            for reason in REFUSALS:
                 self.refused.labels(*address, reason)
             for item in ItemErrorCode:
                 self.sequence_errors.labels(*address, item.name)

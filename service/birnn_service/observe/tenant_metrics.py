@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from birnn_service.errors import ANSWERS, Reason, ServiceError
+from birnn_service.errors import ANSWERS, REFUSALS, ServiceError
 from birnn_service.observe.definitions import Defined, Section
 from birnn_service.tenants import TenantLabels, tenant_of
 
@@ -31,7 +31,7 @@ class TenantMetrics(Defined):
             self._begun.add(label)
             for code in ANSWERS:
                 self.requests.labels(label, code.name)
-            for reason in (reason for reason in Reason if reason.of_encoder):
+            for reason in REFUSALS:
                 self.refused.labels(label, reason)
         return label
 

@@ -52,6 +52,7 @@ class NativeServer:
             share_port: Let other processes of this user take calls on the same port.
         """
         self.refused_connections = 0
+        self._left = False
         self.request_seconds = settings.max_request_seconds
         self.most_bytes = settings.max_message_mib << 20
         self._endpoint = endpoint
@@ -105,7 +106,7 @@ class NativeServer:
             self._front = NativeFront(listener.detach(), self._streams, self._limits, self._refusals)
         except OSError as error:
             raise StartupError(str(error)) from error
-        asyncio.get_running_loop().add_reader(self._front.descriptor, self._take)
+        self._follow()
         return port
 
     async def leave(self) -> None:
@@ -114,10 +115,12 @@ class NativeServer:
         What they send before they hear of it is answered, or they are told that it was not looked at. gRPC's clients
         then send it to another server by themselves.
         """
-        if self._front is not None:
-            self.order(0, Order.GOAWAY)
-            await asyncio.sleep(HOLD_SECONDS)
-            self.order(0, Order.FINISH)
+        if self._front is None or self._left:
+            return
+        self._left = True
+        self.order(0, Order.GOAWAY)
+        await asyncio.sleep(HOLD_SECONDS)
+        self.order(0, Order.FINISH)
 
     async def close(self) -> None:
         """Leave, close all connections, and let what is computed be sent."""
@@ -155,6 +158,12 @@ class NativeServer:
         if self._front is not None:
             self._front.send(b"".join(orders))
 
+    def _follow(self) -> None:
+        """Take in what has happened so far, and from now on what happens."""
+        if self._front is not None:
+            asyncio.get_running_loop().add_reader(self._front.descriptor, self._take)
+            self._take()
+
     def _take(self) -> None:
         """Take in what has happened."""
         if self._front is None:
@@ -163,7 +172,10 @@ class NativeServer:
             events = self._front.take()
         except MemoryError:
             logger.error("there is no memory for the calls that have come; trying again in %g s", SHORT_SECONDS)
-            asyncio.get_running_loop().call_later(SHORT_SECONDS, self._take)
+            loop = asyncio.get_running_loop()
+            # Until then it would be called over and over, as there are events.
+            loop.remove_reader(self._front.descriptor)
+            loop.call_later(SHORT_SECONDS, self._follow)
             return
         for event in events:
             try:

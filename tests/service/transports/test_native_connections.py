@@ -12,7 +12,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from birnn_native.front import Order
+from birnn_native.front import Event, NativeFront, Order
 from birnn_service.errors import Reason
 from birnn_service.memory_budget import RETRY_SECONDS
 from birnn_service.settings import Settings
@@ -248,3 +248,38 @@ async def test_it_listens_on_an_address_of_ipv6(on_ipv6: Settings) -> None:
     ):
         assert await channel.unary_unary(UNARY)(b"hello") == b"hello"
         assert served.answers.callers == {"ipv6:::/64"}
+
+
+class Short:
+    """`NativeFront.take` where memory is short for some tries."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+        self.failures, self.tries = failures, 0
+        self._take = NativeFront.take
+        monkeypatch.setattr(NativeFront, "take", lambda front: self.take(front))
+
+    def take(self, front: NativeFront) -> list[Event]:
+        self.tries += 1
+        if self.tries <= self.failures:
+            raise MemoryError
+        return self._take(front)
+
+
+async def test_calls_are_taken_once_there_is_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as served:
+        short = Short(monkeypatch, failures=3)
+        assert await is_answered(served.port)
+        assert short.tries > 3
+
+
+async def test_while_memory_is_short_the_event_loop_is_not_kept_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_server, "SHORT_SECONDS", 3600)
+    async with serving() as served:
+        short = Short(monkeypatch, failures=1)
+        async with connected(served.port) as client:
+            client.greet(None)
+            client.call(UNARY)
+            await until(lambda: short.tries == 1)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert short.tries == 1
