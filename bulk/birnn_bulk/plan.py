@@ -27,7 +27,7 @@ class InputFile(StrictModel):
     Attributes:
         name: As it was given, or found in a folder; the column `input` holds it.
         bytes: Its size.
-        digest: Tells its content from any other: SHA-256 of a text file, or of the footer of a Parquet file; of an
+        digest: Identifies its content: SHA-256 of a text file, or of the footer of a Parquet file; of an
             object in a store its ETag.
         records: Records in it.
     """

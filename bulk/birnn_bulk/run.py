@@ -171,7 +171,8 @@ class BulkRun:
 
     def _tasks(self, parts: Sequence[Part]) -> Iterator[Task]:
         """The records of parts, each file of them read once."""
-        wanted = self._wanted
+        # Once: the digest is over the whole plan, which may name many files.
+        wanted, digest = self._wanted, self.plan.digest
         for place, group in groupby(parts, key=lambda part: part.input):
             rows, position = open_rows(wanted.files[place], wanted.reading, wanted.keep), 0
             try:
@@ -180,7 +181,7 @@ class BulkRun:
                     table = rows.take(part.rows)
                     if len(table) < part.rows:
                         raise BulkError(f"{wanted.files[place].name}: ends before part {part.number}; it has changed")
-                    yield Task(self.plan.digest, part, self.plan.inputs[place].name, table)
+                    yield Task(digest, part, self.plan.inputs[place].name, table)
                     position = part.stop
             finally:
                 rows.close()

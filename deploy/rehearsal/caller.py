@@ -1,4 +1,4 @@
-"""caller KIND TARGET FILE: calls all the time, and notes when each call ended, how long it took and what came of it."""
+"""caller KIND TARGET FILE: calls all the time, and records the end, the duration and the outcome of each call."""
 
 import asyncio
 import json
